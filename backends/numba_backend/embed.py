@@ -81,9 +81,9 @@ def runs_of(call: LookupCall) -> tuple[Run, ...]:
 
 
 def _run(request: Request, beg: int) -> Run:
-    count = int(request.offsets[-1])
-    offsets, weights = offsets_of(request.offsets, count), weights_of(request.weights, count)
-    return Run(request.combiner, request.tile_len, beg, beg + count, offsets, weights)
+    offsets = offsets_of(request.offsets)
+    count = int(offsets[-1])
+    return Run(request.combiner, request.tile_len, beg, beg + count, offsets, weights_of(request.weights, count))
 
 
 def embed_grad(saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:

@@ -85,7 +85,9 @@ def _probe_tags(a, b, words, entries, beg, end, found):  # type: ignore[no-untyp
             word = np.int64(b[u] & mask) * WORDS
             e = _first_hit(word, words[word], words[word + 1], pattern)
         found[u] = e
+        # An entry of 24 bytes may lie on two lines.
         prefetch(entries, max(e, 0) * entries.itemsize)
+        prefetch(entries, max(e, 0) * entries.itemsize + entries.itemsize - 1)
 
 
 @compiled

@@ -29,23 +29,24 @@ def code_of(combiner: str) -> int:
     return CODES[combiner]
 
 
-def offsets_of(offsets: Tensor, count: int) -> np.ndarray:
-    """int64 [B + 1], checked to run from 0 to `count`: compiled loops do not check what they index with."""
-    checked = offsets.long().contiguous().numpy()
-    if checked[0] != 0 or checked[-1] != count or _decreases(checked):
+def offsets_of(offsets: Tensor, count: int | None = None) -> np.ndarray:
+    """int64 [B + 1], checked to rise from 0 to `count`: compiled loops do not check what they index with."""
+    bounds = np.ascontiguousarray(offsets.numpy(), np.int64)
+    count = int(bounds[-1]) if count is None else count
+    if bounds[0] != 0 or bounds[-1] != count or _decreases(bounds):
         raise ValueError(
-            f"offsets must rise from 0 to the number of ids = {count}; got {checked[:1]} to {checked[-1:]}"
-            f"{', falling in between' if _decreases(checked) else ''}."
+            f"offsets must rise from 0 to the number of ids = {count}; got {bounds[0]} to {bounds[-1]}"
+            f"{', falling in between' if _decreases(bounds) else ''}."
         )
-    return checked
+    return bounds
 
 
 @compiled
 def _decreases(offsets):  # type: ignore[no-untyped-def]
+    falls = 0
     for b in range(len(offsets) - 1):
-        if offsets[b + 1] < offsets[b]:
-            return True
-    return False
+        falls += offsets[b + 1] < offsets[b]
+    return falls > 0
 
 
 def weights_of(weights: Tensor | None, count: int) -> np.ndarray:

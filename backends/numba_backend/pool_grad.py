@@ -46,7 +46,7 @@ def pool_grad(
     U, D, of = len(rows), rows.shape[1], inverse.contiguous().numpy()
     code, bounds, scales = code_of(combiner), offsets_of(offsets, len(of)), weights_of(weights, len(of))
     vectors = vectors_of(grad, D)
-    occurrences = empty_occurrences(np.bincount(of, minlength=U), len(of))
+    occurrences = empty_occurrences(np.bincount(of, minlength=U).astype(np.int32), len(of))
     _, source, scale, cursor = vars(occurrences).values()
     add_occurrences(of, bounds, scales, code, tiles(code, tile_len), 0, cursor, source, scale)
     to_rows = torch.from_numpy(sum_by_key(vectors, occurrences)[0])

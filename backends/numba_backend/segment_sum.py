@@ -35,9 +35,17 @@ class Occurrences:
 
 
 def empty_occurrences(counts: np.ndarray, N: int) -> Occurrences:
-    starts = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=starts[1:])
-    return Occurrences(starts, empty(N, np.int32), empty(N, np.float32), starts[:-1].copy())
+    starts, cursor = empty(len(counts) + 1, np.int64), empty(len(counts), np.int64)
+    _add_up(counts, starts, cursor)
+    return Occurrences(starts, empty(N, np.int32), empty(N, np.float32), cursor)
+
+
+@compiled
+def _add_up(counts, starts, cursor):  # type: ignore[no-untyped-def]
+    starts[0] = 0
+    for u in range(len(counts)):
+        cursor[u] = starts[u]
+        starts[u + 1] = starts[u] + counts[u]
 
 
 @compiled

@@ -79,6 +79,9 @@ def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps):  # t
 def _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
+        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
+        for line in range(0, D * 4, 64):
+            prefetch(weights, ahead * weights.itemsize + line)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay = spread(hyper[table, 0]), spread(hyper[table, 1])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -91,6 +94,10 @@ def _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh):  # type
 def _momentum(beg, end, weights, velocity, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
+        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
+        for line in range(0, D * 4, 64):
+            prefetch(weights, ahead * weights.itemsize + line)
+            prefetch(velocity, ahead * 4 + line)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay, momentum = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -103,13 +110,13 @@ def _momentum(beg, end, weights, velocity, rows, tables, values, hyper, factor, 
 
 @compiled
 def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
-    D, by, size = values.shape[1], spread(factor), values.shape[1] * 4
+    D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0))
-        for line in range(0, size, 64):
-            prefetch(first, ahead * size + line)
-            prefetch(second, ahead * size + line)
-            prefetch(weights, ahead * D * weights.itemsize + line)
+        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
+        for line in range(0, D * 4, 64):
+            prefetch(weights, ahead * weights.itemsize + line)
+            prefetch(first, ahead * 4 + line)
+            prefetch(second, ahead * 4 + line)
         row, table = np.int64(rows[u]), tables[u]
         alpha, beta1, one_minus_beta1 = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         beta2, one_minus_beta2, eps = spread(hyper[table, 3]), spread(hyper[table, 4]), spread(hyper[table, 5])
@@ -129,6 +136,10 @@ def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor,
 def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
+        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
+        for line in range(0, D * 4, 64):
+            prefetch(weights, ahead * weights.itemsize + line)
+            prefetch(total, ahead * 4 + line)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay, eps = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -144,6 +155,9 @@ def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fres
 def _rowwise_adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
+        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
+        for line in range(0, D * 4, 64):
+            prefetch(weights, ahead * weights.itemsize + line)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay = spread(hyper[table, 0]), spread(hyper[table, 1])
         squares, last = spread(np.float32(0)), D if row >= 0 else 0
