@@ -123,7 +123,7 @@ class Backend(Protocol):
     def lookup(
         self, state: State, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
     ) -> tuple[State, Tensor, Evicted | None]:
-        """Row numbers int32 [U] of unique keys, found or inserted as PLACEMENT.md says; -1 for unknown.
+        """Row numbers int32 [U] of unique keys, found or inserted as backends.placement says; -1 for unknown.
 
         New rows hold their initial values and slots when this returns. With mode.insert a table
         that grows does so first, where `placement.grown_buckets(buckets, used, U)` says so.
@@ -212,7 +212,10 @@ class Backend(Protocol):
         ...
 
     def gradient(self, state: State, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> Gradient:
-        """A Gradient from unique keys, their row numbers, and float32 [U, D] values; each counts as one occurrence."""
+        """A Gradient from unique keys, their row numbers, and float32 [U, D] values; each counts as one occurrence.
+
+        A row number of -1 is ignored by `update`; `combine` may drop it.
+        """
         ...
 
     def combine(self, gradients: list[Gradient], *, mean: bool = False) -> Gradient:

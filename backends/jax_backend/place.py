@@ -1,4 +1,4 @@
-"""Placement of new ids: PLACEMENT.md's rounds in jnp, free ways first, then victims.
+"""Placement of new ids: backends.placement's rounds in jnp, free ways first, then victims.
 
 Ranks inside a bucket come from integer scatter-min into scratch the index keeps: no sort, and
 nothing whose order could matter.

@@ -1,4 +1,4 @@
-"""Placement of new ids: PLACEMENT.md's rounds, vectorised in torch.
+"""Placement of new ids: backends.placement's rounds, vectorised in torch.
 
 Sizes: M new ids of a chunk, W ways.
 """

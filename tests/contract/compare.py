@@ -17,7 +17,7 @@ PLACEMENT = ("ids", "tables", "slot_numbers", "row_numbers", "scores", "stamps",
 
 
 def assert_close(name: str, got: Tensor, want: np.ndarray, dtype: torch.dtype, *, gradient: bool = False) -> None:
-    """got has want's shape, the dtype, and want's values within the table of STYLE.md."""
+    """got has want's shape, the dtype, and want's values within the tolerances below."""
     assert tuple(got.shape) == want.shape, f"{name}: shape {tuple(got.shape)}, wanted {want.shape}"
     assert got.dtype == dtype, f"{name}: {got.dtype}, wanted {dtype}"
     rtol = RTOL[dtype][gradient]

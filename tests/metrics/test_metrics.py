@@ -1,4 +1,4 @@
-"""AUC by thresholds with BEHAVIOUR.md's number, and exactly."""
+"""AUC by thresholds with RecIS's number, and exactly."""
 
 import math
 

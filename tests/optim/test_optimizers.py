@@ -1,4 +1,4 @@
-"""BEHAVIOUR.md's numbers, steps, groups, schedules and states of sparse optimizers, on every backend."""
+"""RecIS's numbers, steps, groups, schedules and states of sparse optimizers, on every backend."""
 
 import math
 
@@ -49,7 +49,7 @@ def test_behaviours_numbers(backend, kind, expected):
 
 
 def by_hand(kind, lr, wd, **extra):
-    """The formulas of BEHAVIOUR.md in Python floats, one value at a time."""
+    """RecIS's formulas in Python floats, one value at a time."""
     out = []
     for k in range(2):
         w, m, v, s = float(W0[0, k]), 0.0, 0.0, extra.get("s0", 0.0)

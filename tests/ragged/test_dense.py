@@ -1,4 +1,4 @@
-"""ragged_to_dense and dense_to_ragged, with BEHAVIOUR.md's numbers."""
+"""ragged_to_dense and dense_to_ragged, with RecIS's numbers."""
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
 """One physical table, one key at a time: what every backend's placement is compared with.
 
-Canonical rules, the same on every backend; where PLACEMENT.md differs, this holds.
+Canonical rules, the same on every backend; backends.placement says them in words.
 
 Keys      order by (uint32 uid, signed id). A stash entry k has slot number -1 - k, a way bucket * W + way.
 A call    1. with insert, a table that grows does so: buckets = grown_buckets(buckets, keys incl. stash, incoming),

@@ -54,7 +54,7 @@ def test_pool_is_that_of_torch(mode: str) -> None:
 
 
 def test_adam_is_that_of_behaviour() -> None:
-    """Three steps at lr 1e-3 in float64: BEHAVIOUR.md's numbers for SparseAdam."""
+    """Three steps at lr 1e-3 in float64: RecIS's numbers for SparseAdam."""
     from backends import UpdateRule
 
     w, slots = np.array([1.0, -2.0]), [np.zeros(2), np.zeros(2)]
