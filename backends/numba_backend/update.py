@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch
+from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.initial_values import fill_words, store_noisy
 from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes
@@ -79,9 +79,8 @@ def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps):  # t
 def _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
-        for line in range(0, D * 4, 64):
-            prefetch(weights, ahead * weights.itemsize + line)
+        ahead = max(rows[min(u + AHEAD, end - 1)], 0)
+        prefetch_row(weights, ahead)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay = spread(hyper[table, 0]), spread(hyper[table, 1])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -94,10 +93,9 @@ def _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh):  # type
 def _momentum(beg, end, weights, velocity, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
-        for line in range(0, D * 4, 64):
-            prefetch(weights, ahead * weights.itemsize + line)
-            prefetch(velocity, ahead * 4 + line)
+        ahead = max(rows[min(u + AHEAD, end - 1)], 0)
+        prefetch_row(weights, ahead)
+        prefetch_row(velocity, ahead)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay, momentum = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -112,11 +110,10 @@ def _momentum(beg, end, weights, velocity, rows, tables, values, hyper, factor, 
 def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
-        for line in range(0, D * 4, 64):
-            prefetch(weights, ahead * weights.itemsize + line)
-            prefetch(first, ahead * 4 + line)
-            prefetch(second, ahead * 4 + line)
+        ahead = max(rows[min(u + AHEAD, end - 1)], 0)
+        prefetch_row(weights, ahead)
+        prefetch_row(first, ahead)
+        prefetch_row(second, ahead)
         row, table = np.int64(rows[u]), tables[u]
         alpha, beta1, one_minus_beta1 = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         beta2, one_minus_beta2, eps = spread(hyper[table, 3]), spread(hyper[table, 4]), spread(hyper[table, 5])
@@ -136,10 +133,9 @@ def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor,
 def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
-        for line in range(0, D * 4, 64):
-            prefetch(weights, ahead * weights.itemsize + line)
-            prefetch(total, ahead * 4 + line)
+        ahead = max(rows[min(u + AHEAD, end - 1)], 0)
+        prefetch_row(weights, ahead)
+        prefetch_row(total, ahead)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay, eps = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -155,9 +151,8 @@ def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fres
 def _rowwise_adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
     D, by = values.shape[1], spread(factor)
     for u in range(beg, end):
-        ahead = np.int64(max(rows[min(u + AHEAD, end - 1)], 0)) * D
-        for line in range(0, D * 4, 64):
-            prefetch(weights, ahead * weights.itemsize + line)
+        ahead = max(rows[min(u + AHEAD, end - 1)], 0)
+        prefetch_row(weights, ahead)
         row, table = np.int64(rows[u]), tables[u]
         lr, weight_decay = spread(hyper[table, 0]), spread(hyper[table, 1])
         squares, last = spread(np.float32(0)), D if row >= 0 else 0

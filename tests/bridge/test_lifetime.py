@@ -11,7 +11,7 @@ from bridge import hold, lifetime, to_torch
 
 
 class Held:
-    pass
+    """A plain object that a weak reference can watch."""
 
 
 def test_waiting_lets_go_in_order_and_only_what_is_done():
