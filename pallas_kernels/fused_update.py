@@ -1,11 +1,12 @@
-"""One optimizer step on the touched rows, in place: weights and slots in one pass.
+"""One optimizer step on the touched rows, in place: gradient sum, weights and slots in one pass.
 
-Reads    U gradient rows of D float32; U rows of weights and of each slot; 8 bytes a row of numbers.
+Reads    U gradient rows of D float32, or the N occurrences that they are the sums of (see segment_sum);
+         U rows of weights and of each slot; 8 bytes a row of numbers.
 Writes   U rows of weights and of each slot, into the arrays they came from.
 Ceiling  memory bandwidth: Adam in fp32 moves 28·U·D bytes, row-wise Adagrad 12·U·D + 8·U. The rounding noise of
          bfloat16 storage costs some 250 integer operations an element and no bytes.
 
-Sizes: U rows to update, R rows of the table, D dim, T logical tables, K numbers of a rule.
+Sizes: U rows to update, N occurrences, M source rows, R rows of the table, D dim, T logical tables, K numbers of a rule.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from pallas_kernels.launch import launch
 from pallas_kernels.operands import FLOATS, check_dtype, check_shape
 from pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
 from pallas_kernels.rules import RULES, Hyper, rule_of
-from pallas_kernels.tuning import RowConfig, row_config, width
+from pallas_kernels.segment_sum import Segments, Terms, check_segments, phase_1, phase_2
+from pallas_kernels.tuning import RowConfig, pool_config, row_config, width
 
 Ref = Any
+SUM_UNROLL = 2  # occurrences in flight: weights and slots need registers, too
 
 
 def fused_update(
@@ -36,6 +39,7 @@ def fused_update(
     hyper: jax.Array,
     factor: jax.Array,
     rounding: Rounding | None = None,
+    segments: Segments | None = None,
     *,
     kind: str,
     interpret: bool = False,
@@ -49,10 +53,11 @@ def fused_update(
       slots: float32 [R, D] or [R, 1] each, in the order of the rule.
       rows: [U] int32, distinct; -1 is padding.
       ordinals: [U] int32 logical tables, which choose the line of hyper.
-      values: [U, D] gradients.
+      values: [U, D] gradients; with segments [M, D], of which row u's gradient is the sum of its segment's,
+        Σ segments.weights[i] · values[segments.sources[i]], added in segment_sum's order and to its bits.
       hyper: float32 [T, K], a line per logical table: see rules.RULES.
       factor: float32 [1], multiplies the gradient.
-      kind: sgd, adam, adagrad or rowwise_adagrad.
+      kind: sgd, adam (AdamW and AdamW-TF are its hyper numbers), adagrad or rowwise_adagrad.
 
     Returns:
       weights and slots.
@@ -60,11 +65,14 @@ def fused_update(
     Raises:
       TypeError, ValueError: a dtype, a shape, the kind or its number of slots is wrong.
     """
-    _check(weights, slots, rows, ordinals, values, hyper, factor, rounding, kind)
+    _check(weights, slots, rows, ordinals, values, hyper, factor, rounding, segments, kind)
     if rows.shape[0] == 0 or weights.shape[0] == 0:
         return weights, slots
     config = row_config(weights.shape[1])
-    operands = (rows, ordinals, values, hyper, factor, rounding)
+    gradient = values
+    if segments is not None:
+        gradient = phase_1(values, segments, pool_config(weights.shape[1]), interpret)
+    operands = (rows, ordinals, gradient, hyper, factor, rounding)
     state = (weights, tuple(slots))
     before = len(jax.tree.leaves(operands))
     return launch(
@@ -76,7 +84,7 @@ def fused_update(
 
 
 def update_kernel(
-    rows: Ref, ordinals: Ref, values: Ref, hyper: Ref, factor: Ref, rounding: Rounding | None,
+    rows: Ref, ordinals: Ref, gradient: Any, hyper: Ref, factor: Ref, rounding: Rounding | None,
     weights: Ref, slots: tuple[Ref, ...], out_weights: Ref, out_slots: tuple[Ref, ...],
     *, kind: str, config: RowConfig,
 ) -> None:  # fmt: skip
@@ -89,7 +97,7 @@ def update_kernel(
     row = jnp.where(here, row, weights.shape[0])
     ordinal = plt.load(ordinals.at[at], mask=here, other=0)
     column = jnp.arange(width(dim), dtype=jnp.int32)
-    g = _load(values, at, here, column) * plt.load(factor.at[jnp.int32(0)])
+    g = _gradient(gradient, at, here, column) * plt.load(factor.at[jnp.int32(0)])
     w = _load(weights, row, here, column)
     loaded = tuple(_load(slot, row, here, column) for slot in slots)
     w, loaded = RULES[kind].apply(_hyper(hyper, ordinal, here, kind), w, g, loaded, dim)
@@ -97,6 +105,12 @@ def update_kernel(
         w = round_to_bfloat16(w, _noise(rounding, at, here, column))
     for out, value in zip((out_weights, *out_slots), (w, *loaded), strict=True):
         _store(out, value, row, here, column)
+
+
+def _gradient(gradient: Any, at: jax.Array, here: jax.Array, column: jax.Array) -> jax.Array:
+    if isinstance(gradient, Terms):
+        return phase_2(gradient, at, here, column, SUM_UNROLL)
+    return _load(gradient, at, here, column)
 
 
 def _tile(
@@ -132,7 +146,7 @@ def _noise(rounding: Any, at: jax.Array, here: jax.Array, column: jax.Array) -> 
 
 def _check(
     weights: jax.Array, slots: tuple[jax.Array, ...], rows: jax.Array, ordinals: jax.Array, values: jax.Array,
-    hyper: jax.Array, factor: jax.Array, rounding: Rounding | None, kind: str,
+    hyper: jax.Array, factor: jax.Array, rounding: Rounding | None, segments: Segments | None, kind: str,
 ) -> None:  # fmt: skip
     rule = rule_of(kind, len(slots))
     check_shape("weights", weights, (None, None))
@@ -143,8 +157,11 @@ def _check(
     for name, numbers in (("rows", rows), ("ordinals", ordinals)):
         check_shape(name, numbers, rows.shape[:1])
         check_dtype(name, numbers, ("int32",))
-    check_shape("values", values, (rows.shape[0], weights.shape[1]))
+    check_shape("values", values, (rows.shape[0] if segments is None else None, weights.shape[1]))
     check_dtype("values", values, FLOATS)
+    if segments is not None:
+        check_segments(values, segments)
+        check_shape("segments.offsets", segments.offsets, (rows.shape[0] + 1,))
     check_shape("hyper", hyper, (None, len(rule.hyper)))
     check_shape("factor", factor, (1,))
     _check_rounding(weights, rows, rounding)

@@ -10,6 +10,7 @@ Sizes: N ids, B bags, R rows, D dim, P runs (bags, or the units that tile and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,14 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from pallas_kernels.elements import load_elements
 from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape, check_table
+from pallas_kernels.operands import check_dtype, check_shape, check_table, stored
 from pallas_kernels.tuning import PoolConfig, pool_config, width
 
 COMBINERS = ("sum", "mean", "sqrtn", "none", "tile")
 Ref = Any
+Load = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def gather_pool(
@@ -46,11 +49,12 @@ def gather_pool(
     "none" gives the weighted rows themselves; "tile" lays a bag's first tile_len of them side by side, zeros behind.
 
     Args:
-      table: [R, D] float32, bfloat16 or float16; or int8, whose row r stands for scale[r] · table[r].
+      table: [R, D] float32, bfloat16 or float16; or int8, whose row r stands for scale[r] · table[r]; or
+        float8_e4m3fn or float8_e5m2, with a scale or without.
       rows: [N] int32. Row -1 reads as zeros, and its weight still counts in a divisor.
       offsets: [B + 1] integers, non-decreasing, from 0; ids past offsets[B] are padding and read as zeros.
       weights: [N] float32, or None for all ones.
-      scale: [R] float32 with an int8 table, else None.
+      scale: [R] float32 with a one-byte table, else None.
 
     Returns:
       [B, D] (none: [N, D], tile: [B, tile_len·D]) in out_dtype. Accumulated in float32 in the order of rows,
@@ -91,9 +95,9 @@ def pool_runs(
     if runs == 0 or table.shape[0] == 0 or (rows is not None and rows.shape[0] == 0):
         return jnp.zeros(out_shape.shape, out_dtype)
     config = config or pool_config(dim)
-    kernel = partial(pool_kernel, combiner=combiner, config=config)
+    kernel = partial(pool_kernel, dtype=table.dtype, combiner=combiner, config=config)
     return launch(
-        kernel, begins, ends, rows, weights, scale, table,
+        kernel, begins, ends, rows, weights, scale, stored(table),
         programs=-(-runs // config.bags), out_shape=out_shape, num_warps=config.num_warps, interpret=interpret,
     )  # fmt: skip
 
@@ -107,45 +111,57 @@ def pool_kernel(
     table: Ref,
     out: Ref,
     *,
+    dtype: Any,
     combiner: str,
     config: PoolConfig,
 ) -> None:
     """One program: `config.bags` runs side by side, to the end of the longest of them."""
-    dim = table.shape[1]
+    dim = out.shape[1]
     run = pl.program_id(0) * config.bags + jnp.arange(config.bags, dtype=jnp.int32)
     column = jnp.arange(width(dim), dtype=jnp.int32)
     begin = plt.load(begins.at[run], mask=run < out.shape[0], other=0)
     length = plt.load(ends.at[run], mask=run < out.shape[0], other=0) - begin
-    load = partial(_load_id, rows, weights, scale, table, column)
+    load = partial(load_id, rows, weights, scale, partial(load_elements, table, dtype), column, dim)
 
-    def body(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        # All loads before the first sum, so that they are in flight together; the sums keep the ids' order.
-        nth = [k * config.unroll + u for u in range(config.unroll)]
-        loaded = [load(begin + n, n < length) for n in nth]
-        total, divisor = carry
-        for value, weight in loaded:
-            total = total + value
-            divisor = divisor + (weight * weight if combiner == "sqrtn" else weight)
-        return total, divisor
-
-    zeros = jnp.zeros((config.bags, width(dim)), jnp.float32), jnp.zeros((config.bags,), jnp.float32)
-    trips = (jnp.max(length) + config.unroll - 1) // config.unroll
-    total, divisor = jax.lax.fori_loop(0, trips, body, zeros)
+    total, divisor = sum_runs(load, begin, length, width(dim), config.unroll, squared=combiner == "sqrtn")
     pooled = total if combiner == "sum" else _divide(total, divisor, combiner)
     here = (run < out.shape[0])[:, None] & (column < dim)[None, :]
     plt.store(out.at[run[:, None], column[None, :]], pooled.astype(out.dtype), mask=here)
 
 
-def _load_id(
-    rows: Ref, weights: Ref, scale: Ref, table: Ref, column: jax.Array, at: jax.Array, here: jax.Array
+def sum_runs(
+    load: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    begin: jax.Array,
+    length: jax.Array,
+    columns: int,
+    unroll: int,
+    squared: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """(Σ value [runs, columns], Σ weight or weight² [runs]) of load(begin + n, n < length) = (value, weight), n in turn."""
+
+    def body(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # All loads before the first sum, so that they are in flight together; the sums keep the ids' order.
+        nth = [k * unroll + u for u in range(unroll)]
+        loaded = [load(begin + n, n < length) for n in nth]
+        total, divisor = carry
+        for value, weight in loaded:
+            total = total + value
+            divisor = divisor + (weight * weight if squared else weight)
+        return total, divisor
+
+    zeros = jnp.zeros((begin.shape[0], columns), jnp.float32), jnp.zeros(begin.shape, jnp.float32)
+    return jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, zeros)
+
+
+def load_id(
+    rows: Ref, weights: Ref, scale: Ref, load: Load, column: jax.Array, dim: int, at: jax.Array, here: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """(weighted row [bags, width], weight [bags]) of the ids at positions `at`; zeros where not `here`."""
     row = at if rows is None else plt.load(rows.at[at], mask=here, other=-1)
     weight = here.astype(jnp.float32) if weights is None else plt.load(weights.at[at], mask=here, other=0.0)
     known = here & (row >= 0)
     row = jnp.where(known, row, 0)
-    mask = known[:, None] & (column < table.shape[1])[None, :]
-    value = plt.load(table.at[row[:, None], column[None, :]], mask=mask, other=0).astype(jnp.float32)
+    value = load(row, column, known[:, None] & (column < dim)[None, :])
     if scale is not None:
         value = value * plt.load(scale.at[row], mask=known, other=0.0)[:, None]
     return (value if weights is None else value * weight[:, None]), weight

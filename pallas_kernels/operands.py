@@ -6,23 +6,36 @@ import jax
 import jax.numpy as jnp
 
 FLOATS = ("float32", "bfloat16", "float16")
+SCALED = ("int8", "float8_e4m3fn", "float8_e5m2")  # one byte an element; int8 always with a scale, fp8 as it comes
+TABLES = FLOATS + SCALED
 
 
 def check_table(table: jax.Array, scale: jax.Array | None) -> None:
-    """[R, D] of a float dtype, or int8 with a float32 [R] scale."""
+    """[R, D] of a float dtype, or int8 or fp8 with a float32 [R] scale."""
     check_shape("table", table, (None, None))
-    if (table.dtype == jnp.int8) != (scale is not None):
-        raise TypeError(f"scale goes with an int8 table and with no other; got {table.dtype} and scale={scale}.")
-    if scale is None:
-        check_dtype("table", table, FLOATS)
-        return
-    check_shape("scale", scale, (table.shape[0],))
-    check_dtype("scale", scale, ("float32",))
-    # Pallas-Triton counts offsets in i32 up to 4 GiB, which one-byte elements pass at 2 GiB already.
-    if 2**31 < table.size <= 2**32:
+    check_dtype("table", table, TABLES)
+    if (table.dtype == jnp.int8) > (scale is not None):
+        raise TypeError("an int8 table needs scale, float32 [R]; got scale=None.")
+    if scale is not None and table.dtype.name not in SCALED:
+        raise TypeError(f"scale goes with a table of {' or '.join(SCALED)}; got {table.dtype}.")
+    if scale is not None:
+        check_shape("scale", scale, (table.shape[0],))
+        check_dtype("scale", scale, ("float32",))
+
+
+def stored(table: jax.Array) -> jax.Array:
+    """The table as kernels index it: itself, or two one-byte columns in an int16 where offsets would overflow.
+
+    Pallas-Triton counts elements in i32 up to 4 GiB, which one-byte elements overflow from 2 GiB on. No copy.
+    """
+    if table.dtype.itemsize > 1 or not 2**31 < table.size <= 2**32:
+        return table
+    rows, dim = table.shape
+    if dim % 2:
         raise ValueError(
-            f"an int8 table must not have 2**31 to 2**32 elements; got {table.shape}. Split it, or make it larger."
+            f"a one-byte table of 2**31 to 2**32 elements must have an even dim; got {table.shape}. Split it."
         )
+    return jax.lax.bitcast_convert_type(table.reshape(rows, dim // 2, 2), jnp.int16)
 
 
 def check_shape(name: str, array: jax.Array, shape: tuple[int | None, ...]) -> None:

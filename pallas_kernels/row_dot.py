@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from pallas_kernels.elements import load_elements
 from pallas_kernels.launch import launch
-from pallas_kernels.operands import FLOATS, check_dtype, check_shape, check_table
+from pallas_kernels.operands import FLOATS, check_dtype, check_shape, check_table, stored
 from pallas_kernels.tuning import RowConfig, row_config, width
 
 Ref = Any
@@ -38,7 +39,7 @@ def row_dot(
     """out[i] = table[rows[i]] · grad[sources[i]], float32 [N]; 0 where either number is -1.
 
     Args:
-      table: [R, D] float32, bfloat16 or float16, or int8 with float32 scale [R].
+      table: [R, D] float32, bfloat16 or float16; int8, or fp8 as it comes, with float32 scale [R].
       rows, sources: int32 [N].
       grad: [M, D] float32, bfloat16 or float16.
 
@@ -51,23 +52,26 @@ def row_dot(
         return jnp.zeros((count,), jnp.float32)
     config = row_config(dim)
     return launch(
-        partial(row_dot_kernel, config=config), rows, sources, scale, table, grad,
+        partial(row_dot_kernel, dtype=table.dtype, config=config), rows, sources, scale, stored(table), grad,
         programs=-(-count // config.rows), out_shape=jax.ShapeDtypeStruct((count,), jnp.float32),
         num_warps=config.num_warps, interpret=interpret,
     )  # fmt: skip
 
 
-def row_dot_kernel(rows: Ref, sources: Ref, scale: Ref, table: Ref, grad: Ref, out: Ref, *, config: RowConfig) -> None:
+def row_dot_kernel(
+    rows: Ref, sources: Ref, scale: Ref, table: Ref, grad: Ref, out: Ref, *, dtype: Any, config: RowConfig
+) -> None:
     """One program: `config.rows` products."""
     at = pl.program_id(0) * config.rows + jnp.arange(config.rows, dtype=jnp.int32)
     here = at < out.shape[0]
     row, source = (plt.load(numbers.at[at], mask=here, other=-1) for numbers in (rows, sources))
     known = (row >= 0) & (source >= 0)
     row, source = jnp.where(known, row, 0), jnp.where(known, source, 0)
-    column = jnp.arange(width(table.shape[1]), dtype=jnp.int32)
-    mask = known[:, None] & (column < table.shape[1])[None, :]
-    left = plt.load(table.at[row[:, None], column[None, :]], mask=mask, other=0).astype(jnp.float32)
-    right = plt.load(grad.at[source[:, None], column[None, :]], mask=mask, other=0).astype(jnp.float32)
+    dim = grad.shape[1]
+    column = jnp.arange(width(dim), dtype=jnp.int32)
+    mask = known[:, None] & (column < dim)[None, :]
+    left = load_elements(table, dtype, row, column, mask)
+    right = load_elements(grad, grad.dtype, source, column, mask)
     product = jnp.sum(left * right, axis=1)
     if scale is not None:
         product = product * plt.load(scale.at[row], mask=known, other=0.0)

@@ -11,6 +11,7 @@ ELEMENTS = 1024  # of a program's tile: 8 a thread at 4 warps, two 16-byte float
 MAX_DIM = 8192  # a wider row would spill registers even alone
 UNROLLED_ELEMENTS = 2048  # tiles up to this size have registers for UNROLL rows in flight
 UNROLL = 4
+MAX_BAGS = 256  # at small dims what is kept of each bag, its bounds, weight and divisor, fills the registers first
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def width(dim: int) -> int:
 
 def pool_config(dim: int) -> PoolConfig:
     """For gather_pool and segment_sum."""
-    bags = max(1, ELEMENTS // width(dim))
+    bags = min(MAX_BAGS, max(1, ELEMENTS // width(dim)))
     unroll = UNROLL if bags * width(dim) <= UNROLLED_ELEMENTS else 1
     return PoolConfig(bags=bags, unroll=unroll, num_warps=warps(dim))
 

@@ -12,8 +12,9 @@ import ml_dtypes
 import numpy as np
 
 DIMS = (1, 7, 8, 16, 64, 100, 128, 256)
-DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "int8": np.int8}
-RTOL = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "int8": 1e-5}
+FP8 = {"float8_e4m3fn": ml_dtypes.float8_e4m3fn, "float8_e5m2": ml_dtypes.float8_e5m2}
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "int8": np.int8, **FP8}
+RTOL = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "int8": 1e-5} | dict.fromkeys(FP8, 1e-5)
 
 
 class Table(NamedTuple):

@@ -1,13 +1,16 @@
 """fused_update in interpret mode against float64 numpy, row by row."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
-from pallas_kernels import Rounding, fused_update
+from pallas_kernels import Rounding, Segments, fused_update, segment_sum
 from tests.kernels import reference
+from tests.kernels.bags import offsets_of
 from tests.kernels.reference import close, same_bits
 
 R, U, TABLES = 60, 23, 3
@@ -42,9 +45,9 @@ class Step:
         seed = np.array([SEED >> 32, SEED & 0xFFFFFFFF], np.uint32)
         return Rounding(*map(jnp.asarray, (seed, *halves, self.uids[self.ordinals], self.t[self.ordinals])))
 
-    def run(self):
+    def run(self, segments=None):
         arrays = (self.weights, self.slots, self.rows, self.ordinals, self.values, self.hyper, self.factor)
-        return jitted(*jax.tree.map(jnp.asarray, arrays), self.rounding(), kind=self.kind, interpret=True)
+        return jitted(*jax.tree.map(jnp.asarray, arrays), self.rounding(), segments, kind=self.kind, interpret=True)
 
     def expected(self):
         """float64 weights and slots after the step."""
@@ -75,6 +78,27 @@ def test_every_rule_and_dim(form, dim):
     untouched = np.setdiff1d(np.arange(R), step.rows)
     same_bits(np.asarray(weights)[untouched], step.weights[untouched])
     same_bits(step.run()[0], weights)
+
+
+@pytest.mark.parametrize(("form", "dim"), [("adam", 64), ("sgd", 1), ("sgd", 100), ("rowwise_adagrad", 7)])
+@pytest.mark.parametrize("hot", [0, 1500])
+def test_summing_in_the_same_pass(form, dim, hot):
+    step = Step(form, dim)
+    rng = np.random.default_rng(9)
+    lengths = rng.integers(0, 9, U)
+    lengths[5] += hot
+    count = lengths.sum() + 11  # padding behind
+    sources, weights = rng.integers(-1, 40, count).astype(np.int32), 2.0 ** rng.integers(-2, 2, count)
+    segments = Segments(jnp.asarray(sources), jnp.asarray(offsets_of(lengths)), jnp.asarray(weights, jnp.float32))
+    bags = jnp.asarray(rng.standard_normal((40, dim)), jnp.float32)
+    if form == "sgd":  # w - g, so that a sum's last bit shows; weights by powers of two, for XLA may fuse w·x + y
+        step.hyper[:], step.factor[0] = (1, 0, 0), 1
+    step.values = np.asarray(segment_sum(bags, *segments, interpret=True))
+    first = step.run()
+    close(first[0], step.expected()[0], 1e-5)
+    step.values = bags
+    same = same_bits if form == "sgd" else partial(close, rtol=1e-6)
+    jax.tree.map(same, step.run(segments), first)
 
 
 @pytest.mark.parametrize("form", FORMS)

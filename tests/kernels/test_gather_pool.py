@@ -1,11 +1,14 @@
 """gather_pool in interpret mode against float64 numpy."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pallas_kernels import PoolConfig, gather_pool
+from pallas_kernels.operands import SCALED
 from tests.kernels import reference
 from tests.kernels.bags import DIMS, RTOL, bags, offsets_of, table
 from tests.kernels.reference import close, same_bits
@@ -34,8 +37,8 @@ def test_every_dim(dim):
     ("combiner", "dtype"),
     [
         *[(combiner, "float32") for combiner in ("sum", "mean", "sqrtn", "none", "tile")],
-        *[("mean", dtype) for dtype in ("bfloat16", "float16", "int8")],
-        *[("sqrtn", "bfloat16"), ("none", "float16"), ("tile", "int8")],
+        *[("mean", dtype) for dtype in ("bfloat16", "float16", *SCALED)],
+        *[("sqrtn", "bfloat16"), ("none", "float16"), ("tile", "int8"), ("sum", "float8_e4m3fn")],
     ],
 )
 def test_every_combiner_and_dtype(combiner, dtype):
@@ -43,7 +46,7 @@ def test_every_combiner_and_dtype(combiner, dtype):
     t = table(rng, ROWS, 7, dtype)
     ids, offsets, weights = bags(rng, 23, ROWS)
     tile_len = 3 if combiner == "tile" else None
-    out_dtype = jnp.float32 if dtype == "int8" else t.stored.dtype
+    out_dtype = jnp.float32 if dtype in SCALED else t.stored.dtype
     got = pooled(t.stored, ids, offsets, weights, t.scale, combiner=combiner, tile_len=tile_len, out_dtype=out_dtype)
     assert got.dtype == out_dtype
     close(got, reference.pool(t.meaning, ids, offsets, weights, combiner, tile_len), RTOL[dtype])
@@ -99,6 +102,19 @@ def test_same_bits_on_every_run_and_for_every_config():
         same_bits(pooled(t.stored, ids, offsets, config=config), first)
 
 
+@pytest.mark.parametrize("dtype", SCALED)
+def test_two_columns_a_word_read_the_same(dtype, monkeypatch):
+    """What tables of 2 to 4 GiB are read by, on one that fits here."""
+    rng = np.random.default_rng(9)
+    t = table(rng, ROWS, 10, dtype)
+    ids, offsets, weights = bags(rng, 9, ROWS)
+    arrays = *(jnp.asarray(x) for x in (t.stored, ids, offsets, weights)), t.scale
+    expected = gather_pool(*arrays, combiner="mean", interpret=True)
+    module = sys.modules[gather_pool.__module__]
+    monkeypatch.setattr(module, "stored", lambda x: jax.lax.bitcast_convert_type(x.reshape(ROWS, 5, 2), jnp.int16))
+    close(gather_pool(*arrays, combiner="mean", interpret=True), expected, 1e-6)  # XLA fuses multiply and add elsewhere
+
+
 def test_errors_name_the_argument():
     t = table(np.random.default_rng(7), ROWS, 8)
     with pytest.raises(ValueError, match="combiner must be one of"):
@@ -107,7 +123,7 @@ def test_errors_name_the_argument():
         pooled(t.stored, [1], [0, 1], combiner="tile")
     with pytest.raises(ValueError, match="weights must have shape"):
         pooled(t.stored, [1], [0, 1], np.ones(2, np.float32))
-    with pytest.raises(TypeError, match="scale goes with an int8 table"):
+    with pytest.raises(TypeError, match="an int8 table needs scale"):
         pooled(t.stored.astype(jnp.int8), [1], [0, 1])
     with pytest.raises(TypeError, match="rows must be int32"):
         gather_pool(t.stored, jnp.ones(1), jnp.zeros(2, jnp.int32), interpret=True)

@@ -1,0 +1,9 @@
+"""Every kernel, by name: what `python -m pallas_kernels`, the benchmark, the tuner and the tests walk over."""
+
+from __future__ import annotations
+
+from pallas_kernels.catalog import fused_update, gather_pool, row_dot, segment_sum
+from pallas_kernels.kernel import Kernel
+
+MODULES = (gather_pool, segment_sum, row_dot, fused_update)
+KERNELS: dict[str, Kernel] = {module.KERNEL.name: module.KERNEL for module in MODULES}
