@@ -1,20 +1,35 @@
 """GPU kernels in Pallas: JAX arrays and a frozen config in, arrays out. Knows no torch and no tables."""
 
+from pallas_kernels.bulk_insert import bulk_insert
 from pallas_kernels.fused_update import fused_update
 from pallas_kernels.gather_pool import gather_pool
+from pallas_kernels.index import Format, Index, Keys
+from pallas_kernels.insertion import Evicted, Inserted, Settings
+from pallas_kernels.probe import Found, Touch, probe
 from pallas_kernels.rounding import Rounding
 from pallas_kernels.row_dot import row_dot
 from pallas_kernels.segment_sum import SUM_CHUNK, Segments, segment_sum
-from pallas_kernels.tuning import PoolConfig, RowConfig
+from pallas_kernels.tuning import KeyConfig, PoolConfig, RowConfig
 
 __all__ = [
     "SUM_CHUNK",
+    "Evicted",
+    "Format",
+    "Found",
+    "Index",
+    "Inserted",
+    "KeyConfig",
+    "Keys",
     "PoolConfig",
     "Rounding",
     "RowConfig",
     "Segments",
+    "Settings",
+    "Touch",
+    "bulk_insert",
     "fused_update",
     "gather_pool",
+    "probe",
     "row_dot",
     "segment_sum",
 ]

@@ -12,6 +12,7 @@ MAX_DIM = 8192  # a wider row would spill registers even alone
 UNROLLED_ELEMENTS = 2048  # tiles up to this size have registers for UNROLL rows in flight
 UNROLL = 4
 MAX_BAGS = 256  # at small dims what is kept of each bag, its bounds, weight and divisor, fills the registers first
+MAX_KEYS = 256  # the same of keys
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class RowConfig:
 
     def __post_init__(self) -> None:
         for name in ("rows", "num_warps"):
+            _check_power_of_two(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class KeyConfig:
+    """A program works on `keys` keys, or lanes, at once."""
+
+    keys: int
+    num_warps: int
+
+    def __post_init__(self) -> None:
+        for name in ("keys", "num_warps"):
             _check_power_of_two(name, getattr(self, name))
 
 
@@ -69,3 +82,13 @@ def row_config(dim: int) -> RowConfig:
 def warps(dim: int) -> int:
     """Four, and eight once a single row fills more than two tiles."""
     return 8 if width(dim) > 2 * ELEMENTS else 4
+
+
+def probe_config(ways: int) -> KeyConfig:
+    """For probe: a key's ways lie on neighbouring threads, 16 bytes a thread."""
+    return KeyConfig(keys=min(MAX_KEYS, 2 * ELEMENTS // ways), num_warps=4)
+
+
+def lane_config(ways: int) -> KeyConfig:
+    """For bulk_insert: each lane holds a line of ways for two buckets."""
+    return KeyConfig(keys=min(MAX_KEYS, ELEMENTS // ways), num_warps=4)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend import hashing
-from backends.jax_backend.hot import Keys
+from backends.jax_backend.hot import Keys, Missing
+from pallas_kernels.index import signed_order
+from pallas_kernels.order import compact, sorted_with_position
 
 SMALL = 16  # up to a 16th of N missing ones are sorted apart: XLA's CPU sort of all 65,536 takes 17 ms
 MANY = 8192  # below so many ids that is not worth its compilation
@@ -30,15 +31,6 @@ class Numbered(NamedTuple):
     count: jax.Array  # int32 [], U
 
 
-class Missing(NamedTuple):
-    """Keys [N], the first `count` of them unique and in key order, and which occurrences they stand for."""
-
-    keys: Keys
-    count: jax.Array  # int32 []
-    position: jax.Array  # int32 [N], occurrences by key; N past the last
-    group: jax.Array  # int32 [N], the key of each of these
-
-
 def number_rows(rows: jax.Array) -> Numbered:
     """Number the distinct rows >= 0 of int32 [N]. Ascending, so that whoever walks them meets memory in its order."""
     size = rows.shape[0]
@@ -53,22 +45,9 @@ def number_rows(rows: jax.Array) -> Numbered:
 
 
 def sort_rows(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(stable order of int32 [N], the values in it), -1 last.
-
-    By one packed operand: XLA's CPU sort of 65,536 takes 3 ms so, and 12 ms with a second operand.
-    """
-    position = jnp.arange(rows.shape[0], dtype=jnp.uint32)
-    with jax.enable_x64(True):
-        packed = rows.astype(jnp.uint32).astype(jnp.uint64) << jnp.uint64(32) | position.astype(jnp.uint64)
-        packed = jax.lax.sort(packed, is_stable=False)
-        order, ordered = packed.astype(jnp.uint32), (packed >> jnp.uint64(32)).astype(jnp.uint32)
-    return order.astype(jnp.int32), ordered.astype(jnp.int32)
-
-
-def compact(values: jax.Array, flags: jax.Array) -> jax.Array:
-    """The flagged values, moved to the front; zeros behind."""
-    at = jnp.where(flags, jnp.cumsum(flags, dtype=jnp.int32) - 1, flags.shape[0])
-    return jnp.zeros_like(values).at[at].set(values, mode="drop", unique_indices=True)
+    """(stable order of int32 [N], the values in it), -1 last."""
+    ordered, order = sorted_with_position(rows.astype(jnp.uint32))
+    return order, ordered.astype(jnp.int32)
 
 
 def missing_keys(keys: Keys, missing: jax.Array) -> Missing:
@@ -91,7 +70,7 @@ def _sorted_keys(keys: Keys, missing: jax.Array, count: jax.Array, *, size: int)
     uids, hi, lo, position = _sort(keys, position)
     starts = inside & _differs(uids, hi, lo)
     group = jnp.cumsum(starts, dtype=jnp.int32) - 1
-    unique = Keys(*(compact(x, starts) for x in (lo, hashing.signed_order(hi), uids)))
+    unique = Keys(*(compact(x, starts) for x in (lo, signed_order(hi), uids)))
     rest = (_fill(x, total, 0) for x in unique)
     return Missing(Keys(*rest), group[-1] + 1, _fill(position, total, total), _fill(group, total, 0))
 
@@ -100,7 +79,7 @@ def _sort(keys: Keys, position: jax.Array) -> tuple[jax.Array, ...]:
     """By (uid, signed id, position); positions past the end sort last, behind a real key of all ones, too."""
     at = {"mode": "fill", "fill_value": 0xFFFFFFFF}
     uids, lo = keys.uids.at[position].get(**at), keys.lo.at[position].get(**at)
-    hi = hashing.signed_order(keys.hi).at[position].get(**at)
+    hi = signed_order(keys.hi).at[position].get(**at)
     return jax.lax.sort((uids, hi, lo, position), num_keys=4, is_stable=False)
 
 

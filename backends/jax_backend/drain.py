@@ -22,22 +22,18 @@ from bridge.dlpack import to_torch
 def drained(programs: Programs, state: TableState, sought: Sought) -> Evicted:
     """Waits for the lookup: what it evicted is compacted, so its number must be known."""
     settle(state, wait=True)
-    count = int(sought.inserted.evicted)
+    evicted = sought.inserted.evicted
+    count = int(evicted.count)
     if count == 0:
         return _evicted(programs, state, np.zeros(0, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.int32))
-    keys, rows = sought.inserted.before.keys, np.asarray(sought.inserted.before.rows)
-    ids, uids = ids_of(np.asarray(keys.lo), np.asarray(keys.hi)), np.asarray(keys.uids)
-    order = _by_key_in_chunks(ids, uids, np.flatnonzero(rows >= 0))
+    lo, hi, uids, rows, by = (np.asarray(x)[:count] for x in (*evicted.keys, evicted.rows, evicted.by))
+    ids = ids_of(lo, hi)
+    order = np.lexsort((ids, uids, by // placement.CHUNK))  # by (chunk, uid, id)
     return _evicted(programs, state, ids[order], uids[order], rows[order])
 
 
 def ids_of(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
     return (hi.astype(np.uint64) << np.uint64(32) | lo).view(np.int64)
-
-
-def _by_key_in_chunks(ids: np.ndarray, uids: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """`at`, ascending, by (chunk, uid, id)."""
-    return at[np.lexsort((ids[at], uids[at], at // placement.CHUNK))]
 
 
 def _evicted(programs: Programs, state: TableState, ids: np.ndarray, uids: np.ndarray, rows: np.ndarray) -> Evicted:

@@ -115,12 +115,12 @@ def call_keys(
 
 
 def seek_call(
-    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, asked: Asked
+    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, asked: Asked, *, hot: Hot
 ) -> tuple[Index, Sought]:
     """The index half of a call."""
     numbers = read_control(control, asked)
     keys, valid, _ = call_keys(ids, numbers, constants, asked)
-    return seek(index, constants, keys, valid, numbers.clock, asked.manner)
+    return seek(index, constants, keys, valid, numbers.clock, asked.manner, hot)
 
 
 def pool_call(
@@ -150,7 +150,7 @@ def embed_call(
     bags: tuple[Bags, ...], plan: Plan,
 ) -> tuple[Index, jax.Array, Slots, tuple[jax.Array, ...], Kept | None, jax.Array]:  # fmt: skip
     """All of it in one program: find or insert, write new rows, pool. Each write hangs on what was read before it."""
-    index, sought = seek_call(index, constants, ids, control, plan.asked)
+    index, sought = seek_call(index, constants, ids, control, plan.asked, hot=plan.hot)
     if sought.new is not None:
         weights, slots = write_initial(weights, slots, constants, sought.new, plan.slot_initials)
     outputs, kept = pool_call(weights, constants, sought, ids, control, bags, plan)

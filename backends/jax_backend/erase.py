@@ -9,20 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from backends import placement
-from backends.jax_backend.distinct import compact
-from backends.jax_backend.find import find
 from backends.jax_backend.hashing import split
-from backends.jax_backend.hot import Keys
+from backends.jax_backend.hot import Hot, Keys
 from backends.jax_backend.state import NOWHERE, Constants, Index, W
+from pallas_kernels.order import compact
 
 
 def erase(
-    index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array
+    index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array, *, hot: Hot
 ) -> tuple[Index, jax.Array]:
     """The index without these keys, and the numbers of a report."""
     lo, hi = split(ids)
     keys = Keys(lo, hi, constants.uids.at[ordinals].get(mode="clip"))
-    entry = find(index, keys, jnp.arange(lo.shape[0], dtype=jnp.int32) < count)
+    entry = hot.find(index, keys, jnp.arange(lo.shape[0], dtype=jnp.int32) < count)
     known = entry >= 0
     freed = jnp.sort(jnp.where(known, index.rows.at[entry].get(mode="clip"), NOWHERE))
     erased = known.sum(dtype=jnp.int32)

@@ -13,13 +13,14 @@ from backends.jax_backend import hashing
 from backends.jax_backend.hot import Keys
 from backends.jax_backend.place import candidates, free_ways, run_rounds
 from backends.jax_backend.state import NOWHERE, Index, W
+from pallas_kernels.index import hash_word
 
 
 def grown(index: Index, buckets: int, capacity: int) -> Index:
     """The index over `buckets` > S, a power of two, and `capacity` >= R rows."""
     way = jnp.arange(index.ways, dtype=jnp.int32)
     keys = Keys(index.lo[: index.ways], index.hi[: index.ways], index.uids[: index.ways])
-    a, b = (hashing.hash_word(keys, salt) for salt in (placement.A_SALT, placement.B_SALT))
+    a, b = (hash_word(keys, salt, hashing.FORM) for salt in (placement.A_SALT, placement.B_SALT))
     by_a = (a & jnp.uint32(index.buckets - 1)).astype(jnp.int32) == way // W
     bucket = (jnp.where(by_a, a, b) & jnp.uint32(buckets - 1)).astype(jnp.int32)
     entry = jnp.where(index.rows[: index.ways] >= 0, bucket * W + way % W, buckets * W + placement.STASH)

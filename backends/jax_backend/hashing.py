@@ -1,4 +1,7 @@
-"""Hash words of keys, by 32-bit operations only: placement.hash_word in jnp."""
+"""Hash words of keys: pallas_kernels.index by the constants of backends.placement.
+
+Sizes: N keys.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from backends import placement
-from backends.jax_backend.hot import Keys
+from pallas_kernels import index
+from pallas_kernels.index import Format, Keys, signed_order
 
-TAG_SALT = 0x6A09E667  # of the fingerprint that probing compares first; not part of the placement format
-SIGN = 0x80000000
+__all__ = ["FORM", "buckets", "signed_order", "slices", "split", "tags"]
+
+FORM = Format(
+    a_salt=placement.A_SALT,
+    b_salt=placement.B_SALT,
+    tag_salt=0x6A09E667,  # of the fingerprint that probing compares first; not part of the placement format
+    multiplier=placement.TABLE_MULTIPLIER,
+    mix_1=placement.MIX_1,
+    mix_2=placement.MIX_2,
+    rounds=placement.ROUNDS,
+    chunk=placement.CHUNK,
+)
 
 
 def split(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -17,38 +31,17 @@ def split(ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     return ids[:, 0], ids[:, 1]
 
 
-def mix(h: jax.Array) -> jax.Array:
-    """MurmurHash3's 32-bit finalizer."""
-    h = h ^ (h >> 16)
-    h = h * jnp.uint32(placement.MIX_1)
-    h = h ^ (h >> 13)
-    h = h * jnp.uint32(placement.MIX_2)
-    return h ^ (h >> 16)
-
-
-def hash_word(keys: Keys, salt: int) -> jax.Array:
-    h = mix(keys.lo ^ jnp.uint32(salt))
-    h = mix(h + keys.hi)
-    return mix(h + keys.uids * jnp.uint32(placement.TABLE_MULTIPLIER))
-
-
 def buckets(keys: Keys, count: int) -> tuple[jax.Array, jax.Array]:
     """Both candidate buckets of each key, int32, of `count` (a power of two)."""
-    a, b = (hash_word(keys, salt) & jnp.uint32(count - 1) for salt in (placement.A_SALT, placement.B_SALT))
-    return a.astype(jnp.int32), b.astype(jnp.int32)
+    return index.candidates(keys, count, FORM)
 
 
 def tags(keys: Keys) -> jax.Array:
     """Fingerprints, uint32."""
-    return hash_word(keys, TAG_SALT)
+    return index.tags(keys, FORM)
 
 
 def slices(keys: Keys) -> jax.Array:
     """The 16-bit slice of each key, int32."""
-    word = hash_word(keys, placement.SLICE_SALT) & jnp.uint32((1 << placement.SLICE_BITS) - 1)
+    word = index.hash_word(keys, placement.SLICE_SALT, FORM) & jnp.uint32((1 << placement.SLICE_BITS) - 1)
     return word.astype(jnp.int32)
-
-
-def signed_order(hi: jax.Array) -> jax.Array:
-    """High halves so that unsigned order of (hi, lo) is the order of signed ids."""
-    return hi ^ jnp.uint32(SIGN)

@@ -1,4 +1,4 @@
-"""The three loops that cost the most, as functions handed in: XLA's here, Pallas kernels in pallas_backend.
+"""The loops that cost the most, as functions handed in: XLA's here, Pallas kernels in pallas_backend.
 
 Each is traced inside a larger jitted program, on JAX arrays alone. `JaxBackend(Hot(...))` is the one place of replacement.
 
@@ -13,16 +13,10 @@ from typing import NamedTuple, Protocol
 import jax
 
 from backends.spec import UpdateRule
+from pallas_kernels.index import Index, Keys
+from pallas_kernels.insertion import Inserted, Settings
 
 Slots = tuple[jax.Array, ...]
-
-
-class Keys(NamedTuple):
-    """Keys apart: the halves of their ids, and their tables."""
-
-    lo: jax.Array  # uint32
-    hi: jax.Array  # uint32
-    uids: jax.Array  # uint32
 
 
 class Noise(NamedTuple):
@@ -41,6 +35,53 @@ class Touched(NamedTuple):
     values: jax.Array  # float32 [P, D], summed gradient; what lies past `count` is not to be read
     count: jax.Array  # int32 []
     noise: Noise | None  # with bfloat16 weights
+
+
+class Missing(NamedTuple):
+    """Keys [N], the first `count` of them unique and in key order, and which occurrences they stand for."""
+
+    keys: Keys
+    count: jax.Array  # int32 []
+    position: jax.Array  # int32 [N], occurrences by key; N past the last
+    group: jax.Array  # int32 [N], the key of each of these
+
+
+class Find(Protocol):
+    def __call__(self, index: Index, keys: Keys, valid: jax.Array) -> jax.Array:
+        """The entry of each key [N], int32; -1 where it is absent or not valid (bool [N]). Keys may repeat."""
+        ...
+
+
+class Changed(NamedTuple):
+    """What a touch overwrote: entries, E where nothing was, and what they held."""
+
+    score_at: jax.Array  # int32 [N], as are all
+    stamp_at: jax.Array
+    scores: jax.Array
+    stamps: jax.Array
+
+
+class Touch(Protocol):
+    def __call__(
+        self, index: Index, keys: Keys, valid: jax.Array, step: jax.Array, *, counts: bool, repeats: bool
+    ) -> tuple[Index, jax.Array, Changed]:
+        """Find, then stamp what was found with the step (int32 []); score it by the step, too, or by one touch more.
+
+        repeats: keys may repeat; an entry counts one touch all the same.
+        """
+        ...
+
+
+class Insert(Protocol):
+    def __call__(self, index: Index, keys: Keys, settings: Settings, *, evict: bool) -> tuple[Index, Inserted]:
+        """See pallas_kernels.bulk_insert, whose result every implementation gives bit for bit."""
+        ...
+
+
+class Dedup(Protocol):
+    def __call__(self, keys: Keys, flags: jax.Array) -> Missing:
+        """The unique keys among the flagged ones, ascending by (uid, signed id)."""
+        ...
 
 
 class GatherPool(Protocol):
@@ -95,15 +136,23 @@ class Update(Protocol):
 class Hot:
     """Hashable, for it is a static argument of every program."""
 
+    find: Find
+    touch: Touch
+    insert: Insert
+    dedup: Dedup
     gather_pool: GatherPool
     segment_sum: SegmentSum
     update: Update
 
 
 def xla() -> Hot:
-    """The three in XLA alone, for any JAX device."""
+    """All in XLA alone, for any JAX device."""
+    from backends.jax_backend.distinct import missing_keys
+    from backends.jax_backend.find import find
+    from backends.jax_backend.insert import insert
     from backends.jax_backend.pool import gather_pool
     from backends.jax_backend.segment_sum import segment_sum
+    from backends.jax_backend.touch import touch
     from backends.jax_backend.update import update
 
-    return Hot(gather_pool, segment_sum, update)
+    return Hot(find, touch, insert, missing_keys, gather_pool, segment_sum, update)

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.distinct import Missing, Numbered, missing_keys, number_rows
-from backends.jax_backend.find import find, holds
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.insert import Inserted, Settings, insert
+from backends.jax_backend.distinct import Numbered, number_rows
+from backends.jax_backend.find import holds
+from backends.jax_backend.hot import Hot, Keys, Missing
 from backends.jax_backend.state import Constants, Index
+from backends.jax_backend.touch import untouch_if_failed
+from pallas_kernels.insertion import Inserted, Settings
 
 
 @dataclass(frozen=True)
@@ -46,58 +47,27 @@ class Sought(NamedTuple):
 
 
 def seek(
-    index: Index, constants: Constants, keys: Keys, valid: jax.Array, clock: jax.Array, manner: Manner
+    index: Index, constants: Constants, keys: Keys, valid: jax.Array, clock: jax.Array, manner: Manner, hot: Hot
 ) -> tuple[Index, Sought]:
     """Row numbers of keys, repeated ones among them; clock is int32 [2], (step, pinned_from)."""
-    entry = find(index, keys, valid)
+    touched = None
+    if manner.touch:
+        index, entry, touched = hot.touch(index, keys, valid, clock[0], counts=manner.counts, repeats=manner.repeats)
+    else:
+        entry = hot.find(index, keys, valid)
     found = entry >= 0
-    missing = missing_keys(keys, valid & ~found)
-    index, touched = _touch(index, entry, clock[0], manner) if manner.touch else (index, None)
+    missing = hot.dedup(keys, valid & ~found)
     if not manner.insert:
         rows = _rows_of(index, entry, keys, found, manner)
         return _reported(index, rows, found, missing, None, manner)
     score = jnp.where(manner.counts, 1, clock[0]).astype(jnp.int32)
     settings = Settings(missing.count, constants.max_rows, clock[0], clock[1], score)
-    index, inserted = insert(index, missing.keys, settings, evict=manner.evict)
+    index, inserted = hot.insert(index, missing.keys, settings, evict=manner.evict)
     if touched is not None:
-        index = _untouch_if_failed(index, touched, inserted.failed)
+        index = untouch_if_failed(index, touched, inserted.failed)
     rows = _rows_of(index, entry, keys, found, manner)
     rows = _with_inserted(rows, missing, inserted)
     return _reported(index, rows, found, missing, inserted, manner)
-
-
-class Touched(NamedTuple):
-    """What was overwritten: entries, E where nothing was, and what they held."""
-
-    score_at: jax.Array
-    stamp_at: jax.Array
-    scores: jax.Array
-    stamps: jax.Array
-
-
-def _touch(index: Index, entry: jax.Array, step: jax.Array, manner: Manner) -> tuple[Index, Touched]:
-    """Stamp and score what was found. Only what changes is written, so each write hangs on its read and stays in place."""
-    at = jnp.where(entry >= 0, entry, index.entries)
-    scores, stamps = (x.at[at].get(mode="fill", fill_value=0) for x in (index.scores, index.stamps))
-    new_scores = scores + 1 if manner.counts else jnp.broadcast_to(step, scores.shape)
-    score_at = jnp.where(scores != new_scores, at, index.entries)
-    stamp_at = jnp.where(stamps != step, at, index.entries)
-    index = index._replace(
-        scores=index.scores.at[score_at].set(new_scores, mode="drop"),
-        stamps=index.stamps.at[stamp_at].set(step, mode="drop"),
-    )
-    return index, Touched(score_at, stamp_at, scores, stamps)
-
-
-def _untouch_if_failed(index: Index, touched: Touched, failed: jax.Array) -> Index:
-    def undo(state: tuple[jax.Array, Index]) -> tuple[jax.Array, Index]:
-        index = state[1]
-        return jnp.int32(0), index._replace(
-            scores=index.scores.at[touched.score_at].set(touched.scores, mode="drop"),
-            stamps=index.stamps.at[touched.stamp_at].set(touched.stamps, mode="drop"),
-        )
-
-    return jax.lax.while_loop(lambda s: s[0] > 0, undo, (failed.astype(jnp.int32), index))[1]
 
 
 def _rows_of(index: Index, entry: jax.Array, keys: Keys, found: jax.Array, manner: Manner) -> jax.Array:
@@ -113,7 +83,7 @@ def _with_inserted(rows: jax.Array, missing: Missing, inserted: Inserted) -> jax
 
     def give(rows: jax.Array) -> jax.Array:
         given = inserted.rows.at[missing.group].get(mode="promise_in_bounds")
-        return rows.at[missing.position].set(jnp.where(inserted.failed, -1, given), mode="drop")
+        return rows.at[missing.position].set(given, mode="drop")
 
     return jax.lax.cond(missing.count > 0, give, lambda rows: rows, rows)
 
@@ -133,7 +103,7 @@ def _reported(
     unknown = missing.count * int(manner.touch and not manner.insert)
     failed = jnp.array(False) if inserted is None else inserted.failed
     new = jnp.int32(0) if inserted is None else jnp.where(failed, 0, missing.count)
-    evicted = jnp.int32(0) if inserted is None else jnp.where(failed, 0, inserted.evicted)
+    evicted = jnp.int32(0) if inserted is None or inserted.evicted is None else inserted.evicted.count
     numbers = (
         index.used, index.next_row, index.free_count, index.stashed,
         jnp.where(failed, 0, counted), new, unknown, evicted, 0, failed,

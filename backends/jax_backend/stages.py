@@ -12,10 +12,9 @@ import jax.numpy as jnp
 
 from backends import placement
 from backends.jax_backend import fresh, hashing
-from backends.jax_backend.distinct import missing_keys, sort_rows
+from backends.jax_backend.distinct import sort_rows
 from backends.jax_backend.embed import Bags, Pooling, request_terms, weights_grad
 from backends.jax_backend.embed import read_rows as read_values
-from backends.jax_backend.find import find
 from backends.jax_backend.gradient import KeyedGradient, sum_in_order
 from backends.jax_backend.hot import Hot, Keys, Noise, Slots, Touched
 from backends.jax_backend.seek import Manner, New, Sought, seek
@@ -41,11 +40,11 @@ def first(size: int, count: jax.Array) -> jax.Array:
     return jnp.arange(size, dtype=jnp.int32) < count
 
 
-def partition(ids: jax.Array, ordinals: jax.Array, count: jax.Array, constants: Constants) -> Unique:
+def partition(ids: jax.Array, ordinals: jax.Array, count: jax.Array, constants: Constants, *, hot: Hot) -> Unique:
     """Unique keys ascending by (ordinal, signed id)."""
     lo, hi = hashing.split(ids)
     valid = first(lo.shape[0], count)
-    unique = missing_keys(Keys(lo, hi, ordinals.astype(jnp.uint32)), valid)
+    unique = hot.dedup(Keys(lo, hi, ordinals.astype(jnp.uint32)), valid)
     inverse = jnp.zeros_like(ordinals).at[unique.position].set(unique.group, mode="drop")
     counts = jnp.zeros_like(ordinals).at[jnp.where(valid, inverse, lo.shape[0])].add(1, mode="drop")
     words = jnp.stack([unique.keys.lo, unique.keys.hi], 1)
@@ -55,11 +54,18 @@ def partition(ids: jax.Array, ordinals: jax.Array, count: jax.Array, constants: 
 
 
 def lookup(
-    index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, numbers: jax.Array, manner: Manner
+    index: Index,
+    constants: Constants,
+    ids: jax.Array,
+    ordinals: jax.Array,
+    numbers: jax.Array,
+    manner: Manner,
+    *,
+    hot: Hot,
 ) -> tuple[Index, Sought]:
     """numbers: int32 [3], how many keys are real, and the clock."""
     valid = first(ids.shape[0], numbers[0])
-    return seek(index, constants, keys_of(ids, ordinals, constants), valid, numbers[1:], manner)
+    return seek(index, constants, keys_of(ids, ordinals, constants), valid, numbers[1:], manner, hot)
 
 
 def write_initial(
@@ -137,10 +143,10 @@ def write_rows(arrays: tuple[jax.Array, ...], rows: jax.Array, values: tuple[jax
 
 def write_marks(
     index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array,
-    scores: jax.Array | None, stamps: jax.Array | None,
+    scores: jax.Array | None, stamps: jax.Array | None, *, hot: Hot,
 ) -> Index:  # fmt: skip
     """Overwrite scores and stamps of keys that are there."""
-    entry = find(index, keys_of(ids, ordinals, constants), first(ids.shape[0], count))
+    entry = hot.find(index, keys_of(ids, ordinals, constants), first(ids.shape[0], count))
     at = jnp.where(entry >= 0, entry, index.entries)
     new_scores = index.scores if scores is None else index.scores.at[at].set(scores, mode="drop")
     new_stamps = index.stamps if stamps is None else index.stamps.at[at].set(stamps, mode="drop")

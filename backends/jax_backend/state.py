@@ -19,49 +19,10 @@ from backends import placement
 from backends.initial_values import HALF
 from backends.jax_backend.ladder import Ladder
 from backends.spec import Counters, SlotSpec, TableSpec
+from pallas_kernels.index import NOWHERE, Index
 
 W = placement.WAYS
-NOWHERE = np.int32(2**31 - 1)  # claims at rest
 REPORT = ("used", "next_row", "erased_rows", "stashed", "found", "inserted", "unknown", "evicted", "erased", "failed")
-
-
-class Index(NamedTuple):
-    """Where keys are. Entry bucket·W + way, or S·W + k for the k-th of the stash; rows < 0 means free.
-
-    taken and claims are scratch: at rest everywhere 0 and NOWHERE. They are kept, so that no program
-    has to clear memory that grows with the table.
-    """
-
-    tags: jax.Array  # uint32 [S, W], fingerprints of the ways' keys
-    lo: jax.Array  # uint32 [E]
-    hi: jax.Array  # uint32 [E]
-    uids: jax.Array  # uint32 [E]
-    rows: jax.Array  # int32 [E]
-    scores: jax.Array  # int32 [E]
-    stamps: jax.Array  # int32 [E]
-    free: jax.Array  # int32 [R], stack of erased rows
-    free_count: jax.Array  # int32 []
-    next_row: jax.Array  # int32 []
-    stashed: jax.Array  # int32 []
-    taken: jax.Array  # int32 [S]
-    claims: jax.Array  # int32 [S]
-
-    @property
-    def buckets(self) -> int:
-        return self.tags.shape[0]
-
-    @property
-    def ways(self) -> int:
-        return self.tags.shape[0] * W
-
-    @property
-    def entries(self) -> int:
-        return self.rows.shape[0]
-
-    @property
-    def used(self) -> jax.Array:
-        """Rows in use, and so keys."""
-        return self.next_row - self.free_count
 
 
 class Constants(NamedTuple):

@@ -13,14 +13,23 @@ import jax
 import jax.numpy as jnp
 
 import pallas_kernels
-from backends.jax_backend.hot import Hot, Noise, Slots, Touched
+from backends.jax_backend.distinct import missing_keys
+from backends.jax_backend.hashing import FORM
+from backends.jax_backend.hot import Changed, Hot, Noise, Slots, Touched
+from backends.jax_backend.touch import changes, touch_entries
 from backends.spec import UpdateRule
+from pallas_kernels.index import Index, Keys
+from pallas_kernels.insertion import Inserted, Settings
 
 
 @cache
 def hot(interpret: bool) -> Hot:
     """Made once, for jit compares it by identity. interpret: run kernels of tables on the CPU, slowly."""
     return Hot(
+        find=partial(find, interpret=interpret),
+        touch=partial(touch, interpret=interpret),
+        insert=partial(insert, interpret=interpret),
+        dedup=missing_keys,
         gather_pool=partial(gather_pool, interpret=interpret),
         segment_sum=partial(segment_sum, interpret=interpret),
         update=partial(update, interpret=interpret),
@@ -32,6 +41,28 @@ def run(kernel: Callable[..., Any], *arrays: Any, interpret: bool) -> Any:
     if not interpret:
         return kernel(*arrays)
     return jax.lax.platform_dependent(*arrays, cpu=partial(kernel, interpret=True), default=kernel)
+
+
+def find(index: Index, keys: Keys, valid: jax.Array, *, interpret: bool) -> jax.Array:
+    kernel = partial(pallas_kernels.probe, form=FORM)
+    return run(lambda *a, **o: kernel(*a, **o)[1].entry, index, keys, valid, interpret=interpret)
+
+
+def touch(
+    index: Index, keys: Keys, valid: jax.Array, step: jax.Array, *, counts: bool, repeats: bool, interpret: bool
+) -> tuple[Index, jax.Array, Changed]:
+    if counts and repeats:  # one more touch whatever the repetitions: read all before any is written
+        entry = find(index, keys, valid, interpret=interpret)
+        index, changed = touch_entries(index, entry, step, counts)
+        return index, entry, changed
+    kernel = partial(pallas_kernels.probe, form=FORM, touch=pallas_kernels.Touch(counts))
+    index, found = run(kernel, index, keys, valid, step.reshape(1), interpret=interpret)
+    return index, found.entry, changes(index, found.entry, found.scores, found.stamps, step, counts)
+
+
+def insert(index: Index, keys: Keys, settings: Settings, *, evict: bool, interpret: bool) -> tuple[Index, Inserted]:
+    kernel = partial(pallas_kernels.bulk_insert, form=FORM, evict=evict)
+    return run(kernel, index, keys, settings, interpret=interpret)
 
 
 def gather_pool(

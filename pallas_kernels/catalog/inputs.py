@@ -11,11 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.kernel import Sizes
+from pallas_kernels.index import Format, Index, Keys
+from pallas_kernels.insertion import Settings
+from pallas_kernels.kernel import Sizes, shape
 from pallas_kernels.operands import SCALED
 from pallas_kernels.tuning import MAX_DIM
 
 N, B, U, T = 65_536, 8_192, 65_536, 4
+WAYS, STASH = 16, 1_024
+# Constants of the hash here are any odd ones; a caller brings those of its own tables.
+FORM = Format(0x9E3779B9, 0x7F4A7C15, 0x6A09E667, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, rounds=8, chunk=32_768)
 ODD_DIMS = (1, 7, 100)  # and every power of two: between them all configs that the heuristics choose
 
 
@@ -49,3 +54,32 @@ def segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def leaves_bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def index_of(buckets: int, ways: int = WAYS, rows: int | None = None) -> Index:
+    """Shapes of an index of so many buckets; claims, which kernels do not use, are None."""
+    entries, rows = buckets * ways + STASH, buckets * ways if rows is None else rows
+    words, numbers = (shape("uint32", entries),) * 3, (shape("int32", entries),) * 3
+    counts = (shape("int32"),) * 3
+    return Index(
+        shape("uint32", buckets, ways), *words, *numbers, shape("int32", rows), *counts, shape("int32", buckets), None
+    )
+
+
+def empty_index(buckets: int, ways: int = WAYS) -> Index:
+    index = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), index_of(buckets, ways))
+    return index._replace(rows=index.rows - 1, stamps=index.stamps - 1)
+
+
+def keys_of(numbers: np.ndarray) -> Keys:
+    """A spread 64-bit id of group 0 for each number, in key order."""
+    ids = np.sort(numbers.astype(np.int64) * np.int64(-7046029254386353131) + np.int64(1))
+    bits = ids.view(np.uint64)
+    lo, hi = bits.astype(np.uint32), (bits >> np.uint64(32)).astype(np.uint32)
+    return Keys(jnp.asarray(lo), jnp.asarray(hi), jnp.zeros(len(ids), jnp.uint32))
+
+
+def settings_of(
+    count: int, *, step: int = 1, pinned_from: int = 0, score: int = 1, max_rows: int = 2**31 - 1
+) -> Settings:
+    return Settings(*(jnp.int32(x) for x in (count, max_rows, step, pinned_from, score)))
