@@ -1,6 +1,7 @@
 """GPU kernels in Pallas: JAX arrays and a frozen config in, arrays out. Knows no torch and no tables."""
 
 from pallas_kernels.bulk_insert import bulk_insert
+from pallas_kernels.dedup import Unique, dedup
 from pallas_kernels.fused_update import fused_update
 from pallas_kernels.gather_pool import gather_pool
 from pallas_kernels.index import Format, Index, Keys
@@ -26,7 +27,9 @@ __all__ = [
     "Segments",
     "Settings",
     "Touch",
+    "Unique",
     "bulk_insert",
+    "dedup",
     "fused_update",
     "gather_pool",
     "probe",

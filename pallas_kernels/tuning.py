@@ -92,3 +92,8 @@ def probe_config(ways: int) -> KeyConfig:
 def lane_config(ways: int) -> KeyConfig:
     """For bulk_insert: each lane holds a line of ways for two buckets."""
     return KeyConfig(keys=min(MAX_KEYS, ELEMENTS // ways), num_warps=4)
+
+
+def dedup_config() -> KeyConfig:
+    """For dedup: two passes over the keys in their order."""
+    return KeyConfig(keys=ELEMENTS, num_warps=4)

@@ -16,7 +16,7 @@ from backends.jax_backend.fresh import initial_rows, write_initial
 from backends.jax_backend.gradient import KeyedGradient, Terms, sum_in_order
 from backends.jax_backend.hashing import split
 from backends.jax_backend.hot import Hot, Keys, Slots
-from backends.jax_backend.ordered_sum import ordered_sum, segment_of
+from backends.jax_backend.ordered_sum import segment_of
 from backends.jax_backend.pool import reciprocal
 from backends.jax_backend.seek import Manner, Sought, seek
 from backends.jax_backend.state import Constants, Index
@@ -182,7 +182,7 @@ def embed_grad_call(
     """The gradient by unique key, and one for the weights of each request that asks."""
     terms = [request_terms(g, b, p) for g, b, p in zip(grads, bags, plan.poolings, strict=True)]
     to_weights = tuple(
-        weights_grad(g, kept.values[beg : beg + p.size], b, t, p) if p.weights_need_grad else None
+        weights_grad(g, kept.values[beg : beg + p.size], b, t, p, plan.hot) if p.weights_need_grad else None
         for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.asked.starts, strict=False)
     )
     if not plan.asked.manner.insert:
@@ -223,17 +223,17 @@ def joined(terms: list[Terms]) -> Terms:
     return Terms(jnp.concatenate([t.vectors for t in terms]), jnp.concatenate(sources), jnp.concatenate(scales))
 
 
-def weights_grad(grad: jax.Array, values: jax.Array, b: Bags, terms: Terms, p: Pooling) -> jax.Array:
+def weights_grad(grad: jax.Array, values: jax.Array, b: Bags, terms: Terms, p: Pooling, hot: Hot) -> jax.Array:
     """d loss / d weights, float32 [n]. With s = Σ w·e and out = s / divisor:
     sum e·g; mean (e − out)·g / divisor; sqrtn e·g / divisor − w · out·g / divisor²; a zero divisor gives 0.
     """
-    dots = (values * terms.vectors.at[terms.source].get(mode="clip")).sum(1)
-    dots = jnp.where(terms.source >= 0, dots, 0.0)
+    position = jnp.arange(p.size, dtype=jnp.int32)
+    dots = hot.row_dot(values, position, terms.vectors, terms.source)
     if p.combiner in ("sum", "none", "tile"):
         return dots
     bag = segment_of(b.offsets, p.size)
     scale = reciprocal(b.offsets, b.weights, p.combiner)
-    out = ordered_sum(values, jnp.arange(p.size, dtype=jnp.int32), b.weights, b.offsets) * scale[:, None]
+    out = hot.gather_pool(values, position, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
     shared = ((out * grad).sum(1) * scale).at[bag].get(mode="clip")
     direct = dots * scale.at[bag].get(mode="clip")
     if p.combiner == "mean":

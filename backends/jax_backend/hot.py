@@ -102,6 +102,12 @@ class GatherPool(Protocol):
         ...
 
 
+class RowDot(Protocol):
+    def __call__(self, values: jax.Array, rows: jax.Array, vectors: jax.Array, source: jax.Array) -> jax.Array:
+        """values[rows[i]] · vectors[source[i]], float32 [N]; 0 where a number (int32) is negative."""
+        ...
+
+
 class SegmentSum(Protocol):
     def __call__(
         self,
@@ -141,6 +147,7 @@ class Hot:
     insert: Insert
     dedup: Dedup
     gather_pool: GatherPool
+    row_dot: RowDot
     segment_sum: SegmentSum
     update: Update
 
@@ -154,5 +161,6 @@ def xla() -> Hot:
     from backends.jax_backend.segment_sum import segment_sum
     from backends.jax_backend.touch import touch
     from backends.jax_backend.update import update
+    from pallas_kernels.reference.row_dot import row_dot
 
-    return Hot(find, touch, insert, missing_keys, gather_pool, segment_sum, update)
+    return Hot(find, touch, insert, missing_keys, gather_pool, row_dot, segment_sum, update)

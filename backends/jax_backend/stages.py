@@ -105,7 +105,7 @@ def pool_grad(
     if not pooling.weights_need_grad:
         return summed, None
     values = table.at[inverse].get(mode="clip").astype(jnp.float32)
-    return summed, weights_grad(grad, values, bags, terms, pooling)
+    return summed, weights_grad(grad, values, bags, terms, pooling, hot)
 
 
 def pad_gradient(gradient: KeyedGradient, size: int) -> KeyedGradient:

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 
 import pallas_kernels
-from backends.jax_backend.distinct import missing_keys
 from backends.jax_backend.hashing import FORM
-from backends.jax_backend.hot import Changed, Hot, Noise, Slots, Touched
+from backends.jax_backend.hot import Changed, Hot, Missing, Noise, Slots, Touched
 from backends.jax_backend.touch import changes, touch_entries
 from backends.spec import UpdateRule
 from pallas_kernels.index import Index, Keys
@@ -29,8 +28,9 @@ def hot(interpret: bool) -> Hot:
         find=partial(find, interpret=interpret),
         touch=partial(touch, interpret=interpret),
         insert=partial(insert, interpret=interpret),
-        dedup=missing_keys,
+        dedup=partial(dedup, interpret=interpret),
         gather_pool=partial(gather_pool, interpret=interpret),
+        row_dot=partial(row_dot, interpret=interpret),
         segment_sum=partial(segment_sum, interpret=interpret),
         update=partial(update, interpret=interpret),
     )
@@ -63,6 +63,26 @@ def touch(
 def insert(index: Index, keys: Keys, settings: Settings, *, evict: bool, interpret: bool) -> tuple[Index, Inserted]:
     kernel = partial(pallas_kernels.bulk_insert, form=FORM, evict=evict)
     return run(kernel, index, keys, settings, interpret=interpret)
+
+
+def dedup(keys: Keys, flags: jax.Array, *, interpret: bool) -> Missing:
+    """Sorts only where anything is flagged, for mostly nothing is."""
+    size = flags.shape[0]
+
+    def number(keys: Keys, flags: jax.Array) -> Missing:
+        unique = run(pallas_kernels.dedup, keys, flags, interpret=interpret)
+        position = jnp.where(jnp.arange(size, dtype=jnp.int32) < unique.offsets[-1], unique.order, size)
+        return Missing(unique.keys, unique.count, position, unique.inverse.at[position].get(mode="fill", fill_value=0))
+
+    def nothing(keys: Keys, flags: jax.Array) -> Missing:
+        none = jnp.zeros(size, jnp.int32)
+        return Missing(jax.tree.map(jnp.zeros_like, keys), jnp.int32(0), none + size, none)
+
+    return jax.lax.cond(flags.any(), number, nothing, keys, flags)
+
+
+def row_dot(values: jax.Array, rows: jax.Array, vectors: jax.Array, source: jax.Array, *, interpret: bool) -> jax.Array:
+    return run(pallas_kernels.row_dot, values, rows, vectors, source, interpret=interpret)
 
 
 def gather_pool(

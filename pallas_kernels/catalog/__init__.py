@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pallas_kernels.catalog import bulk_insert, fused_update, gather_pool, probe, row_dot, segment_sum
+from pallas_kernels.catalog import bulk_insert, dedup, fused_update, gather_pool, probe, row_dot, segment_sum
 from pallas_kernels.kernel import Kernel
 
-MODULES = (probe, bulk_insert, gather_pool, segment_sum, row_dot, fused_update)
+MODULES = (dedup, probe, bulk_insert, gather_pool, segment_sum, row_dot, fused_update)
 KERNELS: dict[str, Kernel] = {module.KERNEL.name: module.KERNEL for module in MODULES}
