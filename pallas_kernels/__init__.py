@@ -6,10 +6,13 @@ from pallas_kernels.fused_update import fused_update
 from pallas_kernels.gather_pool import gather_pool
 from pallas_kernels.index import Format, Index, Keys
 from pallas_kernels.insertion import Evicted, Inserted, Settings
+from pallas_kernels.pack_ids import Packed, pack_ids, unpack_ids
 from pallas_kernels.probe import Found, Touch, probe
+from pallas_kernels.quantise import Quantised, dequantise, quantise
 from pallas_kernels.rounding import Rounding
 from pallas_kernels.row_dot import row_dot
 from pallas_kernels.segment_sum import SUM_CHUNK, Segments, segment_sum
+from pallas_kernels.select_rows import Selected, select_rows
 from pallas_kernels.tuning import KeyConfig, PoolConfig, RowConfig
 
 __all__ = [
@@ -21,18 +24,26 @@ __all__ = [
     "Inserted",
     "KeyConfig",
     "Keys",
+    "Packed",
     "PoolConfig",
+    "Quantised",
     "Rounding",
     "RowConfig",
     "Segments",
+    "Selected",
     "Settings",
     "Touch",
     "Unique",
     "bulk_insert",
     "dedup",
+    "dequantise",
     "fused_update",
     "gather_pool",
+    "pack_ids",
     "probe",
+    "quantise",
     "row_dot",
     "segment_sum",
+    "select_rows",
+    "unpack_ids",
 ]

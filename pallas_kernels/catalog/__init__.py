@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from pallas_kernels.catalog import bulk_insert, dedup, fused_update, gather_pool, probe, row_dot, segment_sum
+from pallas_kernels.catalog import (
+    bulk_insert,
+    dedup,
+    fused_update,
+    gather_pool,
+    pack_ids,
+    probe,
+    quantise,
+    row_dot,
+    segment_sum,
+    select_rows,
+)
 from pallas_kernels.kernel import Kernel
 
-MODULES = (dedup, probe, bulk_insert, gather_pool, segment_sum, row_dot, fused_update)
-KERNELS: dict[str, Kernel] = {module.KERNEL.name: module.KERNEL for module in MODULES}
+ROWS: tuple[Kernel, ...] = (
+    dedup.KERNEL,
+    probe.KERNEL,
+    bulk_insert.KERNEL,
+    gather_pool.KERNEL,
+    segment_sum.KERNEL,
+    row_dot.KERNEL,
+    fused_update.KERNEL,
+    *quantise.KERNELS,
+    select_rows.KERNEL,
+    *pack_ids.KERNELS,
+)
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in ROWS}
