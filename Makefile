@@ -13,7 +13,11 @@ READY := $(VENV)/.ready
 # Two OpenMP pools that spin take the cores from each other.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-full check format bench setup clean
+# For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
+AOT := $(VENV)-aot
+NEXT_JAX ?= 0.11.2 0.12.0.1
+
+.PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -23,6 +27,15 @@ test: $(READY)
 
 test-full: $(READY)
 	RECIS_TEST_FULL=1 $(BIN)/python -m pytest
+
+test-machine-code: $(AOT)/.ready
+	$(AOT)/bin/python -m pytest tests/kernels/test_aot.py tests/kernels/test_aot_step.py -rs
+
+test-kernels-next:
+	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" tests/kernels/next.sh $(NEXT_JAX)
+
+machine-code: $(AOT)/.ready
+	$(AOT)/bin/python -m pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -47,5 +60,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
+# The CUDA compiler of jax, without a driver or a GPU; everything else from $(VENV).
+$(AOT)/.ready: $(READY)
+	$(PYTHON) -m venv $(AOT)
+	$(AOT)/bin/python -m pip install --quiet $(PIP_FLAGS) --no-deps --constraint $(CONSTRAINTS) jax-cuda13-plugin jax-cuda13-pjrt
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$($(AOT)/bin/python -c 'import site; print(site.getsitepackages()[0])')/recis-core.pth"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-aot $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

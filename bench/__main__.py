@@ -1,13 +1,14 @@
-"""python -m bench step | bridge [--help]"""
+"""python -m bench step | kernels | bridge [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,bridge} ...
+USAGE = """usage: python -m bench {step,kernels,bridge} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
+  kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
 
 Each has --help."""
@@ -21,6 +22,10 @@ def main(argv: list[str]) -> int:
         from bench.step import run
 
         return run(rest)
+    if command == "kernels":
+        from bench.kernels import run as run_kernels
+
+        return run_kernels(rest)
     if command == "bridge":
         from bench.bridge import run as run_bridge
 

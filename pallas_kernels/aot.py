@@ -41,13 +41,18 @@ class ToolchainMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiler made: optimized HLO and PTX, bytes aliased from inputs and in temporaries, seconds it took."""
+    """What the compiler made: optimized HLO, PTX by module, the launches, bytes aliased and in temporaries, seconds."""
 
     text: str
-    ptx: str
+    modules: tuple[str, ...]
+    thunks: str
     alias_bytes: int
     temp_bytes: int
     seconds: float
+
+    @property
+    def ptx(self) -> str:
+        return "\n".join(self.modules)
 
 
 def compile_for_h200(f: Callable[..., Any], *shapes: Any, donate_argnums: tuple[int, ...] = ()) -> Program:
@@ -65,11 +70,12 @@ def compile_for_h200(f: Callable[..., Any], *shapes: Any, donate_argnums: tuple[
         began = time.perf_counter()
         compiled = lowered.compile(compiler_options={"xla_dump_to": folder})
         seconds = time.perf_counter() - began
-        ptx = "\n".join(path.read_text() for path in sorted(Path(folder).glob("*.ptx")))
+        modules = tuple(path.read_text() for path in sorted(Path(folder).glob("*.ptx")))
+        thunks = "\n".join(path.read_text() for path in sorted(Path(folder).glob("*thunk_sequence.txt")))
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if memory is None or text is None:
         raise ToolchainMissing(f"the CUDA compiler of jax {jax.__version__} describes no memory or no program.")
-    return Program(text, ptx, memory.alias_size_in_bytes, memory.temp_size_in_bytes, seconds)
+    return Program(text, modules, thunks, memory.alias_size_in_bytes, memory.temp_size_in_bytes, seconds)
 
 
 @cache

@@ -51,7 +51,7 @@ def scale_of(parts: list[jax.Array], dtype: str) -> jax.Array | None:
         odd = jnp.maximum(odd, jnp.max(jnp.where(jnp.isfinite(part), 0, 1), axis=1))
     # Not top / largest: XLA may divide by multiplying, a last bit aside; a product by a constant is one rounding.
     scale = jnp.maximum(top * jnp.float32(1 / largest), jnp.float32(SMALLEST))
-    return jnp.where(odd > 0, jnp.nan, jnp.where(top > 0, scale, 0.0))
+    return jnp.where(odd > 0, jnp.float32(jnp.nan), jnp.where(top > 0, scale, 0.0))
 
 
 def encoded(x: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:

@@ -76,7 +76,7 @@ def largest(norms: jax.Array, count: jax.Array | None, k: int) -> tuple[jax.Arra
     number = jnp.arange(rows, dtype=jnp.int32)
     real = number < (rows if count is None else count)
     # The bits of numbers ≥ 0 are ordered as they are, inf above all, NaN above inf.
-    bits = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(norms), jnp.nan, norms), jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(norms), jnp.float32(jnp.nan), norms), jnp.uint32)
     _, by_norm = sorted_with_position(jnp.where(real, ~(bits & jnp.uint32(0x7FFFFFFF)), jnp.uint32(0xFFFFFFFF)))
     top = by_norm[:k]
     indices = jnp.sort(jnp.where(real[top], top, rows))

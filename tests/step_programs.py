@@ -5,6 +5,7 @@ Sizes: N ids, B bags, R rows, D dim, T logical tables.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,9 +16,10 @@ from backends.jax_backend.hot import Hot
 from backends.jax_backend.seek import Manner
 from backends.jax_backend.state import constants_of, empty_index, row_capacity
 from backends.spec import TableSpec
-from tests.kernels.programs import f32, i32, u32
+from pallas_kernels.kernel import shape
 
 N, B, D, T = 65_536, 8_192, 64, 2
+f32, i32, u32 = (partial(shape, dtype) for dtype in ("float32", "int32", "uint32"))
 
 
 def table(rows: int) -> tuple[Any, Any, Any, Any]:

@@ -1,14 +1,23 @@
-"""Machine code for sm_90a, made without a GPU: in place, no copies, no atomics. Skips aloud without the toolchain."""
+"""Machine code for sm_90a, made without a GPU, of every program of the catalog: in place, no spills, no atomics.
+
+Skips aloud without the toolchain; `make test-machine-code` installs it.
+"""
 
 import re
 
+import jax
 import pytest
 
 from pallas_kernels import aot
-from tests.kernels.programs import SLOTS, Program, dotting, pooling, summing, updating
+from pallas_kernels.catalog import KERNELS, fused_update, gather_pool, row_dot
+from pallas_kernels.kernel import Program
+from pallas_kernels.machine_code import Entry, entries
 
-ATOMIC = re.compile(r"\b(atom|red)\.(global|shared|gpu|relaxed|acq)")
+ATOMIC = re.compile(r"\b(?:atom|red)\.[a-z0-9.]+")
+INTEGER = re.compile(r"\.(?:add|min|max|or|exch)\.[bsu](?:32|64)$")  # XLA's, and in no order that matters
+COPY = re.compile(r"= (\w+)\[([\d,]*)\]\S* copy\(")
 SCRATCH_BYTES = 64 * 1024
+HALF = 2  # each kernel's programs in so many tests, so that none runs into the time limit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,50 +30,74 @@ def toolchain():
 
 def compiled(program: Program) -> aot.Program:
     made = aot.compile_for_h200(program.f, *program.shapes, donate_argnums=program.donated)
-    assert "ld.global" in made.ptx
-    assert not ATOMIC.search(made.ptx)
-    assert " copy(" not in made.text
+    check_atomics(made.ptx)
+    check_copies(made.text, program)
+    assert made.alias_bytes == program.donated_bytes, program.label
+    check_entries(entries(made), program.label)
     return made
 
 
-@pytest.mark.parametrize("dim", [1, 7, 64, 100, 256])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_gather_pool(dim, dtype):
-    assert compiled(pooling(dim, dtype, "mean")).temp_bytes <= SCRATCH_BYTES
+def check_atomics(ptx: str) -> None:
+    for operation in ATOMIC.findall(ptx):
+        if not INTEGER.search(operation):
+            raise AssertionError(f"an atomic operation on floats: {operation}")
 
 
-@pytest.mark.parametrize("combiner", ["sum", "none", "tile"])
-def test_combiners(combiner):
-    compiled(pooling(64, "float32", combiner))
+def check_copies(text: str, program: Program) -> None:
+    """Nothing that is to be updated in place is copied; of what is not, nothing at all but single numbers."""
+    kept = [program.shapes[i] for i in program.donated] or program.shapes
+    shapes = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(kept) if leaf.size > 1}
+    for dtype, size in COPY.findall(text):
+        if size in shapes:
+            raise AssertionError(f"{program.label} copies {dtype}[{size}]")
 
 
-@pytest.mark.parametrize("dim", [7, 64])
-def test_gradients(dim):
-    compiled(summing(dim))
-    compiled(dotting(dim, "bfloat16"))
+def check_entries(found: list[Entry], label: str) -> None:
+    if not found:
+        raise AssertionError(f"{label}: no kernel of ours in the program")
+    for entry in found:
+        if entry.spill_bytes:
+            raise AssertionError(f"{label}: {entry.name} spills {entry.spill_bytes} bytes")
 
 
-@pytest.mark.parametrize("form", SLOTS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("dim", [1, 7, 64])
-def test_fused_update_is_in_place(form, dtype, dim):
-    program = updating(dim, form, dtype)
-    made = compiled(program)
-    assert made.alias_bytes == program.donated_bytes
-    assert made.temp_bytes <= SCRATCH_BYTES
+@pytest.mark.parametrize("part", range(HALF))
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_program_compiles(name, part):
+    for program in KERNELS[name].programs()[part::HALF]:
+        compiled(program)
+
+
+@pytest.mark.parametrize("program", [gather_pool.program(64, "int8"), fused_update.program(64, "adam")])
+def test_nothing_beside_arguments_and_results(program):
+    assert compiled(program).temp_bytes <= SCRATCH_BYTES
 
 
 def test_forty_million_rows_of_128_use_64_bit_offsets():
-    program = updating(128, "adam", rows=40_000_000)
+    program = fused_update.program(128, "adam", rows=40_000_000)
     made = compiled(program)
-    assert made.alias_bytes == program.donated_bytes == 3 * 40_000_000 * 128 * 4
+    assert made.alias_bytes == 3 * 40_000_000 * 128 * 4
     assert re.search(r"(mul\.wide|shl\.b64|mad\.wide|mul\.lo\.s64)", made.ptx)
 
 
+@pytest.mark.parametrize("module", [gather_pool, row_dot])
+def test_three_gib_of_int8_are_read_as_pairs_and_not_copied(module):
+    made = compiled(module.program(64, "int8", rows=3 * (1 << 30) // 64))
+    assert made.temp_bytes < 1 << 20
+    assert "ld.global.b16" in made.ptx or "ld.global.v" in made.ptx
+
+
 def test_rows_are_loaded_16_bytes_a_thread():
-    assert "ld.global.v4.b32" in compiled(pooling(64, "float32")).ptx
+    assert "ld.global.v4.b32" in compiled(gather_pool.program(64, "float32")).ptx
 
 
-def test_the_search_for_atomics_can_fail():
-    assert ATOMIC.search("atom.global.gpu.relaxed.add.f32 %f1, [%rd1], %f2;")
-    assert ATOMIC.search("red.global.add.f32 [%rd1], %f2;")
+def test_the_checks_can_fail():
+    with pytest.raises(AssertionError, match="on floats"):
+        check_atomics("atom.global.gpu.relaxed.add.f32 %f1, [%rd1], %f2;")
+    check_atomics("atom.global.gpu.relaxed.add.u32 %r1, [%rd1], %r2;")
+    table = jax.ShapeDtypeStruct((100, 8), "float32")
+    with pytest.raises(AssertionError, match=r"copies f32\[100,8\]"):
+        check_copies("%c = f32[100,8]{1,0} copy(%p)", Program("table", lambda x: x, (table,), donated=(0,)))
+    with pytest.raises(AssertionError, match="spills 8 bytes"):
+        check_entries([Entry("pool_kernel", 255, 8, 0, 128)], "")
+    with pytest.raises(AssertionError, match="no kernel of ours"):
+        check_entries([], "")
