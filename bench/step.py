@@ -1,4 +1,4 @@
-"""python -m bench step: lookup + pool + backward + update of one batch.
+"""python -m bench step: lookup + pool + backward + update of one batch (--workload dynamicemb: see dynamicemb.py).
 
 Each backend that runs here, beside torch.nn.EmbeddingBag(sparse=True) + SparseAdam or SGD on
 indices mapped beforehand. Sums are checked before anything is timed; competitors take turns, so
@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 import backends
-from bench import rows
+from bench import dynamicemb, rows
 from bench.cases import Bags, bags
 from bench.competitors import Competitor, embedding_bag, engine
 from bench.provenance import provenance
@@ -43,8 +43,14 @@ COLUMNS = (
 class StepConfig:
     """One sparse training step on each backend, beside torch."""
 
+    workload: Literal["bags", "dynamicemb"] = "bags"
+    """bags: one pooled feature over a vocabulary. dynamicemb: 10 tables without pooling, its published benchmark."""
     backends: tuple[str, ...] = ()
     """Which of ours; default: numba, jax and torch, and pallas where there is a GPU."""
+    rows_per_table: Annotated[int, Field(ge=1)] = dynamicemb.ROWS
+    """Of workload dynamicemb: fewer where memory is short."""
+    indices: Annotated[int, Field(ge=dynamicemb.TABLES)] = dynamicemb.INDICES
+    """Of workload dynamicemb, over all tables."""
     ids: tuple[Literal["zipf", "uniform"], ...] = ("zipf", "uniform")
     dims: tuple[int, ...] = (8, 16, 64, 128)
     optimizers: tuple[Literal["adam", "sgd"], ...] = ("adam", "sgd")
@@ -62,6 +68,10 @@ class StepConfig:
 def run(argv: list[str]) -> int:
     config = tyro.cli(StepConfig, args=argv, prog="python -m bench step")
     names = config.backends or tuple(name for name in ("numba", "jax", "torch", "pallas") if name in runnable())
+    if config.workload == "dynamicemb":
+        sizes = {"rows_per_table": config.rows_per_table, "indices": config.indices}
+        how = {"repeats": config.repeats, "seed": config.seed, "out": config.out}
+        return dynamicemb.run(names, tuple(reversed(config.optimizers)), **sizes, **how)
     found = []
     for distribution in config.ids:
         batch = bags(distribution, n=config.n, b=config.bags, vocabulary=config.vocabulary, seed=config.seed)

@@ -85,7 +85,11 @@ def ptxas() -> str:
 
 def table() -> Iterable[str]:
     """Lines of the committed table: every program of the catalog."""
-    version = subprocess.run([ptxas(), "--version"], capture_output=True, text=True, check=True).stdout.split("release ")[-1].split(",")[0]
+    version = (
+        subprocess.run([ptxas(), "--version"], capture_output=True, text=True, check=True)
+        .stdout.split("release ")[-1]
+        .split(",")[0]
+    )
     yield "# Machine code for sm_90a (H200)\n"
     yield f"Made without a GPU by `make machine-code`: jax {jax.__version__}, ptxas {version}. A program may hold several"
     yield "kernels; temp is what XLA allocates beside arguments and results, alias what it updates in place.\n"

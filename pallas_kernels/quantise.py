@@ -20,7 +20,7 @@ from jax.experimental.pallas import triton as plt
 from pallas_kernels.codes import CODES, check_codes, code_columns, decoded, encoded, scale_of
 from pallas_kernels.launch import launch
 from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.tuning import RowConfig, row_config, width
+from pallas_kernels.tuning import RowConfig, code_config, width
 
 Ref = Any
 
@@ -69,7 +69,7 @@ def quantise(
     )
     if rows == 0:
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), out)
-    config = config or row_config(dim)
+    config = config or code_config(dim)
     return launch(
         partial(quantise_kernel, dtype=dtype, config=config), values, residual,
         programs=-(-rows // config.rows), out_shape=(out,), num_warps=config.num_warps, interpret=interpret,
@@ -120,7 +120,7 @@ def dequantise(
     out = jax.ShapeDtypeStruct((codes.shape[0], dim), jnp.float32)
     if codes.shape[0] == 0:
         return jnp.zeros(out.shape, out.dtype)
-    config = config or row_config(dim)
+    config = config or code_config(dim)
     return launch(
         partial(dequantise_kernel, dtype=dtype, config=config), codes, scale,
         programs=-(-codes.shape[0] // config.rows), out_shape=out, num_warps=config.num_warps, interpret=interpret,

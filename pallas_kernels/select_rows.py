@@ -67,7 +67,7 @@ def select_rows(
     indices, slot = largest(norms, count, k)
     out = (jax.ShapeDtypeStruct((k, dim), jnp.float32), jax.ShapeDtypeStruct((rows, dim), jnp.float32))
     chosen, left = run(partial(part_kernel, config=config), values, residual, slot, out_shape=out)
-    return Selected(indices, jnp.where((indices < rows)[:, None], chosen, 0.0), left)
+    return Selected(indices, jnp.where((indices < rows)[:, None], chosen, jnp.float32(0)), left)
 
 
 def largest(norms: jax.Array, count: jax.Array | None, k: int) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,6 @@
-"""Block shapes and warps of each kernel, by shape. No choice here changes the order in which a table's sums run.
+"""Block shapes and warps of each kernel, by shape: heuristics, and before them what a tuner found on this device.
+
+No choice here changes the order in which a table's sums run.
 
 Sizes: D dim, B bags.
 """
@@ -6,6 +8,8 @@ Sizes: D dim, B bags.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from pallas_kernels.findings import tuned
 
 ELEMENTS = 1024  # of a program's tile: 8 a thread at 4 warps, two 16-byte float32 loads
 MAX_DIM = 8192  # a wider row would spill registers even alone
@@ -68,15 +72,21 @@ def pool_config(dim: int) -> PoolConfig:
     """For gather_pool and segment_sum."""
     bags = min(MAX_BAGS, max(1, ELEMENTS // width(dim)))
     unroll = UNROLL if bags * width(dim) <= UNROLLED_ELEMENTS else 1
-    return PoolConfig(bags=bags, unroll=unroll, num_warps=warps(dim))
+    return tuned("pool", dim, PoolConfig(bags=bags, unroll=unroll, num_warps=warps(dim)))
 
 
 def row_config(dim: int) -> RowConfig:
-    """For fused_update and row_dot.
+    """For fused_update, row_dot and select_rows.
 
-    Depends on dim alone, and must: both sum over a row's columns, in an order that follows from the tile.
+    Depends on dim alone, and must: they sum over a row's columns, in an order that follows from the tile. So it is
+    never tuned.
     """
     return RowConfig(rows=max(1, ELEMENTS // width(dim)), num_warps=warps(dim))
+
+
+def code_config(dim: int) -> RowConfig:
+    """For quantise and dequantise, which take a row's maximum, in any order."""
+    return tuned("code", dim, row_config(dim))
 
 
 def warps(dim: int) -> int:
@@ -86,14 +96,14 @@ def warps(dim: int) -> int:
 
 def probe_config(ways: int) -> KeyConfig:
     """For probe: a key's ways lie on neighbouring threads, 16 bytes a thread."""
-    return KeyConfig(keys=min(MAX_KEYS, 2 * ELEMENTS // ways), num_warps=4)
+    return tuned("probe", ways, KeyConfig(keys=min(MAX_KEYS, 2 * ELEMENTS // ways), num_warps=4))
 
 
 def lane_config(ways: int) -> KeyConfig:
     """For bulk_insert: each lane holds a line of ways for two buckets."""
-    return KeyConfig(keys=min(MAX_KEYS, ELEMENTS // ways), num_warps=4)
+    return tuned("lane", ways, KeyConfig(keys=min(MAX_KEYS, ELEMENTS // ways), num_warps=4))
 
 
 def dedup_config() -> KeyConfig:
     """For dedup: two passes over the keys in their order."""
-    return KeyConfig(keys=ELEMENTS, num_warps=4)
+    return tuned("dedup", 0, KeyConfig(keys=ELEMENTS, num_warps=4))

@@ -14,7 +14,7 @@ from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
 from pallas_kernels.quantise import dequantise, quantise
 from pallas_kernels.reference.quantise import dequantise as dequantise_reference
 from pallas_kernels.reference.quantise import quantise as quantise_reference
-from pallas_kernels.tuning import row_config
+from pallas_kernels.tuning import code_config
 
 
 def program(dim: int, dtype: str, feedback: bool = True) -> Program:
@@ -64,7 +64,7 @@ KERNELS = (
         moves="U·(D·(4 + 8 with a residual + bits/8) + 4)",
         programs=programs,
         workload=workload,
-        configs=row_config,
+        configs=code_config,
     ),
     Kernel(
         name="dequantise",
@@ -74,6 +74,6 @@ KERNELS = (
         moves="U·(D·(4 + bits/8) + 4)",
         programs=back_programs,
         workload=back_workload,
-        configs=row_config,
+        configs=code_config,
     ),
 )

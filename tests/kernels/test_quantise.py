@@ -50,7 +50,7 @@ def test_there_and_back(dim, dtype):
     assert found.codes.shape == (23, -(-dim // 2) if dtype == "int4" else dim)
     assert found.codes.dtype == (jnp.uint8 if dtype == "int4" else jnp.dtype(dtype))
     assert (found.scale is None) == (dtype == "bfloat16")
-    jax.tree.map(same_bits, found, again)
+    jax.tree.map(same_bits, found[:2], again[:2])
     x = values.astype(np.float64) + residual
     back, plainly = both("dequantise", found.codes, found.scale, dtype=dtype, dim=dim)
     assert back.shape == (23, dim)
@@ -60,7 +60,9 @@ def test_there_and_back(dim, dtype):
     if scale is not None:
         np.testing.assert_allclose(scale, np.abs(x).max(1) / LARGEST[dtype], rtol=1e-6)
     assert (np.abs(x - np.asarray(back, np.float64)) <= lost_at_most(x, scale, dtype) * (1 + 1e-5)).all()
-    np.testing.assert_allclose(np.asarray(found.residual), x - np.asarray(back), atol=1e-6 * np.abs(x).max())
+    for left in (found.residual, again.residual):  # no bits here: compilers fuse x − code · scale, or do not
+        lost = x - np.asarray(back)
+        assert (np.abs(np.asarray(left) - lost) <= 2e-7 * np.abs(x).max(1, keepdims=True)).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
