@@ -101,12 +101,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Tuning needs a GPU that JAX can see; jax.devices() gives {jax.devices()}.", file=sys.stderr)
         return 2
     for name in options.names or TUNABLE:
-        path = tune_kernel(KERNELS[name], device)
+        path = keep_best(KERNELS[name], device)
         print(f"{name}: kept in {path}")
     return 0
 
 
-def tune_kernel(
+def keep_best(
     kernel: Kernel, device: str, timer: Timer = seconds, sizes: Sizes = SIZES, interpret: bool = False
 ) -> Path:
     """Tune at each dim that matters, and write down what was found."""

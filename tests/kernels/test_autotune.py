@@ -88,7 +88,7 @@ def test_a_file_that_says_nonsense_is_named(on_a_gpu):
 
 def test_tuning_writes_its_findings(on_a_gpu, monkeypatch):
     monkeypatch.setattr(autotune, "neighbours", lambda config: iter((config,)))
-    path = autotune.tune_kernel(KERNELS["dedup"], "NVIDIA H200", lambda call: 1.0, SMALL, interpret=True)
+    path = autotune.keep_best(KERNELS["dedup"], "NVIDIA H200", lambda call: 1.0, SMALL, interpret=True)
     assert path == on_a_gpu
     assert json.loads(path.read_text())["findings"]["dedup"] == {"0": {"keys": 1024, "num_warps": 4}}
 
