@@ -114,41 +114,31 @@ def check(got: Any, expected: Any, name: str) -> None:
 
 
 def timed(f: Callable[..., Any], work: Workload, repeats: int) -> dict[str, Any]:
-    """Median of single calls. What a call donates is taken from its own results again, so that it stays in place."""
-    arrays = list(fresh(work))
+    """Median of single calls, each with its own copy of what it donates, made before the clock runs."""
 
-    def call() -> None:
-        out = jax.block_until_ready(f(*arrays))
-        for i, again in zip(work.donated, out if isinstance(out, tuple) else (out,), strict=False):
-            arrays[i] = again
+    def prepare() -> tuple[Any, ...]:
+        return jax.block_until_ready(fresh(work))
 
-    return measured(call, work.bytes, work.items, repeats)
+    return measured(lambda arrays: jax.block_until_ready(f(*arrays)), prepare, work, repeats)
 
 
-def measured(call: Callable[[], None], moved: int, items: int, repeats: int) -> dict[str, Any]:
-    start = time.perf_counter()
-    call()
-    first, times = time.perf_counter() - start, []
-    for turn in range(repeats + 3):
+def measured(call: Callable[[Any], Any], prepare: Callable[[], Any], work: Workload, repeats: int) -> dict[str, Any]:
+    times = []
+    for _ in range(1 + 3 + repeats):  # the first compiles, three warm up
+        given = prepare()
         start = time.perf_counter()
-        call()
-        if turn >= 3:  # warm-up
-            times.append(time.perf_counter() - start)
-    seconds = statistics.median(times)
-    rate = items / seconds if items else None
-    facts = {"ms": 1e3 * seconds, "bytes": moved, "gb_per_s": moved / seconds / 1e9}
-    return facts | {"items_per_s": rate, "first_call_s": first}
+        call(given)
+        times.append(time.perf_counter() - start)
+    seconds = statistics.median(times[4:])
+    facts = {"ms": 1e3 * seconds, "bytes": work.bytes, "gb_per_s": work.bytes / seconds / 1e9}
+    return facts | {"items_per_s": work.items / seconds if work.items else None, "first_call_s": times[0]}
 
 
 def copy_bandwidth(elements: int, repeats: int) -> dict[str, Any]:
     """Read and write of so many float32, by XLA: the ceiling."""
     source = jnp.ones(elements, jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-
-    def once() -> None:
-        jax.block_until_ready(copy(source))
-
-    return measured(once, 8 * elements, 0, repeats)
+    work = Workload((source,), 8 * elements)
+    return timed(jax.jit(lambda x: x + 1), work, repeats)
 
 
 def embedding_bag(work: Workload, plain: Callable[..., Any], repeats: int) -> dict[str, Any]:
@@ -159,9 +149,9 @@ def embedding_bag(work: Workload, plain: Callable[..., Any], repeats: int) -> di
     expected = torch.from_dlpack(plain(*work.arrays))
     torch.testing.assert_close(call(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
-    def once() -> None:
+    def once(_: None) -> None:
         call()
         if table.is_cuda:
             torch.cuda.synchronize()
 
-    return measured(once, work.bytes, work.items, repeats)
+    return measured(once, lambda: None, work, repeats)

@@ -13,7 +13,7 @@ from pallas_kernels.tuning import MAX_DIM
 
 
 class PallasBackend(JaxBackend):
-    """JaxBackend, but for who pools, sums and updates; and for the tables that the kernels cannot serve."""
+    """JaxBackend, but for who finds, inserts, numbers, pools, sums and updates; and for what the kernels cannot serve."""
 
     name = "pallas"
 
