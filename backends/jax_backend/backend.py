@@ -11,6 +11,7 @@ from backends.errors import BackendUnavailable
 from backends.interface import Evicted, LookupCall, Partition, Snapshot
 from backends.jax_backend import calls, export, lookup, pooling, reports
 from backends.jax_backend import gradients as gradients_
+from backends.jax_backend import slots as slots_
 from backends.jax_backend import state as states
 from backends.jax_backend.calls import Saved
 from backends.jax_backend.gradient import KeyedGradient
@@ -109,8 +110,16 @@ class JaxBackend:
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return calls.embed_grad(self._programs, saved, grads)
 
-    def gradient(self, state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
-        return gradients_.from_keys(ids, tables, rows, values)
+    def gradient(
+        self,
+        state: TableState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> KeyedGradient:
+        return gradients_.from_keys(ids, tables, rows, values, torch.ones_like(tables) if counts is None else counts)
 
     def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
         return gradients_.combine(self._programs, gradients, mean)
@@ -137,6 +146,13 @@ class JaxBackend:
             state.weights, slots, gradient, state.constants, *numbers, rule=rule
         )
         state.slots |= dict(zip(rule.slots, slots, strict=True))
+        return state
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return slots_.read(self._programs, state, name, rows)
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        slots_.write(self._programs, state, name, rows, values)
         return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
