@@ -19,3 +19,11 @@ class NonFiniteGradient(RecisError):
 
 class CorruptCheckpoint(RecisError):
     """A saved state is incomplete or its hashes do not match."""
+
+
+class ExchangeMismatch(RecisError):
+    """Ranks are in different calls, or another rank failed before a call; raised on every rank, before data moves."""
+
+
+class ExchangeFailed(RecisError):
+    """A collective broke off or timed out: a rank died, left early or waits elsewhere."""

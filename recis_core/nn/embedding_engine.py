@@ -6,6 +6,7 @@ Sizes: F features, N ids, B bags, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, group_features, job_of
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
-from recis_core.table.world import require_single_rank
 
 
 class EmbeddingEngine(nn.Module):
@@ -47,7 +47,6 @@ class EmbeddingEngine(nn.Module):
                 raise ValueError(
                     f"table name {table_name(feature, option)!r} holds a '.', which state_dict keys reserve."
                 )
-            require_single_rank(option.pg)
         self.options = dict(options)
         self._embed = outside_graphs(_embed)
         homes = coalesce(options)
@@ -100,8 +99,17 @@ class EmbeddingEngine(nn.Module):
         """{table name: table}: what sparse optimizers take."""
         return filter_out_sparse_param(self)
 
+    @property
+    def exchange(self) -> Any:
+        """How its tables speak to other ranks; None on one rank."""
+        tables = self.sparse_parameters().values()
+        return next(iter(tables)).physical.exchange if tables else None
+
     def sync_gradients(self) -> None:
-        """Combine pending gradients, once per optimizer step. Idempotent; unscale, clip and step call it."""
+        """Combine pending gradients, once per optimizer step, and with more ranks send them to the rows' owners.
+
+        Idempotent; unscale, clip and step call it. Collective: every rank, with gradients or without.
+        """
         for table in self.sparse_parameters().values():
             table.physical.sync()
 
@@ -117,16 +125,23 @@ class EmbeddingEngine(nn.Module):
 
 
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
+    exchange = engine.exchange
+    with nullcontext() if exchange is None else exchange.telling("forward"):
+        inputs, groups = _read(engine, features)
+        jobs = [job_of(g) for g in groups]
+    outputs = dict(inputs)
+    for group, tensors in zip(groups, run_jobs(jobs), strict=True):
+        outputs.update(_named(group, tensors))
+    return outputs
+
+
+def _read(engine: EmbeddingEngine, features: Any) -> tuple[Mapping[str, Any], list[Group]]:
     inputs = _as_dict(features)
     missing = [name for name in engine.options if name not in inputs]
     if missing:
         raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(inputs)}.")
     read = {name: engine._read(name, inputs[name]) for name in engine.options}
-    groups = group_features(engine.options, read, engine._table_of)
-    outputs = dict(inputs)
-    for group, tensors in zip(groups, run_jobs([job_of(g) for g in groups]), strict=True):
-        outputs.update(_named(group, tensors))
-    return outputs
+    return inputs, group_features(engine.options, read, engine._table_of)
 
 
 def _as_dict(features: Any) -> Mapping[str, Any]:

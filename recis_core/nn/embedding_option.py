@@ -9,6 +9,8 @@ import torch
 
 from backends.selection import NAMES
 from backends.spec import COMBINERS
+from recis_core.exchange.precision import Precision
+from recis_core.exchange.sharding import Sharding
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.initializers import Initializer, UniformInitializer
 
@@ -31,7 +33,7 @@ class EmbeddingOption:
       dtype: storage, float32 or bfloat16 (updates then round stochastically). Optimizer slots stay float32.
       device: where the table lives and ids must be; None is the GPU if the backend uses one, else the CPU.
       trainable: False leaves rows at what they are; unknown ids are still inserted in training.
-      pg: process group to shard over; this version runs at world size 1.
+      pg: process group whose ranks share the table; None is the default group, where torch.distributed runs.
       shared_name: the table's name; None is the feature's own name, so sharing is only ever asked for.
       initializer: how a row begins; None is UniformInitializer(), ±1/sqrt(dim).
       use_weight: whether a ragged input's weights scale its rows.
@@ -43,12 +45,18 @@ class EmbeddingOption:
       seed: of initial values and rounding, 64 bits.
       backend: "torch", "numba", "jax" or "pallas" for this table; None is RECIS_BACKEND.
       output_dtype: of outputs; None is float32.
+      sharding: with more ranks than one, where rows live: "row", "row+hot(1000)", "table:3", "column",
+        "replicated", or a Sharding.
+      precision: with more ranks than one, how rows and gradients travel: "fp32", "bf16", "int8", …; see Precision.
+      residual_bytes: with error feedback in `precision`, memory on each rank for what gradients have left unsaid;
+        rows beyond it are sent exactly.
       unknown: what an id reads as that is not in the table and is not inserted, "zeros" or its "initial" value.
 
     Raises:
       ValueError: an argument is out of range. TypeError: an argument is unknown.
 
-    As recis.nn.EmbeddingOption; `seed`, `backend`, `output_dtype`, `unknown` are ours.
+    As recis.nn.EmbeddingOption; `seed`, `backend`, `output_dtype`, `unknown`, `sharding`, `precision`,
+    `residual_bytes` are ours.
     """
 
     embedding_dim: int = 16
@@ -69,6 +77,9 @@ class EmbeddingOption:
     backend: str | None = None
     output_dtype: torch.dtype | None = None
     unknown: str = "zeros"
+    sharding: str | Sharding = Sharding()
+    precision: str | Precision | None = None
+    residual_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:
@@ -82,6 +93,9 @@ class EmbeddingOption:
         _one_of("backend", self.backend, (None, "auto", *NAMES))
         _one_of("output_dtype", self.output_dtype, (None, *OUTPUT))
         self._check_tile()
+        if isinstance(self.sharding, str):
+            object.__setattr__(self, "sharding", Sharding.parse(self.sharding))
+        object.__setattr__(self, "precision", Precision.of(self.precision))
         if self.initializer is not None:
             self.initializer.distribution(self.embedding_dim)
 

@@ -77,9 +77,8 @@ class _Lookup(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         need = iter([w is not None and w.requires_grad for w in weights])
         ctx.held, ctx.kept, outputs = held, [], []
-        for job in jobs:
-            weights_need_grad = tuple(next(need) for _ in job.call.requests)
-            pooled, saved, ticket = job.table.embed(job.call, job.mode, weights_need_grad)
+        needs = [tuple(next(need) for _ in job.call.requests) for job in jobs]
+        for job, (pooled, saved, ticket) in zip(jobs, _embedded(jobs, needs), strict=True):
             ctx.kept.append((job.table, saved, ticket, job.splits, job.trainable and job.mode.insert))
             outputs += _per_feature(job, pooled)
         return tuple(outputs)
@@ -91,11 +90,18 @@ class _Lookup(torch.autograd.Function):
         ctx.held.clear()
         for table, saved, ticket, splits, trains in ctx.kept:
             pooled = [_joined([next(flat) for _ in split], split) for split in splits]
-            gradient, of_weights = table.backend.embed_grad(saved, pooled)
+            gradient, of_weights = table.embed_grad(saved, pooled)
             if trains:
                 ctx.held.append((table, gradient, ticket))
             weight_grads += of_weights
         return None, None, torch.zeros(1), *weight_grads
+
+
+def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list[Tensor], object, Ticket]]:
+    """Table by table, or all of them at once where other ranks hold rows of them."""
+    if jobs and jobs[0].table.exchange is not None:
+        return jobs[0].table.exchange.embed(jobs, needs)
+    return [job.table.embed(job.call, job.mode, need) for job, need in zip(jobs, needs, strict=True)]
 
 
 def _per_feature(job: Job, pooled: list[Tensor]) -> list[Tensor]:

@@ -23,6 +23,12 @@ class JointOptimizer(torch.optim.Optimizer):
         # The two keep their groups; a group added to either later is seen here too.
         super().__init__([*dense.param_groups, *sparse.param_groups], {})
         self.param_groups = _Groups(dense, sparse)
+        sparse.watch_dense(self._dense_finite)
+
+    def _dense_finite(self) -> bool:
+        """Of this rank's dense gradients, or its shards of them."""
+        grads = (p.grad for group in self.dense.param_groups for p in group["params"] if p.grad is not None)
+        return all(bool(getattr(g, "_local_tensor", g).isfinite().all()) for g in grads)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

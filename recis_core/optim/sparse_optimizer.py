@@ -88,8 +88,14 @@ class SparseOptimizer(torch.optim.Optimizer):
         return list(dict.fromkeys(tables))
 
     def _sync(self, names: list[str]) -> tuple[bool, bool]:
-        physical = [table for table in self._physical(names) if table.has_gradient]
-        return bool(physical), all(table.measure().finite for table in physical)
+        flags = [table.flags() for table in self._physical(names)]
+        return any(has for has, _ in flags), all(finite for _, finite in flags)
+
+    def watch_dense(self, finite: Callable[[], bool]) -> None:
+        """Where ranks share tables, what any of them sees in its dense gradients decides for all."""
+        for table in self._physical():
+            if table.exchange is not None:
+                table.exchange.dense_finite = finite
 
     def squared_norm(self) -> float:
         """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
@@ -100,18 +106,28 @@ class SparseOptimizer(torch.optim.Optimizer):
         return [group["params"][0] for group in self.param_groups]
 
     def _factor(self, physical: PhysicalTable) -> float:
+        return self.unscaling(physical) / self._grad_accum_steps * physical.scale
+
+    def unscaling(self, physical: PhysicalTable) -> float:
+        """What a scaler, a clipper or a user has multiplied the table's gradient by.
+
+        Raises:
+          RecisError: its logical tables' groups were scaled apart.
+        """
         factors = {g["params"][0].factor() for g in self.param_groups if set(g["tables"]) & set(physical.names)}
         if len(factors) != 1:
             raise RecisError(
                 f"tables {', '.join(physical.names)} share one storage, but their groups' gradients were scaled by "
                 f"{sorted(factors)}. Scale all groups alike, or give the tables options that differ."
             )
-        return factors.pop() / self._grad_accum_steps
+        return factors.pop()
 
     def require_finite(self) -> None:
         """Raises NonFiniteGradient if a pending gradient, or what scales it, is NaN or inf."""
         for table in self._physical():
-            if table.has_gradient and not (table.measure().finite and np.isfinite(self._factor(table))):
+            if not table.has_gradient:
+                continue
+            if not (table.measure().finite and np.isfinite(self._factor(table))):
                 raise NonFiniteGradient(
                     f"the gradient of table(s) {', '.join(table.names)} holds NaN or inf; no row was changed. "
                     "Call zero_grad() to go on without it; with loss scaling, use optim.join(dense, sparse), "

@@ -5,14 +5,17 @@ Sizes: F features, T logical tables.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from backends import TableSpec, select
 from backends.interface import Backend
+from recis_core.exchange.sharding import Sharding
+from recis_core.exchange.world import World, world_size
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.uid import distinct_uids
 
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 # What a table is, apart from how a feature looks it up. Equal here: one storage.
 ATTRIBUTES = (
     "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
-    "admit_hook", "block_size", "unknown",
+    "admit_hook", "block_size", "unknown", "precision", "sharding",
+    "residual_bytes",
 )  # fmt: skip
 
 
@@ -41,19 +45,47 @@ def table_name(feature: str, option: EmbeddingOption) -> str:
 def coalesce(options: Mapping[str, EmbeddingOption]) -> dict[str, Home]:
     """Table name -> home, for all tables the features name; as few physical tables as attributes allow.
 
+    With more ranks than one in the options' process group, tables are shared among them; then this is collective.
+
     Raises:
       ValueError: two options for one table disagree, or two names collide in their uid.
+      ExchangeMismatch: ranks have other tables.
     """
     tables = _options_by_table(options)
     distinct_uids(list(tables))
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, option in tables.items():
         groups.setdefault(_attributes(option), []).append(name)
-    return {name: home for names in groups.values() for name, home in _house(names, tables[names[0]])}
+    size = world_size(_group(tables))
+    homes = {
+        name: home for names in groups.values() for name, home in _house([(n, tables[n]) for n in names], size)
+    }
+    if size > 1:
+        _connect(_group(tables), list(dict.fromkeys(home.table for home in homes.values())))
+    return homes
+
+
+def _group(tables: Mapping[str, EmbeddingOption]) -> Any:
+    """The one process group of all options."""
+    groups = {id(option.pg): option.pg for option in tables.values()}
+    if len(groups) > 1:
+        raise ValueError(f"options of one engine must have one pg; got {len(groups)} different ones.")
+    return next(iter(groups.values()), None)
+
+
+def _connect(pg: Any, tables: list[Any]) -> None:
+    from recis_core.exchange.exchange import Exchange
+
+    hierarchical = os.environ.get("RECIS_EXCHANGE") == "hierarchical"
+    Exchange(World(pg, hierarchical=hierarchical), tables)
 
 
 def _attributes(option: EmbeddingOption) -> tuple[object, ...]:
-    return tuple(getattr(option, name) for name in ATTRIBUTES)
+    """A table at one rank is, apart from where, as one whose rows are spread."""
+    values = {name: getattr(option, name) for name in ATTRIBUTES}
+    if values["sharding"].kind == "table":
+        values["sharding"] = Sharding()
+    return tuple(values.values())
 
 
 def _options_by_table(options: Mapping[str, EmbeddingOption]) -> dict[str, EmbeddingOption]:
@@ -71,7 +103,8 @@ def _options_by_table(options: Mapping[str, EmbeddingOption]) -> dict[str, Embed
     return tables
 
 
-def _house(names: list[str], option: EmbeddingOption) -> list[tuple[str, Home]]:
+def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[str, Home]]:
+    names, option = [name for name, _ in tables], tables[0][1]
     backend = select(option.backend)
     spec = TableSpec(
         dim=option.embedding_dim,
@@ -82,8 +115,29 @@ def _house(names: list[str], option: EmbeddingOption) -> list[tuple[str, Home]]:
         device=str(option.device) if option.device is not None else default_device(backend),
         rows=option.block_size,
     )
-    table = PhysicalTable(backend, spec, tuple(names), reduce_by_id=option.grad_reduce_by == "id")
+    by_id = option.grad_reduce_by == "id"
+    table = (
+        PhysicalTable(backend, spec, tuple(names), reduce_by_id=by_id)
+        if size == 1
+        else _share(backend, spec, tables, size, by_id)
+    )
     return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
+
+
+def _share(
+    backend: Backend, spec: TableSpec, tables: list[tuple[str, EmbeddingOption]], size: int, by_id: bool
+) -> PhysicalTable:
+    """This rank's share."""
+    from recis_core.exchange.replicated_table import ReplicatedTable
+    from recis_core.exchange.sharded_table import ShardedTable
+
+    shardings = [option.sharding for _, option in tables]
+    kind = ReplicatedTable if shardings[0].kind == "replicated" else ShardedTable
+    return kind(
+        backend, spec, tuple(name for name, _ in tables),
+        reduce_by_id=by_id, shardings=shardings, precision=tables[0][1].precision, world=size,
+        residual_bytes=tables[0][1].residual_bytes,
+    )  # fmt: skip
 
 
 def default_device(backend: Backend) -> str:

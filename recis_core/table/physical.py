@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,9 @@ class PhysicalTable:
         self._oldest_pending: int | None = None
         self._homeless_slots: list[Snapshot] = []
 
+    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
+    scale = 1.0  # multiplies the synced gradient, besides what the optimizer says
+
     @property
     def clock(self) -> Clock:
         steps = [ticket.step for ticket in self._tickets]
@@ -70,6 +74,10 @@ class PhysicalTable:
         ticket = Ticket(self.step)
         self._tickets.add(ticket)
         return outputs, saved, ticket
+
+    def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
+        """Backward of `embed`: the gradient to push, and one for each request's weights, as asked."""
+        return self.backend.embed_grad(saved, grads)
 
     def push(self, gradient: object | None, ticket: Ticket) -> None:
         """Hold a backward's gradient until the step."""
@@ -114,6 +122,10 @@ class PhysicalTable:
     @property
     def has_gradient(self) -> bool:
         return bool(self._pending)
+
+    def flags(self) -> tuple[bool, bool]:
+        """(whether there is a gradient, whether it is finite)"""
+        return self.has_gradient, self.measure().finite
 
     def gradient(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """(ids, ordinals, row numbers, values) of the synced gradient."""

@@ -1,0 +1,6 @@
+"""Tables over many ranks: who owns a row, and how rows and gradients travel."""
+
+from recis_core.exchange.global_mean import global_mean
+from recis_core.exchange.sharding import Sharding
+
+__all__ = ["Sharding", "global_mean"]

@@ -1,0 +1,189 @@
+"""All that an engine's tables say between ranks: agreed first, then sent, in the order of the plan.
+
+Sizes: W ranks, P storages.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backends.errors import RecisError
+from backends.interface import EncodedRows
+from recis_core.exchange import forward, gradients
+from recis_core.exchange.agreement import Agreement, digest
+from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
+from recis_core.exchange.world import World
+from recis_core.table.physical import Measure, Ticket
+
+JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
+
+
+class Exchange:
+    """Of one engine. Making one is collective.
+
+    Raises:
+      ExchangeMismatch: ranks have other tables, options or versions.
+    """
+
+    def __init__(self, world: World, tables: Sequence[ShardedTable]) -> None:
+        self.world, self.tables = world, list(tables)
+        plan = [(t.names, t.spec, t.backend.name, t.shardings, str(t.precision), t.reduce_by_id) for t in tables]
+        Agreement(world, 0).meet("plan", digest(plan))
+        self.agreement = Agreement(world, _width(self.tables))
+        self.forwards = 0  # training forwards so far
+        self.synced_at = 0
+        self.dense_finite: Callable[[], bool] = lambda: True
+        self.clamped = self.exact_rows = 0
+        self._measures: dict[ShardedTable, Measure] = {}
+        self._flags: tuple[int, tuple[bool, bool, bool]] | None = None
+        self._finite = True
+        self._waiting: Callable[[], None] | None = None
+        for table in self.tables:
+            table.exchange = self
+
+    @contextmanager
+    def telling(self, kind: str) -> Iterator[None]:
+        """What is raised inside is told to the other ranks, which wait in `kind`, before it goes on here."""
+        try:
+            yield
+        except Exception as error:
+            self.agreement.meet(kind, error=error)
+            raise
+
+    def embed(self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]) -> list[tuple[list[Tensor], object, Ticket]]:
+        """One forward's outputs of each job, what its backward needs, and a ticket. Collective."""
+        self._open_forward(jobs)
+        fetched = forward.fetch(self, jobs)
+        return [self._embedded(job, need, *found) for job, need, found in zip(jobs, needs, fetched, strict=True)]
+
+    def _open_forward(self, jobs: Sequence[Any]) -> None:
+        self.finish()
+        if any(job.mode.insert and job.mode.touch for job in jobs):
+            self.forwards += 1
+
+    def _embedded(
+        self, job: Any, need: tuple[bool, ...], asked: Asked, rows: Tensor
+    ) -> tuple[list[Tensor], object, Ticket]:
+        pooled = job.table.pool(asked, rows)
+        saved = Saved(asked, rows if any(need) else None, need, self.forwards)
+        return pooled, saved, Ticket(job.table.step)
+
+    def sync(self) -> None:
+        """Gradients of all tables to their owners. Collective where a training forward came since the last one."""
+        if self.synced_at == self.forwards:
+            self.finish()
+            return
+        with self.telling("flags"):
+            for table in self.tables:
+                table.sent_factor = _unscaling(table)
+        finite = self._agree()[1]
+        self.synced_at = self.forwards
+        self._measures.clear()
+        self._finite = finite
+        if not finite:
+            return
+        with self.telling("gradients"):
+            parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
+        gradients.send(self, self.tables, parcels)
+        self.finish()
+
+    def in_flight(self, receive: Callable[[], None]) -> None:
+        """Gradients are on their way; `finish` waits for them."""
+        self._waiting = receive
+
+    def finish(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def require_open(self) -> None:
+        """Raises RecisError if this step's gradients have been sent."""
+        if self.synced_at == self.forwards:
+            raise RecisError(
+                "backward came after this step's gradients were exchanged (by unscale, clip, step or sync_gradients), "
+                "so its own would be lost. Run all backwards first, or another forward before this one."
+            )
+
+    def flags(self) -> tuple[bool, bool]:
+        """(whether any rank holds a gradient, whether all are finite, dense ones too); equal on all ranks.
+
+        Collective where a training forward came since the last time.
+        """
+        if self._flags is None or self._flags[0] != self.forwards:
+            self._flags = self.forwards, self._agree()
+        holds, sparse_finite, dense_finite = self._flags[1]
+        return holds, sparse_finite and dense_finite
+
+    def _agree(self) -> tuple[bool, bool, bool]:
+        with self.telling("flags"):
+            holds, finite = any(t.holds for t in self.tables), all(t.held_finite for t in self.tables)
+            mine = torch.tensor([holds, finite, self.dense_finite()]).long()
+        theirs = self.agreement.meet("flags", self.said(), mine.expand(self.world.size, 3))
+        return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
+
+    def said(self) -> int:
+        """Digest of where all tables are."""
+        return digest([t.step for t in self.tables])
+
+    def measure(self, table: ShardedTable) -> Measure:
+        """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first."""
+        if not self._measures:
+            self._measures = self._measured()
+        return self._measures[table]
+
+    def _measured(self) -> dict[ShardedTable, Measure]:
+        with self.telling("norm"):
+            local = [t.local_measure() for t in self.tables]
+        words = torch.tensor([_bits(m.sum_of_squares if self._finite else math.inf) for m in local])
+        theirs = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
+        measures = {}
+        for i, table in enumerate(self.tables):
+            ranks = [_float(line[i]) for line in theirs]
+            squares = ranks[0] if table.replicated else sum(ranks)
+            measures[table] = Measure(squares, math.isfinite(squares))
+        return measures
+
+    def forget(self) -> None:
+        """A table's gradient was applied or dropped: what was measured of it is no longer so."""
+        self._measures.clear()
+        self._flags = None
+
+    def count(self, encoded: EncodedRows) -> None:
+        self.clamped += int(encoded.clamped)
+        self.exact_rows += len(encoded.exact)
+
+    def stats(self) -> dict[str, int]:
+        """Bytes sent to other ranks so far, by kind; values clamped before a cast; rows that travelled exact."""
+        return {**self.world.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
+
+
+def _width(tables: Sequence[ShardedTable]) -> int:
+    return max(
+        sum(JOBS * (len(t.names) + 1) for t in tables),
+        sum(gradients.COUNTS + len(t.names) for t in tables),
+        2 * JOBS * len(tables),
+        3,
+    )
+
+
+def _unscaling(table: ShardedTable) -> float:
+    """What the optimizer's gradient handle says that gradients are to be multiplied by; 1 where nothing is lost by
+    doing that after the exchange."""
+    if table.optimizer is None or table.precision.backward.exact:
+        return 1.0
+    return table.optimizer.unscaling(table)  # type: ignore[attr-defined]
+
+
+def _bits(value: float) -> int:
+    return struct.unpack("<q", struct.pack("<d", value))[0]
+
+
+def _float(bits: int) -> float:
+    return struct.unpack("<d", struct.pack("<q", bits))[0]

@@ -1,0 +1,128 @@
+"""Ids to their owners, rows back: one forward over all its tables, each way one message a rank.
+
+    counts  a job after the other: keys of each logical table, bytes of packed ids     (agreed first)
+    ids     a job after the other, packed
+    counts  a job after the other: exact rows, bytes of tail
+    rows    a job after the other, as wire.py lays them
+
+Sizes: W ranks, J jobs, T logical tables of a job's storage, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from backends import LookupCall, LookupMode
+from recis_core.exchange import wire
+from recis_core.exchange.agreement import digest
+from recis_core.exchange.keys import ordinals_of
+from recis_core.exchange.sharded_table import Asked, ShardedTable
+
+if TYPE_CHECKING:
+    from recis_core.exchange.exchange import Exchange
+
+Keys = tuple[Tensor, Tensor]  # ids int64, ordinals int32
+
+
+class Job(Protocol):
+    table: ShardedTable
+    call: LookupCall
+    mode: LookupMode
+
+
+def fetch(exchange: Exchange, jobs: Sequence[Job]) -> list[tuple[Asked, Tensor]]:
+    """For each job what it asked, and the rows, float32 [U, D], in that order."""
+    with exchange.telling("forward"):
+        asked = [job.table.ask(job.call, job.mode) for job in jobs]
+    away = [i for i, job in enumerate(jobs) if not job.table.replicated]
+    found = dict(zip(away, _fetch_away(exchange, [jobs[i] for i in away], [asked[i] for i in away]), strict=True))
+    return [
+        (a, found[i] if i in found else jobs[i].table.rows_here(a))  # type: ignore[attr-defined]
+        for i, a in enumerate(asked)
+    ]
+
+
+def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> list[Tensor]:
+    """The rows of each job. Where there is no job, ranks still agree that they are in a forward."""
+    if not jobs:
+        exchange.agreement.meet("forward")
+        return []
+    with exchange.telling("forward"):
+        packed = [_packed(job.table, a) for job, a in zip(jobs, asked, strict=True)]
+    keys = _send_ids(exchange, jobs, asked, packed)
+    with exchange.telling("rows"):
+        answers = [
+            job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)
+        ]
+        parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
+    return _send_rows(exchange, jobs, asked, parts)
+
+
+def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
+    """Packed ids for each rank."""
+    return [table.backend.pack_ids(asked.keys.ids[beg:end]) for beg, end in asked.keys.spans]
+
+
+def _send_ids(
+    exchange: Exchange, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
+) -> list[list[Keys]]:
+    """For each job the keys that each rank asks here."""
+    W = exchange.world.size
+    columns = [
+        torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
+        for a, messages in zip(asked, packed, strict=True)
+    ]
+    said = digest([(job.table.names, job.mode, job.table.step) for job in jobs])
+    theirs = exchange.agreement.meet("forward", said, torch.cat(columns, 1))
+    counts = theirs.split([c.shape[1] for c in columns], dim=1)
+    lengths = torch.stack([c[:, -1] for c in counts], 1)  # [W, J]
+    mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
+    arrived = exchange.world.swap(mine, lengths.sum(1).tolist(), "ids")
+    with exchange.telling("rows"):
+        cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
+        return [
+            [_keys(job.table, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)
+        ]
+
+
+def _keys(table: ShardedTable, packed: Tensor, by_table: Tensor) -> Keys:
+    ids = table.backend.unpack_ids(packed.to(table.device), int(by_table.sum()))
+    return ids, ordinals_of(by_table, table.device)
+
+
+def _parts(answer: tuple[wire.EncodedRows, Tensor], keys: list[Keys]) -> list[wire.EncodedRows]:
+    """For each rank the rows it asked for."""
+    encoded, which = answer
+    return [wire.take(encoded, index) for index in which.split([len(ids) for ids, _ in keys])]
+
+
+def _send_rows(
+    exchange: Exchange, jobs: Sequence[Job], asked: list[Asked], parts: list[list[wire.EncodedRows]]
+) -> list[Tensor]:
+    W = exchange.world.size
+    shapes = [[wire.shape_of(part) for part in by_rank] for by_rank in parts]
+    counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
+    theirs = exchange.agreement.meet("rows", 0, counts).tolist()
+    expected = [
+        [wire.Shape(end - beg, *theirs[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked) for beg, end in [a.keys.spans[p]]]
+        for p in range(W)
+    ]
+    lengths = [[s.length(_codec(job), job.table.spec.dim) for job, s in zip(jobs, e, strict=True)] for e in expected]
+    mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
+    arrived = exchange.world.swap(mine, [sum(n) for n in lengths], "rows")
+    cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
+    return [
+        torch.cat([_values(job.table, cut[p][j], expected[p][j], job) for p in range(W)]) for j, job in enumerate(jobs)
+    ]
+
+
+def _codec(job: Job) -> wire.RowCodec:
+    return job.table.precision.forward.at(job.table.step).row
+
+
+def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job) -> Tensor:
+    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.spec.dim)

@@ -1,0 +1,37 @@
+"""One mean over the rows of all ranks, however many each of them has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from recis_core.exchange.world import world_size
+
+
+def global_mean(loss_sum: Tensor, rows: int | Tensor, pg: Any = None) -> Tensor:
+    """The loss whose gradient, averaged over ranks, is that of Σ loss ÷ Σ rows over all ranks.
+
+    loss = loss_sum · world ÷ Σ rows
+
+    DDP and FSDP average dense gradients over ranks, and the exchange those of rows, so one loss scales both alike.
+    Ranks may have unequal batches, also none: 0 · nothing is 0, never NaN. Collective.
+
+    Args:
+      loss_sum: 0-d, this rank's sum over its rows. rows: how many there are here. pg: None is the default group.
+
+    Returns:
+      0-d, attached to loss_sum; its mean over ranks is the global mean.
+
+    Raises:
+      ValueError: no rank has a row.
+    """
+    world = world_size(pg)
+    total = torch.as_tensor(rows, dtype=torch.int64, device=loss_sum.device).clone()
+    if world > 1:
+        dist.all_reduce(total, group=pg)
+    if int(total) == 0:
+        raise ValueError("no rank has a row; a mean over none is undefined. Stop, or skip this step on every rank.")
+    return loss_sum * (world / int(total))

@@ -1,0 +1,195 @@
+"""Gradients to their owners: once an optimizer step, all tables in one message a rank.
+
+    a table:  ids packed, or positions packed, or nothing | rows as wire.py lays them | occurrences int32, by_id only
+
+Where all gradients of a table are of its last forward, sender and owner both still know which keys that asked for:
+then no id travels, and of a selection only its positions do.
+
+Sizes: W ranks, P storages, T logical tables, U unique keys, K sent rows, D dim.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from backends.interface import EncodedRows
+from backends.spec import RowCodec
+from recis_core.exchange import wire
+from recis_core.exchange.held import Held
+from recis_core.exchange.keys import SortedKeys, ordinals_of
+from recis_core.exchange.sharded_table import ShardedTable
+
+if TYPE_CHECKING:
+    from recis_core.exchange.exchange import Exchange
+
+NOTHING, ALL, SOME, BY_ID = range(4)  # how keys are said
+COUNTS = 5  # a table: how keys are said, rows, bytes of keys, exact rows, bytes of tail; then rows by logical table
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One table's gradient for one rank."""
+
+    how: int
+    rows: int
+    keys: Tensor  # uint8
+    encoded: EncodedRows
+    occurrences: Tensor | None
+    by_table: Tensor
+
+    def counts(self) -> list[int]:
+        s = wire.shape_of(self.encoded)
+        return [self.how, self.rows, len(self.keys), s.exact, s.tail, *self.by_table.tolist()]
+
+    def message(self) -> Tensor:
+        parts = [self.keys, wire.lay(self.encoded)]
+        return torch.cat(parts if self.occurrences is None else [*parts, wire.as_bytes(self.occurrences)])
+
+
+def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Parcel]:
+    """Parcels for each rank."""
+    if held is None:
+        held = _empty(table, exchange.world.size)
+    values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
+    chosen, encoded = (_encode_with_residual if table.residuals else _encode)(table, held.keys, values)
+    exchange.count(encoded)
+    positional = held.call is not None and held.call == table.answered.number
+    return [_parcel(table, held.keys, span, chosen, encoded, positional) for span in held.keys.spans]
+
+
+def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
+    """(positions of the rows that go, None for all; these rows encoded)"""
+    codec = table.precision.backward.at(table.step)
+    chosen = _choose(table, values, codec.top)
+    noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
+    (sent,) = _at(chosen, values)
+    return chosen, table.backend.encode(sent, codec=codec.row, noise=noise)
+
+
+def _encode_with_residual(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
+    """As _encode; rows go with what is kept for them, and what they do not say is staged."""
+    codec, residuals = table.precision.backward.at(table.step), table.residuals
+    kept, homeless = residuals.read(keys)
+    whole = values + kept
+    chosen = _choose(table, whole, codec.top)
+    if chosen is not None and len(homeless):
+        chosen = torch.cat([chosen, homeless]).unique()
+    noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
+    encoded = table.backend.encode(*_at(chosen, values, kept), codec=codec.row, noise=noise)
+    left = encoded.left if chosen is None else whole.index_copy(0, chosen, encoded.left)
+    if len(homeless):
+        left = left.index_fill(0, homeless, 0.0)
+        at = homeless if chosen is None else torch.searchsorted(chosen, homeless)
+        encoded = wire.make_exact(encoded, at, whole[homeless])
+    residuals.stage(keys, left)
+    return chosen, encoded
+
+
+def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tensors if chosen is None else tuple(x[chosen] for x in tensors)
+
+
+def _empty(table: ShardedTable, world: int) -> Held:
+    def none(dtype: torch.dtype) -> Tensor:
+        return torch.zeros(0, dtype=dtype, device=table.device)
+
+    by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
+    keys = SortedKeys(*map(none, (torch.int64, torch.int32, torch.int32, torch.int32)), ((0, 0),) * world, by_table)
+    return Held(keys, torch.zeros(0, table.spec.dim, device=table.device), None)
+
+
+def _choose(table: ShardedTable, values: Tensor, top: float | None) -> Tensor | None:
+    """Positions int64 [K] of the rows to send; None for all."""
+    if top is None or not len(values):
+        return None
+    return table.backend.select_rows(values, math.ceil(top * len(values)))
+
+
+def _parcel(
+    table: ShardedTable, keys: SortedKeys, span: tuple[int, int], chosen: Tensor | None, encoded: EncodedRows, positional: bool
+) -> Parcel:
+    beg, end = span
+    positions = torch.arange(beg, end, device=keys.ids.device) if chosen is None else chosen
+    here = torch.arange(len(positions), device=positions.device)
+    if chosen is not None:
+        here = here[(chosen >= beg) & (chosen < end)]
+        positions = chosen[here]
+    part = wire.take(encoded, positions if chosen is None else here)
+    occurrences = keys.counts[positions] if table.reduce_by_id else None
+    by_table = torch.bincount(keys.ordinals[positions], minlength=len(table.names)).cpu()
+    how, said = _say_keys(table, keys, positions, beg, chosen is None, positional)
+    return Parcel(how, len(positions), said, part, occurrences, by_table)
+
+
+def _say_keys(
+    table: ShardedTable, keys: SortedKeys, positions: Tensor, beg: int, whole: bool, positional: bool
+) -> tuple[int, Tensor]:
+    nothing = torch.zeros(0, dtype=torch.uint8, device=positions.device)
+    if not len(positions):
+        return NOTHING, nothing
+    if not positional:
+        return BY_ID, table.backend.pack_ids(keys.ids[positions])
+    return (ALL, nothing) if whole else (SOME, table.backend.pack_ids(positions - beg))
+
+
+def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parcel]]) -> None:
+    """Collective: parcels[table][rank] to the owners; each table receives what came, in the order of ranks."""
+    W = exchange.world.size
+    counts = torch.tensor([[x for by_rank in parcels for x in by_rank[p].counts()] for p in range(W)]).reshape(W, -1)
+    theirs = exchange.agreement.meet("gradients", exchange.said(), counts)
+    widths = [COUNTS + len(t.names) for t in tables]
+    cut = [line.split(widths) for line in theirs]
+    lengths = [[_length(t, c) for t, c in zip(tables, line, strict=True)] for line in cut]
+    mine = [torch.cat([by_rank[p].message() for by_rank in parcels]) for p in range(W)]
+    swap = exchange.world.start(mine, [sum(n) for n in lengths], "gradients")
+    exchange.in_flight(lambda: _open(exchange, tables, exchange.world.finish(swap), lengths, cut))
+
+
+def _open(
+    exchange: Exchange, tables: list[ShardedTable], arrived: list[Tensor], lengths: list[list[int]], counts: list
+) -> None:
+    for p, message in enumerate(arrived):
+        for table, part, line in zip(tables, message.split(lengths[p]), counts[p], strict=True):
+            _receive(table, p, part.to(table.device), line)
+
+
+def _codec(table: ShardedTable) -> RowCodec:
+    return table.precision.backward.at(table.step).row
+
+
+def _shape(line: Tensor) -> wire.Shape:
+    _, rows, _, exact, tail = line[:COUNTS].tolist()
+    return wire.Shape(rows, exact, tail)
+
+
+def _length(table: ShardedTable, line: Tensor) -> int:
+    shape = _shape(line)
+    return int(line[2]) + shape.length(_codec(table), table.spec.dim) + (4 * shape.rows if table.reduce_by_id else 0)
+
+
+def _receive(table: ShardedTable, rank: int, message: Tensor, line: Tensor) -> None:
+    shape, codec = _shape(line), _codec(table)
+    how, key_bytes = int(line[0]), int(line[2])
+    if how == NOTHING:
+        return
+    said, rows, occurrences = message.split(
+        [key_bytes, shape.length(codec, table.spec.dim), len(message) - key_bytes - shape.length(codec, table.spec.dim)]
+    )
+    values = wire.read(table.backend, rows, shape, codec, table.spec.dim)
+    counts = occurrences.clone().view(torch.int32) if table.reduce_by_id else None
+    table.receive(*_heard_keys(table, rank, how, said, line), values, counts)
+
+
+def _heard_keys(table: ShardedTable, rank: int, how: int, said: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
+    if how == BY_ID:
+        return table.backend.unpack_ids(said, int(line[1])), ordinals_of(line[COUNTS:], table.device)
+    ids, ordinals = table.answered.keys[rank]
+    if how == ALL:
+        return ids, ordinals
+    positions = table.backend.unpack_ids(said, int(line[1]))
+    return ids[positions], ordinals[positions]

@@ -1,0 +1,74 @@
+"""Unique keys in the order they travel: by owner, then by logical table, then by id.
+
+    rank 0's          | rank 1's          | …        spans say where each rank's begin and end
+    table 0 | table 1 | table 0 | table 1 |          by_table says how many of each
+    ids ascend        |
+
+Sizes: N ids, U unique keys, W ranks, T logical tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backends.interface import Partition
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SortedKeys:
+    """ids int64, ordinals, counts (occurrences) and slices int32 [U]; by_table int64 [W, T], on the CPU."""
+
+    ids: Tensor
+    ordinals: Tensor
+    counts: Tensor
+    slices: Tensor
+    spans: tuple[Span, ...]
+    by_table: Tensor
+
+
+def sort_keys(
+    ids: Tensor, ordinals: Tensor, counts: Tensor, slices: Tensor, owners: Tensor | None, world: int, tables: int
+) -> tuple[SortedKeys, Tensor]:
+    """Keys by owner, or with owners None the same for every rank; and the order they were in, int64 [U]."""
+    group = ordinals.long() if owners is None else owners.long() * tables + ordinals
+    order = torch.sort(ids)[1]
+    order = order[torch.sort(group[order], stable=True)[1]]
+    by_table = torch.bincount(group, minlength=tables * (1 if owners is None else world)).cpu().reshape(-1, tables)
+    spans = _spans(by_table.sum(1).tolist()) if owners is not None else ((0, len(ids)),) * world
+    sorted_keys = (x[order] for x in (ids, ordinals, counts, slices))
+    return SortedKeys(*sorted_keys, spans, by_table.expand(world, tables)), order
+
+
+def _spans(lengths: list[int]) -> tuple[Span, ...]:
+    ends = [0]
+    for length in lengths:
+        ends.append(ends[-1] + length)
+    return tuple(zip(ends[:-1], ends[1:], strict=True))
+
+
+def sort_partition(
+    p: Partition, owners: Tensor | None, world: int, tables: int
+) -> tuple[SortedKeys, Tensor]:
+    """The keys of a call, and its inverse in their order, int32 [N]."""
+    keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, world, tables)
+    place = torch.empty_like(order, dtype=torch.int32)
+    place[order] = torch.arange(len(order), dtype=torch.int32, device=order.device)
+    return keys, place[p.inverse.long()]
+
+
+def ordinals_of(by_table: Tensor, device: torch.device) -> Tensor:
+    """int32 [n]: the ordinals that one line of `by_table` counts."""
+    return torch.repeat_interleave(torch.arange(len(by_table), dtype=torch.int32), by_table).to(device)
+
+
+def runs_of_equal(ids: Tensor, ordinals: Tensor) -> Tensor:
+    """Bounds int64 [runs + 1] of equal neighbours."""
+    changes = (ids[1:] != ids[:-1]) | (ordinals[1:] != ordinals[:-1])
+    starts = F.pad(changes.nonzero().flatten() + 1, (1, 0))[: len(ids)]
+    return F.pad(starts, (0, 1), value=len(ids))

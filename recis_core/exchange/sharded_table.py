@@ -1,0 +1,264 @@
+"""One rank's share of a physical table, and what it asks of the other ranks' shares.
+
+Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.errors import RecisError
+from backends.interface import EncodedRows, Request, RowNoise
+from recis_core.exchange.held import Held, joined
+from recis_core.exchange.keys import SortedKeys, sort_partition
+from recis_core.exchange.owners import Owners
+from recis_core.exchange.precision import Precision
+from recis_core.exchange.residuals import Residuals
+from recis_core.exchange.sharding import Sharding
+from recis_core.table.physical import Measure, PhysicalTable, Ticket
+
+if TYPE_CHECKING:
+    from recis_core.exchange.exchange import Exchange
+
+FORWARD_RESIDUAL = "forward_residual"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call's unique keys, sorted for travel, and each id's place among them, int32 [N]."""
+
+    call: LookupCall
+    mode: LookupMode
+    keys: SortedKeys
+    inverse: Tensor
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What one forward keeps: keys, and row values only where weights need gradients."""
+
+    asked: Asked
+    rows: Tensor | None
+    weights_need_grad: tuple[bool, ...]
+    number: int
+
+
+@dataclass
+class Answered:
+    """What the ranks asked here in the last training forward: ids int64 and ordinals int32 of each rank."""
+
+    number: int = -1
+    keys: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+class ShardedTable(PhysicalTable):
+    """A physical table whose rows live on many ranks.
+
+    Backward holds gradients here; `exchange.sync` sends them to the owners, whose `update` consumes them.
+    """
+
+    exchange: Exchange
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: TableSpec,
+        names: tuple[str, ...],
+        *,
+        reduce_by_id: bool,
+        shardings: Sequence[Sharding],
+        precision: Precision,
+        world: int,
+        residual_bytes: int,
+    ) -> None:
+        super().__init__(backend, spec, names, reduce_by_id=reduce_by_id)
+        self.shardings, self.precision, self.world = tuple(shardings), precision, world
+        self.owners = self._owners()
+        self.answered = Answered()
+        self.received: list[Any] = []
+        self.sent_factor = 1.0
+        self.consumed_at = 0
+        self._held: list[Held] = []
+        self.residuals = Residuals(self, residual_bytes) if precision.backward.error_feedback else None
+        if precision.forward.error_feedback:
+            self._keep_forward_residual()
+
+    replicated = False
+
+    def _owners(self) -> Owners | None:
+        """Who owns a row; None: every rank."""
+        return Owners(self.shardings, self.world)
+
+    def _keep_forward_residual(self) -> None:
+        self.state = self.backend.add_slots(self.state, (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),))
+
+    # Forward
+
+    def ask(self, call: LookupCall, mode: LookupMode) -> Asked:
+        """Dedup before the wire."""
+        lengths = torch.tensor(call.lengths, dtype=torch.int64)
+        ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
+        p = self.backend.partition(self.state, call.ids, ordinals.to(call.ids.device))
+        owners = None if self.owners is None else self.owners.of(p.tables, p.slices)
+        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names)))
+
+    def answer(self, keys: list[tuple[Tensor, Tensor]], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
+        """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
+        if mode.insert and mode.touch:
+            self.answered = Answered(number, keys)
+        ids, ordinals = (torch.cat(side) for side in zip(*keys, strict=True))
+        p = self.backend.partition(self.state, ids, ordinals)
+        clock = self.clock
+        self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
+        values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
+        noise = self.noise(p.ids, p.tables) if self.precision.forward.at(self.step).row.stochastic else None
+        return self._encode_forward(values, rows, mode, noise), p.inverse
+
+    def _encode_forward(self, values: Tensor, rows: Tensor, mode: LookupMode, noise: RowNoise | None) -> EncodedRows:
+        codec = self.precision.forward.at(self.step)
+        if not (codec.error_feedback and mode.insert and mode.touch):
+            return self.backend.encode(values, codec=codec.row, noise=noise)
+        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
+        encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
+        self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.left)
+        return encoded
+
+    def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
+        """Of keys, at this step."""
+        uids = torch.tensor(self.spec.uids, device=ids.device)[ordinals.long()]
+        return RowNoise(self.spec.seed, uids, ids, self.step)
+
+    def pool(self, asked: Asked, rows: Tensor) -> list[Tensor]:
+        """One output a request, from the rows [U, D] of asked.keys."""
+        return [
+            self.backend.pool(rows, inverse, r.offsets, r.weights, combiner=r.combiner, tile_len=r.tile_len)
+            for r, inverse in _runs(asked)
+        ]
+
+    # Backward
+
+    def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
+        asked, total, to_weights = saved.asked, None, []
+        rows = saved.rows if saved.rows is not None else self._like_rows(asked)
+        for (r, inverse), grad, need in zip(_runs(asked), grads, saved.weights_need_grad, strict=True):
+            if grad is None:
+                to_weights.append(torch.zeros(len(inverse), device=inverse.device) if need else None)
+                continue
+            by_row, of_weights = self.backend.pool_grad(
+                grad, rows, inverse, r.offsets, r.weights,
+                combiner=r.combiner, tile_len=r.tile_len, weights_need_grad=need,
+            )  # fmt: skip
+            total = by_row if total is None else total + by_row
+            to_weights.append(of_weights)
+        if not asked.mode.insert:
+            return None, to_weights
+        return Held(asked.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
+
+    def _like_rows(self, asked: Asked) -> Tensor:
+        """Of the rows' shape; a gradient to rows alone never reads them."""
+        return torch.empty(len(asked.keys.ids), self.spec.dim, device=asked.call.ids.device)
+
+    def push(self, gradient: Any, ticket: Ticket) -> None:
+        if gradient is None:
+            return
+        self.exchange.require_open()
+        self._held.append(gradient)
+
+    # The step
+
+    @property
+    def clock(self) -> Clock:
+        """Rows asked for since the last step are pinned: their gradients may still come, from any rank."""
+        return Clock(self.step, self.step)
+
+    @property
+    def held_finite(self) -> bool:
+        return all(h.finite for h in self._held)
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    def take_held(self) -> Held | None:
+        """What backward has left here, summed by key, once."""
+        held, self._held = self._held, []
+        return joined(held, self.backend, self.owners, self.world, len(self.names)) if held else None
+
+    def receive(self, ids: Tensor, ordinals: Tensor, values: Tensor, counts: Tensor | None) -> None:
+        """One rank's gradient of rows that live here."""
+        if not len(ids):
+            return
+        mode = LookupMode(insert=True, touch=False)
+        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        self.received.append(self.backend.gradient(self.state, ids, ordinals, rows, values, counts))
+        self._combined = None
+
+    @property
+    def scale(self) -> float:
+        """Gradients are means over ranks, as DDP's; and what was sent may be unscaled already."""
+        return 1.0 / (self.world * self.sent_factor)
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any rank may have one; equal on all ranks."""
+        return self.exchange.forwards > self.consumed_at or bool(self.received)
+
+    def sync(self) -> None:
+        self.exchange.sync()
+        if self.received and self._combined is None:
+            self._combined = self.backend.combine(self.received, mean=self.reduce_by_id)
+
+    def flags(self) -> tuple[bool, bool]:
+        return self.exchange.flags()
+
+    def measure(self) -> Measure:
+        """Of all ranks' rows; equal on all ranks."""
+        self.sync()
+        return self.exchange.measure(self)
+
+    def local_measure(self) -> Measure:
+        """Of the rows that live here, as received."""
+        self.sync()
+        if self._combined is None:
+            return Measure(0.0, True)
+        squares, finite = self.backend.measure(self._combined)
+        return Measure(float(squares), bool(finite))
+
+    def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
+        self.sync()
+        if self._combined is not None:
+            self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
+        if self.residuals is not None:
+            self.residuals.commit()
+        self.discard()
+        self.consumed_at = self.exchange.forwards
+        self.step += 1
+
+    def discard(self) -> None:
+        self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
+        if self.residuals is not None:
+            self.residuals.drop()
+        self.exchange.forget()
+
+    def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
+        tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
+        self.received.append(self.backend.gradient(self.state, ids, tables, rows, values))
+        self._combined = None
+
+    def erase(self, ids: Tensor, ordinal: int) -> None:
+        if self.holds or self.received:
+            raise RecisError("erase rows before backward or after step(); gradients for them are on their way.")
+        super().erase(ids, ordinal)
+
+
+def _runs(asked: Asked) -> list[tuple[Request, Tensor]]:
+    """The requests, each with its part of the inverse."""
+    lengths = [int(r.offsets[-1]) for r in asked.call.requests]
+    return list(zip(asked.call.requests, asked.inverse.split(lengths), strict=True))

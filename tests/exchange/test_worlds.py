@@ -1,0 +1,60 @@
+"""1, 2, 3 and 4 processes train the same global batches to the same tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from recis_core.exchange import global_mean
+from tests.exchange.models import Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
+from tests.exchange.ranks import run_ranks
+
+STEPS = 6
+
+
+def train(rank: int, world: int, option: dict[str, Any], kind: str = "adam", steps: int = STEPS) -> dict[str, Any]:
+    """One training run; this rank's rows, losses over all ranks, and the tower."""
+    model = Model(**option)
+    optimizer = optimizer_of(model, kind)
+    wrapped = DistributedDataParallel(model) if world > 1 else model
+    losses = []
+    for step in range(steps):
+        data = batch(step, share(rank, world))
+        summed = F.binary_cross_entropy_with_logits(wrapped(data), data["label"], reduction="sum")
+        loss = global_mean(summed, len(data["label"]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    tower = torch.cat([p.detach().flatten() for p in model.tower.parameters()]).numpy()
+    return {"rows": rows_of(model), "losses": losses, "tower": tower}
+
+
+def alone(**option: Any) -> dict[str, Any]:
+    return run_ranks(1, train, option)[0]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("by", ["worker", "id"])
+def test_the_same_tables(world: int, by: str) -> None:
+    option = {"grad_reduce_by": by}
+    want = alone(**option)
+    ranks = run_ranks(world, train, option)
+    assert_same_tables(united([r["rows"] for r in ranks]), want["rows"])
+    for r in ranks:
+        np.testing.assert_allclose(r["tower"], want["tower"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.mean([r["losses"] for r in ranks], 0), want["losses"], rtol=1e-5)
+
+
+def test_bits_repeat() -> None:
+    first, second = (run_ranks(2, train, {}) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        for name, rows in a["rows"].items():
+            assert rows.keys() == b["rows"][name].keys()
+            assert all(np.array_equal(row, b["rows"][name][i]) for i, row in rows.items())
+        assert np.array_equal(a["tower"], b["tower"])
