@@ -18,6 +18,7 @@ from backends.errors import RecisError
 from backends.interface import EncodedRows
 from recis_core.exchange import forward, gradients
 from recis_core.exchange.agreement import Agreement, digest
+from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
 from recis_core.table.physical import Measure, Ticket
@@ -176,7 +177,7 @@ def _width(tables: Sequence[ShardedTable]) -> int:
 def _unscaling(table: ShardedTable) -> float:
     """What the optimizer's gradient handle says that gradients are to be multiplied by; 1 where nothing is lost by
     doing that after the exchange."""
-    if table.optimizer is None or table.precision.backward.exact:
+    if table.optimizer is None or table.precision.to_gradients.codecs == (Codec(),):
         return 1.0
     return table.optimizer.unscaling(table)  # type: ignore[attr-defined]
 
