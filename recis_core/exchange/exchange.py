@@ -177,7 +177,7 @@ def _width(tables: Sequence[ShardedTable]) -> int:
 def _unscaling(table: ShardedTable) -> float:
     """What the optimizer's gradient handle says that gradients are to be multiplied by; 1 where nothing is lost by
     doing that after the exchange."""
-    if table.optimizer is None or table.precision.to_gradients.codecs == (Codec(),):
+    if table.optimizer is None or table.precision.backward.codecs == (Codec(),):
         return 1.0
     return table.optimizer.unscaling(table)  # type: ignore[attr-defined]
 

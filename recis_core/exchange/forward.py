@@ -121,7 +121,7 @@ def _send_rows(
 
 
 def _codec(job: Job) -> wire.RowCodec:
-    return job.table.precision.to_rows.at(job.table.step).row
+    return job.table.precision.forward.at(job.table.step).row
 
 
 def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job) -> Tensor:

@@ -64,7 +64,7 @@ def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Par
 
 def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
     """(positions of the rows that go, None for all; these rows encoded)"""
-    codec = table.precision.to_gradients.at(table.step)
+    codec = table.precision.backward.at(table.step)
     chosen = _choose(table, values, codec.top)
     noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
     (sent,) = _at(chosen, values)
@@ -73,7 +73,7 @@ def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tens
 
 def _encode_with_residual(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
     """As _encode; rows go with what is kept for them, and what they do not say is staged."""
-    codec, residuals = table.precision.to_gradients.at(table.step), table.residuals
+    codec, residuals = table.precision.backward.at(table.step), table.residuals
     kept, homeless = residuals.read(keys)
     whole = values + kept
     chosen = _choose(table, whole, codec.top)
@@ -159,7 +159,7 @@ def _open(
 
 
 def _codec(table: ShardedTable) -> RowCodec:
-    return table.precision.to_gradients.at(table.step).row
+    return table.precision.backward.at(table.step).row
 
 
 def _shape(line: Tensor) -> wire.Shape:

@@ -86,8 +86,8 @@ class ShardedTable(PhysicalTable):
         self.sent_factor = 1.0
         self.consumed_at = 0
         self._held: list[Held] = []
-        self.residuals = Residuals(self, residual_bytes) if precision.to_gradients.error_feedback else None
-        if precision.to_rows.error_feedback:
+        self.residuals = Residuals(self, residual_bytes) if precision.backward.error_feedback else None
+        if precision.forward.error_feedback:
             self._keep_forward_residual()
 
     replicated = False
@@ -118,11 +118,11 @@ class ShardedTable(PhysicalTable):
         clock = self.clock
         self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
-        noise = self.noise(p.ids, p.tables) if self.precision.to_rows.at(self.step).row.stochastic else None
+        noise = self.noise(p.ids, p.tables) if self.precision.forward.at(self.step).row.stochastic else None
         return self._encode_forward(values, rows, mode, noise), p.inverse
 
     def _encode_forward(self, values: Tensor, rows: Tensor, mode: LookupMode, noise: RowNoise | None) -> EncodedRows:
-        codec = self.precision.to_rows.at(self.step)
+        codec = self.precision.forward.at(self.step)
         if not (codec.error_feedback and mode.insert and mode.touch):
             return self.backend.encode(values, codec=codec.row, noise=noise)
         residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
