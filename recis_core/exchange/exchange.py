@@ -58,7 +58,9 @@ class Exchange:
             self.agreement.meet(kind, error=error)
             raise
 
-    def embed(self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]) -> list[tuple[list[Tensor], object, Ticket]]:
+    def embed(
+        self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
+    ) -> list[tuple[list[Tensor], object, Ticket]]:
         """One forward's outputs of each job, what its backward needs, and a ticket. Collective."""
         self._open_forward(jobs)
         fetched = forward.fetch(self, jobs)

@@ -55,9 +55,7 @@ def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> 
         packed = [_packed(job.table, a) for job, a in zip(jobs, asked, strict=True)]
     keys = _send_ids(exchange, jobs, asked, packed)
     with exchange.telling("rows"):
-        answers = [
-            job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)
-        ]
+        answers = [job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)]
         parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
     return _send_rows(exchange, jobs, asked, parts)
 
@@ -84,9 +82,7 @@ def _send_ids(
     arrived = exchange.world.swap(mine, lengths.sum(1).tolist(), "ids")
     with exchange.telling("rows"):
         cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
-        return [
-            [_keys(job.table, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)
-        ]
+        return [[_keys(job.table, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
 
 
 def _keys(table: ShardedTable, packed: Tensor, by_table: Tensor) -> Keys:
@@ -108,7 +104,11 @@ def _send_rows(
     counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
     theirs = exchange.agreement.meet("rows", 0, counts).tolist()
     expected = [
-        [wire.Shape(end - beg, *theirs[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked) for beg, end in [a.keys.spans[p]]]
+        [
+            wire.Shape(end - beg, *theirs[p][2 * j : 2 * j + 2])
+            for j, a in enumerate(asked)
+            for beg, end in [a.keys.spans[p]]
+        ]
         for p in range(W)
     ]
     lengths = [[s.length(_codec(job), job.table.spec.dim) for job, s in zip(jobs, e, strict=True)] for e in expected]

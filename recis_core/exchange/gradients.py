@@ -111,7 +111,12 @@ def _choose(table: ShardedTable, values: Tensor, top: float | None) -> Tensor | 
 
 
 def _parcel(
-    table: ShardedTable, keys: SortedKeys, span: tuple[int, int], chosen: Tensor | None, encoded: EncodedRows, positional: bool
+    table: ShardedTable,
+    keys: SortedKeys,
+    span: tuple[int, int],
+    chosen: Tensor | None,
+    encoded: EncodedRows,
+    positional: bool,
 ) -> Parcel:
     beg, end = span
     positions = torch.arange(beg, end, device=keys.ids.device) if chosen is None else chosen

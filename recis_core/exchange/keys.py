@@ -9,6 +9,7 @@ Sizes: N ids, U unique keys, W ranks, T logical tables.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +50,10 @@ def _spans(lengths: list[int]) -> tuple[Span, ...]:
     ends = [0]
     for length in lengths:
         ends.append(ends[-1] + length)
-    return tuple(zip(ends[:-1], ends[1:], strict=True))
+    return tuple(itertools.pairwise(ends))
 
 
-def sort_partition(
-    p: Partition, owners: Tensor | None, world: int, tables: int
-) -> tuple[SortedKeys, Tensor]:
+def sort_partition(p: Partition, owners: Tensor | None, world: int, tables: int) -> tuple[SortedKeys, Tensor]:
     """The keys of a call, and its inverse in their order, int32 [N]."""
     keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, world, tables)
     place = torch.empty_like(order, dtype=torch.int32)

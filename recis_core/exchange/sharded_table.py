@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec, UpdateRule, placement
 from backends.errors import RecisError
 from backends.interface import EncodedRows, Request, RowNoise
 from recis_core.exchange.held import Held, joined
@@ -90,14 +90,13 @@ class ShardedTable(PhysicalTable):
         if precision.forward.error_feedback:
             self._keep_forward_residual()
 
-    replicated = False
-
     def _owners(self) -> Owners | None:
         """Who owns a row; None: every rank."""
         return Owners(self.shardings, self.world)
 
     def _keep_forward_residual(self) -> None:
-        self.state = self.backend.add_slots(self.state, (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),))
+        self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
+        self.state = self.backend.add_slots(self.state, self.own_slots)
 
     # Forward
 
@@ -170,6 +169,18 @@ class ShardedTable(PhysicalTable):
             return
         self.exchange.require_open()
         self._held.append(gradient)
+
+    # What lives here
+
+    def slices(self, ordinal: int) -> tuple[int, int] | None:
+        return Owners(self.shardings, self.world).slices_of(ordinal, self.exchange.world.rank)
+
+    def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
+        if self.owners is None:
+            return super().keeps(ids, ordinal)
+        slices = placement.slices(ids.numpy(), np.uint32(self.spec.uids[ordinal])).astype(np.int32)
+        ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
+        return self.owners.of(ordinals, torch.from_numpy(slices)) == self.exchange.world.rank
 
     # The step
 

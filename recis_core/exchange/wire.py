@@ -82,7 +82,9 @@ def _take_tail(encoded: EncodedRows, index: Tensor) -> tuple[Tensor | None, Tens
     starts = F.pad(encoded.tail_lengths.long().cumsum(0), (1, 0))[:-1]
     lengths = encoded.tail_lengths[index].long()
     before = F.pad(lengths.cumsum(0), (1, 0))[:-1]
-    at = torch.arange(int(lengths.sum()), device=index.device) + torch.repeat_interleave(starts[index] - before, lengths)
+    at = torch.arange(int(lengths.sum()), device=index.device) + torch.repeat_interleave(
+        starts[index] - before, lengths
+    )
     return encoded.tail[at], lengths.int()
 
 

@@ -39,7 +39,8 @@ class World:
     """
 
     def __init__(self, pg: Any = None, *, hierarchical: bool = False) -> None:
-        ranks = dist.get_process_group_ranks(dist.group.WORLD if pg is None else pg)
+        self.parent = dist.group.WORLD if pg is None else pg
+        ranks = dist.get_process_group_ranks(self.parent)
         timeout = timedelta(seconds=float(os.environ.get(TIMEOUT, "600")))
         self.group = dist.new_group(ranks, timeout=timeout)
         self.rank, self.size = ranks.index(dist.get_rank()), len(ranks)

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from backends.errors import RecisError
+from recis_core.exchange.joining import world_of
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
@@ -22,7 +25,7 @@ from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 
 
-class EmbeddingEngine(nn.Module):
+class EmbeddingEngine(nn.Module, Joinable):
     """Embeds a dict of features, coalescing their tables and lookups.
 
     Args:
@@ -37,7 +40,8 @@ class EmbeddingEngine(nn.Module):
     """
 
     def __init__(self, options: Mapping[str, EmbeddingOption]) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        Joinable.__init__(self)
         for feature, option in options.items():
             if not isinstance(option, EmbeddingOption):
                 raise TypeError(
@@ -84,6 +88,8 @@ class EmbeddingEngine(nn.Module):
           TypeError, ValueError: ids are not int64, on another device, or offsets do not fit them.
           TableFull: a table has no room.
         """
+        if self.training:
+            Join.notify_join_context(self)
         embedded: dict[str, Any] = self._embed(self, features)
         return embedded
 
@@ -112,6 +118,20 @@ class EmbeddingEngine(nn.Module):
         """
         for table in self.sparse_parameters().values():
             table.physical.sync()
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """For torch's Join([engine, optimizer]), see exchange.joining: a forward without ids for each of the others'."""
+        from recis_core.exchange.joining import ForwardShadow
+
+        return ForwardShadow(self)
+
+    @property
+    def join_device(self) -> torch.device:
+        return world_of(self.exchange).device
+
+    @property
+    def join_process_group(self) -> Any:
+        return world_of(self.exchange).parent
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats."""

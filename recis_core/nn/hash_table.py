@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from backends import LookupMode, Request, Snapshot
 from backends.errors import RecisError
 from backends.interface import LookupCall
+from recis_core.nn import slices
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.initializers import Initializer
@@ -21,8 +22,6 @@ from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.slot_group import SlotGroup
 from recis_core.table.coalesce import Home, coalesce
-
-WHOLE = "slices.0-65536."
 
 
 class HashTable(nn.Module):
@@ -172,11 +171,7 @@ class HashTable(nn.Module):
         return dict(vars(self.physical.counters()))
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        mine = self.snapshot()
-        destination[prefix + WHOLE + "ids"] = mine.ids
-        destination[prefix + WHOLE + "rows"] = mine.weights
-        for name, values in mine.slots.items():
-            destination[prefix + WHOLE + f"slot.{name}"] = values
+        slices.save(self, destination, prefix)
 
     def _load_from_state_dict(
         self,
@@ -188,35 +183,8 @@ class HashTable(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Replace the table by the state's slices, however many there are."""
-        mine = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        slices = sorted({".".join(key.split(".")[:2]) for key in mine if key.startswith("slices.")})
-        unexpected_keys.extend(prefix + key for key in mine if not key.startswith("slices."))
-        wanted = [f"{s}.{part}" for s in slices for part in ("ids", "rows")] or [WHOLE + "ids", WHOLE + "rows"]
-        lacking = [prefix + key for key in wanted if key not in mine]
-        missing_keys.extend(lacking)
-        if lacking:
-            return
-        wrong = [f"{prefix}{s}: {fault}" for s in slices if (fault := self._fault(mine, s))]
-        error_msgs.extend(wrong)
-        if not wrong:
-            self.clear()
-            for s in slices:
-                self._load_slice(mine, s)
-
-    def _fault(self, mine: Mapping[str, Tensor], s: str) -> str | None:
-        ids, rows = mine[f"{s}.ids"], mine[f"{s}.rows"]
-        if ids.dtype != torch.int64 or rows.shape != (len(ids), self.dim) or rows.dtype != self.option.dtype:
-            return (
-                f"wanted ids int64 [n] and rows {self.option.dtype} [n, {self.dim}]; "
-                f"got {ids.dtype} {list(ids.shape)} and {rows.dtype} {list(rows.shape)}."
-            )
-        return None
-
-    def _load_slice(self, mine: Mapping[str, Tensor], s: str) -> None:
-        head = f"{s}.slot."
-        slots = {key.removeprefix(head): value.cpu() for key, value in mine.items() if key.startswith(head)}
-        self._write(mine[f"{s}.ids"].cpu(), mine[f"{s}.rows"].cpu(), slots)
+        """Replace the table by the state's slices, however many there are, as far as its rows belong on this rank."""
+        slices.load(self, state_dict, prefix, missing_keys, unexpected_keys, error_msgs)
 
     def __deepcopy__(self, memo: Any) -> HashTable:
         raise RecisError(

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from recis_core.optim.sparse_optimizer import SparseOptimizer
 
 
-class JointOptimizer(torch.optim.Optimizer):
+class JointOptimizer(torch.optim.Optimizer, Joinable):
     """Steps a dense and a sparse optimizer as one; made by `join`.
 
     Its groups are the two's own, so LR schedulers and an unmodified GradScaler drive both: the
@@ -21,9 +22,22 @@ class JointOptimizer(torch.optim.Optimizer):
     def __init__(self, dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> None:
         self.dense, self.sparse = dense, sparse
         # The two keep their groups; a group added to either later is seen here too.
-        super().__init__([*dense.param_groups, *sparse.param_groups], {})
+        torch.optim.Optimizer.__init__(self, [*dense.param_groups, *sparse.param_groups], {})
+        Joinable.__init__(self)
         self.param_groups = _Groups(dense, sparse)
         sparse.watch_dense(self._dense_finite)
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """For torch's Join: the sparse step of each of the others'; nothing of the dense side."""
+        return self.sparse.join_hook(**kwargs)
+
+    @property
+    def join_device(self) -> torch.device:
+        return self.sparse.join_device
+
+    @property
+    def join_process_group(self) -> Any:
+        return self.sparse.join_process_group
 
     def _dense_finite(self) -> bool:
         """Of this rank's dense gradients, or its shards of them."""

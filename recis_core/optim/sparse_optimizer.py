@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from backends import SlotSpec, UpdateRule
 from backends.errors import NonFiniteGradient, RecisError
+from recis_core.exchange.joining import StepShadow, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.table.physical import PhysicalTable
@@ -20,7 +22,7 @@ from recis_core.table.physical import PhysicalTable
 Group = dict[str, Any]
 
 
-class SparseOptimizer(torch.optim.Optimizer):
+class SparseOptimizer(torch.optim.Optimizer, Joinable):
     """Base of sparse optimizers. Only rows that got a gradient change; t counts applied steps per table.
 
     `loss.backward()` stores gradients, `step()` applies and consumes them, `zero_grad()` discards
@@ -44,7 +46,8 @@ class SparseOptimizer(torch.optim.Optimizer):
         self._check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
         self.defaults = defaults
-        super().__init__([self._group(param_dict, {})], defaults)
+        torch.optim.Optimizer.__init__(self, [self._group(param_dict, {})], defaults)
+        Joinable.__init__(self)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
         """Slots of a table of that dim, in the rule's order."""
@@ -90,6 +93,21 @@ class SparseOptimizer(torch.optim.Optimizer):
     def _sync(self, names: list[str]) -> tuple[bool, bool]:
         flags = [table.flags() for table in self._physical(names)]
         return any(has for has, _ in flags), all(finite for _, finite in flags)
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """For torch's Join([engine, optimizer]), see exchange.joining: a step for each of the others'."""
+        return StepShadow(self)
+
+    @property
+    def join_device(self) -> torch.device:
+        return self._world().device
+
+    @property
+    def join_process_group(self) -> Any:
+        return self._world().parent
+
+    def _world(self) -> Any:
+        return world_of(self._physical()[0].exchange)
 
     def watch_dense(self, finite: Callable[[], bool]) -> None:
         """Where ranks share tables, what any of them sees in its dense gradients decides for all."""

@@ -57,9 +57,7 @@ def coalesce(options: Mapping[str, EmbeddingOption]) -> dict[str, Home]:
     for name, option in tables.items():
         groups.setdefault(_attributes(option), []).append(name)
     size = world_size(_group(tables))
-    homes = {
-        name: home for names in groups.values() for name, home in _house([(n, tables[n]) for n in names], size)
-    }
+    homes = {name: home for names in groups.values() for name, home in _house([(n, tables[n]) for n in names], size)}
     if size > 1:
         _connect(_group(tables), list(dict.fromkeys(home.table for home in homes.values())))
     return homes

@@ -14,8 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule
+from backends import (
+    Backend,
+    Clock,
+    Counters,
+    LookupCall,
+    LookupMode,
+    SlotSpec,
+    Snapshot,
+    TableSpec,
+    UpdateRule,
+    placement,
+)
 from backends.errors import RecisError
+
+SLICES = 1 << placement.SLICE_BITS
 
 
 class Ticket:
@@ -55,6 +68,8 @@ class PhysicalTable:
         self._homeless_slots: list[Snapshot] = []
 
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
+    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
+    replicated = False  # whether other ranks hold the same rows
     scale = 1.0  # multiplies the synced gradient, besides what the optimizer says
 
     @property
@@ -123,6 +138,14 @@ class PhysicalTable:
     def has_gradient(self) -> bool:
         return bool(self._pending)
 
+    def slices(self, ordinal: int) -> tuple[int, int] | None:
+        """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""
+        return 0, SLICES
+
+    def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
+        """bool [n]: which of a logical table's ids belong here."""
+        return torch.ones(len(ids), dtype=torch.bool)
+
     def flags(self) -> tuple[bool, bool]:
         """(whether there is a gradient, whether it is finite)"""
         return self.has_gradient, self.measure().finite
@@ -154,7 +177,7 @@ class PhysicalTable:
 
     def insert(self, snapshot: Snapshot) -> None:
         """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
-        known = {slot.name for slot in self._slots}
+        known = {slot.name for slot in (*self._slots, *self.own_slots)}
         slots = {name: values for name, values in snapshot.slots.items() if name in known}
         self.state = self.backend.restore(self.state, dataclasses.replace(snapshot, slots=slots))
         if slots.keys() != snapshot.slots.keys():

@@ -45,7 +45,7 @@ def _ragged(ids: np.ndarray, weights: np.ndarray | None, lengths: np.ndarray, ro
     ends = np.concatenate([[0], np.cumsum(lengths)])
     chosen = range(*rows.indices(len(lengths)))
     beg, end = (ends[chosen[0]], ends[chosen[-1] + 1]) if len(chosen) else (0, 0)
-    offsets = torch.from_numpy(ends[list(chosen) + [chosen[-1] + 1]] - beg) if len(chosen) else torch.zeros(1).long()
+    offsets = torch.from_numpy(ends[[*chosen, chosen[-1] + 1]] - beg) if len(chosen) else torch.zeros(1).long()
     weight = None if weights is None else torch.from_numpy(weights[beg:end].copy())
     return RaggedTensor(torch.from_numpy(ids[beg:end].copy()), offsets, weight=weight)
 
@@ -60,7 +60,10 @@ class Model(nn.Module):
 
     def __init__(self, dim: int = 8, **option: Any) -> None:
         super().__init__()
-        make = lambda **more: EmbeddingOption(dim, initializer=UniformInitializer(-0.3, 0.3), **option | more)
+
+        def make(**more: Any) -> EmbeddingOption:
+            return EmbeddingOption(dim, initializer=UniformInitializer(-0.3, 0.3), **option | more)
+
         self.engine = EmbeddingEngine(
             {
                 "user": make(),
@@ -80,7 +83,7 @@ class Model(nn.Module):
 def optimizer_of(model: nn.Module, kind: str = "adam", lr: float = 0.05) -> Any:
     sparse = {"adam": SparseAdam, "sgd": SparseSGD}[kind]
     tables = next(m for m in model.modules() if isinstance(m, EmbeddingEngine)).sparse_parameters()
-    return join(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1), sparse(tables, lr=lr))
+    return join(torch.optim.SGD(model.parameters(), lr=0.1), sparse(tables, lr=lr))
 
 
 def rows_of(model: nn.Module) -> dict[str, dict[int, np.ndarray]]:

@@ -20,7 +20,9 @@ LIMIT = 240  # seconds for all ranks
 QUIET = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "RECIS_EXCHANGE_TIMEOUT": "60"}
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "recis_core.nn", "recis_core.optim", "tests.exchange.models"])
+_context.set_forkserver_preload(
+    ["torch", "torch.distributed", "torch._dynamo", "recis_core.nn", "recis_core.optim", "tests.exchange.models"]
+)
 
 
 @dataclass
@@ -50,7 +52,8 @@ def try_ranks(world: int, function: Callable[..., Any], *args: Any, env: dict[st
     with tempfile.TemporaryDirectory() as folder:
         settings = QUIET | {"RECIS_BACKEND": "torch", "WORLD_SIZE": str(world)} | (env or {})
         workers = [
-            _context.Process(target=_work, args=(rank, world, folder, settings, function, args)) for rank in range(world)
+            _context.Process(target=_work, args=(rank, world, folder, settings, function, args))
+            for rank in range(world)
         ]
         for worker in workers:
             worker.start()

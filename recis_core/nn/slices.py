@@ -1,0 +1,104 @@
+"""A table in a state_dict: slices of the hash, so that no checkpointer takes one rank's rows for all.
+
+    tables.<name>.slices.<beg>-<end>.ids      int64 [n]          rows whose slice is in [beg, end)
+                                    .rows     storage [n, D]
+                                    .slot.*   float32 [n, width]
+
+Each rank writes what it owns under keys of its own. A state is loaded by any number of ranks; each takes what it
+owns, and says so where slices of it are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import placement
+from recis_core.table.physical import SLICES
+
+if TYPE_CHECKING:
+    from recis_core.nn.hash_table import HashTable
+
+
+def save(table: HashTable, destination: dict[str, Any], prefix: str) -> None:
+    """Write this rank's slices."""
+    run = table.physical.slices(table.ordinal)
+    if run is None:
+        return
+    mine, head = table.snapshot(), f"{prefix}slices.{run[0]}-{run[1]}."
+    inside = _inside(table, mine.ids, run)
+    destination[head + "ids"] = mine.ids[inside]
+    destination[head + "rows"] = mine.weights[inside]
+    for name, values in mine.slots.items():
+        destination[head + f"slot.{name}"] = values[inside]
+
+
+def _inside(table: HashTable, ids: Tensor, run: tuple[int, int]) -> Tensor:
+    """bool [n]. A replicated table holds rows of all slices."""
+    uid = table.physical.spec.uids[table.ordinal]
+    found = torch.from_numpy(placement.slices(ids.numpy(), np.uint32(uid)).astype("int64"))
+    return (found >= run[0]) & (found < run[1])
+
+
+def load(
+    table: HashTable,
+    state: Mapping[str, Any],
+    prefix: str,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """Replace the table by the state's rows, or say what is missing or wrong and leave it."""
+    mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    names = sorted({".".join(key.split(".")[:2]) for key in mine if key.startswith("slices.")})
+    unexpected.extend(prefix + key for key in mine if not key.startswith("slices."))
+    lacking = [f"{prefix}{n}.{part}" for n in names for part in ("ids", "rows") if f"{n}.{part}" not in mine]
+    lacking += [f"{prefix}slices.{beg}-{end}.ids" for beg, end in _gaps(table, names)]
+    missing.extend(lacking)
+    wrong = [] if lacking else [f"{prefix}{n}: {fault}" for n in names if (fault := _fault(table, mine, n))]
+    errors.extend(wrong)
+    if not lacking and not wrong:
+        table.clear()
+        for name in names:
+            _load_slice(table, mine, name)
+
+
+def _gaps(table: HashTable, names: list[str]) -> Iterator[tuple[int, int]]:
+    """Runs of slices that belong on this rank and are in none of the names."""
+    run = (0, SLICES) if table.physical.replicated else table.physical.slices(table.ordinal)
+    if run is None:
+        return
+    at = run[0]
+    for beg, end in sorted(_bounds(name) for name in names):
+        if beg > at and at < run[1]:
+            yield at, min(beg, run[1])
+        at = max(at, end)
+    if at < run[1]:
+        yield at, run[1]
+
+
+def _bounds(name: str) -> tuple[int, int]:
+    beg, _, end = name.removeprefix("slices.").partition("-")
+    return int(beg), int(end)
+
+
+def _fault(table: HashTable, mine: Mapping[str, Tensor], name: str) -> str | None:
+    ids, rows = mine[f"{name}.ids"], mine[f"{name}.rows"]
+    if ids.dtype != torch.int64 or rows.shape != (len(ids), table.dim) or rows.dtype != table.option.dtype:
+        return (
+            f"wanted ids int64 [n] and rows {table.option.dtype} [n, {table.dim}]; "
+            f"got {ids.dtype} {list(ids.shape)} and {rows.dtype} {list(rows.shape)}."
+        )
+    return None
+
+
+def _load_slice(table: HashTable, mine: Mapping[str, Tensor], name: str) -> None:
+    head = f"{name}.slot."
+    ids = mine[f"{name}.ids"].cpu()
+    here = table.physical.keeps(ids, table.ordinal)
+    slots = {key.removeprefix(head): value.cpu()[here] for key, value in mine.items() if key.startswith(head)}
+    table._write(ids[here], mine[f"{name}.rows"].cpu()[here], slots)
