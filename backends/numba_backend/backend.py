@@ -22,6 +22,7 @@ from backends.numba_backend import pool_grad as pool_grad_
 from backends.numba_backend import select_rows as select_rows_
 from backends.numba_backend import state as state_
 from backends.numba_backend import update as update_
+from backends.numba_backend import write as write_
 from backends.numba_backend.embed import Saved
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.state import TableState
@@ -104,8 +105,17 @@ class NumbaBackend:
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return embed_.embed_grad(saved, grads)
 
-    def gradient(self, state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
-        return KeyedGradient(*_numpy(ids, tables, rows, values.float()), np.ones(len(ids), np.int32))
+    def gradient(
+        self,
+        state: TableState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> KeyedGradient:
+        counts = torch.ones_like(tables) if counts is None else counts
+        return KeyedGradient(*_numpy(ids, tables, rows, values.float(), counts))
 
     def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
         return gradient_.combine(gradients, mean)
@@ -151,6 +161,13 @@ class NumbaBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return select_rows_.select_rows(values, k)
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return torch.from_numpy(gather_.gather_rows(state.slots[name], *_numpy(rows)))
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        write_.write_rows(state.slots[name], *_numpy(rows, values.float()))
+        return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, *_numpy(ids, tables))
