@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.interface import Evicted, LookupCall, Partition, Snapshot
+from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.jax_backend import calls, export, lookup, pooling, reports
+from backends.jax_backend import codec as codec_
 from backends.jax_backend import gradients as gradients_
 from backends.jax_backend import slots as slots_
 from backends.jax_backend import state as states
@@ -20,7 +21,7 @@ from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from bridge.dlpack import ids_to_torch, to_torch
 
 
@@ -154,6 +155,28 @@ class JaxBackend:
     def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
         slots_.write(self._programs, state, name, rows, values)
         return state
+
+    def encode(
+        self,
+        values: Tensor,
+        residual: Tensor | None = None,
+        *,
+        codec: RowCodec,
+        noise: RowNoise | None = None,
+    ) -> EncodedRows:
+        return codec_.encode(self._programs, values, residual, codec, noise)
+
+    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
+        return codec_.decode(self._programs, codes, codec, dim, tail)
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        return codec_.pack_ids(self._programs, ids)
+
+    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
+        return codec_.unpack_ids(self._programs, packed, count)
+
+    def select_rows(self, values: Tensor, k: int) -> Tensor:
+        return codec_.select_rows(self._programs, values, k)
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         lookup.erase(self._programs, state, ids, tables)

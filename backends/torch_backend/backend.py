@@ -132,14 +132,6 @@ class TorchBackend:
         update_.update(state, gradient, rule, hyper, factor, t)
         return state
 
-    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
-        return torch.where((rows >= 0)[:, None], state.slots[name][rows.clamp(min=0).long()], 0)
-
-    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
-        known = rows >= 0
-        state.slots[name][rows[known].long()] = values[known].float()
-        return state
-
     def encode(
         self,
         values: Tensor,
@@ -161,6 +153,14 @@ class TorchBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return select_rows_.select_rows(values, k)
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return torch.where((rows >= 0)[:, None], state.slots[name][rows.clamp(min=0).long()], 0)
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        known = rows >= 0
+        state.slots[name][rows[known].long()] = values[known].float()
+        return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, ids, state.uids(tables))

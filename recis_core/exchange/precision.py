@@ -244,7 +244,7 @@ class Precision:
         if "both" in ways and len(ways) > 1:
             raise ValueError(f"give one precision for both ways, or forward=…,backward=…; got {text!r}.")
         said = {name: Direction.parse(given) for name, given in ways.items()}
-        return cls(said["both"], said["both"]) if "both" in said else cls(**said)
+        return cls(*(said.get(way, said.get("both", Direction())) for way in ("forward", "backward")))
 
     @classmethod
     def of(cls, given: Precision | str | None) -> Precision:
