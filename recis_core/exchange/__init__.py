@@ -1,0 +1,1 @@
+"""Tables over many ranks: who owns a row, and how rows and gradients travel."""
