@@ -14,7 +14,7 @@ from recis_core.planning.cluster import Cluster
 from recis_core.planning.load import Load
 from recis_core.planning.options import Options
 
-WORTH = 1e-3  # a change must save this share of the step's communication; below it the simpler sharding stays
+WORTH = 0.02  # a change must save this share of what its table's communication takes; else the simpler sharding stays
 SWEEPS = 20
 SWAPPED = 32  # tables, at most, for which a swap of memory is tried
 
@@ -102,7 +102,7 @@ class Search:
     def _best(self, table: int) -> Sharding | None:
         """The option that saves most and fits; None if none is worth a change."""
         now, found = self.placement.shardings[table], None
-        least = self._cost() * (1 - WORTH)
+        least = self._cost() - self._worth(table)
         for option in self.placement.options[table].shardings(self._owners(table)):
             if option == now:
                 continue
@@ -115,9 +115,9 @@ class Search:
         return found
 
     def _take_if_better(self, table: int, to: Sharding) -> bool:
-        before, cost = self.placement.shardings[table], self._cost()
+        before, cost, worth = self.placement.shardings[table], self._cost(), self._worth(table)
         self.placement.change(table, to)
-        if self.fits() and self._cost() < cost * (1 - WORTH):
+        if self.fits() and self._cost() < cost - worth:
             return True
         self.placement.change(table, before)
         return False
@@ -135,7 +135,7 @@ class Search:
                 best = self._best(taker) if taker != giver else None
                 if best is not None:
                     self.placement.change(taker, best)
-                    if self._cost() < cost * (1 - WORTH):
+                    if self._cost() < cost - self._worth(taker):
                         return True
                     self.placement.change(taker, before)
             self.placement.change(giver, was)
@@ -155,6 +155,15 @@ class Search:
         world = self.placement.load.cluster.world
         asked = [each.effect(sharding).flow.of_a_requester(world) for each, sharding in pairs]
         return sorted(range(len(asked)), key=lambda t: (-asked[t].sum(), t))
+
+    def _worth(self, table: int) -> float:
+        """Seconds that a change of the table must save."""
+        load, now = self.placement.load, self.placement.options[table].effect(self.placement.shardings[table])
+        cost = self._cost()
+        load.add(now, -1)
+        alone = cost - self._cost()
+        load.add(now)
+        return max(WORTH * alone, 1e-9 * cost)
 
     def _cost(self) -> float:
         return self.placement.load.step_seconds()

@@ -14,6 +14,7 @@ from recis_core.planning.model_file import Feature, Measured, TableSize
 
 DEFAULT_SKEW = 1.05
 STEEPEST = 10.0
+CHANCE = 1.02  # how far a count may lie above what equal chances give before it is no accident
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def fit_skew(rows: int, measured: Measured, shift: float = 0.0, hot: float = 0.0
 
     low, high = 0.0, STEEPEST
     most, least = unique(low), unique(high)
-    if not least <= measured.unique <= most * 1.02:
+    if not least - 1 <= measured.unique <= most * CHANCE + 1:
         raise ValueError(
             f"measured: {measured.ids:,} ids over {rows:,} rows have between {least:,.0f} and {most:,.0f} different "
             f"ones, whatever the skew; got {measured.unique:,}. Are rows and hot right?"
