@@ -133,7 +133,8 @@ def read_model(path: str | Path) -> ModelFile:
         # By way of JSON, for there a strict check takes lists as tuples, and mappings as dataclasses.
         return TypeAdapter(ModelFile).validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
-        found = [_in_words(each) for each in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        found = [_in_words(each) for each in errors if not _follows(each, errors)]
         raise ValueError("\n  ".join([f"{path} does not describe a model:", *found])) from None
 
 
@@ -146,6 +147,13 @@ def _with_defaults(path: str | Path, tree: Any) -> Any:
     if isinstance(tables, list):
         tree["tables"] = [defaults | table if isinstance(table, dict) else table for table in tables]
     return tree
+
+
+def _follows(error: Any, errors: list[Any]) -> bool:
+    """Whether a list is called too short only because its elements are wrong."""
+    place = error["loc"]
+    inside = (other["loc"] for other in errors if len(other["loc"]) > len(place))
+    return error["type"] == "too_short" and any(loc[: len(place)] == place for loc in inside)
 
 
 def _in_words(error: Any) -> str:

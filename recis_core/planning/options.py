@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from recis_core.exchange.sharding import Sharding
@@ -46,12 +48,13 @@ class Options:
         if self._open_owner:
             return self._possible(whole)
         column = [Sharding("column")] if self.need.table.dim % self.cluster.world == 0 else []
-        hot = [Sharding("row", hot_rows=rows) for rows in self._hot_rows()]
+        hot = [Sharding("row", hot_rows=rows) for rows in self._hot_rows]
         return self._possible([Sharding(), *hot, *whole, *column, Sharding("replicated")])
 
     def _possible(self, shardings: list[Sharding]) -> list[Sharding]:
         return [each for each in shardings if self.effect(each).footprint.rows <= MOST_ROWS]
 
+    @cached_property
     def _hot_rows(self) -> list[int]:
         best = self._best_hot_rows()
         tried = {*(rows for rows in HOT_STEPS if rows < best), best}

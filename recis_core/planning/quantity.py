@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-FORM = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)(?:e\+?([0-9]{1,3})|\^([0-9]{1,3}))?\s*([a-z]*)", re.IGNORECASE)
+FORM = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?)(?:e\+?([0-9]{1,2})|\^([0-9]{1,2}))?\s*([a-z]*)", re.IGNORECASE)
 COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12, "rows": 1}
 BYTES = {"": 1, "b": 1} | {
     prefix + unit: base**power

@@ -78,8 +78,8 @@ def owner_variance(drawn: np.ndarray, hashed: np.ndarray, partners: int, world: 
 def _by_row(need: Need, asked: np.ndarray, hot_rows: int, cluster: Cluster) -> Flow:
     each = _bytes(need, asked[IDS] / cluster.world)
     cold, forward, step = need.demand.cold(hot_rows), need.demand.forward, need.demand.step
-    drawn = np.array([cold @ (q * (1 - q)) for q in (forward, forward, step)])
-    hashed = np.array([cold @ q**2 for q in (forward, forward, step)])
+    drawn = np.array([(cold * q * (1 - q)).sum() for q in (forward, forward, step)])
+    hashed = np.array([(cold * q**2).sum() for q in (forward, forward, step)])
     reduced = float(hot_rows * reduced_bytes(need.precision, need.table.dim))
     return Flow(each * asked / cluster.world, None, reduced, each**2 * drawn, each**2 * hashed)
 
@@ -87,8 +87,8 @@ def _by_row(need: Need, asked: np.ndarray, hot_rows: int, cluster: Cluster) -> F
 def _asked(need: Need, hot_rows: int) -> np.ndarray:
     """U of ids, rows and gradients, without the hot rows."""
     cold = need.demand.cold(hot_rows)
-    forward = cold @ need.demand.forward
-    return np.array([forward, forward, cold @ need.demand.step])
+    forward = (cold * need.demand.forward).sum()
+    return np.array([forward, forward, (cold * need.demand.step).sum()])
 
 
 def _bytes(need: Need, ids: float, dim: int | None = None) -> np.ndarray:

@@ -43,7 +43,7 @@ class Demand:
     @property
     def unique(self) -> float:
         """Different ids of a forward, expected."""
-        return float(self.widths @ self.forward)
+        return float((self.widths * self.forward).sum())
 
 
 def demand(table: TableSize, batch_size: int, accumulate: int = 1) -> Demand:
@@ -63,7 +63,7 @@ def demand(table: TableSize, batch_size: int, accumulate: int = 1) -> Demand:
 def expected_unique(edges: np.ndarray, share: np.ndarray, ids: float) -> float:
     """Σ 1 − (1 − p)^N over all ids: different ones among N drawn."""
     with np.errstate(divide="ignore"):
-        return float(np.diff(edges) @ -np.expm1(ids * np.log1p(-share)))
+        return float((np.diff(edges) * -np.expm1(ids * np.log1p(-share))).sum())
 
 
 def fit_skew(rows: int, measured: Measured, shift: float = 0.0, hot: float = 0.0) -> float:

@@ -43,10 +43,13 @@ def reduced_bytes(precision: Precision, dim: int) -> int:
 def id_bytes(precision: Precision, id_bits: int, ids: float) -> float:
     """One of `ids` ascending ids, spread over 2^id_bits values.
 
-    Packed: differences in frames of 128, each as wide as its widest. Differences are about exponential, so the widest
-    of 128 is ln 128 + 0.577 = 5.4 means, 2.4 bits more than the mean has, and half a bit goes to the round-up.
+    Packed: differences in frames of 128, each as wide as its widest, the last frame half full. Differences are about
+    exponential, so the widest of n is ln n + 0.577 means (2.4 bits more than the mean has, of 128), and half a bit
+    goes to the round-up. Never more than int64, which few ids are sent as.
     """
     if precision.ids == "int64" or ids < 2:
         return INT64
-    bits = id_bits - math.log2(ids) + math.log2(math.log(FRAME) + 0.577) + 0.5
-    return min(INT64, max(1.0, bits) / 8 + FRAME_HEAD / FRAME)
+    widest = math.log(min(ids, FRAME)) + 0.577
+    bits = max(1.0, id_bits - math.log2(ids) + math.log2(widest) + 0.5)
+    frames = max(1.0, ids / FRAME + 0.5)
+    return min(INT64, frames * (FRAME_HEAD + FRAME / 8 * bits) / ids)
