@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from recis_core.planning import Plan
@@ -15,11 +17,14 @@ from recis_core.planning.units import in_bytes, in_counts, in_seconds
 
 def show(plan: Plan) -> None:
     console = Console()
-    for table in (_tables(plan), _ranks(plan), _links(plan)):
-        if table.row_count:
-            console.print(table)
+    tables = [table for table in (_tables(plan), _ranks(plan), _links(plan)) if table.row_count]
+    # A pipe counts as 80 columns; a number that is cut off is worth nothing.
+    whole = console.options.update(max_width=1000)
+    console.width = max(console.width, *(Measurement.get(console, whole, table).maximum for table in tables))
+    for table in tables:
+        console.print(table)
     for line in _summary(plan):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _tables(plan: Plan) -> Table:
@@ -54,9 +59,7 @@ def _alike(ranks: tuple[RankPlan, ...]) -> Iterator[tuple[str, RankPlan]]:
 
 def _links(plan: Plan) -> Table:
     head = ("link", "GB/s", "pair forward", "pair backward", "rank forward", "rank backward")
-    table = _numbers(
-        head, "Links", "bytes of a step in one direction, of the busiest pair of ranks and the busiest rank"
-    )
+    table = _numbers(head, "Links", "a step, one direction; the busiest pair, the busiest rank")
     for link in plan.links:
         pair, rank = (
             (in_bytes(forward), in_bytes(backward))
@@ -81,7 +84,7 @@ def _summary(plan: Plan) -> Iterator[str]:
 
 def _numbers(head: tuple[str, ...], title: str, caption: str) -> Table:
     """A table whose columns after the first are numbers."""
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     return table

@@ -54,6 +54,7 @@ def test_text_forms_are_read(tmp_path):
         ("a: table:9", "p.yaml: a: owner 9 is none of 8 ranks"),
         ("a: row\na: column", "key 'a' is given twice"),
         ("a: [", "is not YAML"),
+        ("[" * 3000, "nests too deeply"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

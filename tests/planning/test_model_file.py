@@ -90,6 +90,10 @@ ONE = f"batch_size: 8\ntables: [{{name: a, rows: 9, dim: 4, {FEATURE}}}]\n"
         (ONE, "- 3", "must hold a mapping with batch_size and tables; got list."),
         (ONE, "batch_size: 8\ntables: 3", "tables: "),
         (ONE, "a: [", "is not YAML"),
+        (ONE, "a: &a [*a]", "is not YAML"),
+        (ONE, "a: " + "[" * 3000, "nests too deeply"),
+        ("dim: 4", "dim: 4, ? [1] : 2", "is not YAML"),
+        ("pooling_factor: 1", "pooling_factor: 1, skew: .nan", "tables[0].features[0].skew: "),
     ],
 )
 def test_mistakes_name_their_place(tmp_path, old, new, message):
