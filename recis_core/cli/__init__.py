@@ -1,4 +1,4 @@
-"""The `recis` command: train, doctor, data.
+"""The `recis` command: train, plan, doctor, data.
 
 Heavy imports wait until a command is known, so that `recis --help` answers at once.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
-USAGE = """usage: recis {train,doctor,data} ...
+USAGE = """usage: recis {train,plan,doctor,data} ...
 
   recis train   train DeepFM or DLRM on a synthetic preset or on Parquet/ORC files
+  recis plan    propose how a model's tables are placed on many ranks, on paper
   recis doctor  versions, devices, and which backends run here
   recis data    write a synthetic click log
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
-    if command not in ("train", "doctor", "data"):
+    if command not in ("train", "plan", "doctor", "data"):
         print(f"recis: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
         return 2
     return _run(command, rest)
@@ -37,6 +38,8 @@ def _run(command: str, rest: list[str]) -> int:
     try:
         if command == "train":
             from recis_core.cli.train import run
+        elif command == "plan":
+            from recis_core.cli.plan import run
         elif command == "doctor":
             from recis_core.cli.doctor import run
         else:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 KINDS = ("row", "table", "column", "replicated")
-FORM = re.compile(r"(?:(row)(?:\+hot\((\d+)\))?|(table):(\d+)|(column)|(replicated))")
+FORM = re.compile(r"(?:(row)(?:\+hot\(([0-9]+)\))?|(table):([0-9]+)|(column)|(replicated))")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Sharding:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"sharding must be one of {', '.join(KINDS)}; got {self.kind!r}.")
-        for name, value in (("owner", self.owner), ("hot_rows", self.hot_rows)):
-            if value is not None and type(value) is not int:
+        owner = () if self.owner is None else (("owner", self.owner),)
+        for name, value in (*owner, ("hot_rows", self.hot_rows)):
+            if type(value) is not int:
                 raise TypeError(f"{name} must be an int; got {value!r}.")
         if (self.kind == "table") != (self.owner is not None):
             raise ValueError(f'owner goes with "table", and "table" needs one; got {self.kind!r}, owner {self.owner}.')

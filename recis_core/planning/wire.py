@@ -1,0 +1,55 @@
+"""Bytes of a row, and of an id, on the wire."""
+
+from __future__ import annotations
+
+import math
+
+from recis_core.planning.model_file import Codec, Precision
+
+SCALE = 4  # float32, a row
+ROW_NUMBER = 4  # what names a row to its owner once both have agreed on it
+INT64 = 8
+FRAME, FRAME_HEAD = 128, 12  # ids packed together; their first id and width
+
+
+def row_bytes(codec: Codec, dim: int) -> int:
+    """One row of `dim` columns."""
+    return {
+        "fp32": 4 * dim,
+        "bf16": 2 * dim,
+        "fp16": 2 * dim,
+        "fp8": dim + SCALE,
+        "int8": dim + SCALE,
+        "int4": -(-dim // 2) + SCALE,
+        "sign": -(-dim // 8) + SCALE,
+    }[codec]
+
+
+def gradient_bytes(precision: Precision, dim: int, accumulate: int) -> float:
+    """One gradient row, over those that are sent and those that are not.
+
+    With top-k a bit a row says which are sent. After several forwards a row's number goes along, for the owner has
+    answered several lists of ids.
+    """
+    sent = row_bytes(precision.backward, dim) + (ROW_NUMBER if accumulate > 1 else 0)
+    return precision.topk * sent + (0.125 if precision.topk < 1 else 0.0)
+
+
+def reduced_bytes(precision: Precision, dim: int) -> int:
+    """One row in an all-reduce, which sums floats and so knows no codec of few bits."""
+    return 2 * dim if precision.backward in ("bf16", "fp16") else 4 * dim
+
+
+def id_bytes(precision: Precision, id_bits: int, ids: float) -> float:
+    """One of `ids` ascending ids, spread over 2^id_bits values.
+
+    Packed: differences in frames of 128, each as wide as its widest, the last frame half full. Differences are about
+    exponential, so the widest of n is ln n + 0.577 means (2.4 bits more than the mean has, of 128), and half a bit
+    goes to the round-up. Never more than int64, which few ids are sent as.
+    """
+    if precision.ids == "int64" or ids < 2:
+        return INT64
+    widest = math.log(min(ids, FRAME)) + 0.577
+    bits = max(1.0, id_bits - math.log2(ids) + math.log2(widest) + 0.5)
+    frames = max(1.0, ids / FRAME + 0.5)
+    return min(INT64, frames * (FRAME_HEAD + FRAME / 8 * bits) / ids)
