@@ -124,6 +124,13 @@ class EncodedRows:
     tail: Tensor | None = None  # uint8 [T], lossless only
     tail_lengths: Tensor | None = None  # int32 [U], each row's part of the tail; lossless only
 
+    @property
+    def residual(self) -> Tensor:
+        """`left`, where a residual came in."""
+        if self.left is None:
+            raise ValueError("these rows were encoded without a residual, so none is left; pass one, zeros at first.")
+        return self.left
+
 
 class Backend(Protocol):
     """One implementation of every stage. Asked for by name, it runs or raises BackendUnavailable."""

@@ -1,8 +1,28 @@
-"""Tables over many ranks: who owns a row, and how rows and gradients travel."""
+"""Tables over many ranks: who owns a row, and how rows and gradients travel.
 
-from recis_core.exchange.global_mean import global_mean
-from recis_core.exchange.in_step import emptied, in_step
-from recis_core.exchange.precision import Precision
-from recis_core.exchange.sharding import Sharding
+Names load when they are asked for, so that `recis plan` reads shardings without torch.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recis_core.exchange.mean_loss import global_mean
+    from recis_core.exchange.precision import Precision
+    from recis_core.exchange.sharding import Sharding
+    from recis_core.exchange.stepping import emptied, in_step
+
+_HOMES = {
+    "Precision": "precision",
+    "Sharding": "sharding",
+    "emptied": "stepping",
+    "global_mean": "mean_loss",
+    "in_step": "stepping",
+}
 __all__ = ["Precision", "Sharding", "emptied", "global_mean", "in_step"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"recis_core.exchange has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"recis_core.exchange.{_HOMES[name]}"), name)

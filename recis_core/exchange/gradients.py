@@ -22,6 +22,7 @@ from backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.held import Held
 from recis_core.exchange.keys import SortedKeys, ordinals_of
+from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharded_table import ShardedTable
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Par
     if held is None:
         held = _empty(table, exchange.world.size)
     values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
-    chosen, encoded = (_encode_with_residual if table.residuals else _encode)(table, held.keys, values)
+    if table.residuals is None:
+        chosen, encoded = _encode(table, held.keys, values)
+    else:
+        chosen, encoded = _encode_with_residual(table, table.residuals, held.keys, values)
     exchange.count(encoded)
     positional = held.call is not None and held.call == table.answered.number
     return [_parcel(table, held.keys, span, chosen, encoded, positional) for span in held.keys.spans]
@@ -71,9 +75,11 @@ def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tens
     return chosen, table.backend.encode(sent, codec=codec.row, noise=noise)
 
 
-def _encode_with_residual(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
+def _encode_with_residual(
+    table: ShardedTable, residuals: Residuals, keys: SortedKeys, values: Tensor
+) -> tuple[Tensor | None, EncodedRows]:
     """As _encode; rows go with what is kept for them, and what they do not say is staged."""
-    codec, residuals = table.precision.backward.at(table.step), table.residuals
+    codec = table.precision.backward.at(table.step)
     kept, homeless = residuals.read(keys)
     whole = values + kept
     chosen = _choose(table, whole, codec.top)
@@ -81,7 +87,7 @@ def _encode_with_residual(table: ShardedTable, keys: SortedKeys, values: Tensor)
         chosen = torch.cat([chosen, homeless]).unique()
     noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
     encoded = table.backend.encode(*_at(chosen, values, kept), codec=codec.row, noise=noise)
-    left = encoded.left if chosen is None else whole.index_copy(0, chosen, encoded.left)
+    left = encoded.residual if chosen is None else whole.index_copy(0, chosen, encoded.residual)
     if len(homeless):
         left = left.index_fill(0, homeless, 0.0)
         at = homeless if chosen is None else torch.searchsorted(chosen, homeless)
@@ -99,7 +105,8 @@ def _empty(table: ShardedTable, world: int) -> Held:
         return torch.zeros(0, dtype=dtype, device=table.device)
 
     by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
-    keys = SortedKeys(*map(none, (torch.int64, torch.int32, torch.int32, torch.int32)), ((0, 0),) * world, by_table)
+    short = none(torch.int32)
+    keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * world, by_table)
     return Held(keys, torch.zeros(0, table.spec.dim, device=table.device), None)
 
 

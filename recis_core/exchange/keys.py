@@ -42,8 +42,8 @@ def sort_keys(
     order = order[torch.sort(group[order], stable=True)[1]]
     by_table = torch.bincount(group, minlength=tables * (1 if owners is None else world)).cpu().reshape(-1, tables)
     spans = _spans(by_table.sum(1).tolist()) if owners is not None else ((0, len(ids)),) * world
-    sorted_keys = (x[order] for x in (ids, ordinals, counts, slices))
-    return SortedKeys(*sorted_keys, spans, by_table.expand(world, tables)), order
+    by_table = by_table.expand(world, tables)
+    return SortedKeys(ids[order], ordinals[order], counts[order], slices[order], spans, by_table), order
 
 
 def _spans(lengths: list[int]) -> tuple[Span, ...]:

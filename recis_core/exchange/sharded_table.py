@@ -126,7 +126,7 @@ class ShardedTable(PhysicalTable):
             return self.backend.encode(values, codec=codec.row, noise=noise)
         residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
         encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
-        self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.left)
+        self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
         return encoded
 
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
@@ -178,7 +178,7 @@ class ShardedTable(PhysicalTable):
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         if self.owners is None:
             return super().keeps(ids, ordinal)
-        slices = placement.slices(ids.numpy(), np.uint32(self.spec.uids[ordinal])).astype(np.int32)
+        slices = placement.slices(ids.numpy(), np.array(self.spec.uids[ordinal], np.uint32)).astype(np.int32)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
         return self.owners.of(ordinals, torch.from_numpy(slices)) == self.exchange.world.rank
 

@@ -52,6 +52,11 @@ class Sharding:
         kind = row or table or column or replicated
         return cls(kind, int(owner) if owner else None, int(hot or 0))
 
+    @classmethod
+    def of(cls, given: Sharding | str) -> Sharding:
+        """One, or its text."""
+        return given if isinstance(given, cls) else cls.parse(str(given))
+
     def __str__(self) -> str:
         if self.kind == "table":
             return f"table:{self.owner}"

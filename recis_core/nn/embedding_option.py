@@ -93,8 +93,7 @@ class EmbeddingOption:
         _one_of("backend", self.backend, (None, "auto", *NAMES))
         _one_of("output_dtype", self.output_dtype, (None, *OUTPUT))
         self._check_tile()
-        if isinstance(self.sharding, str):
-            object.__setattr__(self, "sharding", Sharding.parse(self.sharding))
+        object.__setattr__(self, "sharding", Sharding.of(self.sharding))
         object.__setattr__(self, "precision", Precision.of(self.precision))
         if self.initializer is not None:
             self.initializer.distribution(self.embedding_dim)

@@ -40,7 +40,7 @@ def save(table: HashTable, destination: dict[str, Any], prefix: str) -> None:
 def _inside(table: HashTable, ids: Tensor, run: tuple[int, int]) -> Tensor:
     """bool [n]. A replicated table holds rows of all slices."""
     uid = table.physical.spec.uids[table.ordinal]
-    found = torch.from_numpy(placement.slices(ids.numpy(), np.uint32(uid)).astype("int64"))
+    found = torch.from_numpy(placement.slices(ids.numpy(), np.array(uid, np.uint32)).astype("int64"))
     return (found >= run[0]) & (found < run[1])
 
 

@@ -14,6 +14,7 @@ import torch
 
 from backends import TableSpec, select
 from backends.interface import Backend
+from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.exchange.world import World, world_size
 from recis_core.table.physical import PhysicalTable
@@ -81,7 +82,7 @@ def _connect(pg: Any, tables: list[Any]) -> None:
 def _attributes(option: EmbeddingOption) -> tuple[object, ...]:
     """A table at one rank is, apart from where, as one whose rows are spread."""
     values = {name: getattr(option, name) for name in ATTRIBUTES}
-    if values["sharding"].kind == "table":
+    if Sharding.of(option.sharding).kind == "table":
         values["sharding"] = Sharding()
     return tuple(values.values())
 
@@ -129,11 +130,11 @@ def _share(
     from recis_core.exchange.replicated_table import ReplicatedTable
     from recis_core.exchange.sharded_table import ShardedTable
 
-    shardings = [option.sharding for _, option in tables]
+    shardings = [Sharding.of(option.sharding) for _, option in tables]
     kind = ReplicatedTable if shardings[0].kind == "replicated" else ShardedTable
     return kind(
         backend, spec, tuple(name for name, _ in tables),
-        reduce_by_id=by_id, shardings=shardings, precision=tables[0][1].precision, world=size,
+        reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
         residual_bytes=tables[0][1].residual_bytes,
     )  # fmt: skip
 

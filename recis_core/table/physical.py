@@ -70,7 +70,11 @@ class PhysicalTable:
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
     replicated = False  # whether other ranks hold the same rows
-    scale = 1.0  # multiplies the synced gradient, besides what the optimizer says
+
+    @property
+    def scale(self) -> float:
+        """Multiplies the synced gradient, besides what the optimizer says."""
+        return 1.0
 
     @property
     def clock(self) -> Clock:

@@ -50,7 +50,7 @@ def run_ranks(world: int, function: Callable[..., Any], *args: Any, env: dict[st
 def try_ranks(world: int, function: Callable[..., Any], *args: Any, env: dict[str, str] | None = None) -> list[Any]:
     """As run_ranks, with a Failure where a rank raised."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = QUIET | {"RECIS_BACKEND": "torch", "WORLD_SIZE": str(world)} | (env or {})
+        settings = QUIET | {"RECIS_BACKEND": "numba", "WORLD_SIZE": str(world)} | (env or {})
         workers = [
             _context.Process(target=_work, args=(rank, world, folder, settings, function, args))
             for rank in range(world)
