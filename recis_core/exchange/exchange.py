@@ -16,13 +16,14 @@ from torch import Tensor
 
 from backends.errors import RecisError
 from backends.interface import EncodedRows
-from recis_core.exchange import forward, gradients
+from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.agreement import Agreement, digest
 from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
 from recis_core.table.physical import Measure, Ticket
 
+NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
 
 
@@ -68,8 +69,9 @@ class Exchange:
 
     def _open_forward(self, jobs: Sequence[Any]) -> None:
         self.finish()
-        if any(job.mode.insert and job.mode.touch for job in jobs):
-            self.forwards += 1
+        trains = any(job.mode.insert and job.mode.touch for job in jobs)
+        hot_rows.refresh(self, trains)
+        self.forwards += trains
 
     def _embedded(
         self, job: Any, need: tuple[bool, ...], asked: Asked, rows: Tensor
@@ -144,14 +146,22 @@ class Exchange:
     def _measured(self) -> dict[ShardedTable, Measure]:
         with self.telling("norm"):
             local = [t.local_measure() for t in self.tables]
-        words = torch.tensor([_bits(m.sum_of_squares if self._finite else math.inf) for m in local])
-        theirs = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
-        measures = {}
-        for i, table in enumerate(self.tables):
-            ranks = [_float(line[i]) for line in theirs]
-            squares = ranks[0] if table.replicated else sum(ranks)
-            measures[table] = Measure(squares, math.isfinite(squares))
-        return measures
+            mine = [x for t, m in zip(self.tables, local, strict=True) for x in (m.sum_of_squares, *_errors(t))]
+        words = torch.tensor([_bits(x) for x in mine])
+        lines = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
+        ranks = [[_float(word) for word in line] for line in lines]
+        return {
+            table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])
+            for i, table in enumerate(self.tables)
+        }
+
+    def _hear(self, table: ShardedTable, ranks: list[list[float]]) -> Measure:
+        """One table's squares and errors, a line a rank."""
+        squares, rows_lost, rows, gradients_lost, gradients_ = zip(*ranks, strict=True)
+        table.to_rows.observe(table.step, rows_lost, rows)
+        table.to_gradients.observe(table.step, gradients_lost, gradients_)
+        total = squares[0] if table.replicated else sum(squares)
+        return Measure(total, True) if self._finite and math.isfinite(total) else Measure(math.inf, False)
 
     def forget(self) -> None:
         """A table's gradient was applied or dropped: what was measured of it is no longer so."""
@@ -167,11 +177,16 @@ class Exchange:
         return {**self.world.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
 
 
+def _errors(table: ShardedTable) -> tuple[float, float, float, float]:
+    return *table.to_rows.take(), *table.to_gradients.take()
+
+
 def _width(tables: Sequence[ShardedTable]) -> int:
     return max(
         sum(JOBS * (len(t.names) + 1) for t in tables),
         sum(gradients.COUNTS + len(t.names) for t in tables),
         2 * JOBS * len(tables),
+        NORM * len(tables),
         3,
     )
 

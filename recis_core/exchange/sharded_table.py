@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec, UpdateRule, placement
+from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule, placement
 from backends.errors import RecisError
-from backends.interface import EncodedRows, Request, RowNoise
+from backends.interface import EncodedRows, Partition, Request, RowNoise
+from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.held import Held, joined
+from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.precision import Precision
@@ -86,7 +88,10 @@ class ShardedTable(PhysicalTable):
         self.sent_factor = 1.0
         self.consumed_at = 0
         self._held: list[Held] = []
-        self.residuals = Residuals(self, residual_bytes) if precision.backward.error_feedback else None
+        self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
+        keeps = precision.backward.error_feedback
+        self.residuals = Residuals(backend, spec, residual_bytes) if keeps else None
+        self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
 
@@ -106,7 +111,16 @@ class ShardedTable(PhysicalTable):
         ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
         p = self.backend.partition(self.state, call.ids, ordinals.to(call.ids.device))
         owners = None if self.owners is None else self.owners.of(p.tables, p.slices)
-        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names)))
+        hot = None if self.hot is None else self.hot.find(p.ids, p.tables)
+        if self.hot is not None and mode.insert and mode.touch:
+            self.hot.use(p.ids, p.tables, p.counts)
+        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names), hot))
+
+    def owners_of(self, ids: Tensor, ordinals: Tensor) -> Tensor:
+        """int64 [n]: ranks of keys, on the CPU."""
+        uids = np.array(self.spec.uids, np.uint32)[ordinals.cpu().numpy()]
+        slices = placement.slices(ids.cpu().numpy(), uids).astype(np.int32)
+        return Owners(self.shardings, self.world).of(ordinals.cpu(), torch.from_numpy(slices))
 
     def answer(self, keys: list[tuple[Tensor, Tensor]], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
         """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
@@ -117,16 +131,20 @@ class ShardedTable(PhysicalTable):
         clock = self.clock
         self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
-        noise = self.noise(p.ids, p.tables) if self.precision.forward.at(self.step).row.stochastic else None
-        return self._encode_forward(values, rows, mode, noise), p.inverse
+        return self._encode_forward(values, rows, p, mode), p.inverse
 
-    def _encode_forward(self, values: Tensor, rows: Tensor, mode: LookupMode, noise: RowNoise | None) -> EncodedRows:
-        codec = self.precision.forward.at(self.step)
-        if not (codec.error_feedback and mode.insert and mode.touch):
-            return self.backend.encode(values, codec=codec.row, noise=noise)
-        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
+    def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
+        codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
+        noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
+        feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
+        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows) if feeds else None
+        if measures:
+            residual = with_zeros(residual, values)
         encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
-        self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
+        if feeds:
+            self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
+        if measures:
+            self.to_rows.measure(values, encoded.residual)
         return encoded
 
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
@@ -178,9 +196,8 @@ class ShardedTable(PhysicalTable):
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         if self.owners is None:
             return super().keeps(ids, ordinal)
-        slices = placement.slices(ids.numpy(), np.array(self.spec.uids[ordinal], np.uint32)).astype(np.int32)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
-        return self.owners.of(ordinals, torch.from_numpy(slices)) == self.exchange.world.rank
+        return self.owners_of(ids, ordinals) == self.exchange.world.rank
 
     # The step
 
@@ -248,6 +265,8 @@ class ShardedTable(PhysicalTable):
             self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
         if self.residuals is not None:
             self.residuals.commit()
+        if self.hot is not None:
+            self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
         self.discard()
         self.consumed_at = self.exchange.forwards
         self.step += 1
@@ -257,6 +276,11 @@ class ShardedTable(PhysicalTable):
         if self.residuals is not None:
             self.residuals.drop()
         self.exchange.forget()
+
+    def insert(self, snapshot: Snapshot) -> None:
+        super().insert(snapshot)
+        if self.hot is not None:
+            self.hot.stale = True
 
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
