@@ -244,7 +244,8 @@ class Precision:
         if "both" in ways and len(ways) > 1:
             raise ValueError(f"give one precision for both ways, or forward=…,backward=…; got {text!r}.")
         said = {name: Direction.parse(given) for name, given in ways.items()}
-        return cls(*(said.get(way, said.get("both", Direction())) for way in ("forward", "backward")))
+        both = said.get("both", Direction())
+        return cls(said.get("forward", both), said.get("backward", both))
 
     @classmethod
     def of(cls, given: Precision | str | None) -> Precision:
