@@ -19,3 +19,11 @@ class NonFiniteGradient(RecisError):
 
 class CorruptCheckpoint(RecisError):
     """A saved state is incomplete or its hashes do not match."""
+
+
+class PacketError(RecisError):
+    """A packet or a frame of a stream is damaged, cut, forged, of another format, or past a bound; nothing of it was used."""
+
+
+class StreamGap(PacketError):
+    """A packet does not follow what was applied last; a snapshot is needed."""
