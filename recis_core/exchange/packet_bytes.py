@@ -46,6 +46,8 @@ def assemble(header: PacketHeader, arrays: Arrays) -> bytes:
 
 
 def _bytes_of(values: Tensor) -> memoryview:
+    if not values.numel():
+        return memoryview(b"")
     # As bytes first: numpy has no bfloat16.
     return memoryview(values.contiguous().reshape(-1).view(torch.uint8).numpy())
 
