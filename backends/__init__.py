@@ -1,18 +1,21 @@
 """Four implementations of one table contract, chosen by RECIS_BACKEND."""
 
-from backends.interface import Backend, Evicted, LookupCall, Partition, Request, Snapshot
+from backends.interface import Backend, EncodedRows, Evicted, LookupCall, Partition, Request, RowNoise, Snapshot
 from backends.selection import available, describe, get, select
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 __all__ = [
     "Backend",
     "Clock",
     "Counters",
+    "EncodedRows",
     "Evicted",
     "LookupCall",
     "LookupMode",
     "Partition",
     "Request",
+    "RowCodec",
+    "RowNoise",
     "SlotSpec",
     "Snapshot",
     "TableSpec",

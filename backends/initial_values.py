@@ -24,6 +24,7 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 MIN_TAIL = 1 << (31 - OCTAVES)
 MAX_QUANTILE = 1 << 29
+WIRE = 1 << 31  # of a counter: optimizers' steps stay below it
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,8 @@ def initial_values(d: Distribution, seed: int, uids: np.ndarray, ids: np.ndarray
 def rounding_noise(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, t: int) -> np.ndarray:
     """uint32 [N, dim] below 2**16: added to the fp32 bits before a bfloat16 cut at step t >= 1."""
     return words(seed, uids, ids, dim, counter=t) & np.uint32(0xFFFF)
+
+
+def wire_noise(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, t: int) -> np.ndarray:
+    """uint32 [N, dim]: the words of a stochastic encode; never those of an initial value or of an optimizer's step."""
+    return words(seed, uids, ids, dim, counter=WIRE | t)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 State = Any  # a backend's own; never looked into from outside
 Saved = Any  # what a forward keeps for its backward: ids and rows' numbers, never the table
@@ -93,6 +93,36 @@ class Snapshot:
     free_rows: Tensor | None = None  # int32 [f]
     next_row: int = 0
     buckets: int = 0
+
+
+@dataclass(frozen=True)
+class RowNoise:
+    """Whose rounding noise a stochastic encode uses: initial_values.wire_noise, by (seed, uid, id, t, column) alone.
+
+    seed: 64 bits. uids: int64 [U], uint32 numbers. ids: int64 [U]. t: 0 ≤ t < 2³¹, another for each exchange.
+    """
+
+    seed: int
+    uids: Tensor
+    ids: Tensor
+    t: int
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """What `encode` makes of [U, D] rows. All of a row's bytes lie together: index_select picks rows.
+
+    codes:         row 0 │ row 1 │ row 2 (zeros) │ …          exact: 2         exact_rows: row 2 as it is
+    tail:          row 0's escapes, row 1's, …                tail_lengths: 3 0 0 …
+    """
+
+    codes: Tensor  # uint8 [U, row_bytes]; zeros for an exact row
+    left: Tensor | None  # float32 [U, D], what the codes do not say: the next residual; None where none came in
+    exact: Tensor  # int64 [E] ascending, rows that hold NaN or inf
+    exact_rows: Tensor  # float32 [E, D], x bit for bit, to travel beside the codes
+    clamped: int  # finite values past the largest number of bf16 or fp16
+    tail: Tensor | None = None  # uint8 [T], lossless only
+    tail_lengths: Tensor | None = None  # int32 [U], each row's part of the tail; lossless only
 
 
 class Backend(Protocol):
@@ -245,6 +275,91 @@ class Backend(Protocol):
         hyper: float32 [T, K], a line per logical table (UpdateRule). factor: multiplies the gradient.
         t: applied steps of each logical table, this one counted; seeds bfloat16 rounding.
         Rows without a gradient are left alone.
+        """
+        ...
+
+    def encode(
+        self,
+        values: Tensor,
+        residual: Tensor | None = None,
+        *,
+        codec: RowCodec,
+        noise: RowNoise | None = None,
+    ) -> EncodedRows:
+        """Rows x = values + residual as bytes, and what those bytes do not say (error feedback).
+
+        Every backend gives the same bytes, and the same `left` bit for bit, on a CPU: each formula
+        is safe from a compiler that fuses a product with a sum. Float32 subnormals of values, residual, x and
+        `left` count as zeros of their sign, for some machines flush them; fp32 rows without a residual are copied as they are.
+        On a GPU quotients of XLA and Triton may be off by a last bit, so that a code next to a border may
+        differ from the CPU's. decode is exact everywhere, and `left` belongs to the codes that were given.
+
+        Args:
+          values: float32 [U, D], D ≥ 1. residual: the same, or None.
+          codec: fp32  x.
+            bf16, fp16  to nearest even. A finite |x| past the largest number becomes that number, and is counted.
+            fp8, int8, int4  scale = max|x| · float32(1/largest), largest = 448, 127, 7, capped so that decoding
+                never overflows; to nearest even of x / scale. A row with max|x| < 2⁻⁶³ (its squares underflow) is zeros.
+            sign  scale = mean |x|, its last bit cleared: columns halved (those below 2⁻¹⁰⁰ as 0) until they are a
+                mean of 2^k columns, zeros beyond D, then half added to half, times float32(2^k/D), at most 2¹²⁶. Zeros as above.
+            lossless  bfloat16 as above in three parts: the row's largest exponent, 1 byte; sign and 7 mantissa bits
+                of each column, D bytes; 3 bits a column, low bits first, of largest − exponent, where 7 says that
+                the exponent is the tail's next byte. A zero has exponent 0, and so is an escape beside numbers above 2⁻¹²⁰.
+          noise: with codec.stochastic. Words w of the row's key, u = (w >> 8)·2⁻²⁴:
+            int8, int4  ⌊x/scale + u⌋, clipped. sign  + where 2u − 1 < x/scale.
+            bf16, fp16, fp8  as many of w's high bits as are cut are added below the last bit kept: right for
+                the format's subnormals, too. From 32 bits on 31 count, so that probabilities below 2⁻³¹ are 0.
+
+        Raises:
+          ValueError, TypeError: a shape, dtype or argument is wrong; noise is missing, or given without need.
+
+        1-bit SGD, Seide et al. 2014; QSGD, Alistarh et al. 2017, arXiv:1610.02132; error feedback,
+        Karimireddy et al. 2019, arXiv:1901.09847; signs with the mean as scale, Bernstein et al. 2018, arXiv:1802.04434.
+        """
+        ...
+
+    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
+        """float32 [U, D] of codes uint8 [U, row_bytes]; exact rows read as zeros and are put back by the caller.
+
+        tail: uint8 [T], with lossless only: the tails of these rows, one after another.
+
+        Raises:
+          ValueError: codes are not row_bytes wide, or the tail is not as long as the codes say.
+        """
+        ...
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        """int64 [N] ids, in any order, as bytes uint8: differences modulo 2⁶⁴ in frames of 128. N is known apart.
+
+            F × 8 bytes   each frame's first id, little-endian
+            F × 1 byte    its width b: bits of its largest difference, 0 … 64
+            Σ 16·b bytes  its uint32 words, little-endian: difference i is number i // 4 of lane i % 4, low bits
+                          first, b words a lane; lane 0's first word, lane 1's first, …
+
+        F = ⌈N/128⌉. Sorted ids take few bits. As SIMD-BP128: Lemire & Boytsov 2015, arXiv:1209.2137.
+        """
+        ...
+
+    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
+        """The int64 [count] ids that pack_ids was given.
+
+        Raises:
+          ValueError: a width is above 64, or the bytes are not exactly those of `count` ids. Seen before
+            anything is read by them or made in their size.
+        """
+        ...
+
+    def select_rows(self, values: Tensor, k: int) -> Tensor:
+        """The k rows of largest L2 norm of values float32 [U, D]: int64 [k] positions, ascending.
+
+        Equal norms: the lower position first. A row that holds NaN or inf, or whose squared norm
+        overflows, counts as largest. Squares are exact to a last bit and added half to half, so that
+        every backend sees the same norms; columns below 2⁻⁶³ count as zeros.
+
+        Raises:
+          ValueError: k is not in 0 … U.
+
+        Deep Gradient Compression, Lin et al. 2018, arXiv:1712.01887, row by row.
         """
         ...
 

@@ -7,6 +7,19 @@ from dataclasses import dataclass
 from backends import placement
 from backends.initial_values import Distribution
 
+FLOAT32_MAX = float.fromhex("0x1.fffffep127")
+FP16_MAX = 65504.0
+BF16_MAX = float.fromhex("0x1.fep127")
+CODEC_IDS = {
+    "fp32": 0,
+    "bf16": 1,
+    "fp16": 2,
+    "fp8": 3,
+    "int8": 4,
+    "int4": 5,
+    "sign": 6,
+    "lossless": 7,
+}  # only appended to
 COMBINERS = ("sum", "mean", "sqrtn", "tile", "none")
 DTYPES = ("float32", "bfloat16")
 RULES = {
@@ -101,6 +114,57 @@ class UpdateRule:
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, tuple(RULES))
+
+
+@dataclass(frozen=True)
+class RowCodec:
+    """How float32 rows become bytes. `Backend.encode` has each kind's arithmetic; D is the row's columns.
+
+      kind      bytes of a row           what a column becomes
+      fp32      4·D                      its float32, little-endian, as is the rest
+      bf16      2·D                      bfloat16
+      fp16      2·D                      float16
+      fp8       4 + D                    float32 scale, then float8_e4m3fn of x / scale
+      int8      4 + D                    the same, an integer of −127 … 127
+      int4      4 + ⌈D/2⌉                the same, of −7 … 7; column 2j in the low half of byte j
+      sign      4 + ⌈D/8⌉                float32 mean of |x|, then 1 where x is negative; column 8j + i in bit i of byte j
+      lossless  1 + D + ⌈3·D/8⌉ + tail   bfloat16 with its exponent counted down from the row's largest
+
+    stochastic: round up with the probability that makes the mean right, by noise that the caller's RowNoise names.
+
+    Raises:
+      ValueError: the kind is unknown, or has nothing to round.
+    """
+
+    kind: str
+    stochastic: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, tuple(CODEC_IDS))
+        if self.stochastic and self.kind in ("fp32", "lossless"):
+            raise ValueError(
+                f"{self.kind} rows are not rounded; got stochastic=True. Use bf16 to round stochastically."
+            )
+
+    @property
+    def number(self) -> int:
+        """The kind in packets: a number that never changes its meaning."""
+        return CODEC_IDS[self.kind]
+
+    def row_bytes(self, dim: int) -> int:
+        """Bytes of one row of `dim` columns, without what a lossless row leaves to the tail."""
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1; got {dim}.")
+        return {
+            "fp32": 4 * dim,
+            "bf16": 2 * dim,
+            "fp16": 2 * dim,
+            "fp8": 4 + dim,
+            "int8": 4 + dim,
+            "int4": 4 + -(-dim // 2),
+            "sign": 4 + -(-dim // 8),
+            "lossless": 1 + dim + -(-3 * dim // 8),
+        }[self.kind]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.interface import Evicted, LookupCall, Partition, Snapshot
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from backends.torch_backend import codec as codec_
 from backends.torch_backend import embed as embed_
 from backends.torch_backend import export as export_
 from backends.torch_backend import gather as gather_
 from backends.torch_backend import gradient as gradient_
+from backends.torch_backend import id_packing
 from backends.torch_backend import lookup as lookup_
 from backends.torch_backend import partition as partition_
 from backends.torch_backend import pool as pool_
+from backends.torch_backend import select_rows as select_rows_
 from backends.torch_backend import state as state_
 from backends.torch_backend import update as update_
 from backends.torch_backend.embed import Saved
@@ -120,6 +123,28 @@ class TorchBackend:
     ) -> TableState:
         update_.update(state, gradient, rule, hyper, factor, t)
         return state
+
+    def encode(
+        self,
+        values: Tensor,
+        residual: Tensor | None = None,
+        *,
+        codec: RowCodec,
+        noise: RowNoise | None = None,
+    ) -> EncodedRows:
+        return codec_.encode(values, residual, codec, noise)
+
+    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
+        return codec_.decode(codes, codec, dim, tail)
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        return id_packing.pack_ids(ids)
+
+    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
+        return id_packing.unpack_ids(packed, count)
+
+    def select_rows(self, values: Tensor, k: int) -> Tensor:
+        return select_rows_.select_rows(values, k)
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, ids, state.uids(tables))
