@@ -22,7 +22,7 @@ from recis_core.exchange.packet_header import STREAM_BYTES
 if TYPE_CHECKING:
     from recis_core.nn.hash_table import HashTable
 
-PACKET_BYTES = 1 << 25
+PACKET_BYTES = 1 << 23
 Position = tuple[bytes, int]  # (stream, version); (b"", 0) is nothing
 Part = tuple[str, Tensor, Tensor, Tensor]  # table, ids, rows, erased ids
 

@@ -69,10 +69,9 @@ def read_preamble(data: Bytes) -> Preamble:
     """
     if len(data) < PREAMBLE_BYTES:
         raise PacketError(f"a packet begins with a preamble of {PREAMBLE_BYTES} bytes; got {len(data)}.")
+    check_beginning(data)
     first = bytes(data[:PREAMBLE_BYTES])
-    magic, version, zero, header_length, total, header_hash, own_hash = _PREAMBLE.unpack(first)
-    if magic != MAGIC:
-        raise PacketError(f"a packet begins with {MAGIC!r}; got {magic!r}. A stream sealed with a key needs key=.")
+    _, version, zero, header_length, total, header_hash, own_hash = _PREAMBLE.unpack(first)
     if own_hash != section_hash(first[:_HASHED]) or any(first[40:]):
         raise PacketError("the preamble is damaged: its hash does not match. Ask for the packet again.")
     if version != FORMAT or zero:
@@ -82,6 +81,13 @@ def read_preamble(data: Bytes) -> Preamble:
             f"header and packet may have {HEADER_LIMIT} and {TOTAL_LIMIT} bytes; got {header_length} and {total}."
         )
     return Preamble(header_length, total, header_hash)
+
+
+def check_beginning(data: Bytes) -> None:
+    """Raises PacketError unless a packet may begin with these bytes, however few."""
+    begins = bytes(data[: len(MAGIC)])
+    if not MAGIC.startswith(begins):
+        raise PacketError(f"a packet begins with {MAGIC!r}; got {begins!r}. A stream sealed with a key needs key=.")
 
 
 def check_padding(data: Bytes, start: int, end: int) -> None:

@@ -129,8 +129,9 @@ def _check_decoded_size(header: PacketHeader, max_bytes: int) -> None:
 
 def _packet(header: PacketHeader, arrays: Arrays) -> Packet:
     n = header.count
-    ids = codecs.decode_ids(codecs.name_of(header.id_codec, codecs.ID_CODECS), arrays, n)
+    # Rows first: their bytes are n's proof, before a few packed bytes may become n ids.
     rows = codecs.decode_rows(codecs.name_of(header.codec, codecs.ROW_CODECS), arrays, n, header.dim)
+    ids = codecs.decode_ids(codecs.name_of(header.id_codec, codecs.ID_CODECS), arrays, n)
     erased = codecs.take(arrays, ERASED, "int64", (None,)) if ERASED in arrays else ids[:0]
     slots = {
         name.removeprefix(SLOT): codecs.take(arrays, name, "float32", (n, None))

@@ -53,7 +53,8 @@ class RowStore:
 
     def position(self) -> tuple[bytes, int]:
         """(stream, version) of what lookups see; (b"", 0) before the first."""
-        return self.stream, self.version
+        with self._lock:
+            return self.stream, self.version
 
     @property
     def tables(self) -> dict[str, int]:
@@ -136,7 +137,8 @@ class RowStore:
             raise PacketError(f"ids of table {packet.table!r} must be distinct; some are repeated.")
         if header.dim != self._dim(header):
             raise PacketError(f"table {packet.table!r} has dim {self._dim(header)}; got rows of {header.dim}.")
-        self._pending_bytes += 4 * packet.rows.numel() + 8 * (packet.ids.numel() + packet.erased.numel())
+        parts = (packet.ids, packet.rows, packet.erased, *packet.slots.values())
+        self._pending_bytes += sum(part.nbytes for part in parts)
         if self._pending_bytes > self._max_pending:
             raise PacketError(
                 f"version {header.version} takes more than max_pending_bytes = {self._max_pending}; raise it, or publish "

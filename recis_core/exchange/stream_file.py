@@ -12,7 +12,7 @@ from typing import BinaryIO
 from backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
-from recis_core.exchange.frame import PREAMBLE_BYTES, read_preamble
+from recis_core.exchange.frame import PREAMBLE_BYTES, check_beginning, read_preamble
 from recis_core.exchange.packet_bytes import read_header
 from recis_core.exchange.packet_header import PacketHeader
 
@@ -37,9 +37,10 @@ class FrameFile:
           PacketError: no intact preamble and header are here.
         """
         size = self.size()
-        if size - at < PREAMBLE_BYTES:
-            return None
         try:
+            if size - at < PREAMBLE_BYTES:
+                check_beginning(self._bytes(at, size - at))
+                return None
             preamble = read_preamble(self._bytes(at, PREAMBLE_BYTES))
             end = at + preamble.total + self._seal.tag_bytes
             if end > size:
@@ -84,7 +85,8 @@ class FileSink:
 
     def __init__(self, path: str | Path, *, key: bytes | None = None) -> None:
         self._path, self._seal = Path(path), Seal(key)
-        self._file = open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")  # noqa: SIM115
+        self._path.touch()
+        self._file = self._path.open("r+b")
         self._holds: Position = (b"", 0)
         try:
             self._end = self._committed()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
-from recis_core.exchange.frame import PREAMBLE_BYTES, read_preamble
+from recis_core.exchange.frame import PREAMBLE_BYTES, check_beginning, read_preamble
 from recis_core.exchange.packet_bytes import read_header
 
 LOOPBACK = "127.0.0.1"
@@ -109,6 +109,7 @@ class SocketSource:
                 return
 
     def _next_frame(self) -> bytes | None:
+        check_beginning(self._buffer)
         if len(self._buffer) < PREAMBLE_BYTES:
             return None
         total = read_preamble(self._buffer).total

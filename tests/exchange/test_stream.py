@@ -3,6 +3,9 @@
 import threading
 from contextlib import closing
 
+import pytest
+import torch
+
 from recis_core.cli.source import open_source
 from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange.stream import (
@@ -34,6 +37,46 @@ def test_a_model_in_training_is_served_bit_for_bit_over_file_and_socket(tmp_path
             serving.join(60.0)
     assert stores[1].position() == (writer.stream, 4)
     assert_served(stores[1], tables)
+
+
+def largest_error(codec, rows):
+    """How far a codec may put each column [n, 1] of these rows from where it was."""
+    top = rows.abs().amax(1, keepdim=True)
+    least = 2.0**-25 if codec == "fp16" else 2.0**-63  # half its smallest subnormal; below it rows are zeros
+    return (
+        top * {"bf16": 2.0**-8, "fp16": 2.0**-11, "fp8": 2.0**-4, "int8": 0.51 / 127, "int4": 0.51 / 7}[codec] + least
+    )
+
+
+@pytest.mark.parametrize("codec", ["bf16", "fp16", "fp8", "int8", "int4"])
+def test_rows_in_fewer_bits_are_served_within_the_codecs_error(codec, tmp_path):
+    loop, tables = deepfm()
+    store = RowStore()
+    reader = DeltaReader(store, FileSource(tmp_path / "rows.stream"))
+    with (
+        DeltaWriter(tables, codec=codec, id_codec="packed") as writer,
+        closing(FileSink(tmp_path / "rows.stream")) as sink,
+    ):
+        for batch in batches(3):
+            loop.train_step(batch)
+            writer.publish(sink)
+    assert reader.poll() == 3
+    assert_served(store, tables, lambda got, rows: bool(((got - rows).abs() <= largest_error(codec, rows)).all()))
+
+
+def test_a_codec_for_each_table(tmp_path):
+    loop, tables = deepfm()
+    codecs = {name: "fp32" if name.endswith(":linear") else "lossless" for name in tables}
+    store = RowStore()
+    with DeltaWriter(tables, codec=codecs) as writer, closing(FileSink(tmp_path / "rows.stream")) as sink:
+        loop.train_step(batches(1)[0])
+        writer.publish(sink)
+    DeltaReader(store, FileSource(tmp_path / "rows.stream")).poll()
+
+    def close(got, rows):
+        return torch.equal(got, rows if rows.shape[1] == 1 else rows.bfloat16().float())
+
+    assert_served(store, tables, close)
 
 
 def test_the_click_log_is_served_bit_for_bit(tmp_path):
