@@ -44,6 +44,7 @@ class DeltaWriter:
 
     A sink that holds the writer's last version gets what changed since; any other gets all rows,
     as one version like any other. Publish between steps: what is read is the tables as they are.
+    On several ranks each has a writer, a stream and a store for its own shard.
 
     Args:
       tables: {name: HashTable}, as sparse optimizers take them.

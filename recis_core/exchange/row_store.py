@@ -25,7 +25,7 @@ PENDING_LIMIT = 1 << 34
 
 
 class RowStore:
-    """Tables as of the last whole version. Lookups from any thread see a version whole, never a part of one.
+    """Tables as of the last whole version. A lookup, from any thread, sees a version whole, never a part of one.
 
     Packets of a version wait until its commit; a version that does not follow is refused. A
     snapshot, of any stream, replaces all; within a stream it must be a later one.
@@ -48,13 +48,20 @@ class RowStore:
         self._max_pending = max_pending_bytes
         self._tables: dict[str, ServedTable] = {}
         self._lock = threading.Lock()
-        self.stream, self.version = b"", 0
+        self._position = b"", 0
         self._drop_pending()
 
     def position(self) -> tuple[bytes, int]:
         """(stream, version) of what lookups see; (b"", 0) before the first."""
-        with self._lock:
-            return self.stream, self.version
+        return self._position
+
+    @property
+    def stream(self) -> bytes:
+        return self._position[0]
+
+    @property
+    def version(self) -> int:
+        return self._position[1]
 
     @property
     def tables(self) -> dict[str, int]:
@@ -67,11 +74,16 @@ class RowStore:
         Raises:
           KeyError: there is no such table, or no version yet. TypeError: ids are not int64.
         """
-        if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
-            raise TypeError(f"ids must be an int64 tensor; got {getattr(ids, 'dtype', type(ids).__name__)}.")
+        return self.lookup_all({table: ids})[table]
+
+    def lookup_all(self, requests: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{table: rows} of {table: ids}, all of one version; as lookup."""
+        for ids in requests.values():
+            if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
+                raise TypeError(f"ids must be an int64 tensor; got {getattr(ids, 'dtype', type(ids).__name__)}.")
         with self._lock:
-            rows = self._table(table).read(ids.reshape(-1).cpu())
-        return rows.reshape(*ids.shape, rows.shape[1])
+            rows = {name: self._table(name).read(ids.reshape(-1).cpu()) for name, ids in requests.items()}
+        return {name: rows[name].reshape(*ids.shape, rows[name].shape[1]) for name, ids in requests.items()}
 
     def ids(self, table: str) -> Tensor:
         """All ids of a table, int64 [n], ascending. Raises KeyError as lookup."""
@@ -161,8 +173,7 @@ class RowStore:
             fresh: dict[str, ServedTable] = {}
             self._write(fresh)
             with self._lock:
-                self._tables = fresh
-                self.stream, self.version = header.stream, header.version
+                self._tables, self._position = fresh, (header.stream, header.version)
         else:
             self._apply_in_place(header)
         self._drop_pending()
@@ -173,9 +184,9 @@ class RowStore:
                 self._write(self._tables)
             except BaseException:
                 # Half a version must not be read: start again from a snapshot.
-                self._tables, self.stream, self.version = {}, b"", 0
+                self._tables, self._position = {}, (b"", 0)
                 raise
-            self.stream, self.version = header.stream, header.version
+            self._position = header.stream, header.version
 
     def _write(self, tables: dict[str, ServedTable]) -> None:
         for packet in self._pending:

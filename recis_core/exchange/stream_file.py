@@ -85,7 +85,9 @@ class FileSink:
 
     def __init__(self, path: str | Path, *, key: bytes | None = None) -> None:
         self._path, self._seal = Path(path), Seal(key)
-        self._path.touch()
+        if not self._path.exists():
+            self._path.touch()
+            _sync(self._path.parent)  # or a crash may lose the name with all its versions
         self._file = self._path.open("r+b")
         self._holds: Position = (b"", 0)
         try:
@@ -130,6 +132,14 @@ class FileSink:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class FileSource:

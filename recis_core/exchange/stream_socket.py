@@ -46,6 +46,7 @@ class SocketSink:
         if self._socket is None or _hung_up(self._socket):
             self.close()
             self._socket = socket.create_connection(self._address, self._timeout)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a version's end must not wait
             try:
                 self._be_greeted(self._socket)
             except BaseException:

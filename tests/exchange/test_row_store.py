@@ -1,6 +1,7 @@
 """Versions applied whole, in order, or not at all."""
 
 import itertools
+import threading
 
 import pytest
 import torch
@@ -71,6 +72,29 @@ def test_every_loss_repetition_and_swap_of_a_version_is_a_gap_or_harmless():
             for table in ("a", "b"):
                 assert store.lookup(table, torch.tensor([1])).tolist() == [[store.version] * 3]
         assert store.version == 3 or (lost, twice) != (-1, -1)
+
+
+def test_lookups_beside_an_applying_thread_see_whole_versions():
+    store, seen, wrong = filled(), set(), []
+
+    def look():
+        while store.version < 300:
+            rows = store.lookup_all({"a": torch.tensor([1, 2]), "b": torch.tensor([[1]])})
+            values = {*rows["a"].flatten().tolist(), *rows["b"].flatten().tolist()}
+            seen.update(values)
+            if len(values) != 1:
+                wrong.append(values)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    for version in range(2, 301):
+        store.apply(packet("a", [1, 2, -version], version, version, 0))
+        store.apply(packet("b", [1], version, version, 1))
+        store.apply(commit(version, 2))
+    looking.join(60)
+    assert not looking.is_alive()
+    assert not wrong
+    assert len(seen) > 1
 
 
 def test_an_unfinished_version_gives_way_to_its_repetition():
