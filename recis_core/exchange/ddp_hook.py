@@ -11,8 +11,7 @@ all (all-gather): all decode the same bytes, so all ranks hold equal bits. Two b
 Sizes: W ranks, R rows of a shard, C columns.
 """
 
-from __future__ import annotations
-
+# No annotations from the future here: DDP reads those of a hook, and takes no strings.
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +33,7 @@ def compressed_allreduce_hook(
     seed: int = 0,
     process_group: dist.ProcessGroup | None = None,
     backend: str | None = None,
-) -> tuple[CompressedAllReduce, Any]:
+) -> "tuple[CompressedAllReduce, Any]":
     """(state, hook) for DistributedDataParallel.register_comm_hook: gradients averaged over ranks.
 
     A gradient that holds NaN or inf on any rank, or whose sum overflows, sends its bucket uncompressed and

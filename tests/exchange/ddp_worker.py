@@ -37,7 +37,7 @@ def train(rank: int, text: str, **options: object) -> dict[str, object]:
         loss = (model(x) - y).square().mean()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     parameters = [p.detach().clone() for p in model.parameters()]
     return {"losses": losses, "grads": [p.grad.clone() for p in model.parameters()], "parameters": parameters}
 
