@@ -241,10 +241,19 @@ class Backend(Protocol):
         """
         ...
 
-    def gradient(self, state: State, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> Gradient:
-        """A Gradient from unique keys, their row numbers, and float32 [U, D] values; each counts as one occurrence.
+    def gradient(
+        self,
+        state: State,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> Gradient:
+        """A Gradient from unique keys, their row numbers, and float32 [U, D] values.
 
-        A row number of -1 is ignored by `update`; `combine` may drop it.
+        counts: int32 [U], occurrences each stands for; None is one each. A row number of -1 is
+        ignored by `update`; `combine` may drop it.
         """
         ...
 
@@ -360,6 +369,22 @@ class Backend(Protocol):
           ValueError: k is not in 0 … U.
 
         Deep Gradient Compression, Lin et al. 2018, arXiv:1712.01887, row by row.
+        """
+        ...
+
+    def read_slot(self, state: State, name: str, rows: Tensor) -> Tensor:
+        """One slot of rows by number, float32 [U, width]; rows int32 [U], -1 reads as zeros.
+
+        Raises:
+          KeyError: the table has no such slot.
+        """
+        ...
+
+    def write_slot(self, state: State, name: str, rows: Tensor, values: Tensor) -> State:
+        """Overwrite one slot of distinct rows by float32 [U, width]; a row number of -1 is left out.
+
+        Raises:
+          KeyError: the table has no such slot.
         """
         ...
 

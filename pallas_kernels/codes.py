@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ CODES = {
     "float8_e5m2": Code(jnp.float8_e5m2, 57344.0),
     "bfloat16": Code(jnp.bfloat16, None),
 }
-SMALLEST = 2.0**-126  # the least normal float32: a smaller scale would be flushed to 0 on some machines
+SMALLEST = (
+    2.0**-63
+)  # of a row's largest |x|: its square, and no part of code · scale, is below float32's normal numbers
+FLOAT32_MAX = float.fromhex("0x1.fffffep127")
 
 
 def check_codes(dtype: str) -> None:
@@ -40,7 +44,7 @@ def code_columns(dtype: str, dim: int) -> int:
 
 
 def scale_of(parts: list[jax.Array], dtype: str) -> jax.Array | None:
-    """float32 [U] of a row's columns, in parts [U, c] float32; 0 for zeros, NaN where one is not finite."""
+    """float32 [U] of a row's columns, in parts [U, c] float32; 0 for rows below SMALLEST, NaN where one is not finite."""
     largest = CODES[dtype].largest
     if largest is None:
         return None
@@ -50,8 +54,13 @@ def scale_of(parts: list[jax.Array], dtype: str) -> jax.Array | None:
         top = jnp.maximum(top, jnp.max(jnp.abs(part), axis=1))
         odd = jnp.maximum(odd, jnp.max(jnp.where(jnp.isfinite(part), 0, 1), axis=1))
     # Not top / largest: XLA may divide by multiplying, a last bit aside; a product by a constant is one rounding.
-    scale = jnp.maximum(top * jnp.float32(1 / largest), jnp.float32(SMALLEST))
-    return jnp.where(odd > 0, jnp.float32(jnp.nan), jnp.where(top > 0, scale, 0.0))
+    scale = jnp.minimum(top * jnp.float32(1 / largest), _largest_scale(largest))
+    return jnp.where(odd > 0, jnp.float32(jnp.nan), jnp.where(top >= SMALLEST, scale, 0.0))
+
+
+def _largest_scale(largest: float) -> np.float32:
+    """Of which no code's product overflows."""
+    return np.nextafter(np.float32(FLOAT32_MAX / largest), np.float32(0))
 
 
 def encoded(x: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
@@ -73,6 +82,14 @@ def rounded(x: jax.Array) -> jax.Array:
 
 
 def decoded(code: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
-    """float32 [U, c]."""
+    """float32 [U, c]: code · scale, rounded once.
+
+    In two exact products, for a code has 8 bits at most: where x − decoded follows, no compiler's fused
+    multiply-add can change its last bit.
+    """
     value = code.astype(jnp.float32)
-    return value if scale is None else value * scale[:, None]
+    if scale is None:
+        return value
+    bits = jax.lax.bitcast_convert_type(scale, jnp.int32)
+    high = jax.lax.bitcast_convert_type(bits & jnp.int32(-(1 << 8)), jnp.float32)  # 16 of 24 bits
+    return value * high[:, None] + value * (scale - high)[:, None]

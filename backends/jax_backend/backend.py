@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.interface import Evicted, LookupCall, Partition, Snapshot
+from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.jax_backend import calls, export, lookup, pooling, reports
+from backends.jax_backend import codec as codec_
 from backends.jax_backend import gradients as gradients_
+from backends.jax_backend import slots as slots_
 from backends.jax_backend import state as states
 from backends.jax_backend.calls import Saved
 from backends.jax_backend.gradient import KeyedGradient
@@ -19,7 +21,7 @@ from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from bridge.dlpack import ids_to_torch, to_torch
 
 
@@ -109,8 +111,16 @@ class JaxBackend:
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return calls.embed_grad(self._programs, saved, grads)
 
-    def gradient(self, state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
-        return gradients_.from_keys(ids, tables, rows, values)
+    def gradient(
+        self,
+        state: TableState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> KeyedGradient:
+        return gradients_.from_keys(ids, tables, rows, values, torch.ones_like(tables) if counts is None else counts)
 
     def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
         return gradients_.combine(self._programs, gradients, mean)
@@ -138,6 +148,35 @@ class JaxBackend:
         )
         state.slots |= dict(zip(rule.slots, slots, strict=True))
         return state
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return slots_.read(self._programs, state, name, rows)
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        slots_.write(self._programs, state, name, rows, values)
+        return state
+
+    def encode(
+        self,
+        values: Tensor,
+        residual: Tensor | None = None,
+        *,
+        codec: RowCodec,
+        noise: RowNoise | None = None,
+    ) -> EncodedRows:
+        return codec_.encode(self._programs, values, residual, codec, noise)
+
+    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
+        return codec_.decode(self._programs, codes, codec, dim, tail)
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        return codec_.pack_ids(self._programs, ids)
+
+    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
+        return codec_.unpack_ids(self._programs, packed, count)
+
+    def select_rows(self, values: Tensor, k: int) -> Tensor:
+        return codec_.select_rows(self._programs, values, k)
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         lookup.erase(self._programs, state, ids, tables)

@@ -15,7 +15,7 @@ from backends.jax_backend.programs import Programs
 from bridge.dlpack import ids_to_torch, to_torch
 
 
-def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
+def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor) -> KeyedGradient:
     size, crossing = rung(len(ids)), Crossing()
     words = crossing.words(ids, size)
     gradient = KeyedGradient(
@@ -24,7 +24,7 @@ def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> Keye
         crossing.array(tables, size, torch.int32),
         crossing.array(rows, size, torch.int32, fill=-1),
         crossing.array(values, size, torch.float32),
-        crossing.array(torch.ones_like(tables), size, torch.int32),
+        crossing.array(counts, size, torch.int32),
         crossing.array(torch.tensor([len(ids)], device=ids.device), 1, torch.int32)[0],
     )
     crossing.done(gradient)

@@ -15,6 +15,8 @@ import jax
 from backends.spec import UpdateRule
 from pallas_kernels.index import Index, Keys
 from pallas_kernels.insertion import Inserted, Settings
+from pallas_kernels.pack_ids import Packed
+from pallas_kernels.quantise import Quantised
 
 Slots = tuple[jax.Array, ...]
 
@@ -138,6 +140,36 @@ class Update(Protocol):
         ...
 
 
+class Quantise(Protocol):
+    def __call__(self, values: jax.Array, residual: jax.Array | None, *, dtype: str) -> Quantised:
+        """See pallas_kernels.quantise, whose codes and scales every implementation gives bit for bit."""
+        ...
+
+
+class Dequantise(Protocol):
+    def __call__(self, codes: jax.Array, scale: jax.Array, *, dtype: str, dim: int) -> jax.Array:
+        """float32 [P, D] of what Quantise gave; D = dim."""
+        ...
+
+
+class PackIds(Protocol):
+    def __call__(self, hi: jax.Array, lo: jax.Array, count: jax.Array) -> Packed:
+        """See pallas_kernels.pack_ids."""
+        ...
+
+
+class UnpackIds(Protocol):
+    def __call__(self, packed: Packed, *, size: int) -> tuple[jax.Array, jax.Array]:
+        """(hi, lo) uint32 [size]."""
+        ...
+
+
+class SquaredNorms(Protocol):
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """float32 [P] of values [P, D], bit for bit as pallas_kernels.select_rows.squared_norm adds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Hot:
     """Hashable, for it is a static argument of every program."""
@@ -150,6 +182,11 @@ class Hot:
     row_dot: RowDot
     segment_sum: SegmentSum
     update: Update
+    quantise: Quantise
+    dequantise: Dequantise
+    pack_ids: PackIds
+    unpack_ids: UnpackIds
+    squared_norms: SquaredNorms
 
 
 def xla() -> Hot:
@@ -158,9 +195,13 @@ def xla() -> Hot:
     from backends.jax_backend.find import find
     from backends.jax_backend.insert import insert
     from backends.jax_backend.pool import gather_pool
+    from backends.jax_backend.row_codes import squared_norms
     from backends.jax_backend.segment_sum import segment_sum
     from backends.jax_backend.touch import touch
     from backends.jax_backend.update import update
+    from pallas_kernels.reference.pack_ids import pack_ids, unpack_ids
+    from pallas_kernels.reference.quantise import dequantise, quantise
     from pallas_kernels.reference.row_dot import row_dot
 
-    return Hot(find, touch, insert, missing_keys, gather_pool, row_dot, segment_sum, update)
+    rows = find, touch, insert, missing_keys, gather_pool, row_dot, segment_sum, update
+    return Hot(*rows, quantise, dequantise, pack_ids, unpack_ids, squared_norms)

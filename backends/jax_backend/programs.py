@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from backends.jax_backend import embed, erase, gradient, grow, stages
+from backends.jax_backend import embed, erase, gradient, grow, id_packing, row_codes, stages
 from backends.jax_backend.hot import Hot
 
 
@@ -41,6 +41,11 @@ class Programs:
         self.measure = self._program(gradient.measure)
         self.words = self._program(stages.words)
         self.update = self._program(partial(stages.update, hot=hot), donate=(0, 1), static=("rule",))
+        self.encode = self._program(partial(row_codes.encode, hot=hot), static=("codec",))
+        self.decode = self._program(partial(row_codes.decode, hot=hot), static=("codec", "dim"))
+        self.pack_ids = self._program(partial(id_packing.pack_ids, hot=hot))
+        self.unpack_ids = self._program(partial(id_packing.unpack_ids, hot=hot), static=("size",))
+        self.norm_order = self._program(partial(row_codes.norm_order, hot=hot))
         self.erase = self._program(partial(erase.erase, hot=hot), donate=(0,))
         self.grow_index = self._program(grow.grown, static=("buckets", "capacity"))
         self.grow_rows = self._program(grow.more_rows, static=("capacity",))

@@ -8,21 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import Evicted, LookupCall, Partition, Snapshot
+from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.numba_backend import codec as codec_
 from backends.numba_backend import embed as embed_
 from backends.numba_backend import export as export_
 from backends.numba_backend import gather as gather_
 from backends.numba_backend import gradient as gradient_
+from backends.numba_backend import id_packing
 from backends.numba_backend import lookup as lookup_
 from backends.numba_backend import partition as partition_
 from backends.numba_backend import pool as pool_
 from backends.numba_backend import pool_grad as pool_grad_
+from backends.numba_backend import select_rows as select_rows_
 from backends.numba_backend import state as state_
 from backends.numba_backend import update as update_
+from backends.numba_backend import write as write_
 from backends.numba_backend.embed import Saved
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.state import TableState
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec, UpdateRule
+from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 
 def _numpy(*tensors: Tensor) -> tuple[np.ndarray, ...]:
@@ -101,8 +105,17 @@ class NumbaBackend:
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return embed_.embed_grad(saved, grads)
 
-    def gradient(self, state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
-        return KeyedGradient(*_numpy(ids, tables, rows, values.float()), np.ones(len(ids), np.int32))
+    def gradient(
+        self,
+        state: TableState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> KeyedGradient:
+        counts = torch.ones_like(tables) if counts is None else counts
+        return KeyedGradient(*_numpy(ids, tables, rows, values.float(), counts))
 
     def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
         return gradient_.combine(gradients, mean)
@@ -125,6 +138,35 @@ class NumbaBackend:
         t: tuple[int, ...],
     ) -> TableState:
         update_.update(state, gradient, rule, hyper, factor, t)
+        return state
+
+    def encode(
+        self,
+        values: Tensor,
+        residual: Tensor | None = None,
+        *,
+        codec: RowCodec,
+        noise: RowNoise | None = None,
+    ) -> EncodedRows:
+        return codec_.encode(values, residual, codec, noise)
+
+    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
+        return codec_.decode(codes, codec, dim, tail)
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        return id_packing.pack_ids(ids)
+
+    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
+        return id_packing.unpack_ids(packed, count)
+
+    def select_rows(self, values: Tensor, k: int) -> Tensor:
+        return select_rows_.select_rows(values, k)
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return torch.from_numpy(gather_.gather_rows(state.slots[name], *_numpy(rows)))
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        write_.write_rows(state.slots[name], *_numpy(rows, values.float()))
         return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:

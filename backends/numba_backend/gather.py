@@ -20,11 +20,17 @@ AHEAD = 16  # rows between a prefetch and its use
 
 def gather(state: TableState, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray, unknown: str) -> np.ndarray:
     """float32 [U, D]; row -1 reads as zeros or as its key's initial value."""
-    values = empty((len(rows), state.spec.dim), np.float32)
-    _gather_rows(state.weights, rows, values)
+    values = gather_rows(state.weights, rows)
     absent = np.flatnonzero(rows < 0).astype(np.int32)
     if len(absent) and unknown == "initial":
         _write_unknown(state, absent, ids, tables, values)
+    return values
+
+
+def gather_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """float32 [U, width]; row -1 reads as zeros."""
+    values = empty((len(rows), array.shape[1]), np.float32)
+    _gather_rows(array, rows, values)
     return values
 
 

@@ -32,6 +32,16 @@ def forget_entries(entries, tags, entry, entries_before, tags_before):  # type: 
 
 
 @compiled_parallel
+def write_rows(array, rows, values):  # type: ignore[no-untyped-def]
+    """Distinct rows; -1 is left out."""
+    U = len(rows)
+    for block in prange((U + BLOCK - 1) // BLOCK):
+        for i in range(block * BLOCK, min(block * BLOCK + BLOCK, U)):
+            if rows[i] >= 0:
+                array[rows[i]] = values[i]
+
+
+@compiled_parallel
 def fill_rows(array, rows, value):  # type: ignore[no-untyped-def]
     M = len(rows)
     for block in prange((M + BLOCK - 1) // BLOCK):

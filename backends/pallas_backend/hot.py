@@ -19,6 +19,9 @@ from backends.jax_backend.touch import changes, touch_entries
 from backends.spec import UpdateRule
 from pallas_kernels.index import Index, Keys
 from pallas_kernels.insertion import Inserted, Settings
+from pallas_kernels.pack_ids import Packed
+from pallas_kernels.quantise import Quantised
+from pallas_kernels.select_rows import squared_norms as row_norms
 
 
 @cache
@@ -33,6 +36,11 @@ def hot(interpret: bool) -> Hot:
         row_dot=partial(row_dot, interpret=interpret),
         segment_sum=partial(segment_sum, interpret=interpret),
         update=partial(update, interpret=interpret),
+        quantise=partial(quantise, interpret=interpret),
+        dequantise=partial(dequantise, interpret=interpret),
+        pack_ids=partial(pack_ids, interpret=interpret),
+        unpack_ids=partial(unpack_ids, interpret=interpret),
+        squared_norms=partial(squared_norms, interpret=interpret),
     )
 
 
@@ -134,3 +142,23 @@ def _rounding(noise: Noise | None) -> pallas_kernels.Rounding | None:
         return None
     keys = noise.keys
     return pallas_kernels.Rounding(noise.seed, keys.hi, keys.lo, keys.uids, noise.t.astype(jnp.uint32))
+
+
+def quantise(values: jax.Array, residual: jax.Array | None, *, dtype: str, interpret: bool) -> Quantised:
+    return run(partial(pallas_kernels.quantise, dtype=dtype), values, residual, interpret=interpret)
+
+
+def dequantise(codes: jax.Array, scale: jax.Array, *, dtype: str, dim: int, interpret: bool) -> jax.Array:
+    return run(partial(pallas_kernels.dequantise, dtype=dtype, dim=dim), codes, scale, interpret=interpret)
+
+
+def pack_ids(hi: jax.Array, lo: jax.Array, count: jax.Array, *, interpret: bool) -> Packed:
+    return run(pallas_kernels.pack_ids, hi, lo, count, interpret=interpret)
+
+
+def unpack_ids(packed: Packed, *, size: int, interpret: bool) -> tuple[jax.Array, jax.Array]:
+    return run(partial(pallas_kernels.unpack_ids, size=size), packed, interpret=interpret)
+
+
+def squared_norms(values: jax.Array, *, interpret: bool) -> jax.Array:
+    return run(row_norms, values, interpret=interpret)

@@ -99,8 +99,16 @@ class TorchBackend:
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return embed_.embed_grad(saved, grads)
 
-    def gradient(self, state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor) -> KeyedGradient:
-        return KeyedGradient(ids, tables, rows, values.float(), torch.ones_like(tables))
+    def gradient(
+        self,
+        state: TableState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> KeyedGradient:
+        return KeyedGradient(ids, tables, rows, values.float(), torch.ones_like(tables) if counts is None else counts)
 
     def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
         return gradient_.combine(gradients, mean)
@@ -145,6 +153,14 @@ class TorchBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return select_rows_.select_rows(values, k)
+
+    def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        return torch.where((rows >= 0)[:, None], state.slots[name][rows.clamp(min=0).long()], 0)
+
+    def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
+        known = rows >= 0
+        state.slots[name][rows[known].long()] = values[known].float()
+        return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, ids, state.uids(tables))

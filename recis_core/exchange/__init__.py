@@ -1,4 +1,4 @@
-"""What leaves the process: packets of rows, and streams of them to serving."""
+"""What ranks send each other, and what leaves the process: how precisely, in which bytes, in which packets."""
 
 from backends.errors import PacketError, StreamGap
 from recis_core.exchange.packet import Packet, decode, encode

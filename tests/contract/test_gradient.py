@@ -67,6 +67,18 @@ def test_mean_divides_by_occurrences(backend: Recorded) -> None:
     embedded.check_values(combined, embedded.expected(grads)[0] / 500)
 
 
+def test_counts_are_what_a_mean_divides_by(backend: Recorded) -> None:
+    pair, rows = _pair(backend)
+    ids, tables = tensors(IDS, TABLES)
+    counts = torch.arange(1, U + 1, dtype=torch.int32)
+    gradients = [backend.gradient(pair.state, ids, tables, rows, _values(k), counts) for k in range(2)]
+    read = backend.read_gradient(backend.combine(gradients, mean=True))
+    want = (_values(0).double() + _values(1)) / (2 * counts[:, None])
+    assert_close(
+        "values", read[3][by_key(read[0], read[1])], want.numpy()[by_key(ids, tables)], torch.float32, gradient=True
+    )
+
+
 def test_mean_of_one(backend: Recorded) -> None:
     pair = Pair(backend, make_spec())
     embedded = pair.embed(case("several_tables"))
