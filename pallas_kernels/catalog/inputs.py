@@ -5,8 +5,6 @@ Sizes: N ids, B bags, U unique rows, T groups of hyper numbers, R rows, D dim.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,10 +48,6 @@ def segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     distinct, counts = np.unique(rows, return_counts=True)
     order = np.argsort(rows, kind="stable").astype(np.int32)
     return distinct.astype(np.int32), order, np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-
-
-def leaves_bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def index_of(buckets: int, ways: int = WAYS, rows: int | None = None) -> Index:
