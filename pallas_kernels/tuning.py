@@ -15,6 +15,7 @@ ELEMENTS = 1024  # of a program's tile: 8 a thread at 4 warps, two 16-byte float
 MAX_DIM = 8192  # a wider row would spill registers even alone
 UNROLLED_ELEMENTS = 2048  # tiles up to this size have registers for UNROLL rows in flight
 UNROLL = 4
+ALONE = 512  # a row so wide is updated alone: two of them in bfloat16 by Adagrad would spill
 MAX_BAGS = 256  # at small dims what is kept of each bag, its bounds, weight and divisor, fills the registers first
 MAX_KEYS = 256  # the same of keys
 
@@ -85,7 +86,8 @@ def row_config(dim: int) -> RowConfig:
 
 def update_config(dim: int) -> RowConfig:
     """For fused_update with an optimizer that works on each element alone."""
-    return tuned("update", dim, row_config(dim))
+    rows = 1 if width(dim) >= ALONE else row_config(dim).rows
+    return tuned("update", dim, RowConfig(rows=rows, num_warps=warps(dim)))
 
 
 def code_config(dim: int) -> RowConfig:
