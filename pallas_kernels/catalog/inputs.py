@@ -17,6 +17,7 @@ from pallas_kernels.tuning import MAX_DIM
 
 N, B, U, T = 65_536, 8_192, 65_536, 4
 WAYS, STASH = 16, 1_024
+ALL_WAYS = (1, 2, 4, 8, WAYS)  # that an index may have, and so all configs of its kernels
 # Constants of the hash here are any odd ones; a caller brings those of its own tables.
 FORM = Format(0x9E3779B9, 0x7F4A7C15, 0x6A09E667, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, rounds=8, chunk=32_768)
 ODD_DIMS = (1, 7, 100)  # and every power of two: between them all configs that the heuristics choose
