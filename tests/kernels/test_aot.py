@@ -5,6 +5,7 @@ Skips aloud without the toolchain; `make test-machine-code` installs it.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -65,11 +66,18 @@ def test_nothing_beside_arguments_and_results(program):
     assert compiled(program).temp_bytes <= SCRATCH_BYTES
 
 
-def test_forty_million_rows_of_128_use_64_bit_offsets():
-    program = fused_update.program(128, "adam", rows=40_000_000)
-    made = compiled(program)
-    assert made.alias_bytes == 3 * 40_000_000 * 128 * 4
-    assert re.search(r"(mul\.wide|shl\.b64|mad\.wide|mul\.lo\.s64)", made.ptx)
+@pytest.mark.parametrize(
+    "program",
+    [
+        partial(fused_update.program, 128, "adam"),
+        partial(gather_pool.program, 128, "float32"),
+        partial(row_dot.program, 128),
+    ],
+)
+def test_rows_of_512_bytes_are_found_by_64_bit_offsets_where_32_would_overflow(program):
+    wide = re.compile(r"mul\.wide\.[su]32\s+%rd\d+, %r\w+, (?:128|512);")  # elements, or bytes
+    assert wide.search(compiled(program(rows=40_000_000)).ptx)
+    assert not wide.search(compiled(program(rows=1 << 20)).ptx)
 
 
 @pytest.mark.parametrize("module", [gather_pool, row_dot])
