@@ -8,23 +8,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS
+from backends.initial_values import CELLS, HALF, MIN_TAIL
 from backends.jax_backend.hot import Keys
 from backends.jax_backend.state import Constants
+from pallas_kernels.rounding import threefry2x32
 
 LOW_MASK = 0x7FFFFFFF
-
-
-def threefry2x32(k0: jax.Array, k1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
-    keys = (k0, k1, k0 ^ k1 ^ jnp.uint32(PARITY))
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for group in range(5):
-        for r in ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = ((x1 << r) | (x1 >> (32 - r))) ^ x0
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x0, x1
 
 
 def words(seed: jax.Array, keys: Keys, dim: int, counter: jax.Array, first: jax.Array | int = 0) -> jax.Array:
