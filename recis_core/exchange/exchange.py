@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,17 @@ class Exchange:
 
     def __init__(self, world: World, tables: Sequence[ShardedTable]) -> None:
         self.world, self.tables = world, list(tables)
-        plan = [(t.names, t.spec, t.backend.name, t.shardings, str(t.precision), t.reduce_by_id) for t in tables]
+        plan = [
+            (
+                t.names,
+                replace(t.spec, dim=t.row_dim, first_column=0),
+                t.backend.name,
+                t.shardings,
+                str(t.precision),
+                t.reduce_by_id,
+            )
+            for t in tables
+        ]
         Agreement(world, 0).meet("plan", digest(plan))
         self.agreement = Agreement(world, _width(self.tables))
         self.forwards = 0  # training forwards so far

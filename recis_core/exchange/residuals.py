@@ -19,11 +19,11 @@ class Residuals:
     """Of one storage.
 
     Args:
-      budget: bytes of rows and index at most.
+      dim: columns of a whole row. budget: bytes of rows and index at most.
     """
 
-    def __init__(self, backend: Backend, spec: TableSpec, budget: int) -> None:
-        self.rows = KeyedRows(backend, spec, spec.dim, max(1, budget // (4 * spec.dim + KEY_BYTES)))
+    def __init__(self, backend: Backend, spec: TableSpec, dim: int, budget: int) -> None:
+        self.rows = KeyedRows(backend, spec, dim, max(1, budget // (4 * dim + KEY_BYTES)))
         self.overflowed = 0  # rows sent exactly for want of room, so far
         self._staged: tuple[SortedKeys, Tensor] | None = None
 

@@ -78,6 +78,7 @@ class ShardedTable(PhysicalTable):
         shardings: Sequence[Sharding],
         precision: Precision,
         world: int,
+        rank: int,
         residual_bytes: int,
     ) -> None:
         super().__init__(backend, spec, names, reduce_by_id=reduce_by_id)
@@ -90,7 +91,7 @@ class ShardedTable(PhysicalTable):
         self._held: list[Held] = []
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
-        self.residuals = Residuals(backend, spec, residual_bytes) if keeps else None
+        self.residuals = Residuals(backend, spec, self.row_dim, residual_bytes) if keeps else None
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
@@ -98,6 +99,23 @@ class ShardedTable(PhysicalTable):
     def _owners(self) -> Owners | None:
         """Who owns a row; None: every rank."""
         return Owners(self.shardings, self.world)
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
+
+    def dim_of(self, rank: int) -> int:
+        """Columns of the rows that a rank answers with."""
+        return self.spec.dim
+
+    def side_by_side(self, answers: list[Tensor]) -> Tensor:
+        """All ranks' answers as rows in the order of the keys."""
+        return torch.cat(answers)
+
+    def shares(self, values: Tensor) -> list[Tensor]:
+        """Gradients of whole rows as what goes to owners; one for all, or one for each rank."""
+        return [values]
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
@@ -180,7 +198,7 @@ class ShardedTable(PhysicalTable):
 
     def _like_rows(self, asked: Asked) -> Tensor:
         """Of the rows' shape; a gradient to rows alone never reads them."""
-        return torch.empty(len(asked.keys.ids), self.spec.dim, device=asked.call.ids.device)
+        return torch.empty(len(asked.keys.ids), self.row_dim, device=asked.call.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
         if gradient is None:

@@ -16,7 +16,7 @@ from backends import TableSpec, select
 from backends.interface import Backend
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
-from recis_core.exchange.world import World, world_size
+from recis_core.exchange.world import World, world_rank, world_size
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.uid import distinct_uids
 
@@ -127,14 +127,17 @@ def _share(
     backend: Backend, spec: TableSpec, tables: list[tuple[str, EmbeddingOption]], size: int, by_id: bool
 ) -> PhysicalTable:
     """This rank's share."""
+    from recis_core.exchange.column_table import ColumnTable
     from recis_core.exchange.replicated_table import ReplicatedTable
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]
-    kind = ReplicatedTable if shardings[0].kind == "replicated" else ShardedTable
+    kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
+    kind = kinds.get(shardings[0].kind, ShardedTable)
     return kind(
         backend, spec, tuple(name for name, _ in tables),
         reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
+        rank=world_rank(tables[0][1].pg),
         residual_bytes=tables[0][1].residual_bytes,
     )  # fmt: skip
 

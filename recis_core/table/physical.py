@@ -155,6 +155,16 @@ class PhysicalTable:
     def has_gradient(self) -> bool:
         return bool(self._pending)
 
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Which columns [beg, end) of a whole row are here."""
+        return 0, self.spec.dim
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
+
     def slices(self, ordinal: int) -> tuple[int, int] | None:
         """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""
         return 0, SLICES
