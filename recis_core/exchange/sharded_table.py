@@ -286,11 +286,11 @@ class ShardedTable(PhysicalTable):
         if self.hot is not None:
             self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
         self.discard()
-        self.consumed_at = self.exchange.forwards
         self.step += 1
 
     def discard(self) -> None:
         self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
+        self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
             self.residuals.drop()
         self.exchange.forget()
