@@ -155,14 +155,14 @@ class Case:
         """Outputs and updated rows differ from float32's by no more than the codec's error."""
         forward, backward = errors(codec)
         want = self.before[self.index]
-        _within(f"{codec}: outputs", output, want, forward * want.abs().amax(1, keepdim=True))
+        within(f"{codec}: outputs", output, want, forward * want.abs().amax(1, keepdim=True))
         bound = backward * LR / dist.get_world_size() * self.largest
-        _within(f"{codec}: rows after a step", rows, self.after, bound + 1e-6 * (1 + self.after.abs()))
+        within(f"{codec}: rows after a step", rows, self.after, bound + 1e-6 * (1 + self.after.abs()))
         if not bool((rows != self.before).any()):
             raise AssertionError(f"{codec}: a step changed nothing.")
 
 
-def _within(what: str, got: Tensor, want: Tensor, bound: Tensor) -> None:
+def within(what: str, got: Tensor, want: Tensor, bound: Tensor) -> None:
     over = (got - want).abs() - bound
     if bool((over > 0).any()):
         raise AssertionError(f"{what} are off by up to {float(over.max()):.2e} more than the codec's error.")
