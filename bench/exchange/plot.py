@@ -27,7 +27,7 @@ def draw(rows: Sequence[dict[str, Any]], path: str) -> None:
     for number, row in enumerate(rows, 1):
         losses = [a - b for a, b in zip(row["auc_by_seed"], row["auc_fp32_by_seed"], strict=True)]
         mean = sum(losses) / len(losses)
-        label = f"{number:2d}  {row['codec']}   {row['ratio']:.1f}×   {mean:+.5f}"
+        label = f"{number:2d}  {row['codec']}   {row['ratio']:.1f}×   {mean:+.5f}".replace("-0", "−0")
         (dot,) = axes.plot(row["ratio"], mean, "o", ms=15, alpha=0.35, label=label)
         axes.plot([row["ratio"]] * len(losses), losses, "_", ms=9, color=dot.get_color())
         axes.annotate(str(number), (row["ratio"], mean), ha="center", va="center", fontsize=8)

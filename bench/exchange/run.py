@@ -70,12 +70,12 @@ class ExchangeConfig:
 def run(argv: list[str]) -> int:
     config = tyro.cli(ExchangeConfig, args=argv, prog="python -m bench exchange")
     here = [name for name in config.workloads if missing(name) is None]
+    said = {"bench": "exchange", "ranks": config.ranks, "rows": config.rows, "dim": config.dim, "steps": config.steps}
+    said |= {"seeds": list(config.seeds), "train_rows": config.train_rows, **provenance(config.seeds[0])}
     found = report.rows(facts(config, here), here, config.codecs)
     found += [
         report.blank(name, None) | {"skipped": missing(name)} for name in config.workloads if missing(name) is not None
     ]
-    said = {"bench": "exchange", "ranks": config.ranks, "rows": config.rows, "dim": config.dim, "steps": config.steps}
-    said |= {"seeds": list(config.seeds), "train_rows": config.train_rows, **provenance(config.seeds[0])}
     found = [{**row, **said} for row in found]
     result_rows.write(found, config.out)
     if config.plot is not None:
