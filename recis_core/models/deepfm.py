@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
 from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption, NormalInitializer
 
@@ -24,7 +25,7 @@ class DeepFM(nn.Module):
       fields: names of sparse features; each gets a row of `embedding_dim` and a weight of its own.
       embedding_dim: D. dense: X, columns of the input "dense". hidden: widths of the MLP. dropout: in the MLP.
       combiner: of ids in a bag. init_std: of embeddings; FM needs it small.
-      seed, backend: as in EmbeddingOption.
+      seed, backend, precision: as in EmbeddingOption.
 
     Guo et al. 2017, arXiv:1703.04247.
     """
@@ -41,15 +42,13 @@ class DeepFM(nn.Module):
         init_std: float = 0.01,
         seed: int = 0,
         backend: str | None = None,
+        precision: str | Precision | None = None,
     ) -> None:
         super().__init__()
         self.fields = list(fields)
-        vectors = EmbeddingOption(
-            embedding_dim, combiner=combiner, seed=seed, backend=backend, initializer=NormalInitializer(0.0, init_std)
-        )
-        weights = EmbeddingOption(
-            1, combiner=combiner, seed=seed, backend=backend, initializer=ConstantInitializer(0.0)
-        )
+        alike: dict[str, Any] = {"combiner": combiner, "seed": seed, "backend": backend, "precision": precision}
+        vectors = EmbeddingOption(embedding_dim, initializer=NormalInitializer(0.0, init_std), **alike)
+        weights = EmbeddingOption(1, initializer=ConstantInitializer(0.0), **alike)
         self.embeddings = EmbeddingEngine(
             dict.fromkeys(self.fields, vectors) | {f"{f}:linear": weights for f in self.fields}
         )

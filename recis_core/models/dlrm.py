@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 
@@ -50,7 +51,8 @@ class DLRM(nn.Module):
       fields: names of sparse features, one row of `embedding_dim` each.
       dense: X, columns of the input "dense"; 0 leaves the bottom tower out.
       bottom, top: hidden widths. interaction: "dot", or "dcn" for DCN-v2 crosses.
-      cross_layers, cross_rank: of "dcn". combiner: of ids in a bag. seed, backend: as in EmbeddingOption.
+      cross_layers, cross_rank: of "dcn". combiner: of ids in a bag.
+      seed, backend, precision: as in EmbeddingOption.
 
     Naumov et al. 2019, arXiv:1906.00091; "dcn" is MLPerf's DLRM-DCNv2.
     """
@@ -69,12 +71,13 @@ class DLRM(nn.Module):
         combiner: str = "sum",
         seed: int = 0,
         backend: str | None = None,
+        precision: str | Precision | None = None,
     ) -> None:
         super().__init__()
         if interaction not in ("dot", "dcn"):
             raise ValueError(f"interaction must be 'dot' or 'dcn'; got {interaction!r}.")
         self.fields = list(fields)
-        option = EmbeddingOption(embedding_dim, combiner=combiner, seed=seed, backend=backend)
+        option = EmbeddingOption(embedding_dim, combiner=combiner, seed=seed, backend=backend, precision=precision)
         self.embeddings = EmbeddingEngine(dict.fromkeys(self.fields, option))
         self.bottom = mlp([dense, *bottom, embedding_dim], last_relu=True) if dense else None
         vectors = len(self.fields) + bool(dense)
