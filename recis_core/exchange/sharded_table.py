@@ -148,6 +148,8 @@ class ShardedTable(PhysicalTable):
         p = self.backend.partition(self.state, ids, ordinals)
         clock = self.clock
         self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
+        if mode.insert:
+            self._tell(p.ids, p.tables)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
         return self._encode_forward(values, rows, p, mode), p.inverse
 
@@ -281,6 +283,8 @@ class ShardedTable(PhysicalTable):
         self.sync()
         if self._combined is not None:
             self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
+            if self.observers:
+                self._tell(*self.backend.read_gradient(self._combined)[:2])
         if self.residuals is not None:
             self.residuals.commit()
         if self.hot is not None:

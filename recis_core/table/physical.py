@@ -53,6 +53,10 @@ class PhysicalTable:
     A gradient is pushed by backward, combined by `sync`, and consumed by `update` or `discard`.
     """
 
+    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
+    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
+    replicated = False  # whether other ranks hold the same rows
+
     def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool) -> None:
         self.backend, self.spec, self.names = backend, spec, names
         self.reduce_by_id = reduce_by_id
@@ -73,10 +77,6 @@ class PhysicalTable:
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
         for observer in self.observers:
             observer(ids, ordinals)
-
-    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
-    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
-    replicated = False  # whether other ranks hold the same rows
 
     @property
     def scale(self) -> float:
