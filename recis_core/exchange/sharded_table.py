@@ -123,6 +123,12 @@ class ShardedTable(PhysicalTable):
     def _encode_forward(self, values: Tensor, rows: Tensor, mode: LookupMode, noise: RowNoise | None) -> EncodedRows:
         codec = self.precision.forward.at(self.step)
         if not (codec.error_feedback and mode.insert and mode.touch):
+            if codec.error_feedback and mode.insert:
+                raise RecisError(
+                    "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
+                    "error feedback, which has moved on: they would come out other than the first time. Keep the "
+                    "engine outside the region, or the forward precision without error feedback."
+                )
             return self.backend.encode(values, codec=codec.row, noise=noise)
         residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
         encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
