@@ -86,7 +86,8 @@ class Exchange:
         with self.telling("flags"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
-        finite = self._agree()[1]
+        self._flags = self.forwards, self._agree()  # what is held leaves now; asked later, it is still a gradient
+        finite = self._flags[1][1]
         self.synced_at = self.forwards
         self._measures.clear()
         self._finite = finite
