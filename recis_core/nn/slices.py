@@ -34,6 +34,8 @@ class KeyPath:
     """torch.distributed.checkpoint follows each key of a state_dict as attributes; here they end."""
 
     def __getattr__(self, name: str) -> KeyPath:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return self
 
 
