@@ -4,8 +4,8 @@ A GradScaler unscales, a clipper clips and a user divides `.grad`s in place. Wha
 multiplies this one's `.grad` multiplies the sparse gradient at the step. It is 2**-60, zero
 beside any real gradient's norm, yet exact to read a factor from; or inf where the sparse
 gradient is not finite, so that an unmodified scaler skips dense and sparse together.
-It is float64, because a scaler unscales gradients of one dtype in one call, which refuses a plain tensor among
-FSDP2's DTensors.
+It is float64, because a scaler unscales gradients of one dtype in one call, and torch warns of a plain
+tensor among FSDP2's DTensors.
 """
 
 from __future__ import annotations

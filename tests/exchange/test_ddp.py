@@ -115,7 +115,7 @@ def _compiled(rank: int, world: int, compiler: str, *, whole: bool) -> dict[str,
     if whole:
         wrapped = torch.compile(wrapped, backend=compiler)
     else:
-        model.tower.compile(backend=compiler)
+        model.tower = torch.compile(model.tower, backend=compiler)
     losses = train(wrapped, optimizer, rank, world)
     return result(model, losses, graphs=torch._dynamo.utils.counters["stats"]["unique_graphs"])
 

@@ -101,7 +101,19 @@ def mixed_root_casting(rank: int, world: int) -> dict[str, Any]:
     return _mixed(rank, world, "root", cast=True)
 
 
-STAGE = Stage(root, block, both, accumulates, mixed_root, mixed_block, mixed_both, mixed_root_casting)
+def rows_of_float32(rank: int, world: int) -> str:
+    """A root alone casts what comes into it, not what the engine makes inside."""
+    model = Model()
+    if world > 1:
+        sharded(model, "root", mp_policy=MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False))
+    try:
+        model(batch(0, share(rank, world)))
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+STAGE = Stage(root, block, both, accumulates, mixed_root, mixed_block, mixed_both, mixed_root_casting, rows_of_float32)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -123,7 +135,7 @@ def test_gradients_of_rows_travel_once_a_step(world: int) -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("scene", STAGE.scenes[4:], ids=lambda scene: scene.__name__)
+@pytest.mark.parametrize("scene", STAGE.scenes[4:8], ids=lambda scene: scene.__name__)
 def test_bfloat16_parameters(scene: Any, world: int) -> None:
     """Against autocast on one process; bfloat16 activations and gradients round at other places: 2⁻⁸ each."""
     assert_same_run(STAGE.of(world, scene), STAGE.of(1, scene)[0], rtol=2e-2)
@@ -144,3 +156,7 @@ def test_what_a_casting_root_does_to_them() -> None:
         assert (seen["user"], seen["weight"]) == (torch.int64, torch.float32)
         assert (seen["label"], seen["time"]) == (torch.bfloat16, torch.bfloat16)
         assert (rank["outside"], rank["time"]) == (torch.float32, TIME)
+
+
+def test_a_bfloat16_root_needs_rows_of_its_dtype() -> None:
+    assert all("same dtype" in said for said in STAGE.of(2, rows_of_float32))
