@@ -19,7 +19,7 @@ CLIP = 0.03  # below all norms of these steps
 def _clipped(rank: int, world: int, wrapped: Any, model: Model, scale: float | None = None) -> dict[str, Any]:
     norms: list[float] = []
     scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
-    losses = train(wrapped, optimizer_of(model, "sgd"), rank, world, clip=CLIP, norms=norms, scaler=scaler)
+    losses = train(wrapped, optimizer_of(model, "sgd", lr=10.0), rank, world, clip=CLIP, norms=norms, scaler=scaler)
     return result(model, losses, norms=norms)
 
 

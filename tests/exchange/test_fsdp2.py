@@ -37,7 +37,7 @@ def both(rank: int, world: int) -> dict[str, Any]:
 
 def accumulates(rank: int, world: int) -> dict[str, Any]:
     model = sharded(Model(), "both") if world > 1 else Model()
-    optimizer, losses, gradient_bytes = optimizer_of(model), [], []
+    optimizer, losses, gradient_bytes = optimizer_of(model, "sgd", lr=10.0), [], []
     for s in range(2):
         optimizer.zero_grad()
         for m in range(MICRO):
@@ -72,7 +72,7 @@ def _mixed(rank: int, world: int, policy: str, *, cast: bool) -> dict[str, Any]:
     if world > 1:
         how = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=cast)
         sharded(model, policy, mp_policy=how)
-    optimizer, losses = optimizer_of(model, "sgd"), []
+    optimizer, losses = optimizer_of(model, "sgd", lr=10.0), []
     for s in range(3):
         data = batch(s, share(rank, world))
         data["time"] = torch.full((len(data["label"]),), TIME, dtype=torch.float64)

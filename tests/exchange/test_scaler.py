@@ -67,7 +67,7 @@ def autocast(rank: int, world: int) -> dict[str, Any]:
     model = Model()
     wrapped = DistributedDataParallel(model) if world > 1 else model
     scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
-    return result(model, train(wrapped, optimizer_of(model, "sgd"), rank, world, scaler=scaler, autocast=True))
+    return result(model, train(wrapped, optimizer_of(model, "sgd", lr=10.0), rank, world, scaler=scaler, autocast=True))
 
 
 STAGE = Stage(ddp, ddp_clipped, fsdp, fsdp_clipped, autocast)
