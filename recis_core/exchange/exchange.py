@@ -118,9 +118,10 @@ class Exchange:
     def flags(self) -> tuple[bool, bool]:
         """(whether any rank holds a gradient, whether all are finite, dense ones too); equal on all ranks.
 
-        Collective where a training forward came since the last time.
+        Collective, but for what it has found a gradient in since the last training forward: that is remembered. That
+        there is none is not, for a backward may still come.
         """
-        if self._flags is None or self._flags[0] != self.forwards:
+        if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
             self._flags = self.forwards, self._agree()
         holds, sparse_finite, dense_finite = self._flags[1]
         return holds, sparse_finite and dense_finite

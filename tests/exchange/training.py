@@ -42,12 +42,14 @@ def step(
     scaler: torch.amp.GradScaler | None = None,
     clip: float | None = None,
     norms: list[float] | None = None,
+    before_backward: Callable[[], None] = lambda: None,
     after_backward: Callable[[], None] = lambda: None,
     autocast: bool = False,
 ) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = local_loss(model, batch(number, share(rank, world)))
     optimizer.zero_grad()
+    before_backward()
     (loss if scaler is None else scaler.scale(loss)).backward()
     after_backward()
     if clip is not None:
