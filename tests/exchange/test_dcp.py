@@ -20,11 +20,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+import recis_core.serialize.dcp
 from recis_core.optim import SparseAdam, join
 from recis_core.serialize import dense_state_dict, load_model, load_tables
 from tests.exchange.models import Model, assert_same_tables, optimizer_of, rows_of, united
 from tests.exchange.ranks import run_ranks
-from tests.exchange.training import result, sharded, train
+from tests.exchange.training import result, sharded, tower_of, train
 
 SAVED, MORE = 2, 2  # steps before and after
 SHARDINGS = {"row": {}, "replicated": {"sharding": "replicated"}, "table": {"sharding": "table:0"}}
@@ -87,6 +88,14 @@ def _saves_ddp(rank: int, world: int, path: str) -> dict[str, Any]:
 def loads(rank: int, world: int, folder: str) -> dict[str, Any]:
     """Each checkpoint in a new model, and training goes on."""
     seen: dict[str, Any] = {}
+    read: list[tuple[str, str]] = []
+    plain_read = recis_core.serialize.dcp._read
+
+    def reading(path: Any, stored: Any, part: str, metadata: Any) -> Any:
+        read.append((str(path), part))
+        return plain_read(path, stored, part, metadata)
+
+    recis_core.serialize.dcp._read = reading
     for name, option in SHARDINGS.items():
         model, optimizer = made(world, seed=1, **option)
         train(model, optimizer, rank, world, 1)  # rows and moments that must go
@@ -99,6 +108,7 @@ def loads(rank: int, world: int, folder: str) -> dict[str, Any]:
     optimizer = optimizer_of(model)
     load_tables(f"{folder}/ddp", model)
     seen["ddp"] = result(model, [0.0])
+    seen["read"] = [part for path, part in read if path.endswith("row")]
     for whole in (0, 1):
         seen[f"full{whole}"] = _load_full(f"{folder}/full{whole}.pt", world)
     return seen
@@ -158,6 +168,13 @@ def test_the_tower_and_the_optimizers(name: str, checkpoints: Any, loaded: list[
         np.testing.assert_array_equal(rank[name]["tower"], checkpoints[1][0][name]["tower"])
         assert set(rank[name]["t"].values()) == {SAVED}
         assert rank[name]["lr"] == 0.025
+
+
+def test_a_rank_reads_the_slices_it_needs(loaded: list[dict[str, Any]]) -> None:
+    """Of each of three tables."""
+    low, high = "slices.0-32768", "slices.32768-65536"
+    wanted = {1: [[low, high]], 2: [[low], [high]], 3: [[low], [low, high], [high]]}[len(loaded)]
+    assert [rank["read"] for rank in loaded] == [3 * parts for parts in wanted]
 
 
 def test_training_goes_on_as_it_would_have(checkpoints: Any, loaded: list[dict[str, Any]]) -> None:
@@ -252,3 +269,13 @@ def test_what_is_missing_is_said_on_every_rank(checkpoints: Any) -> None:
 def test_torch_save_of_a_rank(checkpoints: Any) -> None:
     ranks = run_ranks(2, loads_own, checkpoints[0])
     _assert_equal(united([rank["rows"] for rank in ranks]), _rows(checkpoints[1], "row"))
+
+
+def test_in_a_process_without_torch_distributed(checkpoints: Any) -> None:
+    folder, ranks = checkpoints
+    model = Model(backend="numba")
+    optimizer_of(model)
+    load_model(f"{folder}/row", model)
+    _assert_equal(rows_of(model), _rows(ranks, "row"))
+    np.testing.assert_array_equal(tower_of(model), ranks[0]["row"]["tower"])
+    assert set(get_model_state_dict(model)) == set(model.state_dict())
