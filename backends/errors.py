@@ -27,3 +27,11 @@ class ExchangeMismatch(RecisError):
 
 class ExchangeFailed(RecisError):
     """A collective broke off or timed out: a rank died, left early or waits elsewhere."""
+
+
+class PacketError(RecisError):
+    """A packet or a frame of a stream is damaged, cut, forged, of another format, or past a bound; nothing of it was used."""
+
+
+class StreamGap(PacketError):
+    """A packet does not follow what was applied last; a snapshot is needed."""

@@ -108,8 +108,8 @@ def threefry2x32(k0: np.ndarray, k1: np.ndarray, x0: np.ndarray, x1: np.ndarray)
     return x0, x1
 
 
-def words(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, counter: int = 0) -> np.ndarray:
-    """Random words uint32 [N, dim]. Columns 2j and 2j+1 are one threefry pair.
+def words(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, counter: int = 0, first: int = 0) -> np.ndarray:
+    """Random words uint32 [N, dim] of columns from `first`, even, on. Columns 2j and 2j+1 are one threefry pair.
 
     counter 0 gives initial values; counter t >= 1 the rounding noise of step t.
     """
@@ -117,7 +117,8 @@ def words(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, counter: int =
     key = np.uint32(seed >> 32 & 0xFFFFFFFF), np.uint32(seed & 0xFFFFFFFF)
     k0, k1 = threefry2x32(np.full_like(hi, key[0]), np.full_like(hi, key[1]), hi, lo)
     k0 = k0 ^ np.broadcast_to(np.asarray(uids, np.uint32), hi.shape)
-    pair = np.broadcast_to(np.arange((dim + 1) // 2, dtype=np.uint32), (len(hi), (dim + 1) // 2))
+    pair = np.arange(first // 2, first // 2 + (dim + 1) // 2, dtype=np.uint32)
+    pair = np.broadcast_to(pair, (len(hi), len(pair)))
     count = np.full_like(pair, counter & 0xFFFFFFFF)
     pairs = threefry2x32(k0[:, None] + 0 * pair, k1[:, None] + 0 * pair, pair, count)
     return np.stack(pairs, -1).reshape(len(hi), 2 * pair.shape[1])[:, :dim]
@@ -138,9 +139,11 @@ def look_up(quantiles: np.ndarray, word: np.ndarray) -> np.ndarray:
     return (beg + (((d >> 10) * t + (((d & 1023) * t) >> 10)) >> 4)).astype(np.int32)
 
 
-def initial_values(d: Distribution, seed: int, uids: np.ndarray, ids: np.ndarray, dim: int) -> np.ndarray:
-    """float32 [N, dim]: what each (uid, id) begins as."""
-    return look_up(d.quantiles, words(seed, uids, ids, dim)).astype(np.float32) * d.scale
+def initial_values(
+    d: Distribution, seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, first: int = 0
+) -> np.ndarray:
+    """float32 [N, dim]: what each (uid, id) begins as, from column `first` on."""
+    return look_up(d.quantiles, words(seed, uids, ids, dim, first=first)).astype(np.float32) * d.scale
 
 
 def rounding_noise(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, t: int) -> np.ndarray:

@@ -307,8 +307,9 @@ class Backend(Protocol):
         Every backend gives the same bytes, and the same `left` bit for bit, on a CPU: each formula
         is safe from a compiler that fuses a product with a sum. Float32 subnormals of values, residual, x and
         `left` count as zeros of their sign, for some machines flush them; fp32 rows without a residual are copied as they are.
-        On a GPU quotients of XLA and Triton may be off by a last bit, so that a code next to a border may
-        differ from the CPU's. decode is exact everywhere, and `left` belongs to the codes that were given.
+        Not promised on a GPU: quotients of XLA and Triton may be off by a last bit, so that a code next to a
+        border may differ from the CPU's, and subnormals may stay. decode gives the same bits everywhere, and
+        `left` belongs to the codes that were given.
 
         Args:
           values: float32 [U, D], D ≥ 1. residual: the same, or None.
@@ -316,13 +317,13 @@ class Backend(Protocol):
             bf16, fp16  to nearest even. A finite |x| past the largest number becomes that number, and is counted.
             fp8, int8, int4  scale = max|x| · float32(1/largest), largest = 448, 127, 7, capped so that decoding
                 never overflows; to nearest even of x / scale. A row with max|x| < 2⁻⁶³ (its squares underflow) is zeros.
-            sign  scale = mean |x|, its last bit cleared: columns halved (those below 2⁻¹⁰⁰ as 0) until they are a
-                mean of 2^k columns, zeros beyond D, then half added to half, times float32(2^k/D), at most 2¹²⁶. Zeros as above.
+            sign  scale = mean |x|, its last bit cleared, at most 2¹²⁶: |x|, 0 below 2⁻¹⁰⁰, times 2⁻ᵏ for the least
+                2ᵏ ≥ D, zeros up to 2ᵏ columns, half added to half, times float32(2ᵏ/D). Zeros as above.
             lossless  bfloat16 as above in three parts: the row's largest exponent, 1 byte; sign and 7 mantissa bits
                 of each column, D bytes; 3 bits a column, low bits first, of largest − exponent, where 7 says that
-                the exponent is the tail's next byte. A zero has exponent 0, and so is an escape beside numbers above 2⁻¹²⁰.
+                the exponent is the tail's next byte. A zero has exponent 0, and so is an escape beside numbers ≥ 2⁻¹²⁰.
           noise: with codec.stochastic. Words w of the row's key, u = (w >> 8)·2⁻²⁴:
-            int8, int4  ⌊x/scale + u⌋, clipped. sign  + where 2u − 1 < x/scale.
+            int8, int4  ⌊x/scale + u⌋, clipped. sign  + where 2u − 1 < x/scale. A ratio below 2⁻¹⁰⁰ is 0.
             bf16, fp16, fp8  as many of w's high bits as are cut are added below the last bit kept: right for
                 the format's subnormals, too. From 32 bits on 31 count, so that probabilities below 2⁻³¹ are 0.
 
@@ -370,7 +371,7 @@ class Backend(Protocol):
 
         Equal norms: the lower position first. A row that holds NaN or inf, or whose squared norm
         overflows, counts as largest. Squares are exact to a last bit and added half to half, so that
-        every backend sees the same norms; columns below 2⁻⁶³ count as zeros.
+        every backend sees the same norms; numbers below 2⁻⁶³ count as zeros.
 
         Raises:
           ValueError: k is not in 0 … U.

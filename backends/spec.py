@@ -49,6 +49,8 @@ class TableSpec:
       rows: rows to make room for at first. The table doubles past load .75.
       max_rows: None grows without bound; else the table never holds more rows than this.
       evict: with max_rows, new ids displace the lowest unpinned score instead of raising TableFull.
+      first_column: even; where the table holds columns of a wider row from there on, so that they begin as those do.
+        bfloat16 tables have it 0: their rounding noise counts columns from 0.
       score: "step" keeps the last step that touched a row (LRU), "count" its touches (LFU).
     """
 
@@ -62,6 +64,7 @@ class TableSpec:
     max_rows: int | None = None
     evict: bool = False
     score: str = "step"
+    first_column: int = 0
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -72,6 +75,8 @@ class TableSpec:
             raise ValueError("evict=True needs max_rows; a table without bound never evicts.")
         if self.max_rows is not None and self.max_rows < 1:
             raise ValueError(f"max_rows must be at least 1; got {self.max_rows}.")
+        if self.first_column < 0 or self.first_column % 2 or (self.first_column and self.dtype != "float32"):
+            raise ValueError(f"first_column must be even and >= 0, and 0 with {self.dtype}; got {self.first_column}.")
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("score", self.score, ("step", "count"))
 

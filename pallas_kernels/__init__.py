@@ -13,13 +13,14 @@ from pallas_kernels.rounding import Rounding
 from pallas_kernels.row_dot import row_dot
 from pallas_kernels.segment_sum import SUM_CHUNK, Segments, segment_sum
 from pallas_kernels.select_rows import Selected, select_rows
-from pallas_kernels.tuning import KeyConfig, PoolConfig, RowConfig
+from pallas_kernels.tuning import FrameConfig, KeyConfig, PoolConfig, RowConfig
 
 __all__ = [
     "SUM_CHUNK",
     "Evicted",
     "Format",
     "Found",
+    "FrameConfig",
     "Index",
     "Inserted",
     "KeyConfig",

@@ -6,12 +6,15 @@ with XLA_FLAGS=--xla_gpu_cuda_data_dir=…); no driver. jax 0.10: on 0.11 use a 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,10 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 12 }
 device_description_str: "NVIDIA H200"
 """
+
+# Whatever the environment asks for: JAX_DISABLE_MOST_OPTIMIZATIONS, which tests set, makes other machine code.
+AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+TOOLKIT = Path("/usr/local/cuda/bin/ptxas")  # where NVIDIA's installer puts it
 
 
 class ToolchainMissing(RuntimeError):
@@ -68,7 +75,7 @@ def compile_for_h200(f: Callable[..., Any], *shapes: Any, donate_argnums: tuple[
     lowered = jax.jit(f, out_shardings=sharding, donate_argnums=donate_argnums).lower(*placed)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        compiled = lowered.compile(compiler_options={"xla_dump_to": folder})
+        compiled = lowered.compile(compiler_options={"xla_dump_to": folder, **AS_USERS_RUN})
         seconds = time.perf_counter() - began
         modules = tuple(path.read_text() for path in sorted(Path(folder).glob("*.ptx")))
         thunks = "\n".join(path.read_text() for path in sorted(Path(folder).glob("*thunk_sequence.txt")))
@@ -85,18 +92,38 @@ def h200() -> NamedSharding:
         raise ToolchainMissing(
             f"compiling for CUDA needs jax-cuda13-plugin and jax-cuda13-pjrt {jax.__version__}; pip install them."
         )
-    _register_cuda()
+    ptxas()
     try:
-        topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=H200)
+        topology = _topology()
     except (RuntimeError, NotImplementedError) as error:
         raise ToolchainMissing(f"the CUDA plugin gave no H200 topology: {error}") from error
     return NamedSharding(Mesh([topology.devices[0]], ("x",)), PartitionSpec())
 
 
-def _register_cuda() -> None:
-    """Make jax know the platform; without a GPU it fails to start, and that is expected here."""
+def _topology() -> topologies.TopologyDescription:
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
-    try:
+    describe = partial(topologies.get_topology_desc, platform="cuda", topology="1x1x1", target_config=H200)
+    with contextlib.suppress(RuntimeError):  # makes jax know the platform; without a GPU it fails to start
         jax.devices("cuda")
-    except RuntimeError:
-        return
+    try:
+        return describe()
+    except NotImplementedError:  # jax had started before, and its plugin had given up for want of a driver
+        import_module("jax_plugins.xla_cuda13").initialize()
+        return describe()
+
+
+@cache
+def ptxas() -> str:
+    """Its path: on PATH, in the CUDA toolkit, or of pip's nvidia-cuda-nvcc.
+
+    Raises:
+      ToolchainMissing: there is none.
+    """
+    places = [shutil.which("ptxas"), str(TOOLKIT) if TOOLKIT.exists() else None]
+    spec = find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        places += [str(path) for path in sorted(Path(folder).glob("**/bin/ptxas"))]
+    for place in places:
+        if place:
+            return place
+    raise ToolchainMissing("ptxas is neither on PATH nor in a CUDA toolkit; pip install nvidia-cuda-nvcc.")

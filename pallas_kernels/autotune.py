@@ -24,9 +24,19 @@ from pallas_kernels.catalog import KERNELS
 from pallas_kernels.catalog.inputs import WAYS
 from pallas_kernels.kernel import Kernel, Sizes, Workload
 
-# What a kernel's config is found under, and by what key: segment_sum takes gather_pool's, dequantise quantise's.
-TUNABLE = {"gather_pool": "pool", "probe": "probe", "bulk_insert": "lane", "dedup": "dedup", "quantise": "code"}
-KEYS = {"probe": WAYS, "lane": WAYS, "dedup": 0}
+# What a kernel's config is found under, and by what key: segment_sum takes gather_pool's, dequantise
+# quantise's, unpack_ids pack_ids'.
+# Not here: row_dot and select_rows, whose sums over columns are in an order that follows from the config.
+TUNABLE = {
+    "gather_pool": "pool",
+    "fused_update": "update",
+    "probe": "probe",
+    "bulk_insert": "lane",
+    "dedup": "dedup",
+    "quantise": "code",
+    "pack_ids": "frame",
+}
+KEYS = {"probe": WAYS, "lane": WAYS, "dedup": 0, "frame": 0}
 DIMS = (16, 32, 64, 128, 256)
 SIZES = Sizes()
 Timer = Callable[[Callable[[], Any]], float]
@@ -64,9 +74,7 @@ def tune(kernel: Kernel, sizes: Sizes, timer: Timer = seconds, interpret: bool =
         call = partial(_run(kernel, work, config, interpret), *work.arrays)
         try:
             got = jax.block_until_ready(call())
-        except (
-            Exception
-        ) as error:  # too many registers, too much shared memory: what a compiler refuses is no candidate
+        except Exception as error:  # what a compiler refuses, be it for registers or shared memory, is no candidate
             if config == default:
                 raise RuntimeError(f"{kernel.name} does not run with its default {config}: {error}") from error
             continue

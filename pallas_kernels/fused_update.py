@@ -24,7 +24,7 @@ from pallas_kernels.operands import FLOATS, check_dtype, check_shape
 from pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
 from pallas_kernels.rules import RULES, Hyper, rule_of
 from pallas_kernels.segment_sum import Segments, Terms, check_segments, phase_1, phase_2
-from pallas_kernels.tuning import RowConfig, pool_config, row_config, width
+from pallas_kernels.tuning import RowConfig, pool_config, row_config, update_config, width
 
 Ref = Any
 SUM_UNROLL = 2  # occurrences in flight: weights and slots need registers, too
@@ -42,6 +42,7 @@ def fused_update(
     segments: Segments | None = None,
     *,
     kind: str,
+    config: RowConfig | None = None,
     interpret: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Apply an optimizer to the named rows; the others are left alone.
@@ -68,10 +69,9 @@ def fused_update(
     _check(weights, slots, rows, ordinals, values, hyper, factor, rounding, segments, kind)
     if rows.shape[0] == 0 or weights.shape[0] == 0:
         return weights, slots
-    config = row_config(weights.shape[1])
-    gradient = values
-    if segments is not None:
-        gradient = phase_1(values, segments, pool_config(weights.shape[1]), interpret)
+    dim = weights.shape[1]
+    config = config or (row_config if RULES[kind].sums_columns else update_config)(dim)
+    gradient = values if segments is None else phase_1(values, segments, pool_config(dim), interpret)
     operands = (rows, ordinals, gradient, hyper, factor, rounding)
     state = (weights, tuple(slots))
     before = len(jax.tree.leaves(operands))

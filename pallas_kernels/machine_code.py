@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import jax
 
 from pallas_kernels import aot
 from pallas_kernels.catalog import KERNELS
+from pallas_kernels.kernel import Kernel, Program
 
 ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads"
@@ -27,7 +25,6 @@ ENTRY = re.compile(
     re.DOTALL,
 )
 LAUNCH = re.compile(r"(?P<name>\w+_kernel\w*) grid: .*?threads: \[(?P<threads>\d+),.*?shared_memory: (?P<shared>\d+)")
-TOOLKIT = Path("/usr/local/cuda/bin/ptxas")  # where NVIDIA's installer puts it
 
 
 @dataclass(frozen=True)
@@ -66,47 +63,42 @@ def _assembled(module: str) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(module)
         file.flush()
-        command = [ptxas(), "-v", "-arch=sm_90a", file.name, "-o", "/dev/null"]
+        command = [aot.ptxas(), "-v", "-arch=sm_90a", file.name, "-o", "/dev/null"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-
-@cache
-def ptxas() -> str:
-    """Its path: on PATH, in the CUDA toolkit, or of pip's nvidia-cuda-nvcc."""
-    places = [shutil.which("ptxas"), str(TOOLKIT) if TOOLKIT.exists() else None]
-    spec = find_spec("nvidia")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        places += [str(path) for path in sorted(Path(folder).glob("**/bin/ptxas"))]
-    for place in places:
-        if place:
-            return place
-    raise aot.ToolchainMissing("ptxas is neither on PATH nor in a CUDA toolkit; pip install nvidia-cuda-nvcc.")
 
 
 def table() -> Iterable[str]:
     """Lines of the committed table: every program of the catalog."""
-    version = (
-        subprocess.run([ptxas(), "--version"], capture_output=True, text=True, check=True)
-        .stdout.split("release ")[-1]
-        .split(",")[0]
-    )
     yield "# Machine code for sm_90a (H200)\n"
-    yield f"Made without a GPU by `make machine-code`: jax {jax.__version__}, ptxas {version}. A program may hold several"
+    yield f"Made without a GPU by `make machine-code`: {versions()}. A program may hold several"
     yield "kernels; temp is what XLA allocates beside arguments and results, alias what it updates in place.\n"
     yield "| kernel | program | entry | registers | spill B | shared B | threads | temp B | alias B |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for kernel in KERNELS.values():
         for program in kernel.programs():
             made = aot.compile_for_h200(program.f, *program.shapes, donate_argnums=program.donated)
-            for e in entries(made):
-                numbers = (e.registers, e.spill_bytes, e.shared_bytes, e.threads, made.temp_bytes, made.alias_bytes)
-                yield f"| {kernel.name} | {program.label} | {e.name} | " + " | ".join(map(str, numbers)) + " |"
+            yield from rows(kernel, program, made)
+
+
+def versions() -> str:
+    """Of what makes the code."""
+    said = subprocess.run([aot.ptxas(), "--version"], capture_output=True, text=True, check=True).stdout
+    return f"jax {jax.__version__}, ptxas {said.split('release ')[-1].split(',')[0]}"
+
+
+def rows(kernel: Kernel, program: Program, made: aot.Program) -> list[str]:
+    """The table's lines of one program, in an order that does not follow the compiler's threads."""
+    lines = []
+    for e in entries(made):
+        numbers = (e.registers, e.spill_bytes, e.shared_bytes, e.threads, made.temp_bytes, made.alias_bytes)
+        lines.append(f"| {kernel.name} | {program.label} | {e.name} | " + " | ".join(map(str, numbers)) + " |")
+    return sorted(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="a Markdown file")
-    out = parser.parse_args().out
+    out: Path = parser.parse_args().out
     out.write_text("\n".join(table()) + "\n")
     return 0
 

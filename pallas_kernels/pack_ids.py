@@ -26,10 +26,10 @@ from jax.experimental.pallas import triton as plt
 
 from pallas_kernels.launch import launch
 from pallas_kernels.operands import check_dtype, check_shape
+from pallas_kernels.tuning import FrameConfig, frame_config
 
 FRAME, LANES = 128, 4
 WORDS = 256  # of a frame of width 64
-WARPS = 4
 Ref = Any
 
 
@@ -42,7 +42,9 @@ class Packed(NamedTuple):
     length: jax.Array  # int32 [], words
 
 
-def pack_ids(hi: jax.Array, lo: jax.Array, count: jax.Array, *, interpret: bool = False) -> Packed:
+def pack_ids(
+    hi: jax.Array, lo: jax.Array, count: jax.Array, *, config: FrameConfig | None = None, interpret: bool = False
+) -> Packed:
     """Pack the first `count` ids; what lies behind is padding and takes no bits.
 
     Args:
@@ -59,7 +61,8 @@ def pack_ids(hi: jax.Array, lo: jax.Array, count: jax.Array, *, interpret: bool 
     column, words = _column(frames, jnp.uint32), _column(frames * WORDS, jnp.uint32)
     if frames == 0:
         return Packed(*(jnp.zeros(0, x) for x in (jnp.uint32, jnp.int32, jnp.uint32, jnp.uint32)), count, jnp.int32(0))
-    run = partial(launch, programs=frames, num_warps=WARPS, interpret=interpret)
+    config = config or frame_config()
+    run = partial(launch, programs=frames, num_warps=config.num_warps, interpret=interpret)
     ids = (hi, lo, count.reshape(1))
     widths, base_hi, base_lo = run(width_kernel, *ids, out_shape=(_column(frames, jnp.int32), column, column))
     ends = jnp.cumsum(widths * LANES, dtype=jnp.int32)
@@ -68,7 +71,9 @@ def pack_ids(hi: jax.Array, lo: jax.Array, count: jax.Array, *, interpret: bool 
     return Packed(jnp.where(said, packed, 0), widths, base_hi, base_lo, count, ends[-1])
 
 
-def unpack_ids(packed: Packed, *, size: int, interpret: bool = False) -> tuple[jax.Array, jax.Array]:
+def unpack_ids(
+    packed: Packed, *, size: int, config: FrameConfig | None = None, interpret: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """(hi, lo) uint32 [size] of what pack_ids gave; zeros past packed.count.
 
     Raises:
@@ -80,10 +85,11 @@ def unpack_ids(packed: Packed, *, size: int, interpret: bool = False) -> tuple[j
         return jnp.zeros(0, jnp.uint32), jnp.zeros(0, jnp.uint32)
     ends = jnp.cumsum(packed.widths * LANES, dtype=jnp.int32)
     operands = (packed.words, packed.widths, ends, packed.base_hi, packed.base_lo, packed.count.reshape(1))
-    frames = packed.widths.shape[0]
+    config = config or frame_config()
     return launch(
-        unpack_kernel, *operands, programs=frames, out_shape=(column, column), num_warps=WARPS, interpret=interpret
-    )
+        unpack_kernel, *operands, programs=packed.widths.shape[0], out_shape=(column, column),
+        num_warps=config.num_warps, interpret=interpret,
+    )  # fmt: skip
 
 
 def _column(size: int, dtype: Any) -> jax.ShapeDtypeStruct:

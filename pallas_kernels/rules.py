@@ -19,11 +19,15 @@ Apply = Callable[[Hyper, jax.Array, jax.Array, Slots, int], tuple[jax.Array, Slo
 
 @dataclass(frozen=True)
 class Rule:
-    """hyper: its numbers' names in the order of a hyper line. slots: how many it may have."""
+    """hyper: its numbers' names in the order of a hyper line. slots: how many it may have.
+
+    sums_columns: it adds over a row's columns, in an order that follows from the tile.
+    """
 
     apply: Apply
     hyper: tuple[str, ...]
     slots: tuple[int, ...]
+    sums_columns: bool = False
 
 
 def sgd(h: Hyper, w: jax.Array, g: jax.Array, slots: Slots, dim: int) -> tuple[jax.Array, Slots]:
@@ -60,7 +64,7 @@ RULES = {
     "sgd": Rule(sgd, ("lr", "weight_decay", "momentum"), (0, 1)),
     "adam": Rule(adam, ("alpha", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "decay"), (2,)),
     "adagrad": Rule(adagrad, ("lr", "weight_decay", "eps"), (1,)),
-    "rowwise_adagrad": Rule(rowwise_adagrad, ("lr", "weight_decay", "eps"), (1,)),
+    "rowwise_adagrad": Rule(rowwise_adagrad, ("lr", "weight_decay", "eps"), (1,), sums_columns=True),
 }
 
 

@@ -7,7 +7,7 @@ Sizes: D dim, B bags.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pallas_kernels.findings import tuned
 
@@ -15,50 +15,51 @@ ELEMENTS = 1024  # of a program's tile: 8 a thread at 4 warps, two 16-byte float
 MAX_DIM = 8192  # a wider row would spill registers even alone
 UNROLLED_ELEMENTS = 2048  # tiles up to this size have registers for UNROLL rows in flight
 UNROLL = 4
+ALONE = 512  # a row so wide is updated alone: two of them in bfloat16 by Adagrad would spill
 MAX_BAGS = 256  # at small dims what is kept of each bag, its bounds, weight and divisor, fills the registers first
 MAX_KEYS = 256  # the same of keys
 
 
 @dataclass(frozen=True)
-class PoolConfig:
+class _Config:
+    """Numbers that are powers of two, as Triton's shapes are."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"{name} must be a power of two, as Triton's shapes are; got {value}.")
+
+
+@dataclass(frozen=True)
+class PoolConfig(_Config):
     """A program pools `bags` bags, `unroll` ids of each in flight; whatever these are, ids are summed one by one."""
 
     bags: int
     unroll: int
     num_warps: int
 
-    def __post_init__(self) -> None:
-        for name in ("bags", "unroll", "num_warps"):
-            _check_power_of_two(name, getattr(self, name))
-
 
 @dataclass(frozen=True)
-class RowConfig:
+class RowConfig(_Config):
     """A program works on `rows` rows at once."""
 
     rows: int
     num_warps: int
 
-    def __post_init__(self) -> None:
-        for name in ("rows", "num_warps"):
-            _check_power_of_two(name, getattr(self, name))
-
 
 @dataclass(frozen=True)
-class KeyConfig:
+class KeyConfig(_Config):
     """A program works on `keys` keys, or lanes, at once."""
 
     keys: int
     num_warps: int
 
-    def __post_init__(self) -> None:
-        for name in ("keys", "num_warps"):
-            _check_power_of_two(name, getattr(self, name))
 
+@dataclass(frozen=True)
+class FrameConfig(_Config):
+    """A program works on one frame of ids, whose length is the wire format's."""
 
-def _check_power_of_two(name: str, value: int) -> None:
-    if value < 1 or value & (value - 1):
-        raise ValueError(f"{name} must be a power of two, as Triton's shapes are; got {value}.")
+    num_warps: int
 
 
 def width(dim: int) -> int:
@@ -76,12 +77,17 @@ def pool_config(dim: int) -> PoolConfig:
 
 
 def row_config(dim: int) -> RowConfig:
-    """For fused_update, row_dot and select_rows.
+    """For row_dot and select_rows, and for optimizers that sum over a row's columns.
 
-    Depends on dim alone, and must: they sum over a row's columns, in an order that follows from the tile. So it is
-    never tuned.
+    Depends on dim alone, and must: the order of such a sum follows from the tile. So it is never tuned.
     """
     return RowConfig(rows=max(1, ELEMENTS // width(dim)), num_warps=warps(dim))
+
+
+def update_config(dim: int) -> RowConfig:
+    """For fused_update with an optimizer that works on each element alone."""
+    rows = 1 if width(dim) >= ALONE else row_config(dim).rows
+    return tuned("update", dim, RowConfig(rows=rows, num_warps=warps(dim)))
 
 
 def code_config(dim: int) -> RowConfig:
@@ -107,3 +113,8 @@ def lane_config(ways: int) -> KeyConfig:
 def dedup_config() -> KeyConfig:
     """For dedup: two passes over the keys in their order."""
     return tuned("dedup", 0, KeyConfig(keys=ELEMENTS, num_warps=4))
+
+
+def frame_config() -> FrameConfig:
+    """For pack_ids and unpack_ids: one or two words of a frame a thread."""
+    return tuned("frame", 0, FrameConfig(num_warps=4))

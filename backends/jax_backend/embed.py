@@ -131,7 +131,7 @@ def pool_call(
     keys, _, ordinals = call_keys(ids, read_control(control, plan.asked), constants, plan.asked)
     table, rows, values = weights, sought.rows, None
     if plan.unknown_initial or plan.keeps_values:
-        values = read_rows(weights, rows, keys, constants, plan.unknown_initial)
+        values = read_rows(weights, rows, keys, constants, plan.unknown_initial, plan.hot)
     if plan.unknown_initial:
         table, rows = values, jnp.arange(rows.shape[0], dtype=jnp.int32)
     outputs = tuple(
@@ -158,14 +158,14 @@ def embed_call(
 
 
 def read_rows(
-    weights: jax.Array, rows: jax.Array, keys: Keys, constants: Constants, unknown_initial: bool
+    weights: jax.Array, rows: jax.Array, keys: Keys, constants: Constants, unknown_initial: bool, hot: Hot
 ) -> jax.Array:
     """float32 [N, D]; row -1 reads as zeros or as its key's initial value."""
-    values = weights.at[rows].get(mode="clip").astype(jnp.float32)
-    known = (rows >= 0)[:, None]
+    everything = jnp.array([0, rows.shape[0]], jnp.int32)
+    values = hot.gather_pool(weights, rows, everything, None, combiner="none", tile_len=None)
     if not unknown_initial:
-        return jnp.where(known, values, 0.0)
-    return jnp.where(known, values, initial_rows(constants, keys, weights).astype(jnp.float32))
+        return values
+    return jnp.where((rows >= 0)[:, None], values, initial_rows(constants, keys, weights).astype(jnp.float32))
 
 
 def _kept(sought: Sought, keys: Keys, ordinals: jax.Array, values: jax.Array | None) -> Kept:
@@ -180,9 +180,11 @@ def embed_grad_call(
     kept: Kept, bags: tuple[Bags, ...], grads: tuple[jax.Array, ...], plan: Plan
 ) -> tuple[KeyedGradient | None, tuple[jax.Array | None, ...]]:
     """The gradient by unique key, and one for the weights of each request that asks."""
-    terms = [request_terms(g, b, p) for g, b, p in zip(grads, bags, plan.poolings, strict=True)]
+    terms = [request_terms(g, b, p, plan.hot) for g, b, p in zip(grads, bags, plan.poolings, strict=True)]
     to_weights = tuple(
-        weights_grad(g, kept.values[beg : beg + p.size], b, t, p, plan.hot) if p.weights_need_grad else None
+        weights_grad(g, kept.values, beg + jnp.arange(p.size, dtype=jnp.int32), b, t, p, plan.hot)
+        if p.weights_need_grad
+        else None
         for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.asked.starts, strict=False)
     )
     if not plan.asked.manner.insert:
@@ -192,7 +194,7 @@ def embed_grad_call(
     return KeyedGradient(kept.lo, kept.hi, kept.ordinals, kept.rows, values, counts, kept.count), to_weights
 
 
-def request_terms(grad: jax.Array, b: Bags, p: Pooling) -> Terms:
+def request_terms(grad: jax.Array, b: Bags, p: Pooling, hot: Hot) -> Terms:
     """Which output gradient reaches each occurrence, and by what factor; grad is [B, ·], or [n, D] with none."""
     position = jnp.arange(p.size, dtype=jnp.int32)
     if p.combiner == "none":
@@ -207,7 +209,7 @@ def request_terms(grad: jax.Array, b: Bags, p: Pooling) -> Terms:
     source = jnp.where(inside, bag, -1)
     if p.combiner == "sum":
         return Terms(grad, source, b.weights)
-    scale = reciprocal(b.offsets, b.weights, p.combiner).at[bag].get(mode="clip")
+    scale = reciprocal(b.offsets, b.weights, p.combiner, hot.gather_pool).at[bag].get(mode="clip")
     return Terms(grad, source, scale if b.weights is None else scale * b.weights)
 
 
@@ -223,17 +225,18 @@ def joined(terms: list[Terms]) -> Terms:
     return Terms(jnp.concatenate([t.vectors for t in terms]), jnp.concatenate(sources), jnp.concatenate(scales))
 
 
-def weights_grad(grad: jax.Array, values: jax.Array, b: Bags, terms: Terms, p: Pooling, hot: Hot) -> jax.Array:
-    """d loss / d weights, float32 [n]. With s = Σ w·e and out = s / divisor:
+def weights_grad(
+    grad: jax.Array, values: jax.Array, rows: jax.Array, b: Bags, terms: Terms, p: Pooling, hot: Hot
+) -> jax.Array:
+    """d loss / d weights, float32 [n], of occurrences that read values[rows]. With s = Σ w·e and out = s / divisor:
     sum e·g; mean (e − out)·g / divisor; sqrtn e·g / divisor − w · out·g / divisor²; a zero divisor gives 0.
     """
-    position = jnp.arange(p.size, dtype=jnp.int32)
-    dots = hot.row_dot(values, position, terms.vectors, terms.source)
+    dots = hot.row_dot(values, rows, terms.vectors, terms.source)
     if p.combiner in ("sum", "none", "tile"):
         return dots
     bag = segment_of(b.offsets, p.size)
-    scale = reciprocal(b.offsets, b.weights, p.combiner)
-    out = hot.gather_pool(values, position, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
+    scale = reciprocal(b.offsets, b.weights, p.combiner, hot.gather_pool)
+    out = hot.gather_pool(values, rows, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
     shared = ((out * grad).sum(1) * scale).at[bag].get(mode="clip")
     direct = dots * scale.at[bag].get(mode="clip")
     if p.combiner == "mean":

@@ -8,31 +8,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS
+from backends.initial_values import CELLS, HALF, MIN_TAIL
 from backends.jax_backend.hot import Keys
 from backends.jax_backend.state import Constants
+from pallas_kernels.rounding import threefry2x32
 
 LOW_MASK = 0x7FFFFFFF
 
 
-def threefry2x32(k0: jax.Array, k1: jax.Array, x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
-    keys = (k0, k1, k0 ^ k1 ^ jnp.uint32(PARITY))
-    x0, x1 = x0 + keys[0], x1 + keys[1]
-    for group in range(5):
-        for r in ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = ((x1 << r) | (x1 >> (32 - r))) ^ x0
-        x0 = x0 + keys[(group + 1) % 3]
-        x1 = x1 + keys[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x0, x1
-
-
-def words(seed: jax.Array, keys: Keys, dim: int, counter: jax.Array) -> jax.Array:
-    """Random words uint32 [N, D]; counter uint32 [N] or [], 0 for initial values."""
+def words(seed: jax.Array, keys: Keys, dim: int, counter: jax.Array, first: jax.Array | int = 0) -> jax.Array:
+    """Random words uint32 [N, D] of pairs of columns from `first` on; counter uint32 [N] or [], 0 for initial values."""
     k0, k1 = threefry2x32(*jnp.broadcast_arrays(seed[0], seed[1], keys.hi, keys.lo))
     k0 = k0 ^ keys.uids
     shape = (keys.lo.shape[0], (dim + 1) // 2)
-    pair = jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
+    pair = jax.lax.broadcasted_iota(jnp.uint32, shape, 1) + jnp.uint32(first)
     count = jnp.broadcast_to(counter.astype(jnp.uint32).reshape(-1, 1), shape)
     pairs = threefry2x32(jnp.broadcast_to(k0[:, None], shape), jnp.broadcast_to(k1[:, None], shape), pair, count)
     return jnp.stack(pairs, -1).reshape(shape[0], -1)[:, :dim]
@@ -53,7 +42,7 @@ def look_up(quantiles: jax.Array, word: jax.Array) -> jax.Array:
 
 def initial_values(constants: Constants, keys: Keys, dim: int) -> jax.Array:
     """float32 [N, D]: what each key begins as."""
-    word = words(constants.seed, keys, dim, jnp.uint32(0))
+    word = words(constants.seed, keys, dim, jnp.uint32(0), constants.first_pair)
     return look_up(constants.quantiles, word).astype(jnp.float32) * constants.scale
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from backends.jax_backend.hot import GatherPool
 from backends.jax_backend.ordered_sum import ordered_sum, weighted
 
 
@@ -26,7 +27,7 @@ def gather_pool(
     if combiner == "tile":
         return _tile(table, rows, offsets, weights, tile_len or 1)
     summed = ordered_sum(table, rows, weights, offsets)
-    return summed if combiner == "sum" else summed * reciprocal(offsets, weights, combiner)[:, None]
+    return summed if combiner == "sum" else summed * reciprocal(offsets, weights, combiner, gather_pool)[:, None]
 
 
 def _known(terms: jax.Array, rows: jax.Array) -> jax.Array:
@@ -43,18 +44,19 @@ def _tile(table: jax.Array, rows: jax.Array, offsets: jax.Array, weights: jax.Ar
     return _known(weighted(table, named, scale), named).reshape(offsets.shape[0] - 1, -1)
 
 
-def reciprocal(offsets: jax.Array, weights: jax.Array | None, combiner: str) -> jax.Array:
-    """1 / divisor of each bag, float32 [B]; 0 where the divisor is 0."""
-    divisor = _divisor(offsets, weights, combiner)
+def reciprocal(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> jax.Array:
+    """1 / divisor of each bag, float32 [B]; 0 where the divisor is 0. pooled: who sums."""
+    divisor = _divisor(offsets, weights, combiner, pooled)
     return jnp.where(divisor != 0, 1.0 / jnp.where(divisor != 0, divisor, 1.0), 0.0)
 
 
-def _divisor(offsets: jax.Array, weights: jax.Array | None, combiner: str) -> jax.Array:
+def _divisor(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> jax.Array:
     if combiner not in ("mean", "sqrtn"):
         return jnp.ones(offsets.shape[0] - 1, jnp.float32)
     if weights is None:
         total = (offsets[1:] - offsets[:-1]).astype(jnp.float32)
     else:
         terms = (weights if combiner == "mean" else weights * weights)[:, None]
-        total = ordered_sum(terms, jnp.arange(terms.shape[0], dtype=jnp.int32), None, offsets)[:, 0]
+        position = jnp.arange(terms.shape[0], dtype=jnp.int32)
+        total = pooled(terms, position, offsets, None, combiner="sum", tile_len=None)[:, 0]
     return total if combiner == "mean" else jnp.sqrt(total)

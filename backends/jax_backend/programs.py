@@ -32,7 +32,7 @@ class Programs:
         self.partition = self._program(partial(stages.partition, hot=hot))
         self.lookup = self._program(partial(stages.lookup, hot=hot), donate=(0,), static=("manner",))
         self.write_initial = self._program(stages.write_initial, donate=(0, 1), static=("slot_initials",))
-        self.gather = self._program(stages.gather, static=("unknown_initial",))
+        self.gather = self._program(partial(stages.gather, hot=hot), static=("unknown_initial",))
         self.pool = self._program(partial(stages.pool, hot=hot), static=("pooling",))
         self.pool_grad = self._program(partial(stages.pool_grad, hot=hot), static=("pooling",))
         self.combine = self._program(partial(gradient.combine, hot=hot))

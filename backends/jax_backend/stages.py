@@ -81,8 +81,10 @@ def gather(
     ordinals: jax.Array,
     constants: Constants,
     unknown_initial: bool,
+    *,
+    hot: Hot,
 ) -> jax.Array:
-    return read_values(weights, rows, keys_of(ids, ordinals, constants), constants, unknown_initial)
+    return read_values(weights, rows, keys_of(ids, ordinals, constants), constants, unknown_initial, hot)
 
 
 def pool(table: jax.Array, inverse: jax.Array, bags: Bags, pooling: Pooling, *, hot: Hot) -> jax.Array:
@@ -100,12 +102,11 @@ def pool_grad(
     lines = table.shape[0] + inverse.shape[0] // placement.SUM_CHUNK + 1
     counts = jnp.zeros(lines, jnp.int32).at[jnp.where(inverse >= 0, inverse, lines)].add(1, mode="drop")
     offsets = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(counts, dtype=jnp.int32)])
-    terms = request_terms(grad, bags, pooling)
+    terms = request_terms(grad, bags, pooling, hot)
     summed = sum_in_order(terms, sort_rows(inverse)[0], offsets, jnp.int32(table.shape[0]), hot)
     if not pooling.weights_need_grad:
         return summed, None
-    values = table.at[inverse].get(mode="clip").astype(jnp.float32)
-    return summed, weights_grad(grad, values, bags, terms, pooling, hot)
+    return summed, weights_grad(grad, table, inverse, bags, terms, pooling, hot)
 
 
 def pad_gradient(gradient: KeyedGradient, size: int) -> KeyedGradient:

@@ -33,6 +33,7 @@ class Constants(NamedTuple):
     quantiles: jax.Array  # int32 [2 * HALF]
     scale: jax.Array  # float32 []
     max_rows: jax.Array  # int32 []
+    first_pair: jax.Array  # uint32 [], of columns, that the table holds
 
 
 @dataclass
@@ -104,6 +105,7 @@ def constants_of(spec: TableSpec, device: jax.Device) -> Constants:
         quantiles,
         np.float32(spec.distribution.scale),
         np.int32(NOWHERE if spec.max_rows is None else spec.max_rows),
+        np.uint32(spec.first_column // 2),
     )
     return jax.device_put(host, device)
 

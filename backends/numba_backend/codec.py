@@ -113,7 +113,7 @@ def encode_block(
         if not finite[u]:
             x[:] = 0
         if noisy:
-            fill_words(seed, np.uint32(uids[u]), ids[u], counter, word[0::2], word[1::2])
+            fill_words(seed, np.uint32(uids[u]), ids[u], counter, 0, word[0::2], word[1::2])
         if kind == LOSSLESS_ID:
             over += clamp_row(x, bound, back)
             lengths[u] = put_lossless(back.view(np.uint32).copy(), codes[u], back, escapes[u])

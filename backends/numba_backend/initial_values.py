@@ -53,13 +53,13 @@ def threefry2x32(k0, k1, x0, x1):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fill_words(seed, uid, id_, counter, even, odd):  # type: ignore[no-untyped-def]
-    """Random words of one key: column 2p in even[p], column 2p + 1 in odd[p], uint32 [P]."""
+def fill_words(seed, uid, id_, counter, first, even, odd):  # type: ignore[no-untyped-def]
+    """Random words of one key, uint32 [P]: of pair first + p the even column's in even[p], the odd one's in odd[p]."""
     high, low = np.uint32(seed >> np.uint64(32)), np.uint32(seed)
     k0, k1 = threefry2x32(high, low, np.uint32(id_ >> 32), np.uint32(id_))
     k0 = np.uint32(k0 ^ uid)
     for p in range(len(even)):
-        even[p], odd[p] = threefry2x32(k0, k1, np.uint32(p), counter)
+        even[p], odd[p] = threefry2x32(k0, k1, np.uint32(first + p), counter)
 
 
 @inlined
@@ -75,10 +75,10 @@ def look_up(quantiles, word):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def initial_row(quantiles, scale, seed, uid, id_, even, odd, values):  # type: ignore[no-untyped-def]
+def initial_row(quantiles, scale, seed, uid, id_, first, even, odd, values):  # type: ignore[no-untyped-def]
     """values: float32 [D]; even, odd: scratch, uint32 [P]."""
     D = len(values)
-    fill_words(seed, uid, id_, np.uint32(0), even, odd)
+    fill_words(seed, uid, id_, np.uint32(0), first, even, odd)
     for p in range(len(even)):
         values[2 * p] = np.float32(look_up(quantiles, even[p])) * scale
         if 2 * p + 1 < D:
@@ -86,20 +86,20 @@ def initial_row(quantiles, scale, seed, uid, id_, even, odd, values):  # type: i
 
 
 @compiled
-def fill_initial(beg, rows, ids, tables, uids, quantiles, scale, seed, weights):  # type: ignore[no-untyped-def]
+def fill_initial(beg, rows, ids, tables, uids, quantiles, scale, seed, first, weights):  # type: ignore[no-untyped-def]
     """Initial values of keys beg to beg + BLOCK into weights[rows[i]], float32 or bfloat16 bits."""
     D = weights.shape[1]
     even, odd = np.empty((D + 1) // 2, np.uint32), np.empty((D + 1) // 2, np.uint32)
     values = np.empty(D, np.float32)
     for i in range(beg, min(beg + BLOCK, len(ids))):
-        initial_row(quantiles, scale, seed, uids[tables[i]], ids[i], even, odd, values)
+        initial_row(quantiles, scale, seed, uids[tables[i]], ids[i], first, even, odd, values)
         store_nearest(values, weights, np.int64(rows[i]))
 
 
 @compiled_parallel
-def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, weights):  # type: ignore[no-untyped-def]
+def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, first, weights):  # type: ignore[no-untyped-def]
     for block in prange((len(ids) + BLOCK - 1) // BLOCK):
-        fill_initial(block * BLOCK, rows, ids, tables, uids, quantiles, scale, seed, weights)
+        fill_initial(block * BLOCK, rows, ids, tables, uids, quantiles, scale, seed, first, weights)
 
 
 def write_initial(
@@ -109,7 +109,7 @@ def write_initial(
     d = state.spec.distribution
     into = state.weights if weights is None else weights
     seed = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF)
-    fill_all_initial(rows, ids, tables, state.uids, state.quantiles, d.scale, seed, into)
+    fill_all_initial(rows, ids, tables, state.uids, state.quantiles, d.scale, seed, state.spec.first_column // 2, into)
 
 
 @inlined

@@ -67,7 +67,7 @@ def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps):  # t
     even, odd = np.empty(P, np.uint32), np.empty(P, np.uint32)
     for u in range(beg, end):
         if rows[u] >= 0:
-            fill_words(seed, uids[tables[u]], ids[u], steps[tables[u]], even, odd)
+            fill_words(seed, uids[tables[u]], ids[u], steps[tables[u]], 0, even, odd)
             store_noisy(fresh[u - beg], even, odd, weights, np.int64(rows[u]))
 
 

@@ -1,5 +1,8 @@
 """The hot loops of the JAX backend by Pallas kernels: jax_backend/hot.py said in pallas_kernels' words.
 
+What stays XLA's beside them: sorts, which Triton has not, and the numbering of sorted rows; the initial values of new
+rows; growth, erasure and draining; the norm of a gradient; touches counted once however often a key repeats.
+
 Sizes: N ids, B bags, P keys, V vectors, R rows, D dim, T logical tables, K numbers of a rule.
 """
 

@@ -32,6 +32,7 @@ from backends.torch_backend.select_rows import folded_sum
 
 def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None) -> EncodedRows:
     check_encode(values, residual, codec, noise)
+    values = values.detach().contiguous()
     x = _summed(values, residual, codec.kind)
     finite = x.isfinite().all(1)
     x = torch.where(finite[:, None], x, 0.0)
@@ -55,7 +56,6 @@ def decode(codes: Tensor, codec: RowCodec, dim: int, tail: Tensor | None) -> Ten
 
 
 def _summed(values: Tensor, residual: Tensor | None, kind: str) -> Tensor:
-    values = values.detach().contiguous()
     if residual is not None:
         return flushed(flushed(values) + flushed(residual))
     return values if kind == "fp32" else flushed(values)

@@ -22,5 +22,5 @@ def _unknown(state: TableState, ids: Tensor, tables: Tensor, unknown: str) -> Te
     spec = state.spec
     if unknown == "zeros":
         return torch.zeros(len(ids), spec.dim, device=ids.device)
-    values = initial_values(spec.distribution, spec.seed, state.uids(tables), ids, spec.dim)
+    values = initial_values(spec, state.uids(tables), ids)
     return values.to(state.weights.dtype).float()

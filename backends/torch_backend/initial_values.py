@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS, Distribution
+from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS
+from backends.spec import TableSpec
 from backends.torch_backend.hashing import MASK
 
 
@@ -21,11 +22,11 @@ def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor
     return x0, x1
 
 
-def words(seed: int, uids: Tensor, ids: Tensor, dim: int, counter: Tensor | int = 0) -> Tensor:
-    """Random words [N, dim] in [0, 2**32); `counter` is one number or one a row."""
+def words(seed: int, uids: Tensor, ids: Tensor, dim: int, counter: Tensor | int = 0, first: int = 0) -> Tensor:
+    """Random words [N, dim] in [0, 2**32) of columns from `first` on; `counter` is one number or one a row."""
     key = torch.full_like(ids, seed >> 32 & MASK), torch.full_like(ids, seed & MASK)
     k0, k1 = threefry2x32(*key, (ids >> 32) & MASK, ids & MASK)
-    pair = torch.arange((dim + 1) // 2, device=ids.device).expand(len(ids), -1)
+    pair = (torch.arange((dim + 1) // 2, device=ids.device) + first // 2).expand(len(ids), -1)
     counts = torch.as_tensor(counter, device=ids.device).reshape(-1, 1).expand_as(pair)
     pairs = threefry2x32((k0 ^ uids)[:, None].expand_as(pair), k1[:, None].expand_as(pair), pair, counts)
     return torch.stack(pairs, -1).reshape(len(ids), 2 * pair.shape[1])[:, :dim]
@@ -43,10 +44,12 @@ def look_up(quantiles: Tensor, word: Tensor) -> Tensor:
     return (beg + (((d >> 10) * t + (((d & 1023) * t) >> 10)) >> 4)).to(torch.int32)
 
 
-def initial_values(d: Distribution, seed: int, uids: Tensor, ids: Tensor, dim: int) -> Tensor:
-    """float32 [N, dim]: what each (uid, id) begins as."""
+def initial_values(spec: TableSpec, uids: Tensor, ids: Tensor) -> Tensor:
+    """float32 [N, D]: what each (uid, id) begins as."""
+    d = spec.distribution
     quantiles = torch.tensor(d.quantiles.reshape(-1), dtype=torch.int64, device=ids.device)
-    return look_up(quantiles, words(seed, uids, ids, dim)).float() * float(d.scale)
+    drawn = words(spec.seed, uids, ids, spec.dim, first=spec.first_column)
+    return look_up(quantiles, drawn).float() * float(d.scale)
 
 
 def round_to_bfloat16(values: Tensor, noise: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def _drain(state: TableState, entry: Tensor) -> Evicted:
 def _begin(state: TableState, ids: Tensor, uids: Tensor, rows: Tensor) -> None:
     """Initial weights and slots of new ids."""
     spec = state.spec
-    values = initial_values(spec.distribution, spec.seed, uids, ids, spec.dim)
+    values = initial_values(spec, uids, ids)
     state.weights[rows.long()] = values.to(DTYPE[spec.dtype])
     for name, array in state.slots.items():
         array[rows.long()] = state.slot_specs[name].initial

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from pallas_kernels.bulk_insert import bulk_insert
-from pallas_kernels.catalog.inputs import FORM, WAYS, empty_index, index_of, keys_of, settings_of
+from pallas_kernels.catalog.inputs import ALL_WAYS, FORM, WAYS, empty_index, index_of, keys_of, settings_of
 from pallas_kernels.index import Keys
 from pallas_kernels.insertion import Settings
 from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
@@ -22,7 +22,7 @@ def program(evict: bool, new: int = 65_536, buckets: int = 1 << 17, ways: int = 
 
 
 def programs() -> tuple[Program, ...]:
-    small = tuple(program(evict, ways=ways) for evict in (False, True) for ways in (1, 4, WAYS))
+    small = tuple(program(evict, ways=ways) for evict in (False, True) for ways in ALL_WAYS)
     return (*small, program(False, new=1000), program(True, new=1 << 20, buckets=1 << 24))
 
 

@@ -14,35 +14,33 @@ from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
 from pallas_kernels.reference.fused_update import fused_update as reference
 from pallas_kernels.rounding import Rounding
 from pallas_kernels.segment_sum import Segments
-from pallas_kernels.tuning import row_config
+from pallas_kernels.tuning import update_config
 
 SLOTS = {"sgd": 0, "momentum": 1, "adam": 2, "adagrad": 1, "rowwise_adagrad": 1}  # rules as their users name them
 ADAM = (-1e-3, 0.9, 0.1, 0.999, 1e-3, 1e-8, 1.0)
 
 
-def program(dim: int, form: str, dtype: str = "float32", rows: int = 1 << 20, summed: bool = True) -> Program:
+def program(
+    dim: int, form: str, dtype: str = "float32", rows: int = 1 << 20, summed: bool = True, values: str = "float32"
+) -> Program:
     """summed: values are the rows' gradients; else occurrences are summed in the same pass."""
     slots = tuple(shape("float32", rows, 1 if form == "rowwise_adagrad" else dim) for _ in range(SLOTS[form]))
     words = (shape("uint32", U),) * 4
     rounding = Rounding(shape("uint32", 2), *words) if dtype == "bfloat16" else None
     occurrences = None if summed else Segments(shape("int32", N), shape("int32", U + 1), shape("float32", N))
     hyper = shape("float32", T, 7 if form == "adam" else 3)
-    numbers = (shape("int32", U), shape("int32", U), shape("float32", U if summed else B, dim))
+    numbers = (shape("int32", U), shape("int32", U), shape(values, U if summed else B, dim))
     shapes = (shape(dtype, rows, dim), slots, *numbers, hyper, shape("float32", 1), rounding, occurrences)
-    label = f"D={dim} {dtype} {form} R={rows}" + ("" if summed else " summing")
+    label = f"D={dim} {dtype} {form} R={rows}" + ("" if summed else " summing") + f" {values}" * (values != "float32")
     return Program(label, partial(fused_update, kind="sgd" if form == "momentum" else form), shapes, donated=(0, 1))
 
 
 def programs() -> tuple[Program, ...]:
-    dtypes = ("float32", "bfloat16")
-    found = [program(dim, "adam", dtype, summed=False) for dim in widths() for dtype in dtypes]
-    found += [
-        program(dim, form, dtype, summed=s)
-        for dim in (1, 7, 64)
-        for form in SLOTS
-        for dtype in dtypes
-        for s in (True, False)
-    ]
+    """Every rule and storage at every config, summing in the same pass, which takes the most registers."""
+    kinds = [(form, dtype) for form in SLOTS for dtype in ("float32", "bfloat16")]
+    found = [program(dim, *kind, summed=False) for dim in widths() for kind in kinds]
+    found += [program(64, *kind) for kind in kinds]
+    found += [program(64, "adam", summed=s, values=dtype) for dtype in ("bfloat16", "float16") for s in (True, False)]
     return (*found, program(128, "adam", rows=40_000_000), program(128, "adam", rows=40_000_000, summed=False))
 
 
@@ -70,5 +68,5 @@ KERNEL = Kernel(
     moves="M·D·4 + 4·N + U·(2·D·(itemsize + 4·slots) + 16), the N reads of M rows from L2",
     programs=programs,
     workload=workload,
-    configs=row_config,
+    configs=update_config,
 )

@@ -15,17 +15,18 @@ from pallas_kernels.reference.gather_pool import gather_pool as reference
 from pallas_kernels.tuning import pool_config
 
 
-def program(dim: int, dtype: str, combiner: str = "sum", rows: int = 1 << 20) -> Program:
+def program(dim: int, dtype: str, combiner: str = "sum", rows: int = 1 << 20, out: str = "float32") -> Program:
     scale = shape("float32", rows) if dtype in SCALED else None
     weights = None if combiner == "sum" else shape("float32", N)
-    f = partial(gather_pool, combiner=combiner, tile_len=4 if combiner == "tile" else None)
+    f = partial(gather_pool, combiner=combiner, tile_len=4 if combiner == "tile" else None, out_dtype=jnp.dtype(out))
     shapes = (shape(dtype, rows, dim), shape("int32", N), shape("int32", B + 1), weights, scale)
-    return Program(f"D={dim} {dtype} {combiner} R={rows}", f, shapes)
+    return Program(f"D={dim} {dtype} {combiner} R={rows}" + f" {out}" * (out != "float32"), f, shapes)
 
 
 def programs() -> tuple[Program, ...]:
     found = [program(dim, dtype, "mean") for dim in widths() for dtype in TABLES]
     found += [program(100, "float32", combiner) for combiner in ("sum", "sqrtn", "none", "tile")]
+    found += [program(64, dtype, out=dtype) for dtype in ("bfloat16", "float16")]
     found += [program(128, "float32", rows=40_000_000), program(64, "int8", rows=3 * (1 << 30) // 64)]
     return tuple(found)
 

@@ -5,8 +5,6 @@ Sizes: N ids, B bags, U unique rows, T groups of hyper numbers, R rows, D dim.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +17,7 @@ from pallas_kernels.tuning import MAX_DIM
 
 N, B, U, T = 65_536, 8_192, 65_536, 4
 WAYS, STASH = 16, 1_024
+ALL_WAYS = (1, 2, 4, 8, WAYS)  # that an index may have, and so all configs of its kernels
 # Constants of the hash here are any odd ones; a caller brings those of its own tables.
 FORM = Format(0x9E3779B9, 0x7F4A7C15, 0x6A09E667, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, rounds=8, chunk=32_768)
 ODD_DIMS = (1, 7, 100)  # and every power of two: between them all configs that the heuristics choose
@@ -50,10 +49,6 @@ def segments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     distinct, counts = np.unique(rows, return_counts=True)
     order = np.argsort(rows, kind="stable").astype(np.int32)
     return distinct.astype(np.int32), order, np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-
-
-def leaves_bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def index_of(buckets: int, ways: int = WAYS, rows: int | None = None) -> Index:

@@ -12,8 +12,7 @@ from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
 from pallas_kernels.pack_ids import FRAME, WORDS, Packed, pack_ids, unpack_ids
 from pallas_kernels.reference.pack_ids import pack_ids as pack_reference
 from pallas_kernels.reference.pack_ids import unpack_ids as unpack_reference
-
-CONFIG = {"frames": 1, "num_warps": 4}  # nothing to choose: a frame a program
+from pallas_kernels.tuning import frame_config
 
 
 def programs() -> tuple[Program, ...]:
@@ -60,7 +59,7 @@ KERNELS = (
         moves="8·N + 4·Σ 4·width + 12·F",
         programs=programs,
         workload=workload,
-        configs=lambda dim: CONFIG,
+        configs=lambda dim: frame_config(),
     ),
     Kernel(
         name="unpack_ids",
@@ -70,6 +69,6 @@ KERNELS = (
         moves="4·Σ 4·width + 12·F + 8·N",
         programs=back_programs,
         workload=back_workload,
-        configs=lambda dim: CONFIG,
+        configs=lambda dim: frame_config(),
     ),
 )

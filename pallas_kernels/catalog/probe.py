@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import FORM, WAYS, N, empty_index, index_of, keys_of, settings_of
+from pallas_kernels.catalog.inputs import ALL_WAYS, FORM, WAYS, N, empty_index, index_of, keys_of, settings_of
 from pallas_kernels.index import Index, Keys
 from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
 from pallas_kernels.probe import Touch, probe
@@ -33,7 +33,7 @@ def _call(changed: Any, fixed: Index, *rest: Any, touch: Touch | None) -> Any:
 
 def programs() -> tuple[Program, ...]:
     touches = (None, Touch(), Touch(counts=True))
-    small = tuple(program(touch, ways=ways) for touch in touches for ways in (1, 4, WAYS))
+    small = tuple(program(touch, ways=ways) for touch in touches for ways in ALL_WAYS)
     return (*small, program(Touch(), buckets=1 << 26))
 
 

@@ -14,15 +14,16 @@ from pallas_kernels.row_dot import row_dot
 from pallas_kernels.tuning import row_config
 
 
-def program(dim: int, dtype: str = "float32", rows: int = 1 << 20) -> Program:
+def program(dim: int, dtype: str = "float32", rows: int = 1 << 20, grad: str = "float32") -> Program:
     scale = shape("float32", rows) if dtype in SCALED else None
-    shapes = (shape(dtype, rows, dim), shape("int32", N), shape("float32", B, dim), shape("int32", N), scale)
-    return Program(f"D={dim} {dtype} R={rows}", row_dot, shapes)
+    shapes = (shape(dtype, rows, dim), shape("int32", N), shape(grad, B, dim), shape("int32", N), scale)
+    return Program(f"D={dim} {dtype} R={rows}" + f" {grad}" * (grad != "float32"), row_dot, shapes)
 
 
 def programs() -> tuple[Program, ...]:
+    grads = tuple(program(64, dtype, grad=dtype) for dtype in ("bfloat16", "float16"))
     large = (program(128, rows=40_000_000), program(64, "int8", rows=3 * (1 << 30) // 64))
-    return tuple(program(dim, dtype) for dim in widths() for dtype in TABLES) + large
+    return tuple(program(dim, dtype) for dim in widths() for dtype in TABLES) + grads + large
 
 
 def workload(rng: np.random.Generator, sizes: Sizes) -> Workload:

@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,27 +17,36 @@ from torch import Tensor
 
 from backends.errors import RecisError
 from backends.interface import EncodedRows
-from recis_core.exchange import forward, gradients
+from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.agreement import Agreement, digest
 from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
 from recis_core.table.physical import Measure, Ticket
 
+NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
 
 
 class Exchange:
     """Of one engine. Making one is collective.
 
+    Args:
+      overlap: send gradients from inside backward, so that they travel while the rest of the step goes on.
+
     Raises:
       ExchangeMismatch: ranks have other tables, options or versions.
+      ValueError: overlap with error feedback.
     """
 
-    def __init__(self, world: World, tables: Sequence[ShardedTable]) -> None:
-        self.world, self.tables = world, list(tables)
-        plan = [(t.names, t.spec, t.backend.name, t.shardings, str(t.precision), t.reduce_by_id) for t in tables]
-        Agreement(world, 0).meet("plan", digest(plan))
+    def __init__(self, world: World, tables: Sequence[ShardedTable], *, overlap: bool = False) -> None:
+        self.world, self.tables, self.overlap = world, list(tables), overlap
+        if overlap and any(t.residuals is not None for t in tables):
+            raise ValueError(
+                "overlap=True sends in backward, before a step is known to be applied; drop +ef or overlap."
+            )
+        plan = [_plan(table) for table in tables]
+        Agreement(world, 0).meet("plan", digest(plan, overlap))
         self.agreement = Agreement(world, _width(self.tables))
         self.forwards = 0  # training forwards so far
         self.synced_at = 0
@@ -68,8 +78,14 @@ class Exchange:
 
     def _open_forward(self, jobs: Sequence[Any]) -> None:
         self.finish()
-        if any(job.mode.insert and job.mode.touch for job in jobs):
-            self.forwards += 1
+        trains = any(job.mode.insert and job.mode.touch for job in jobs)
+        if trains and self.overlap and any(t.consumed_at < self.synced_at for t in self.tables):
+            raise RecisError(
+                "overlap=True sends gradients in every backward; a second forward came before step() or zero_grad(). "
+                "Accumulate without overlap: gradients then travel once a step."
+            )
+        hot_rows.refresh(self, trains)
+        self.forwards += trains
 
     def _embedded(
         self, job: Any, need: tuple[bool, ...], asked: Asked, rows: Tensor
@@ -80,23 +96,27 @@ class Exchange:
 
     def sync(self) -> None:
         """Gradients of all tables to their owners. Collective where a training forward came since the last one."""
-        if self.synced_at == self.forwards:
-            self.finish()
-            return
+        if self.synced_at != self.forwards:
+            self._send_gradients()
+        self.finish()
+
+    def pushed(self) -> None:
+        """A backward has left its gradients here."""
+        if self.overlap:
+            self._send_gradients()
+
+    def _send_gradients(self) -> None:
         with self.telling("flags"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
-        self._flags = self.forwards, self._agree()  # what is held leaves now; asked later, it is still a gradient
-        finite = self._flags[1][1]
+        self._finite = self._agree()[1]
         self.synced_at = self.forwards
         self._measures.clear()
-        self._finite = finite
-        if not finite:
+        if not self._finite:
             return
         with self.telling("gradients"):
             parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
         gradients.send(self, self.tables, parcels)
-        self.finish()
 
     def in_flight(self, receive: Callable[[], None]) -> None:
         """Gradients are on their way; `finish` waits for them."""
@@ -121,6 +141,7 @@ class Exchange:
         Collective, but for what it has found a gradient in since the last training forward: that is remembered. That
         there is none is not, for a backward may still come.
         """
+        self.finish()  # what was sent is still a gradient, on whoever received it
         if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
             self._flags = self.forwards, self._agree()
         holds, sparse_finite, dense_finite = self._flags[1]
@@ -128,7 +149,7 @@ class Exchange:
 
     def _agree(self) -> tuple[bool, bool, bool]:
         with self.telling("flags"):
-            holds, finite = any(t.holds for t in self.tables), all(t.held_finite for t in self.tables)
+            holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
         theirs = self.agreement.meet("flags", self.said(), mine.expand(self.world.size, 3))
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
@@ -146,14 +167,22 @@ class Exchange:
     def _measured(self) -> dict[ShardedTable, Measure]:
         with self.telling("norm"):
             local = [t.local_measure() for t in self.tables]
-        words = torch.tensor([_bits(m.sum_of_squares if self._finite else math.inf) for m in local])
-        theirs = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
-        measures = {}
-        for i, table in enumerate(self.tables):
-            ranks = [_float(line[i]) for line in theirs]
-            squares = ranks[0] if table.replicated else sum(ranks)
-            measures[table] = Measure(squares, math.isfinite(squares))
-        return measures
+            mine = [x for t, m in zip(self.tables, local, strict=True) for x in (m.sum_of_squares, *_errors(t))]
+        words = torch.tensor([_bits(x) for x in mine])
+        lines = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
+        ranks = [[_float(word) for word in line] for line in lines]
+        return {
+            table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])
+            for i, table in enumerate(self.tables)
+        }
+
+    def _hear(self, table: ShardedTable, ranks: list[list[float]]) -> Measure:
+        """One table's squares and errors, a line a rank."""
+        squares, rows_lost, rows, gradients_lost, gradients_ = zip(*ranks, strict=True)
+        table.to_rows.observe(table.step, rows_lost, rows)
+        table.to_gradients.observe(table.step, gradients_lost, gradients_)
+        total = squares[0] if table.replicated else sum(squares)
+        return Measure(total, True) if self._finite and math.isfinite(total) else Measure(math.inf, False)
 
     def forget(self) -> None:
         """A table's gradient was applied or dropped: what was measured of it is no longer so."""
@@ -169,11 +198,22 @@ class Exchange:
         return {**self.world.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
 
 
+def _plan(table: ShardedTable) -> tuple[object, ...]:
+    """What ranks must have alike."""
+    spec = replace(table.spec, dim=table.row_dim, first_column=0)
+    return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id
+
+
+def _errors(table: ShardedTable) -> tuple[float, float, float, float]:
+    return *table.to_rows.take(), *table.to_gradients.take()
+
+
 def _width(tables: Sequence[ShardedTable]) -> int:
     return max(
         sum(JOBS * (len(t.names) + 1) for t in tables),
         sum(gradients.COUNTS + len(t.names) for t in tables),
         2 * JOBS * len(tables),
+        NORM * len(tables),
         3,
     )
 

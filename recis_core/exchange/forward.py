@@ -19,7 +19,7 @@ from torch import Tensor
 from backends import LookupCall, LookupMode
 from recis_core.exchange import wire
 from recis_core.exchange.agreement import digest
-from recis_core.exchange.keys import ordinals_of
+from recis_core.exchange.keys import SortedKeys, ordinals_of
 from recis_core.exchange.sharded_table import Asked, ShardedTable
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> 
 
 def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
     """Packed ids for each rank."""
-    return [table.backend.pack_ids(asked.keys.ids[beg:end]) for beg, end in asked.keys.spans]
+    keys = asked.keys
+    return [table.backend.pack_ids(keys.ids[beg : beg + n]) for (beg, _), n in zip(keys.spans, keys.asked, strict=True)]
 
 
 def _send_ids(
@@ -104,25 +105,34 @@ def _send_rows(
     counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
     theirs = exchange.agreement.meet("rows", 0, counts).tolist()
     expected = [
-        [
-            wire.Shape(end - beg, *theirs[p][2 * j : 2 * j + 2])
-            for j, a in enumerate(asked)
-            for beg, end in [a.keys.spans[p]]
-        ]
-        for p in range(W)
+        [wire.Shape(a.keys.asked[p], *theirs[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked)] for p in range(W)
     ]
-    lengths = [[s.length(_codec(job), job.table.spec.dim) for job, s in zip(jobs, e, strict=True)] for e in expected]
+    lengths = [
+        [s.length(_codec(job), job.table.dim_of(p)) for job, s in zip(jobs, e, strict=True)]
+        for p, e in enumerate(expected)
+    ]
     mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
     arrived = exchange.world.swap(mine, [sum(n) for n in lengths], "rows")
     cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
     return [
-        torch.cat([_values(job.table, cut[p][j], expected[p][j], job) for p in range(W)]) for j, job in enumerate(jobs)
+        _in_order(job.table, a.keys, [_values(job.table, cut[p][j], expected[p][j], job, p) for p in range(W)])
+        for j, (job, a) in enumerate(zip(jobs, asked, strict=True))
     ]
 
 
+def _in_order(table: ShardedTable, keys: SortedKeys, fetched: list[Tensor]) -> Tensor:
+    """float32 [U, D]: what each rank answered, with the hot rows that are at hand behind it."""
+    if keys.hot is None or table.hot is None:
+        return table.side_by_side(fetched)
+    parts = []
+    for rows, (beg, end) in zip(fetched, keys.spans, strict=True):
+        parts += [rows, table.hot.values[keys.hot[beg + len(rows) : end]]]
+    return torch.cat(parts)
+
+
 def _codec(job: Job) -> wire.RowCodec:
-    return job.table.precision.forward.at(job.table.step).row
+    return job.table.to_rows.at(job.table.step).row
 
 
-def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job) -> Tensor:
-    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.spec.dim)
+def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job, rank: int) -> Tensor:
+    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.dim_of(rank))

@@ -20,9 +20,9 @@ from torch import Tensor
 from backends.interface import EncodedRows
 from backends.spec import RowCodec
 from recis_core.exchange import wire
-from recis_core.exchange.held import Held
+from recis_core.exchange.adaptive import with_zeros
+from recis_core.exchange.held import Held, by_id
 from recis_core.exchange.keys import SortedKeys, ordinals_of
-from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharded_table import ShardedTable
 
 if TYPE_CHECKING:
@@ -56,48 +56,56 @@ def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Par
     """Parcels for each rank."""
     if held is None:
         held = _empty(table, exchange.world.size)
+    if held.call != table.answered.number:
+        held = by_id(held, table.owners, exchange.world.size, len(table.names))
     values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
-    if table.residuals is None:
-        chosen, encoded = _encode(table, held.keys, values)
-    else:
-        chosen, encoded = _encode_with_residual(table, table.residuals, held.keys, values)
-    exchange.count(encoded)
-    positional = held.call is not None and held.call == table.answered.number
-    return [_parcel(table, held.keys, span, chosen, encoded, positional) for span in held.keys.spans]
+    chosen, encoded = _encode(table, held.keys, values)
+    for share in encoded:
+        exchange.count(share)
+    positional = held.call is not None
+    return [
+        _parcel(table, held.keys, rank, chosen, encoded[rank % len(encoded)], positional)
+        for rank in range(exchange.world.size)
+    ]
 
 
-def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
-    """(positions of the rows that go, None for all; these rows encoded)"""
-    codec = table.precision.backward.at(table.step)
-    chosen = _choose(table, values, codec.top)
+def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, list[EncodedRows]]:
+    """(positions of the rows that go, None for all; these rows encoded, a share of columns each)
+
+    With error feedback rows go with what is kept for them, and what they do not say is staged.
+    """
+    codec, measures = table.to_gradients.at(table.step), table.to_gradients.measures(table.step)
+    kept, homeless = (None, None) if table.residuals is None else table.residuals.read(keys)
+    whole = values if kept is None else values + kept
+    chosen = _choose(table, whole, codec.top, homeless)
     noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
-    (sent,) = _at(chosen, values)
-    return chosen, table.backend.encode(sent, codec=codec.row, noise=noise)
+    sent = table.shares(*_at(chosen, values))
+    if kept is None and not measures:
+        return chosen, [table.backend.encode(share, codec=codec.row, noise=noise) for share in sent]
+    residual = table.shares(*_at(chosen, with_zeros(kept, values)))  # of whole rows, cut as they are
+    encoded = [
+        table.backend.encode(share, r, codec=codec.row, noise=noise) for share, r in zip(sent, residual, strict=True)
+    ]
+    left = torch.cat([e.residual for e in encoded], 1)
+    left = left if chosen is None else whole.index_copy(0, chosen, left)
+    if measures:
+        table.to_gradients.measure(whole, left)
+    return chosen, encoded if kept is None else _keep(table, keys, whole, left, chosen, homeless, encoded)
 
 
-def _encode_with_residual(
-    table: ShardedTable, residuals: Residuals, keys: SortedKeys, values: Tensor
-) -> tuple[Tensor | None, EncodedRows]:
-    """As _encode; rows go with what is kept for them, and what they do not say is staged."""
-    codec = table.precision.backward.at(table.step)
-    kept, homeless = residuals.read(keys)
-    whole = values + kept
-    chosen = _choose(table, whole, codec.top)
-    if chosen is not None and len(homeless):
-        chosen = torch.cat([chosen, homeless]).unique()
-    noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
-    encoded = table.backend.encode(*_at(chosen, values, kept), codec=codec.row, noise=noise)
-    left = encoded.residual if chosen is None else whole.index_copy(0, chosen, encoded.residual)
-    if len(homeless):
+def _keep(
+    table: ShardedTable, keys: SortedKeys, whole: Tensor, left: Tensor, chosen: Tensor | None, homeless: Tensor | None,
+    encoded: list[EncodedRows],
+) -> list[EncodedRows]:  # fmt: skip
+    """Stage what is left; rows that find no room for it go exactly instead."""
+    if homeless is not None and len(homeless):
         left = left.index_fill(0, homeless, 0.0)
         at = homeless if chosen is None else torch.searchsorted(chosen, homeless)
-        encoded = wire.make_exact(encoded, at, whole[homeless])
-    residuals.stage(keys, left)
-    return chosen, encoded
-
-
-def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return tensors if chosen is None else tuple(x[chosen] for x in tensors)
+        exact = table.shares(whole[homeless])
+        encoded = [wire.make_exact(e, at, rows) for e, rows in zip(encoded, exact, strict=True)]
+    if table.residuals is not None:
+        table.residuals.stage(keys, left)
+    return encoded
 
 
 def _empty(table: ShardedTable, world: int) -> Held:
@@ -107,25 +115,30 @@ def _empty(table: ShardedTable, world: int) -> Held:
     by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
     short = none(torch.int32)
     keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * world, by_table)
-    return Held(keys, torch.zeros(0, table.spec.dim, device=table.device), None)
+    return Held(keys, torch.zeros(0, table.row_dim, device=table.device), None)
 
 
-def _choose(table: ShardedTable, values: Tensor, top: float | None) -> Tensor | None:
-    """Positions int64 [K] of the rows to send; None for all."""
+def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tensors if chosen is None else tuple(x[chosen] for x in tensors)
+
+
+def _choose(table: ShardedTable, values: Tensor, top: float | None, homeless: Tensor | None) -> Tensor | None:
+    """Positions int64 [K] of the rows to send, ascending: those of largest norm, and what cannot wait; None for all."""
     if top is None or not len(values):
         return None
-    return table.backend.select_rows(values, math.ceil(top * len(values)))
+    chosen = table.backend.select_rows(values, math.ceil(top * len(values)))
+    return chosen if homeless is None or not len(homeless) else torch.cat([chosen, homeless]).unique()
 
 
 def _parcel(
     table: ShardedTable,
     keys: SortedKeys,
-    span: tuple[int, int],
+    rank: int,
     chosen: Tensor | None,
     encoded: EncodedRows,
     positional: bool,
 ) -> Parcel:
-    beg, end = span
+    beg, end = keys.spans[rank]
     positions = torch.arange(beg, end, device=keys.ids.device) if chosen is None else chosen
     here = torch.arange(len(positions), device=positions.device)
     if chosen is not None:
@@ -134,19 +147,30 @@ def _parcel(
     part = wire.take(encoded, positions if chosen is None else here)
     occurrences = keys.counts[positions] if table.reduce_by_id else None
     by_table = torch.bincount(keys.ordinals[positions], minlength=len(table.names)).cpu()
-    how, said = _say_keys(table, keys, positions, beg, chosen is None, positional)
+    how, said = _say_keys(table, keys, positions, rank, chosen is None, positional)
     return Parcel(how, len(positions), said, part, occurrences, by_table)
 
 
 def _say_keys(
-    table: ShardedTable, keys: SortedKeys, positions: Tensor, beg: int, whole: bool, positional: bool
+    table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int, whole: bool, positional: bool
 ) -> tuple[int, Tensor]:
     nothing = torch.zeros(0, dtype=torch.uint8, device=positions.device)
     if not len(positions):
         return NOTHING, nothing
     if not positional:
         return BY_ID, table.backend.pack_ids(keys.ids[positions])
-    return (ALL, nothing) if whole else (SOME, table.backend.pack_ids(positions - beg))
+    if whole and keys.hot is None:
+        return ALL, nothing
+    return SOME, table.backend.pack_ids(_places(table, keys, positions, rank))
+
+
+def _places(table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int) -> Tensor:
+    """How the owner counts them: what this rank asked for, and behind it all hot rows that live there."""
+    places = positions - keys.spans[rank][0]
+    if keys.hot is None or table.hot is None:
+        return places
+    hot = keys.hot[positions]
+    return torch.where(hot < 0, places, hot - table.hot.spans()[rank][0] + keys.asked[rank])
 
 
 def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parcel]]) -> None:
@@ -171,7 +195,7 @@ def _open(
 
 
 def _codec(table: ShardedTable) -> RowCodec:
-    return table.precision.backward.at(table.step).row
+    return table.to_gradients.at(table.step).row
 
 
 def _shape(line: Tensor) -> wire.Shape:
@@ -203,5 +227,7 @@ def _heard_keys(table: ShardedTable, rank: int, how: int, said: Tensor, line: Te
     ids, ordinals = table.answered.keys[rank]
     if how == ALL:
         return ids, ordinals
-    positions = table.backend.unpack_ids(said, int(line[1]))
-    return ids[positions], ordinals[positions]
+    if table.hot is not None:
+        ids, ordinals = (torch.cat(pair) for pair in zip((ids, ordinals), table.hot.owned_keys(), strict=True))
+    places = table.backend.unpack_ids(said, int(line[1]))
+    return ids[places], ordinals[places]

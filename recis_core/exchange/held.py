@@ -5,7 +5,7 @@ Sizes: U unique keys, D dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,16 @@ def joined(held: list[Held], backend: Backend, owners: Owners | None, world: int
     return Held(keys, values, None)
 
 
+def by_id(held: Held, owners: Owners | None, world: int, tables: int) -> Held:
+    """The same where the owner does not know, or not any more, what was asked: hot keys stand among the others."""
+    if held.call is None:
+        return held
+    keys = held.keys
+    ranks = None if owners is None else owners.of(keys.ordinals, keys.slices)
+    plain, order = sort_keys(keys.ids, keys.ordinals, keys.counts, keys.slices, ranks, world, tables)
+    return Held(plain, held.values[order], None)
+
+
 def _added(held: list[Held]) -> Held:
     """Several backwards of one forward."""
     values = held[0].values
@@ -55,7 +65,7 @@ def _added(held: list[Held]) -> Held:
         values = values + other.values
     counts = held[0].keys.counts * len(held)
     keys = held[0].keys
-    keys = SortedKeys(keys.ids, keys.ordinals, counts, keys.slices, keys.spans, keys.by_table)
+    keys = replace(keys, counts=counts)
     return Held(keys, values, held[0].call)
 
 

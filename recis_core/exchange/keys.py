@@ -1,8 +1,9 @@
-"""Unique keys in the order they travel: by owner, then by logical table, then by id.
+"""Unique keys in the order they travel: by owner, then those that are asked for before those at hand, by table, by id.
 
-    rank 0's          | rank 1's          | …        spans say where each rank's begin and end
-    table 0 | table 1 | table 0 | table 1 |          by_table says how many of each
-    ids ascend        |
+    rank 0's                            | rank 1's | …        spans say where each rank's begin and end
+    asked for           | hot, at hand  |                     asked says how many of each are asked for,
+    table 0 | table 1   | table 0 | …   |                     by_table how many of them a logical table has
+    ids ascend          |
 
 Sizes: N ids, U unique keys, W ranks, T logical tables.
 """
@@ -23,7 +24,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class SortedKeys:
-    """ids int64, ordinals, counts (occurrences) and slices int32 [U]; by_table int64 [W, T], on the CPU."""
+    """ids int64, ordinals, counts (occurrences) and slices int32 [U]; by_table int64 [W, T] and asked, on the CPU.
+
+    hot: int64 [U], a key's place among the hot rows, or -1; None where no row is hot.
+    """
 
     ids: Tensor
     ordinals: Tensor
@@ -31,19 +35,30 @@ class SortedKeys:
     slices: Tensor
     spans: tuple[Span, ...]
     by_table: Tensor
+    hot: Tensor | None = None
+
+    @property
+    def asked(self) -> list[int]:
+        return self.by_table.sum(1).tolist()
 
 
 def sort_keys(
-    ids: Tensor, ordinals: Tensor, counts: Tensor, slices: Tensor, owners: Tensor | None, world: int, tables: int
-) -> tuple[SortedKeys, Tensor]:
+    ids: Tensor, ordinals: Tensor, counts: Tensor, slices: Tensor, owners: Tensor | None, world: int, tables: int,
+    hot: Tensor | None = None,
+) -> tuple[SortedKeys, Tensor]:  # fmt: skip
     """Keys by owner, or with owners None the same for every rank; and the order they were in, int64 [U]."""
     group = ordinals.long() if owners is None else owners.long() * tables + ordinals
+    if hot is not None and owners is not None:
+        group = group + (owners + (hot >= 0)) * tables  # twice as many groups an owner, its hot ones behind
     order = torch.sort(ids)[1]
     order = order[torch.sort(group[order], stable=True)[1]]
-    by_table = torch.bincount(group, minlength=tables * (1 if owners is None else world)).cpu().reshape(-1, tables)
-    spans = _spans(by_table.sum(1).tolist()) if owners is not None else ((0, len(ids)),) * world
-    by_table = by_table.expand(world, tables)
-    return SortedKeys(ids[order], ordinals[order], counts[order], slices[order], spans, by_table), order
+    kinds = 1 if hot is None else 2
+    sizes = torch.bincount(group, minlength=kinds * tables * (1 if owners is None else world)).cpu()
+    sizes = sizes.reshape(-1, kinds, tables)
+    spans = ((0, len(ids)),) * world if owners is None else _spans(sizes.sum((1, 2)).tolist())
+    at_hand = None if hot is None else hot[order]
+    by_table = sizes[:, 0].expand(world, tables)
+    return SortedKeys(ids[order], ordinals[order], counts[order], slices[order], spans, by_table, at_hand), order
 
 
 def _spans(lengths: list[int]) -> tuple[Span, ...]:
@@ -53,9 +68,11 @@ def _spans(lengths: list[int]) -> tuple[Span, ...]:
     return tuple(itertools.pairwise(ends))
 
 
-def sort_partition(p: Partition, owners: Tensor | None, world: int, tables: int) -> tuple[SortedKeys, Tensor]:
+def sort_partition(
+    p: Partition, owners: Tensor | None, world: int, tables: int, hot: Tensor | None
+) -> tuple[SortedKeys, Tensor]:
     """The keys of a call, and its inverse in their order, int32 [N]."""
-    keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, world, tables)
+    keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, world, tables, hot)
     place = torch.empty_like(order, dtype=torch.int32)
     place[order] = torch.arange(len(order), dtype=torch.int32, device=order.device)
     return keys, place[p.inverse.long()]

@@ -8,49 +8,31 @@ Sizes: U unique keys, D dim.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
 from torch import Tensor
 
-from backends import Clock, LookupMode, SlotSpec, TableSpec
-from backends.interface import Snapshot
+from backends import Backend, TableSpec
+from recis_core.exchange.keyed_rows import KEY_BYTES, KeyedRows
 from recis_core.exchange.keys import SortedKeys
-
-if TYPE_CHECKING:
-    from recis_core.exchange.sharded_table import ShardedTable
-
-SLOT = "residual"
-KEY_BYTES = 40  # a key's share of index and weights at the load the index grows to
-FIRST_ROWS = 1024
 
 
 class Residuals:
     """Of one storage.
 
     Args:
-      budget: bytes of rows and index at most.
+      dim: columns of a whole row. budget: bytes of rows and index at most.
     """
 
-    def __init__(self, table: ShardedTable, budget: int) -> None:
-        self.backend, self.dim = table.backend, table.spec.dim
-        self.capacity = max(1, budget // (4 * self.dim + KEY_BYTES))
+    def __init__(self, backend: Backend, spec: TableSpec, dim: int, budget: int) -> None:
+        self.rows = KeyedRows(backend, spec, dim, max(1, budget // (4 * dim + KEY_BYTES)))
         self.overflowed = 0  # rows sent exactly for want of room, so far
-        spec = TableSpec(
-            1, table.spec.uids, device=table.spec.device, rows=min(FIRST_ROWS, self.capacity), max_rows=self.capacity
-        )
-        self.state = self.backend.add_slots(self.backend.create(spec), (SlotSpec(SLOT, self.dim),))
         self._staged: tuple[SortedKeys, Tensor] | None = None
 
     def read(self, keys: SortedKeys) -> tuple[Tensor, Tensor]:
         """What is kept for keys, float32 [U, D], zeros for new ones; and positions int64 of new ones without room."""
-        mode = LookupMode(insert=False, touch=False)
-        self.state, rows, _ = self.backend.lookup(self.state, keys.ids, keys.ordinals, mode=mode, clock=Clock())
-        new = (rows < 0).nonzero().flatten()
-        room = self.capacity - self.backend.counters(self.state).rows
-        homeless = new[max(0, room) :]
+        found = self.rows.find(keys.ids, keys.ordinals)
+        homeless = (found < 0).nonzero().flatten()[max(0, self.rows.room) :]
         self.overflowed += len(homeless)
-        return self.backend.read_slot(self.state, SLOT, rows), homeless
+        return self.rows.read(found), homeless
 
     def stage(self, keys: SortedKeys, left: Tensor) -> None:
         """What a step will leave, float32 [U, D], once it is applied."""
@@ -59,25 +41,13 @@ class Residuals:
     def commit(self) -> None:
         """The step was applied."""
         staged, self._staged = self._staged, None
-        if staged is None or not len(staged[0].ids):
+        if staged is None:
             return
         keys, left = staged
         stays = (left != 0).any(1)
-        self.state = self.backend.erase(self.state, keys.ids[~stays], keys.ordinals[~stays])
-        ids, ordinals = keys.ids[stays], keys.ordinals[stays]
-        mode = LookupMode(insert=True, touch=False)
-        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=Clock())
-        self.state = self.backend.write_slot(self.state, SLOT, rows, left[stays])
+        self.rows.erase(keys.ids[~stays], keys.ordinals[~stays])
+        self.rows.write(keys.ids[stays], keys.ordinals[stays], left[stays])
 
     def drop(self) -> None:
         """The step was skipped."""
         self._staged = None
-
-    def snapshot(self) -> Snapshot:
-        """All that is kept: ids, ordinals and the slot, on the CPU."""
-        return self.backend.export(self.state)
-
-    def clear(self) -> None:
-        kept = self.snapshot()
-        device = torch.device(self.state.spec.device)
-        self.state = self.backend.erase(self.state, kept.ids.to(device), kept.tables.to(device))

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec, UpdateRule, placement
+from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule, placement
 from backends.errors import RecisError
-from backends.interface import EncodedRows, Request, RowNoise
+from backends.interface import EncodedRows, Partition, Request, RowNoise
+from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.held import Held, joined
+from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.precision import Precision
@@ -76,6 +78,7 @@ class ShardedTable(PhysicalTable):
         shardings: Sequence[Sharding],
         precision: Precision,
         world: int,
+        rank: int,
         residual_bytes: int,
     ) -> None:
         super().__init__(backend, spec, names, reduce_by_id=reduce_by_id)
@@ -86,13 +89,33 @@ class ShardedTable(PhysicalTable):
         self.sent_factor = 1.0
         self.consumed_at = 0
         self._held: list[Held] = []
-        self.residuals = Residuals(self, residual_bytes) if precision.backward.error_feedback else None
+        self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
+        keeps = precision.backward.error_feedback
+        self.residuals = Residuals(backend, spec, self.row_dim, residual_bytes) if keeps else None
+        self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
 
     def _owners(self) -> Owners | None:
         """Who owns a row; None: every rank."""
         return Owners(self.shardings, self.world)
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
+
+    def dim_of(self, rank: int) -> int:
+        """Columns of the rows that a rank answers with."""
+        return self.spec.dim
+
+    def side_by_side(self, answers: list[Tensor]) -> Tensor:
+        """All ranks' answers as rows in the order of the keys."""
+        return torch.cat(answers)
+
+    def shares(self, values: Tensor) -> list[Tensor]:
+        """Gradients of whole rows as what goes to owners; one for all, or one for each rank."""
+        return [values]
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
@@ -106,7 +129,16 @@ class ShardedTable(PhysicalTable):
         ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
         p = self.backend.partition(self.state, call.ids, ordinals.to(call.ids.device))
         owners = None if self.owners is None else self.owners.of(p.tables, p.slices)
-        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names)))
+        hot = None if self.hot is None else self.hot.find(p.ids, p.tables)
+        if self.hot is not None and mode.insert and mode.touch:
+            self.hot.use(p.ids, p.tables, p.counts)
+        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names), hot))
+
+    def owners_of(self, ids: Tensor, ordinals: Tensor) -> Tensor:
+        """int64 [n]: ranks of keys, on the CPU."""
+        uids = np.array(self.spec.uids, np.uint32)[ordinals.cpu().numpy()]
+        slices = placement.slices(ids.cpu().numpy(), uids).astype(np.int32)
+        return Owners(self.shardings, self.world).of(ordinals.cpu(), torch.from_numpy(slices))
 
     def answer(self, keys: list[tuple[Tensor, Tensor]], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
         """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
@@ -117,22 +149,26 @@ class ShardedTable(PhysicalTable):
         clock = self.clock
         self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
-        noise = self.noise(p.ids, p.tables) if self.precision.forward.at(self.step).row.stochastic else None
-        return self._encode_forward(values, rows, mode, noise), p.inverse
+        return self._encode_forward(values, rows, p, mode), p.inverse
 
-    def _encode_forward(self, values: Tensor, rows: Tensor, mode: LookupMode, noise: RowNoise | None) -> EncodedRows:
-        codec = self.precision.forward.at(self.step)
-        if not (codec.error_feedback and mode.insert and mode.touch):
-            if codec.error_feedback and mode.insert:
-                raise RecisError(
-                    "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
-                    "error feedback, which has moved on: they would come out other than the first time. Keep the "
-                    "engine outside the region, or the forward precision without error feedback."
-                )
-            return self.backend.encode(values, codec=codec.row, noise=noise)
-        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows)
+    def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
+        codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
+        if codec.error_feedback and mode.insert and not trains:
+            raise RecisError(
+                "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
+                "error feedback, which has moved on: they would come out other than the first time. Keep the "
+                "engine outside the region, or the forward precision without error feedback."
+            )
+        noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
+        feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
+        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows) if feeds else None
+        if measures:
+            residual = with_zeros(residual, values)
         encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
-        self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
+        if feeds:
+            self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
+        if measures:
+            self.to_rows.measure(values, encoded.residual)
         return encoded
 
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
@@ -168,7 +204,7 @@ class ShardedTable(PhysicalTable):
 
     def _like_rows(self, asked: Asked) -> Tensor:
         """Of the rows' shape; a gradient to rows alone never reads them."""
-        return torch.empty(len(asked.keys.ids), self.spec.dim, device=asked.call.ids.device)
+        return torch.empty(len(asked.keys.ids), self.row_dim, device=asked.call.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
         if gradient is None:
@@ -184,9 +220,8 @@ class ShardedTable(PhysicalTable):
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         if self.owners is None:
             return super().keeps(ids, ordinal)
-        slices = placement.slices(ids.numpy(), np.array(self.spec.uids[ordinal], np.uint32)).astype(np.int32)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
-        return self.owners.of(ordinals, torch.from_numpy(slices)) == self.exchange.world.rank
+        return self.owners_of(ids, ordinals) == self.exchange.world.rank
 
     # The step
 
@@ -254,15 +289,22 @@ class ShardedTable(PhysicalTable):
             self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
         if self.residuals is not None:
             self.residuals.commit()
+        if self.hot is not None:
+            self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
         self.discard()
-        self.consumed_at = self.exchange.forwards
         self.step += 1
 
     def discard(self) -> None:
         self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
+        self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
             self.residuals.drop()
         self.exchange.forget()
+
+    def insert(self, snapshot: Snapshot) -> None:
+        super().insert(snapshot)
+        if self.hot is not None:
+            self.hot.stale = True
 
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)

@@ -26,6 +26,11 @@ def world_size(pg: Any = None) -> int:
     return dist.get_world_size(pg) if dist.is_available() and dist.is_initialized() else 1
 
 
+def world_rank(pg: Any = None) -> int:
+    """This process's place in the group; 0 where torch.distributed is not running."""
+    return dist.get_rank(pg) if dist.is_available() and dist.is_initialized() else 0
+
+
 class World:
     """A process group of this exchange alone, so that no collective of the dense side can meet one of ours.
 

@@ -3,6 +3,7 @@
     tables.<name>.slices.<beg>-<end>.ids      int64 [n]          rows whose slice is in [beg, end)
                                     .rows     storage [n, D]
                                     .slot.*   float32 [n, width]
+    … slices.0-65536.columns.<beg>-<end>.…                       of a table that is cut by columns
 
 Each rank writes what it owns under keys of its own. A state is loaded by any number of ranks; each takes what it
 owns, and says so where slices of it are not there.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from backends import placement
 from recis_core.exchange.whole import of_all_ranks, whole_is_asked
+from recis_core.nn import column_blocks as blocks
 from recis_core.table.physical import SLICES
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ def _of_this_rank(table: HashTable, prefix: str) -> dict[str, Tensor]:
     run = table.physical.slices(table.ordinal)
     if run is None:
         return {}
-    mine, head = table.snapshot(), f"{prefix}slices.{run[0]}-{run[1]}."
+    columns = table.physical.columns
+    cut = "" if columns == (0, table.physical.row_dim) else f"columns.{columns[0]}-{columns[1]}."
+    mine, head = table.snapshot(), f"{prefix}slices.{run[0]}-{run[1]}.{cut}"
     inside = _inside(table, mine.ids, run)
     slots = {head + f"slot.{name}": values[inside] for name, values in mine.slots.items()}
     return {head + "ids": mine.ids[inside], head + "rows": mine.weights[inside], **slots}
@@ -90,6 +94,10 @@ def load(
 ) -> None:
     """Replace the table by the state's rows, or say what is missing or wrong and leave it."""
     mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    mine, narrow = blocks.joined(mine, table.physical.columns)
+    missing.extend(prefix + key for key in narrow)
+    if narrow:
+        return
     unexpected.extend(prefix + key for key in mine if not key.startswith("slices."))
     lacking, wrong = survey(table, mine)
     missing.extend(prefix + key for key in lacking)
@@ -145,7 +153,8 @@ def _bounds(name: str) -> tuple[int, int]:
 
 def _fault(table: HashTable, mine: Mapping[str, Tensor], name: str) -> str | None:
     ids, rows = mine[f"{name}.ids"], mine[f"{name}.rows"]
-    if ids.dtype != torch.int64 or rows.shape != (len(ids), table.dim) or rows.dtype != table.option.dtype:
+    dims = {table.dim, table.physical.spec.dim}
+    if ids.dtype != torch.int64 or rows.shape not in [(len(ids), d) for d in dims] or rows.dtype != table.option.dtype:
         return (
             f"wanted ids int64 [n] and rows {table.option.dtype} [n, {table.dim}]; "
             f"got {ids.dtype} {list(ids.shape)} and {rows.dtype} {list(rows.shape)}."

@@ -21,11 +21,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from backends.errors import CorruptCheckpoint, ExchangeMismatch
+from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
 
 WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
-KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:ids|rows|slot\..+))")
+KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
 
 Stored = dict[str, str]  # "slices.0-32768.ids": its key in the checkpoint
 
@@ -71,7 +72,8 @@ def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None 
         for name, table in tables.items():
             table.clear()
             for part in slices.needed(table, stored[name]):
-                slices.load_slice(table, _read(path, stored[name], part, metadata), part)
+                read = _read(path, stored[name], part, metadata, table.physical.columns)
+                slices.load_slice(table, blocks.joined(read, table.physical.columns)[0], part)
 
 
 def _tables(model: nn.Module) -> dict[str, HashTable]:
@@ -132,7 +134,9 @@ def _stored(name: str, metadata: Any, key: str | None) -> Stored:
 def _survey(path: object, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any) -> None:
     faults = []
     for name, table in tables.items():
-        lacking, wrong = slices.survey(table, {part: _empty(metadata, full) for part, full in stored[name].items()})
+        parts = {part: _empty(metadata, full) for part, full in stored[name].items()}
+        mine, narrow = blocks.joined(parts, table.physical.columns)
+        lacking, wrong = (narrow, []) if narrow else slices.survey(table, mine)
         faults += [f"{name}.{part} is not there" for part in lacking] + [f"{name}.{fault}" for fault in wrong]
     if faults:
         raise CorruptCheckpoint(f"{path} cannot fill this rank's tables: {'; '.join(faults[:5])}.")
@@ -143,9 +147,11 @@ def _empty(metadata: Any, full: str, device: str = "meta") -> Tensor:
     return torch.empty(saved.size, dtype=saved.properties.dtype, device=device)
 
 
-def _read(path: object, stored: Stored, part: str, metadata: Any) -> dict[str, Tensor]:
-    """One slice's tensors."""
-    names = {name: full for name, full in stored.items() if name.startswith(f"{part}.")}
+def _read(path: object, stored: Stored, part: str, metadata: Any, columns: tuple[int, int]) -> dict[str, Tensor]:
+    """One slice's tensors; of those cut by columns, the blocks that hold some of these."""
+    names = {
+        name: full for name, full in stored.items() if name.startswith(f"{part}.") and blocks.overlap(name, columns)
+    }
     state = {full: _empty(metadata, full, "cpu") for full in names.values()}
     _dcp_load(path, state, no_dist=True)
     return {name: state[full] for name, full in names.items()}

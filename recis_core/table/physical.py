@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,12 @@ class PhysicalTable:
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._oldest_pending: int | None = None
         self._homeless_slots: list[Snapshot] = []
+        # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
+        self.observers: list[Callable[[Tensor, Tensor], None]] = []
+
+    def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
+        for observer in self.observers:
+            observer(ids, ordinals)
 
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
@@ -87,9 +94,13 @@ class PhysicalTable:
         self, call: LookupCall, mode: LookupMode, weights_need_grad: tuple[bool, ...]
     ) -> tuple[list[Tensor], object, Ticket]:
         """One forward's outputs, what its backward needs, and the ticket that pins its rows."""
-        self.state, outputs, saved, _ = self.backend.embed(
+        self.state, outputs, saved, evicted = self.backend.embed(
             self.state, call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
         )
+        if self.observers and mode.insert:
+            self._tell(call.ids, _ordinals(call))
+            if evicted is not None:
+                self._tell(evicted.ids, evicted.tables)
         ticket = Ticket(self.step)
         self._tickets.add(ticket)
         return outputs, saved, ticket
@@ -127,6 +138,8 @@ class PhysicalTable:
         self.sync()
         if self._combined is not None:
             self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
+            if self.observers:
+                self._tell(*self.backend.read_gradient(self._combined)[:2])
         self._consumed()
 
     def discard(self) -> None:
@@ -141,6 +154,16 @@ class PhysicalTable:
     @property
     def has_gradient(self) -> bool:
         return bool(self._pending)
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Which columns [beg, end) of a whole row are here."""
+        return 0, self.spec.dim
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
         """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""
@@ -186,6 +209,7 @@ class PhysicalTable:
         self.state = self.backend.restore(self.state, dataclasses.replace(snapshot, slots=slots))
         if slots.keys() != snapshot.slots.keys():
             self._homeless_slots.append(snapshot)
+        self._tell(snapshot.ids, snapshot.tables)
 
     def _house_slots(self) -> None:
         waiting, self._homeless_slots = self._homeless_slots, []
@@ -199,12 +223,19 @@ class PhysicalTable:
     def erase(self, ids: Tensor, ordinal: int) -> None:
         tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=self.device)
         self.state = self.backend.erase(self.state, ids.to(self.device), tables)
+        self._tell(ids, tables)
 
     def export(self) -> Snapshot:
         return self.backend.export(self.state)
 
     def counters(self) -> Counters:
         return self.backend.counters(self.state)
+
+
+def _ordinals(call: LookupCall) -> Tensor:
+    """The logical table of each id of a call."""
+    lengths = torch.tensor(call.lengths, device=call.ids.device)
+    return torch.tensor(call.ordinals, dtype=torch.int32, device=call.ids.device).repeat_interleave(lengths)
 
 
 def _overwrite_slots(now: Snapshot, loaded: Snapshot) -> None:

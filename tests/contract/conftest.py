@@ -35,8 +35,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _spare_the_interpreter(items: list[pytest.Item]) -> None:
-    """Pallas places by jax's programs, run here under jax; one case of each kind stays, the others run in full."""
+    """Pallas places, and encodes what is not its quantise kernel's, by jax's programs, run here under jax.
+
+    One case of each kind stays, the others run in full.
+    """
     kept = ("test_evicting_table", "test_updates_do_not_move_rows")
+    kernels = tuple(f"test_bytes[pallas-{kind}-" for kind in ("fp8", "int8", "int4"))
     for item in items:
+        if item.name.startswith("test_bytes[pallas") and not (item.name.startswith(kernels) or "-dim_7-" in item.name):
+            item.add_marker("full")
         if item.path.name == "test_placement.py" and "[pallas" in item.name and not item.name.startswith(kept):
             item.add_marker("full")

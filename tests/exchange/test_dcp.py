@@ -25,10 +25,17 @@ from recis_core.optim import SparseAdam, join
 from recis_core.serialize import dense_state_dict, load_model, load_tables
 from tests.exchange.models import Model, assert_same_tables, optimizer_of, rows_of, united
 from tests.exchange.ranks import run_ranks
+from tests.exchange.test_shardings import whole_rows
 from tests.exchange.training import result, sharded, tower_of, train
 
 SAVED, MORE = 2, 2  # steps before and after
-SHARDINGS = {"row": {}, "replicated": {"sharding": "replicated"}, "table": {"sharding": "table:0"}}
+SHARDINGS: dict[str, dict[str, Any]] = {
+    "row": {},
+    "replicated": {"sharding": "replicated"},
+    "table": {"sharding": "table:0"},
+    "column": {"sharding": "column"},
+    "hot": {"sharding": "row+hot(20)"},
+}
 
 
 def made(world: int, seed: int = 0, **option: Any) -> tuple[Model, Any]:
@@ -91,9 +98,9 @@ def loads(rank: int, world: int, folder: str) -> dict[str, Any]:
     read: list[tuple[str, str]] = []
     plain_read = recis_core.serialize.dcp._read
 
-    def reading(path: Any, stored: Any, part: str, metadata: Any) -> Any:
+    def reading(path: Any, stored: Any, part: str, *more: Any) -> Any:
         read.append((str(path), part))
-        return plain_read(path, stored, part, metadata)
+        return plain_read(path, stored, part, *more)
 
     recis_core.serialize.dcp._read = reading
     for name, option in SHARDINGS.items():
@@ -141,6 +148,8 @@ def loaded(request: pytest.FixtureRequest, checkpoints: Any) -> list[dict[str, A
 
 
 def _rows(ranks: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    if name == "column":
+        return whole_rows([rank[name] for rank in ranks])
     if name != "replicated":
         return united([rank[name]["rows"] for rank in ranks])
     whole: dict[str, Any] = {}

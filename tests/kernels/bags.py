@@ -25,14 +25,16 @@ class Table(NamedTuple):
     meaning: np.ndarray
 
 
-def table(rng: np.random.Generator, rows: int, dim: int, dtype: str = "float32") -> Table:
+def table(rng: np.random.Generator, rows: int, dim: int, dtype: str = "float32", scaled: bool = False) -> Table:
+    """scaled: fp8 with a scale a row, which int8 always has."""
     values = rng.standard_normal((rows, dim))
-    if dtype != "int8":
+    if dtype != "int8" and not scaled:
         stored = values.astype(DTYPES[dtype])
         return Table(jnp.asarray(stored), None, stored.astype(np.float64))
     scale = (np.abs(values).max(1) / 127).astype(np.float32)
-    stored = np.rint(values / scale[:, None]).astype(np.int8)
-    return Table(jnp.asarray(stored), jnp.asarray(scale), stored * scale[:, None].astype(np.float64))
+    stored = values / scale[:, None]
+    stored = (np.rint(stored) if dtype == "int8" else stored).astype(DTYPES[dtype])
+    return Table(jnp.asarray(stored), jnp.asarray(scale), stored.astype(np.float64) * scale[:, None].astype(np.float64))
 
 
 def offsets_of(lengths: list[int] | np.ndarray) -> np.ndarray:

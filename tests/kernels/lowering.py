@@ -9,7 +9,10 @@ import jax
 
 from pallas_kernels.kernel import Program
 
-FLOAT_SCATTER = re.compile(r"stablehlo\.scatter.*?tensor<f\d+>.*?stablehlo\.return", re.DOTALL)
+SCATTER = re.compile(r"stablehlo\.scatter.*?\^bb0\((?P<updates>.*?)\):(?P<body>.*?)stablehlo\.return", re.DOTALL)
+FLOAT = re.compile(r"tensor<b?f\d+")
+ATOMIC = re.compile(r"\b(?:atom|red)\.[a-z0-9.]+")
+INTEGER = re.compile(r"\.(?:add|min|max|or|exch)\.[bsu](?:32|64)$")  # XLA's, and in no order that matters
 SUMS = re.compile(r"stablehlo\.(add|multiply|maximum|minimum)")
 
 
@@ -31,7 +34,7 @@ def check_no_float_atomics(text: str) -> None:
     """Triton's atomics stand by name in a kernel's bytecode; XLA makes them from scatters with a float sum."""
     if "atomic" in text:
         raise AssertionError("a kernel holds an atomic operation")
-    if any(SUMS.search(scatter.group()) for scatter in FLOAT_SCATTER.finditer(text)):
+    if any(FLOAT.search(scatter["updates"]) and SUMS.search(scatter["body"]) for scatter in SCATTER.finditer(text)):
         raise AssertionError("XLA would sum a float scatter by atomics")
 
 
@@ -41,3 +44,10 @@ def check(program: Program) -> str:
         raise AssertionError("no kernel was lowered by Triton")
     check_no_float_atomics(text)
     return text
+
+
+def check_ptx(ptx: str) -> None:
+    """The same of machine code, ours and XLA's."""
+    for operation in ATOMIC.findall(ptx):
+        if not INTEGER.search(operation):
+            raise AssertionError(f"an atomic operation on floats: {operation}")

@@ -1,61 +1,34 @@
-"""The Pallas backend's whole step as machine code for sm_90a: in place, no table-sized copy, no float atomics.
+"""The Pallas backend's programs as machine code for sm_90a: in place, no table-sized copy, no float atomics, ours or XLA's.
 
 Needs torch, for backends does, and the CUDA toolchain; skips aloud without either.
-
-Sizes: N ids.
 """
 
 import re
-from functools import partial
 
 import pytest
 
 pytest.importorskip("torch", reason="backends/ needs torch")
 
-from backends.jax_backend import embed, stages
-from backends.pallas_backend.hot import hot
-from backends.spec import UpdateRule
 from pallas_kernels import aot
-from tests.step_programs import N, bytes_of, embed_grad_shapes, embed_shapes, plan, update_shapes
+from pallas_kernels.machine_code import entries
+from tests.kernels.lowering import check_ptx
+from tests.kernels.test_aot import check_entries
+from tests.kernels.training import STAGES
+from tests.step_programs import N
 
-ROWS = 700_000
-ATOMIC = re.compile(r"\b(?:atom|red)\.[a-z0-9.]+")
-SMALL = 32 << 20  # what a step may need beside the table; the table's weights alone are 200 MB
+SMALL = 64 << 20  # what a step may need beside the table; the table's weights alone are 200 MB
 
-
-@pytest.fixture(scope="module", autouse=True)
-def toolchain():
-    try:
-        aot.h200()
-    except aot.ToolchainMissing as missing:
-        pytest.skip(f"toolchain missing: {missing}")
+pytestmark = pytest.mark.usefixtures("toolchain")
 
 
-def check(made, donated):
-    assert made.alias_bytes == bytes_of(donated)
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_compiles(name):
+    program, kernels = STAGES[name]
+    made = aot.compile_for_h200(program.f, *program.shapes, donate_argnums=program.donated)
+    assert made.alias_bytes == program.donated_bytes
     assert made.temp_bytes < SMALL
-    for shape in re.findall(r"= \w+\[(\d+),64\]\S* copy\(", made.text):
-        assert int(shape) <= 2 * N
-    for operation in ATOMIC.findall(made.ptx):
-        assert re.search(r"\.(add|min|max)\.[us](32|64)$", operation), operation
-
-
-def test_embed():
-    shapes = embed_shapes(ROWS)
-    made = aot.compile_for_h200(partial(embed.embed_call, plan=plan(hot(False))), *shapes, donate_argnums=(0, 1, 2))
-    check(made, shapes[:3])
-    assert "pool_kernel" in made.ptx
-
-
-def test_embed_grad():
-    made = aot.compile_for_h200(partial(embed.embed_grad_call, plan=plan(hot(False))), *embed_grad_shapes())
-    check(made, ())
-    assert "pool_kernel" in made.ptx
-
-
-def test_update():
-    step = partial(stages.update, rule=UpdateRule("adam", ("m", "v")), hot=hot(False))
-    shapes = update_shapes(ROWS)
-    made = aot.compile_for_h200(step, *shapes, donate_argnums=(0, 1))
-    check(made, shapes[:2])
-    assert "update_kernel" in made.ptx
+    for rows in re.findall(r"= \w+\[(\d+),64\]\S* copy\(", made.text):
+        assert int(rows) <= 2 * N
+    check_ptx(made.ptx)
+    if kernels:
+        check_entries(entries(made), name)

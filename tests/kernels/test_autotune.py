@@ -1,12 +1,14 @@
 """The tuner by a clock of our own, on interpreted kernels; what it finds is asked before the heuristics."""
 
 import json
+import sys
 
 import jax
 import pytest
 
 from pallas_kernels import KeyConfig, PoolConfig, autotune, findings, tuning
-from pallas_kernels.catalog import KERNELS
+from pallas_kernels.catalog import KERNELS, fused_update
+from pallas_kernels.catalog.inputs import U
 from pallas_kernels.kernel import Sizes
 
 SMALL = Sizes(ids=64, rows=32, dim=16)
@@ -73,11 +75,18 @@ def test_findings_come_before_heuristics_and_only_for_their_device(on_a_gpu, mon
     assert tuning.pool_config(64) == heuristic
 
 
-def test_the_order_of_a_tables_sums_is_never_tuned(on_a_gpu):
-    config = tuning.row_config(64)
-    findings.write(on_a_gpu, "NVIDIA H200", {"row": {"64": {"rows": 1, "num_warps": 1}}})
-    assert tuning.row_config(64) == config
-    assert not {"fused_update", "row_dot", "select_rows"} & set(autotune.TUNABLE)
+def test_the_order_of_a_sum_is_never_tuned(on_a_gpu, monkeypatch):
+    """Sums over a row's columns follow from the tile: optimizers that take one keep the heuristics on every device."""
+    one_row, asked = {"64": {"rows": 1, "num_warps": 1}}, {}
+    findings.write(on_a_gpu, "NVIDIA H200", {"row": one_row, "update": one_row})
+    module = sys.modules[KERNELS["fused_update"].call.__module__]
+    for form in ("adam", "rowwise_adagrad"):
+        program = fused_update.program(64, form)
+        monkeypatch.setattr(module, "launch", lambda *_, programs, form=form, **__: asked.update({form: programs}))
+        program.f(*program.shapes)
+    assert asked == {"adam": U, "rowwise_adagrad": U // 16}
+    assert tuning.row_config(64).rows == 16
+    assert not {"row_dot", "select_rows"} & set(autotune.TUNABLE)
 
 
 def test_a_file_that_says_nonsense_is_named(on_a_gpu):

@@ -14,7 +14,7 @@ import pytest
 import pallas_kernels
 from pallas_kernels.catalog import KERNELS
 from pallas_kernels.kernel import Kernel, Sizes
-from tests.kernels.reference import close
+from tests.kernels.reference import close, same_bits
 
 FOLDER = Path(pallas_kernels.__file__).parent
 ONLY_THE_KERNEL = {"interpret", "config"}
@@ -33,7 +33,7 @@ def test_reference_takes_what_the_kernel_takes(name):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_workload_gives_the_reference_result(name):
-    """What is benched and tuned is right: the check that the benchmark, too, makes first."""
+    """What is benched and tuned is right, as the benchmark, too, checks first; and again it is the same bits."""
     work = KERNELS[name].workload(np.random.default_rng(0), SMALL)
     assert work.bytes > 0
     assert work.items > 0
@@ -43,6 +43,14 @@ def test_workload_gives_the_reference_result(name):
     for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
         close(x, y, 1e-5)
+    jax.tree.map(same_bits, KERNELS[name].call(*work.arrays, **work.options, interpret=True), got)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_machine_code_names_every_program(name):
+    table = (FOLDER / "MACHINE_CODE.md").read_text()
+    listed = set(re.findall(rf"^\| {name} \| (.*?) \|", table, re.MULTILINE))
+    assert listed == {program.label for program in KERNELS[name].programs()}
 
 
 def test_every_kernel_function_belongs_to_a_row_of_the_catalog():

@@ -8,13 +8,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pallas_kernels import Rounding, Segments, fused_update, segment_sum
+from pallas_kernels import Rounding, RowConfig, Segments, fused_update, segment_sum
 from tests.kernels import reference
-from tests.kernels.bags import offsets_of
+from tests.kernels.bags import DIMS, offsets_of
 from tests.kernels.reference import close, same_bits
 
 R, U, TABLES = 60, 23, 3
-jitted = jax.jit(fused_update, static_argnames=("kind", "interpret"))
+jitted = jax.jit(fused_update, static_argnames=("kind", "config", "interpret"))
 SEED = 0x0123456789ABCDEF
 FORMS = {"sgd": 0, "momentum": 1, "adam": 2, "adagrad": 1, "rowwise_adagrad": 1}
 
@@ -45,9 +45,10 @@ class Step:
         seed = np.array([SEED >> 32, SEED & 0xFFFFFFFF], np.uint32)
         return Rounding(*map(jnp.asarray, (seed, *halves, self.uids[self.ordinals], self.t[self.ordinals])))
 
-    def run(self, segments=None):
+    def run(self, segments=None, config=None):
         arrays = (self.weights, self.slots, self.rows, self.ordinals, self.values, self.hyper, self.factor)
-        return jitted(*jax.tree.map(jnp.asarray, arrays), self.rounding(), segments, kind=self.kind, interpret=True)
+        options = {"kind": self.kind, "config": config, "interpret": True}
+        return jitted(*jax.tree.map(jnp.asarray, arrays), self.rounding(), segments, **options)
 
     def expected(self):
         """float64 weights and slots after the step."""
@@ -61,13 +62,8 @@ class Step:
         return weights, slots
 
 
-@pytest.mark.parametrize(
-    ("form", "dim"),
-    [
-        *[("adam", d) for d in (1, 7, 8, 16, 64, 100, 128, 256)],
-        *[(f, d) for f in FORMS if f != "adam" for d in (1, 100)],
-    ],
-)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_every_rule_and_dim(form, dim):
     step = Step(form, dim)
     weights, slots = step.run()
@@ -77,7 +73,44 @@ def test_every_rule_and_dim(form, dim):
         close(got, want, 1e-5)
     untouched = np.setdiff1d(np.arange(R), step.rows)
     same_bits(np.asarray(weights)[untouched], step.weights[untouched])
-    same_bits(step.run()[0], weights)
+    jax.tree.map(same_bits, step.run(), (weights, slots))
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_bfloat16_at_every_dim(dim):
+    step = Step("adam", dim, ml_dtypes.bfloat16)
+    weights, slots = step.run()
+    expected, expected_slots = step.expected()
+    close(weights, expected, 1.6e-2)
+    for got, want in zip(slots, expected_slots, strict=True):
+        close(got, want, 1e-5)
+    jax.tree.map(same_bits, step.run(), (weights, slots))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_in_half_precision(dtype):
+    step = Step("adagrad", 7)
+    step.values = step.values.astype(dtype)
+    weights, _ = step.run()
+    close(weights, step.expected()[0], 1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_config_gives_the_same(form):
+    """To the bit but where a sum over columns follows from the tile."""
+    step = Step(form, 16)
+    first = step.run()
+    for config in (RowConfig(1, 1), RowConfig(8, 8)):
+        jax.tree.map(
+            partial(close, rtol=1e-6) if form == "rowwise_adagrad" else same_bits, step.run(config=config), first
+        )
+
+
+def test_one_row_table():
+    weights, rows, grad = jnp.full((1, 7), 2.0), jnp.array([-1, 0, -1], jnp.int32), jnp.ones((3, 7))
+    hyper = jnp.array([[0.5, 0.0, 0.0]])
+    got, _ = jitted(weights, (), rows, 0 * rows, grad, hyper, jnp.ones(1), kind="sgd", interpret=True)
+    assert got.tolist() == [[1.5] * 7]
 
 
 @pytest.mark.parametrize(("form", "dim"), [("adam", 64), ("sgd", 1), ("sgd", 100), ("rowwise_adagrad", 7)])

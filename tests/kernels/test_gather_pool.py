@@ -10,7 +10,7 @@ import pytest
 from pallas_kernels import PoolConfig, gather_pool
 from pallas_kernels.operands import SCALED
 from tests.kernels import reference
-from tests.kernels.bags import DIMS, RTOL, bags, offsets_of, table
+from tests.kernels.bags import DIMS, DTYPES, RTOL, bags, offsets_of, table
 from tests.kernels.reference import close, same_bits
 
 ROWS = 50
@@ -23,12 +23,13 @@ def pooled(stored, ids, offsets, weights=None, scale=None, **options):
 
 
 @pytest.mark.parametrize("dim", DIMS)
-def test_every_dim(dim):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dim_and_dtype(dtype, dim):
     rng = np.random.default_rng(dim)
-    t = table(rng, ROWS, dim)
+    t = table(rng, ROWS, dim, dtype, scaled=dtype in SCALED)
     ids, offsets, weights = bags(rng, 23, ROWS)
     weights = weights if dim % 2 else None
-    got = pooled(t.stored, ids, offsets, weights, combiner="mean")
+    got = pooled(t.stored, ids, offsets, weights, t.scale, combiner="mean")
     assert got.dtype == jnp.float32
     close(got, reference.pool(t.meaning, ids, offsets, weights, "mean"), 1e-5)
 
@@ -50,6 +51,13 @@ def test_every_combiner_and_dtype(combiner, dtype):
     got = pooled(t.stored, ids, offsets, weights, t.scale, combiner=combiner, tile_len=tile_len, out_dtype=out_dtype)
     assert got.dtype == out_dtype
     close(got, reference.pool(t.meaning, ids, offsets, weights, combiner, tile_len), RTOL[dtype])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_table_and_same_id_500_times(rows):
+    t = table(np.random.default_rng(10), rows, 7)
+    ids = np.full(500, rows - 1, np.int32)
+    close(pooled(t.stored, ids, [0, 499, 500]), t.meaning[[rows - 1] * 2] * [[499], [1]], 1e-5)
 
 
 def test_odd_sizes():

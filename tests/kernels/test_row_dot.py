@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pallas_kernels import row_dot
+from pallas_kernels.operands import FLOATS, SCALED, TABLES
 from tests.kernels.bags import DIMS, table
 from tests.kernels.reference import close, same_bits
 
@@ -28,12 +29,24 @@ def test_every_dim(dim):
     same_bits(jitted(*call, interpret=True), got)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
-def test_every_dtype(dtype):
+@pytest.mark.parametrize("grad_dtype", FLOATS)
+@pytest.mark.parametrize("dtype", TABLES)
+def test_every_dtype(dtype, grad_dtype):
     rng = np.random.default_rng(1)
-    t, grad = table(rng, 50, 7, dtype), table(rng, 20, 7, "bfloat16")
+    t, grad = table(rng, 50, 7, dtype, scaled=dtype in SCALED), table(rng, 20, 7, grad_dtype)
     rows, sources = (rng.integers(-1, n, 33).astype(np.int32) for n in (50, 20))
     got = jitted(t.stored, jnp.asarray(rows), grad.stored, jnp.asarray(sources), t.scale, interpret=True)
+    close(got, products(t, rows, grad, sources), 1e-5)
+
+
+def test_same_id_500_times_in_a_one_row_table_and_odd_sizes():
+    rng = np.random.default_rng(4)
+    one, t, grad = table(rng, 1, 7), table(rng, 123, 123), table(rng, 5, 123)
+    nought = jnp.zeros(500, jnp.int32)
+    got = np.asarray(jitted(one.stored, nought, one.stored, nought, interpret=True))
+    close(got, np.full(500, (one.meaning**2).sum()), 1e-5)
+    rows, sources = (rng.integers(0, n, 123).astype(np.int32) for n in (123, 5))
+    got = jitted(t.stored, jnp.asarray(rows), grad.stored, jnp.asarray(sources), interpret=True)
     close(got, products(t, rows, grad, sources), 1e-5)
 
 

@@ -62,6 +62,15 @@ def test_hot_id_5000_times_in_the_format_s_order():
     same_bits(summed(values.stored, sources, offsets, config=PoolConfig(2, 2, 2)), got)
 
 
+def test_one_source_500_times_and_odd_sizes():
+    rng = np.random.default_rng(6)
+    one, many = table(rng, 1, 7), table(rng, 5, 123)
+    got = summed(one.stored, np.zeros(500, np.int32), [0, 0, 500])
+    close(got, np.concatenate([0 * one.meaning, 500 * one.meaning]), 1e-5)
+    sources, offsets = rng.integers(0, 5, 123).astype(np.int32), [0, 0, 51, 120, 123]
+    close(summed(many.stored, sources, offsets), reference.segment_sum(many.meaning, sources, offsets, None), 1e-5)
+
+
 def test_occurrences_past_the_last_segment_are_padding():
     rng = np.random.default_rng(3)
     values = table(rng, SOURCES, 7)

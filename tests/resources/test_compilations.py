@@ -44,3 +44,26 @@ def test_programs_are_bounded_by_rungs(name):
     again = backend.programs()
     a_hundred_sizes(engine, optimizer)
     assert backend.programs() == again
+
+
+def every_codec_stage(backend, n, codec):
+    values, ids = torch.randn(n, 8), torch.arange(n)
+    noise = backends.RowNoise(1, ids, ids, n) if codec.stochastic else None
+    sent = backend.encode(values, values, codec=codec, noise=noise)
+    backend.decode(sent.codes, codec=codec, dim=8, tail=sent.tail)
+    backend.select_rows(values, n // 3)
+    backend.unpack_ids(backend.pack_ids(ids), n)
+
+
+@pytest.mark.parametrize("codec", [backends.RowCodec("int8", stochastic=True), backends.RowCodec("lossless")], ids=str)
+@pytest.mark.parametrize("name", ["torch", "numba", "jax"])
+def test_codec_programs_are_bounded_by_rungs(name, codec):
+    backend, stages = backends.get(name), 5
+    before = backend.programs()
+    for n in torch.randperm(LARGEST, generator=torch.Generator().manual_seed(0))[:100].tolist():
+        every_codec_stage(backend, n, codec)
+    rungs = math.ceil(math.log2(LARGEST / FLOOR)) + 1
+    assert backend.programs() - before <= rungs * stages
+    again = backend.programs()
+    every_codec_stage(backend, LARGEST - 1, codec)
+    assert backend.programs() == again

@@ -1,0 +1,65 @@
+"""Rows by key beside a table, on this rank alone: its backend's find-or-insert, one slot of values.
+
+Sizes: U unique keys, width columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
+from backends.interface import Snapshot
+
+SLOT = "values"
+KEY_BYTES = 40  # a key's share of index and weights at the load the index grows to
+FIRST_ROWS = 1024
+
+
+class KeyedRows:
+    """float32 [width] by (logical table, id); a key that was never written reads as zeros.
+
+    Args:
+      spec: of the table whose keys these are. capacity: keys at most.
+    """
+
+    def __init__(self, backend: Backend, spec: TableSpec, width: int, capacity: int) -> None:
+        self.backend, self.capacity, self.device = backend, capacity, torch.device(spec.device)
+        mine = TableSpec(1, spec.uids, device=spec.device, rows=min(FIRST_ROWS, capacity), max_rows=capacity)
+        self.state = backend.add_slots(backend.create(mine), (SlotSpec(SLOT, width),))
+
+    @property
+    def room(self) -> int:
+        return self.capacity - self.backend.counters(self.state).rows
+
+    def find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
+        """Row numbers int32 [U]; -1 for keys that are not here."""
+        return self._lookup(ids, ordinals, insert=False)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """float32 [U, width] by row number; -1 reads as zeros."""
+        return self.backend.read_slot(self.state, SLOT, rows)
+
+    def write(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> None:
+        """Set unique keys. Raises TableFull where there is no room."""
+        if len(ids):
+            rows = self._lookup(ids, ordinals, insert=True)
+            self.state = self.backend.write_slot(self.state, SLOT, rows, values)
+
+    def erase(self, ids: Tensor, ordinals: Tensor) -> None:
+        """Forget unique keys."""
+        if len(ids):
+            self.state = self.backend.erase(self.state, ids, ordinals)
+
+    def _lookup(self, ids: Tensor, ordinals: Tensor, *, insert: bool) -> Tensor:
+        mode = LookupMode(insert=insert, touch=False)
+        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=Clock())
+        return rows
+
+    def snapshot(self) -> Snapshot:
+        """All keys, ascending, on the CPU; their values are the slot `SLOT`."""
+        return self.backend.export(self.state)
+
+    def clear(self) -> None:
+        kept = self.snapshot()
+        self.erase(kept.ids.to(self.device), kept.tables.to(self.device))

@@ -1,0 +1,20 @@
+"""Rows on their way from training to serving, as they change.
+
+    training                                            serving
+    DeltaWriter(tables) ── publish ─▶ FileSink   … FileSource   ─┐
+                        └─ publish ─▶ SocketSink … SocketSource ─┴▶ DeltaReader ─▶ RowStore.lookup
+
+A version is one packet or more for each table with changes, and a commit. A reader applies whole
+versions in order and refuses gaps; a version with base 0 is a snapshot, and starts or mends any reader.
+"""
+
+from recis_core.exchange.delta_reader import DeltaReader, Source
+from recis_core.exchange.delta_writer import DeltaWriter, Position, Sink
+from recis_core.exchange.row_store import RowStore
+from recis_core.exchange.stream_file import FileSink, FileSource
+from recis_core.exchange.stream_socket import SocketSink, SocketSource
+
+__all__ = [
+    "DeltaReader", "DeltaWriter", "FileSink", "FileSource", "Position", "RowStore", "Sink",
+    "SocketSink", "SocketSource", "Source",
+]  # fmt: skip
