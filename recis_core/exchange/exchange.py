@@ -138,16 +138,18 @@ class Exchange:
     def flags(self) -> tuple[bool, bool]:
         """(whether any rank holds a gradient, whether all are finite, dense ones too); equal on all ranks.
 
-        Collective where a training forward came since the last time.
+        Collective, but for what it has found a gradient in since the last training forward: that is remembered. That
+        there is none is not, for a backward may still come.
         """
-        if self._flags is None or self._flags[0] != self.forwards:
+        self.finish()  # what was sent is still a gradient, on whoever received it
+        if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
             self._flags = self.forwards, self._agree()
         holds, sparse_finite, dense_finite = self._flags[1]
         return holds, sparse_finite and dense_finite
 
     def _agree(self) -> tuple[bool, bool, bool]:
         with self.telling("flags"):
-            holds, finite = any(t.holds for t in self.tables), all(t.held_finite for t in self.tables)
+            holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
         theirs = self.agreement.meet("flags", self.said(), mine.expand(self.world.size, 3))
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())

@@ -155,6 +155,12 @@ class ShardedTable(PhysicalTable):
 
     def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
         codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
+        if codec.error_feedback and mode.insert and not trains:
+            raise RecisError(
+                "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
+                "error feedback, which has moved on: they would come out other than the first time. Keep the "
+                "engine outside the region, or the forward precision without error feedback."
+            )
         noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
         feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
         residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows) if feeds else None

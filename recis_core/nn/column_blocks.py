@@ -37,6 +37,12 @@ def joined(state: Mapping[str, Tensor], columns: tuple[int, int]) -> tuple[dict[
     return plain, missing
 
 
+def overlap(key: str, columns: tuple[int, int]) -> bool:
+    """Whether what the key names holds some of the columns [beg, end)."""
+    found = KEY.fullmatch(key)
+    return found is None or (int(found[2]) < columns[1] and int(found[3]) > columns[0])
+
+
 def _gaps(have: list[tuple[int, int]], columns: tuple[int, int]) -> list[tuple[int, int]]:
     at, gaps = columns[0], []
     for beg, end in have:
@@ -51,7 +57,7 @@ def _side_by_side(blocks: dict[tuple[int, int], Block], columns: tuple[int, int]
     wanted = sorted(b for b in blocks if b[1] > first and b[0] < last)
     orders = [torch.argsort(blocks[b]["ids"]) for b in wanted]
     ids = [blocks[b]["ids"][order] for b, order in zip(wanted, orders, strict=True)]
-    if any(not torch.equal(ids[0], other) for other in ids[1:]):
+    if not ids[0].is_meta and any(not torch.equal(ids[0], other) for other in ids[1:]):
         raise ValueError(f"blocks of columns {wanted} hold different ids; they are not of one saved table.")
     whole: Block = {"ids": ids[0]}
     for part in blocks[wanted[0]]:
