@@ -77,6 +77,18 @@ class Residuals:
         """All that is kept: ids, ordinals and the slot, on the CPU."""
         return self.backend.export(self.state)
 
+    def restore(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> None:
+        """Keep these instead: what `snapshot` gave.
+
+        Raises:
+          TableFull: there is no room for them in the budget.
+        """
+        self.clear()
+        mode, device = LookupMode(insert=True, touch=False), torch.device(self.state.spec.device)
+        keys = ids.to(device), ordinals.to(device)
+        self.state, rows, _ = self.backend.lookup(self.state, *keys, mode=mode, clock=Clock())
+        self.state = self.backend.write_slot(self.state, SLOT, rows, values.to(device))
+
     def clear(self) -> None:
         kept = self.snapshot()
         device = torch.device(self.state.spec.device)

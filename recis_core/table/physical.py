@@ -39,6 +39,15 @@ class Ticket:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Gradients, means over ranks, that a saved state had not applied yet, by unique key. On the CPU."""
+
+    ids: Tensor  # int64 [n]
+    ordinals: Tensor  # int32 [n]
+    values: Tensor  # float32 [n, D]
+
+
+@dataclass(frozen=True)
 class Measure:
     """Of a synced gradient, before any factor."""
 
@@ -66,6 +75,7 @@ class PhysicalTable:
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._oldest_pending: int | None = None
         self._homeless_slots: list[Snapshot] = []
+        self.carried: Carried | None = None
 
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
@@ -125,9 +135,25 @@ class PhysicalTable:
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         """Apply the synced gradient, if there is one, and consume it."""
         self.sync()
-        if self._combined is not None:
-            self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
+        self._apply(self._pending, rule, hyper, factor, t)
         self._consumed()
+
+    def _apply(self, parts: list[Any], rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
+        """Update by the synced gradient, combined of `parts`, and by what a loaded state carried."""
+        gradient = self._combined if self.carried is None else self._with_carried(parts)
+        if gradient is not None:
+            self.state = self.backend.update(self.state, gradient, rule, hyper=hyper, factor=factor, t=t)
+
+    def _with_carried(self, parts: list[Any]) -> Any:
+        """Whatever scales the others leaves the carried ones as they are: a mean over ranks, unscaled."""
+        ids, ordinals, values = (x.to(self.device) for x in vars(self.carried).values())
+        self.carried = None
+        mode = LookupMode(insert=True, touch=False)
+        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        values = values / (self.scale * self.optimizer.unscaling(self))  # type: ignore[union-attr]
+        none = torch.zeros_like(ordinals)
+        late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
+        return self.backend.combine([*parts, late], mean=self.reduce_by_id)
 
     def discard(self) -> None:
         """Drop pending gradients; rows touched before now are no longer pinned by them."""
