@@ -1,0 +1,305 @@
+"""States of many ranks: whole or not at all, resumed bit for bit, or handed to other ranks with no row or gradient lost.
+
+Sizes: W ranks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recis_core.framework import TrainLoop
+from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.optim import SparseSGD, join
+from recis_core.serialize import (
+    SavedState,
+    latest_shared_state,
+    latest_state,
+    load_state,
+    save_shared_state,
+    save_state,
+    shared_state,
+    tables_sha256,
+)
+from recis_core.table.physical import Carried
+from tests.exchange.models import B, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
+from tests.exchange.ranks import Failure, run_ranks, try_ranks
+
+LOSSY = "forward=int8+ef,backward=int4+sr+ef"
+
+
+def save(loop: TrainLoop, folder: str) -> Path:
+    if loop.exchange is None:
+        return save_state(folder, loop.step, loop.state())
+    return save_shared_state(folder, loop.step, loop.shared_state(), loop.own_state(), loop.exchange)
+
+
+def load(loop: TrainLoop, folder: str) -> None:
+    find = latest_state if loop.exchange is None else lambda d: latest_shared_state(d, loop.exchange)
+    loop.load_state(SavedState(find(folder)))
+
+
+def loop_of(option: dict[str, Any]) -> TrainLoop:
+    model = Model(**option)
+    return TrainLoop(model, optimizer_of(model))
+
+
+def train(loop: TrainLoop, rank: int, world: int, start: int, stop: int) -> None:
+    for step in range(start, stop):
+        loop.train_step(batch(step, share(rank, world)), B)
+
+
+def told(loop: TrainLoop) -> dict[str, Any]:
+    sha = tables_sha256(loop.model.engine.sparse_parameters())
+    tower = torch.cat([p.detach().flatten() for p in loop.model.tower.parameters()]).numpy()
+    return {"sha": sha, "rows": rows_of(loop.model), "tower": tower, "at": (loop.step, loop.rows)}
+
+
+def whole(rank: int, world: int, option: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
+    """Six steps; with a folder, saving after three."""
+    loop = loop_of(option)
+    train(loop, rank, world, 0, 3)
+    if folder is not None:
+        save(loop, folder)
+    train(loop, rank, world, 3, 6)
+    return told(loop)
+
+
+def resumed(rank: int, world: int, option: dict[str, Any], folder: str, steps: int = 3) -> dict[str, Any]:
+    loop = loop_of(option)
+    load(loop, folder)
+    train(loop, rank, world, 3, 3 + steps)
+    return told(loop)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{}, {"precision": LOSSY, "grad_reduce_by": "id"}, {"precision": "int4+ef", "sharding": "replicated"}],
+    ids=["fp32", "lossy", "replicated"],
+)
+def test_the_same_ranks_resume_bit_for_bit(tmp_path, option: dict[str, Any]) -> None:
+    """Also senders' residuals; and saving changes nothing of the run that saves."""
+    undisturbed = run_ranks(2, whole, option)
+    saving = run_ranks(2, whole, option, str(tmp_path))
+    again = run_ranks(2, resumed, option, str(tmp_path))
+    for want, *others in zip(undisturbed, saving, again, strict=True):
+        for got in others:
+            assert (got["sha"], got["at"]) == (want["sha"], want["at"])
+            assert np.array_equal(got["tower"], want["tower"])
+    assert undisturbed[0]["sha"]
+    assert undisturbed[1]["sha"] == ""  # the first rank's to know
+
+
+@pytest.mark.parametrize("sharding", ["row", "replicated"])
+def test_other_ranks_get_every_row_and_slot(tmp_path, sharding: str) -> None:
+    option = {"sharding": sharding}
+    ends = {w: run_ranks(w, whole, option, str(tmp_path / str(w))) for w in (1, 2)}
+    want = ends[1][0]["rows"]
+    for old, new in ((2, 1), (2, 3), (1, 2)):
+        ranks = run_ranks(new, resumed, option, str(tmp_path / str(old)))
+        rows = united([r["rows"] for r in ranks]) if sharding == "row" else ranks[-1]["rows"]
+        assert_same_tables(rows, want)
+        np.testing.assert_allclose(ranks[0]["tower"], ends[1][0]["tower"], rtol=1e-5, atol=1e-6)
+        assert ranks[0]["at"] == (6, 6 * B)
+
+
+def test_another_sharding_gets_every_row(tmp_path) -> None:
+    """Also where tables come to lie in one storage or in several."""
+    want = run_ranks(2, whole, {}, str(tmp_path))
+    for sharding in ("table:1", "replicated"):
+        ranks = run_ranks(2, resumed, {"sharding": sharding}, str(tmp_path))
+        assert_same_tables(ranks[1]["rows"], united([r["rows"] for r in want]))
+
+
+# Gradients that senders had not sent
+
+
+class Linear(nn.Module):
+    """Σ rows · fixed directions: what a step's gradient is depends on no weight."""
+
+    def __init__(self, precision: str, by: str) -> None:
+        super().__init__()
+        option = EmbeddingOption(8, precision=precision, grad_reduce_by=by)
+        self.engine = EmbeddingEngine({"user": option, "item": option})
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        out = self.engine({name: features[name] for name in ("user", "item")})
+        return torch.cat([out["user"], out["item"]], 1)
+
+
+def linear(precision: str, by: str = "worker") -> tuple[Linear, Any]:
+    model = Linear(precision, by)
+    return model, join(torch.optim.SGD([model.bias], lr=0.1), SparseSGD(model.engine.sparse_parameters(), lr=1.0))
+
+
+def step(model: Linear, optimizer: Any, number: int, rank: int, world: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    directions = torch.randn(B, 16, generator=generator)[share(rank, world)]
+    optimizer.zero_grad()
+    (model(batch(number, share(rank, world))) * directions).sum().mul(world).backward()
+    optimizer.step()
+
+
+def lossy_steps(rank: int, world: int, folder: str, precision: str) -> dict[str, Any]:
+    model, optimizer = linear(precision)
+    for number in range(4):
+        step(model, optimizer, number, rank, world)
+    loop = TrainLoop(model, optimizer)
+    save(loop, folder)
+    kept = model.engine.table("user").physical.residuals
+    assert kept is None or len(kept.snapshot().ids) > 0 or rank > 0
+    return rows_of(model)
+
+
+def applied(rank: int, world: int, folder: str, precision: str, scaled: bool) -> dict[str, Any]:
+    """After loading, one step without any gradient."""
+    model, optimizer = linear(precision)
+    loop = TrainLoop(model, optimizer)
+    load(loop, folder)
+    optimizer.zero_grad()  # drops no carried gradient
+    if scaled:
+        step_of_nothing(model, optimizer)
+    else:
+        optimizer.step()
+    again = str(folder) + f"-{world}"
+    save(loop, again)
+    left = load_state(latest_state(again))
+    assert not any("pending" in saved for name, saved in left.items() if name.startswith("storage"))
+    return rows_of(model)
+
+
+def step_of_nothing(model: Linear, optimizer: Any) -> None:
+    """Under a scaler, with an empty batch."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    out = model(batch(0, slice(0, 0)))
+    scaler.scale(out.sum() + model.bias.sum() * 0).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+@pytest.mark.parametrize("precision", ["forward=fp32,backward=int4+ef", "forward=fp32,backward=topk(20%,int8)+ef"])
+def test_sent_and_pending_are_all_that_was_true(tmp_path, precision: str) -> None:
+    """Σ sent + residual = Σ true: 2 → 1, 2 → 2, 2 → 3 apply what was pending, once."""
+    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
+    lossy = united(run_ranks(2, lossy_steps, str(tmp_path / "lossy"), precision))
+    assert any(np.abs(lossy["user"][i] - row).max() > 1e-3 for i, row in exact["user"].items() if i in lossy["user"])
+    for world, scaled in ((1, False), (2, False), (3, True)):
+        got = united(run_ranks(world, applied, str(tmp_path / "lossy"), "fp32", scaled))
+        for name, rows in exact.items():
+            for i, row in rows.items():
+                np.testing.assert_allclose(got[name][i], row, rtol=0, atol=2e-5, err_msg=f"{name} {i} on {world}")
+
+
+def kept_on(rank: int, world: int, folder: str, precision: str) -> list[dict[str, Any]]:
+    """Loaded by as many ranks: rows, and what each sender keeps."""
+    model, optimizer = linear(precision)
+    load(TrainLoop(model, optimizer), folder)
+    table = model.engine.table("user").physical
+    assert table.carried is None
+    kept, sums = table.residuals.snapshot(), {}
+    for i, ordinal, value in zip(kept.ids.tolist(), kept.tables.tolist(), kept.slots["residual"], strict=True):
+        sums[(table.names[ordinal], i)] = value.numpy()
+    return [rows_of(model), sums]
+
+
+def test_as_many_ranks_keep_their_residuals(tmp_path) -> None:
+    precision = "forward=fp32,backward=int4+ef"
+    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
+    run_ranks(2, lossy_steps, str(tmp_path / "lossy"), precision)
+    ranks = run_ranks(2, kept_on, str(tmp_path / "lossy"), precision)
+    got = united([rows for rows, _ in ranks])
+    for name, rows in exact.items():
+        for i, row in rows.items():
+            left = sum(sums.get((name, i), 0.0) for _, sums in ranks)
+            np.testing.assert_allclose(got[name][i] - left / 2, row, rtol=0, atol=2e-5)
+
+
+def test_a_state_that_was_never_stepped_keeps_what_it_carries(tmp_path) -> None:
+    precision = "forward=fp32,backward=int4+ef"
+    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
+    run_ranks(2, lossy_steps, str(tmp_path / "a"), precision)
+    run_ranks(3, passed_on, str(tmp_path / "a"), str(tmp_path / "b"), precision)
+    run_ranks(3, passed_on, str(tmp_path / "b"), str(tmp_path / "c"), precision)
+    got = united(run_ranks(1, applied, str(tmp_path / "c"), "fp32", False))
+    assert_same_tables(got, exact, 1e-5)
+
+
+def passed_on(rank: int, world: int, source: str, target: str, precision: str) -> None:
+    loop = TrainLoop(*linear(precision))
+    load(loop, source)
+    save(loop, target)
+
+
+@pytest.mark.parametrize("by", ["worker", "id"])
+def test_every_backend_applies_what_is_carried(backend: str, by: str) -> None:
+    """A known and a new row; with a gradient beside, and with none; unscaled though the others are scaled."""
+    engine = EmbeddingEngine({"f": EmbeddingOption(4, backend=backend, grad_reduce_by=by)})
+    optimizer = SparseSGD(engine.sparse_parameters(), lr=1.0)
+    table = engine.table("f")
+    before = engine({"f": torch.tensor([5, 7])})["f"].detach()
+    table.insert(torch.tensor([9]), torch.zeros(1, 4))
+    carried = Carried(torch.tensor([5, 9]), torch.tensor([0, 0]).int(), torch.tensor([[1.0] * 4, [2.0] * 4]))
+    table.physical.carried = carried
+    engine({"f": torch.tensor([5, 7])})["f"].sum().mul(8.0).backward()
+    optimizer.handles()[0].grad.mul_(1 / 8)
+    optimizer.step()
+    after = dict(zip(table.ids().tolist(), table.embeddings(), strict=True))
+    torch.testing.assert_close(after[5], before[0] - 2)
+    torch.testing.assert_close(after[7], before[1] - 1)
+    torch.testing.assert_close(after[9], torch.full((4,), -2.0))
+    table.physical.carried = carried
+    optimizer.step()
+    after = dict(zip(table.ids().tolist(), table.embeddings(), strict=True))
+    torch.testing.assert_close(after[5], before[0] - 3)
+    torch.testing.assert_close(after[9], torch.full((4,), -4.0))
+
+
+# Failures
+
+
+def saves_with_a_failure(rank: int, world: int, folder: str, at: str) -> list[Any]:
+    loop = loop_of({})
+    train(loop, rank, world, 0, 1)
+    good = getattr(shared_state, at)
+
+    def broken(*args: Any) -> Any:
+        raise OSError("no space left on device")
+
+    if rank == (0 if at == "commit" else 1):
+        setattr(shared_state, at, broken)
+    try:
+        save(loop, folder)
+        seen = ["saved"]
+    except Exception as error:
+        seen = [type(error).__name__]
+    setattr(shared_state, at, good)
+    seen.append(sorted(p.name for p in Path(folder).iterdir()))
+    loop.exchange.agreement.meet("plan")
+    train(loop, rank, world, 1, 2)
+    save(loop, folder)
+    return [*seen, sorted(p.name for p in Path(folder).iterdir())]
+
+
+@pytest.mark.parametrize("at", ["write_parts", "commit"])
+def test_a_failure_on_one_rank_is_one_on_all_and_leaves_no_state(tmp_path, at: str) -> None:
+    ranks = run_ranks(2, saves_with_a_failure, str(tmp_path), at)
+    assert {r[0] for r in ranks} == {"OSError", "ExchangeMismatch"}
+    assert all(not any(n.startswith("step") for n in r[1]) for r in ranks)
+    assert [r[2] for r in ranks] == [["step-00000002"]] * 2
+
+
+def test_damage_on_one_rank_s_part_is_found(tmp_path) -> None:
+    run_ranks(2, whole, {}, str(tmp_path))
+    file = latest_state(tmp_path) / "storage-0.rank-1.safetensors"
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    ranks = try_ranks(2, resumed, {}, str(tmp_path), env={"RECIS_EXCHANGE_TIMEOUT": "10"})
+    assert isinstance(ranks[1], Failure)
+    assert ranks[1].kind == "CorruptCheckpoint"
+    assert isinstance(ranks[0], Failure)
