@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def launched() -> bool:
@@ -33,16 +33,32 @@ def process_group(device: str) -> Iterator[tuple[int, int]]:
     A group that is there already is taken as it is, and left so.
     """
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     from recis_core.exchange.world import timeout
 
     if dist.is_initialized() or not launched():
         yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(seconds=timeout()))
-    yield dist.get_rank(), dist.get_world_size()
+    limit = timedelta(seconds=timeout())
+    store, rank, world = next(rendezvous("env://", timeout=limit))
+    kind = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(kind, store=_of_attempt(store), rank=rank, world_size=world, timeout=limit)
+    yield rank, world
     # Not after an error: the others may wait in another call, and this one would wait for them.
     dist.destroy_process_group()
+
+
+def _of_attempt(store: Any) -> Any:
+    """torchrun --master-addr keeps one store over restarts, in which ranks would find addresses of dead ones.
+
+    On several nodes their counts of restarts may differ; there a store of each attempt (--rdzv-backend c10d) is needed.
+    """
+    from torch.distributed import PrefixStore
+
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def run_and_leave(command: Callable[[], int]) -> NoReturn:
