@@ -92,6 +92,7 @@ def test_a_killed_run_ends_where_the_undisturbed_one_does(tmp_path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("world", [2, 3])
 def test_many_kills(world: int, tmp_path) -> None:
     """Three a run, at random places of random exchanges, while saving too; 12 runs of each world."""

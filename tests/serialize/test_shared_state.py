@@ -5,6 +5,7 @@ Sizes: W ranks.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,66 @@ from tests.exchange.models import B, Model, assert_same_tables, batch, optimizer
 from tests.exchange.ranks import Failure, run_ranks, try_ranks
 
 LOSSY = "forward=int8+ef,backward=int4+sr+ef"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "lossy": {"precision": LOSSY, "grad_reduce_by": "id"},
+    "replicated": {"precision": "int4+ef", "sharding": "replicated"},
+}
+REPLICAS = {"sharding": "replicated"}
+PRECISIONS = {"int4": "forward=fp32,backward=int4+ef", "topk": "forward=fp32,backward=topk(20%,int8)+ef"}
+
+
+def in_turn(rank: int, world: int, jobs: dict[str, tuple]) -> dict[str, Any]:
+    """Several in one process group: starting one takes longer than any of them."""
+    return {name: function(rank, world, *args) for name, (function, *args) in jobs.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("states"))
+
+
+@pytest.fixture(scope="module")
+def saved(folder) -> list[dict[str, Any]]:
+    """What two ranks trained and saved."""
+    jobs: dict[str, tuple] = {name: (whole, option, f"{folder}/{name}") for name, option in OPTIONS.items()}
+    jobs |= {f"{name} undisturbed": (whole, option) for name, option in OPTIONS.items()}
+    jobs["replicas"] = (whole, REPLICAS, f"{folder}/replicas")
+    jobs["exact"] = (lossy_steps, f"{folder}/exact", "fp32")
+    jobs |= {name: (lossy_steps, f"{folder}/{name}", precision) for name, precision in PRECISIONS.items()}
+    return run_ranks(2, in_turn, jobs)
+
+
+@pytest.fixture(scope="module")
+def alone(folder) -> dict[str, Any]:
+    return run_ranks(1, in_turn, {"fp32": (whole, {}, f"{folder}/one")})[0]
+
+
+@pytest.fixture(scope="module")
+def loaded(folder, saved, alone) -> dict[int, list[dict[str, Any]]]:
+    """What any number of ranks made of it."""
+    steps = {name: (applied, f"{folder}/{name}", "fp32") for name in PRECISIONS}
+    others: dict[str, tuple] = {
+        "fp32": (resumed, {}, f"{folder}/fp32"),
+        "replicas": (resumed, REPLICAS, f"{folder}/replicas"),
+    }
+    passing = {
+        "once": (passed_on, f"{folder}/int4", f"{folder}/b", PRECISIONS["int4"]),
+        "twice": (passed_on, f"{folder}/b", f"{folder}/c", PRECISIONS["int4"]),
+    }
+    three = run_ranks(3, in_turn, others | {n: (*job, True) for n, job in steps.items()} | passing)
+    one = run_ranks(
+        1,
+        in_turn,
+        others | {n: (*job, False) for n, job in steps.items()} | {"passed": (applied, f"{folder}/c", "fp32", False)},
+    )
+    two: dict[str, tuple] = {name: (resumed, option, f"{folder}/{name}") for name, option in OPTIONS.items()}
+    two |= {n: (*job, False) for n, job in steps.items()}
+    two["one"] = (resumed, {}, f"{folder}/one")
+    two["table:1"] = (resumed, {"sharding": "table:1"}, f"{folder}/fp32")
+    two["replicas"] = (resumed, REPLICAS, f"{folder}/fp32")
+    two["kept"] = (kept_on, f"{folder}/int4", PRECISIONS["int4"])
+    return {1: one, 2: run_ranks(2, in_turn, two), 3: three}
 
 
 def save(loop: TrainLoop, folder: str) -> Path:
@@ -77,43 +138,30 @@ def resumed(rank: int, world: int, option: dict[str, Any], folder: str, steps: i
     return told(loop)
 
 
-@pytest.mark.parametrize(
-    "option",
-    [{}, {"precision": LOSSY, "grad_reduce_by": "id"}, {"precision": "int4+ef", "sharding": "replicated"}],
-    ids=["fp32", "lossy", "replicated"],
-)
-def test_the_same_ranks_resume_bit_for_bit(tmp_path, option: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_same_ranks_resume_bit_for_bit(saved, loaded, name: str) -> None:
     """Also senders' residuals; and saving changes nothing of the run that saves."""
-    undisturbed = run_ranks(2, whole, option)
-    saving = run_ranks(2, whole, option, str(tmp_path))
-    again = run_ranks(2, resumed, option, str(tmp_path))
-    for want, *others in zip(undisturbed, saving, again, strict=True):
-        for got in others:
+    for before, after in zip(saved, loaded[2], strict=True):
+        want = before[f"{name} undisturbed"]
+        for got in (before[name], after[name]):
             assert (got["sha"], got["at"]) == (want["sha"], want["at"])
             assert np.array_equal(got["tower"], want["tower"])
-    assert undisturbed[0]["sha"]
-    assert undisturbed[1]["sha"] == ""  # the first rank's to know
+    assert saved[0][name]["sha"]
+    assert saved[1][name]["sha"] == ""  # the first rank's to know
 
 
-@pytest.mark.parametrize("sharding", ["row", "replicated"])
-def test_other_ranks_get_every_row_and_slot(tmp_path, sharding: str) -> None:
-    option = {"sharding": sharding}
-    ends = {w: run_ranks(w, whole, option, str(tmp_path / str(w))) for w in (1, 2)}
-    want = ends[1][0]["rows"]
-    for old, new in ((2, 1), (2, 3), (1, 2)):
-        ranks = run_ranks(new, resumed, option, str(tmp_path / str(old)))
-        rows = united([r["rows"] for r in ranks]) if sharding == "row" else ranks[-1]["rows"]
-        assert_same_tables(rows, want)
-        np.testing.assert_allclose(ranks[0]["tower"], ends[1][0]["tower"], rtol=1e-5, atol=1e-6)
-        assert ranks[0]["at"] == (6, 6 * B)
+@pytest.mark.parametrize(("world", "name"), [(1, "fp32"), (3, "fp32"), (2, "one"), (1, "replicas"), (3, "replicas")])
+def test_other_ranks_get_every_row_and_slot(loaded, alone, world: int, name: str) -> None:
+    ranks, want = [r[name] for r in loaded[world]], alone["fp32"]
+    assert_same_tables(united([r["rows"] for r in ranks]) if name != "replicas" else ranks[-1]["rows"], want["rows"])
+    np.testing.assert_allclose(ranks[0]["tower"], want["tower"], rtol=1e-5, atol=1e-6)
+    assert ranks[0]["at"] == (6, 6 * B)
 
 
-def test_another_sharding_gets_every_row(tmp_path) -> None:
-    """Also where tables come to lie in one storage or in several."""
-    want = run_ranks(2, whole, {}, str(tmp_path))
-    for sharding in ("table:1", "replicated"):
-        ranks = run_ranks(2, resumed, {"sharding": sharding}, str(tmp_path))
-        assert_same_tables(ranks[1]["rows"], united([r["rows"] for r in want]))
+@pytest.mark.parametrize("name", ["table:1", "replicas"])
+def test_another_sharding_gets_every_row(saved, loaded, name: str) -> None:
+    """Also where tables come to lie in other storages."""
+    assert_same_tables(loaded[2][1][name]["rows"], united([r["fp32"]["rows"] for r in saved]))
 
 
 # Gradients that senders had not sent
@@ -183,17 +231,20 @@ def step_of_nothing(model: Linear, optimizer: Any) -> None:
     scaler.update()
 
 
-@pytest.mark.parametrize("precision", ["forward=fp32,backward=int4+ef", "forward=fp32,backward=topk(20%,int8)+ef"])
-def test_sent_and_pending_are_all_that_was_true(tmp_path, precision: str) -> None:
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_sent_and_pending_are_all_that_was_true(saved, loaded, name: str, world: int) -> None:
     """Σ sent + residual = Σ true: 2 → 1, 2 → 2, 2 → 3 apply what was pending, once."""
-    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
-    lossy = united(run_ranks(2, lossy_steps, str(tmp_path / "lossy"), precision))
-    assert any(np.abs(lossy["user"][i] - row).max() > 1e-3 for i, row in exact["user"].items() if i in lossy["user"])
-    for world, scaled in ((1, False), (2, False), (3, True)):
-        got = united(run_ranks(world, applied, str(tmp_path / "lossy"), "fp32", scaled))
-        for name, rows in exact.items():
-            for i, row in rows.items():
-                np.testing.assert_allclose(got[name][i], row, rtol=0, atol=2e-5, err_msg=f"{name} {i} on {world}")
+    exact, lossy = (united([r[n] for r in saved]) for n in ("exact", name))
+    apart = [np.abs(lossy["user"][i] - row).max() for i, row in exact["user"].items() if i in lossy["user"]]
+    assert max(apart) > 1e-3
+    close(united([r[name] for r in loaded[world]]), exact)
+
+
+def close(got: dict, exact: dict) -> None:
+    for name, rows in exact.items():
+        for i, row in rows.items():
+            np.testing.assert_allclose(got[name][i], row, rtol=0, atol=2e-5, err_msg=f"{name} {i}")
 
 
 def kept_on(rank: int, world: int, folder: str, precision: str) -> list[dict[str, Any]]:
@@ -208,11 +259,8 @@ def kept_on(rank: int, world: int, folder: str, precision: str) -> list[dict[str
     return [rows_of(model), sums]
 
 
-def test_as_many_ranks_keep_their_residuals(tmp_path) -> None:
-    precision = "forward=fp32,backward=int4+ef"
-    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
-    run_ranks(2, lossy_steps, str(tmp_path / "lossy"), precision)
-    ranks = run_ranks(2, kept_on, str(tmp_path / "lossy"), precision)
+def test_as_many_ranks_keep_their_residuals(saved, loaded) -> None:
+    exact, ranks = united([r["exact"] for r in saved]), [r["kept"] for r in loaded[2]]
     got = united([rows for rows, _ in ranks])
     for name, rows in exact.items():
         for i, row in rows.items():
@@ -220,14 +268,8 @@ def test_as_many_ranks_keep_their_residuals(tmp_path) -> None:
             np.testing.assert_allclose(got[name][i] - left / 2, row, rtol=0, atol=2e-5)
 
 
-def test_a_state_that_was_never_stepped_keeps_what_it_carries(tmp_path) -> None:
-    precision = "forward=fp32,backward=int4+ef"
-    exact = united(run_ranks(2, lossy_steps, str(tmp_path / "exact"), "fp32"))
-    run_ranks(2, lossy_steps, str(tmp_path / "a"), precision)
-    run_ranks(3, passed_on, str(tmp_path / "a"), str(tmp_path / "b"), precision)
-    run_ranks(3, passed_on, str(tmp_path / "b"), str(tmp_path / "c"), precision)
-    got = united(run_ranks(1, applied, str(tmp_path / "c"), "fp32", False))
-    assert_same_tables(got, exact, 1e-5)
+def test_a_state_that_was_never_stepped_keeps_what_it_carries(saved, loaded) -> None:
+    close(loaded[1][0]["passed"], united([r["exact"] for r in saved]))
 
 
 def passed_on(rank: int, world: int, source: str, target: str, precision: str) -> None:
@@ -294,9 +336,9 @@ def test_a_failure_on_one_rank_is_one_on_all_and_leaves_no_state(tmp_path, at: s
     assert [r[2] for r in ranks] == [["step-00000002"]] * 2
 
 
-def test_damage_on_one_rank_s_part_is_found(tmp_path) -> None:
-    run_ranks(2, whole, {}, str(tmp_path))
-    file = latest_state(tmp_path) / "storage-0.rank-1.safetensors"
+def test_damage_on_one_rank_s_part_is_found(tmp_path, folder, saved) -> None:
+    shutil.copytree(latest_state(f"{folder}/fp32"), tmp_path / "step-00000003")
+    file = tmp_path / "step-00000003" / "storage-0.rank-1.safetensors"
     good = file.read_bytes()
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     ranks = try_ranks(2, resumed, {}, str(tmp_path), env={"RECIS_EXCHANGE_TIMEOUT": "10"})
