@@ -96,14 +96,9 @@ class ColumnTable(ShardedTable):
 
     def insert(self, snapshot: Snapshot) -> None:
         """Rows may come whole, or as the columns that live here."""
-        super().insert(
-            replace(
-                snapshot,
-                weights=self._cut(snapshot.weights),
-                slots={k: self._cut(v) for k, v in snapshot.slots.items()},
-            )
-        )
+        slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
+        super().insert(replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
 
-    def _cut(self, rows: Tensor) -> Tensor:
+    def cut(self, rows: Tensor) -> Tensor:
         beg, end = self.columns
         return rows[:, beg:end].contiguous() if rows.shape[1] == self.whole_dim else rows

@@ -287,10 +287,7 @@ class ShardedTable(PhysicalTable):
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         self.sync()
-        if self._combined is not None:
-            self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
-            if self.observers:
-                self._tell(*self.backend.read_gradient(self._combined)[:2])
+        self._apply(self.received, rule, hyper, factor, t)
         if self.residuals is not None:
             self.residuals.commit()
         if self.hot is not None:
