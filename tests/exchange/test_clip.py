@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.exchange.models import Model, optimizer_of
 from tests.exchange.stages import WORLDS, Stage
-from tests.exchange.training import assert_same_run, result, sharded, train
+from tests.exchange.training import assert_same_run, overlapping, result, sharded, train
 
 CLIP = 0.03  # below all norms of these steps
 
@@ -48,12 +48,27 @@ def ddp_replicated(rank: int, world: int) -> dict[str, Any]:
     return _ddp(rank, world, sharding="replicated")
 
 
+def ddp_hot(rank: int, world: int) -> dict[str, Any]:
+    return _ddp(rank, world, sharding="row+hot(20)")
+
+
+def ddp_column(rank: int, world: int) -> dict[str, Any]:
+    return _ddp(rank, world, sharding="column")
+
+
+def ddp_overlap(rank: int, world: int) -> dict[str, Any]:
+    model = overlapping()
+    return _clipped(rank, world, DistributedDataParallel(model) if world > 1 else model, model)
+
+
 def fsdp(rank: int, world: int) -> dict[str, Any]:
     model = sharded(Model(), "both") if world > 1 else Model()
     return _clipped(rank, world, model, model)
 
 
-STAGE = Stage(ddp, ddp_scaled, fsdp, ddp_replicated, ddp_feedback, ddp_feedback_unscaled)
+STAGE = Stage(
+    ddp, ddp_scaled, ddp_overlap, ddp_hot, ddp_column, fsdp, ddp_replicated, ddp_feedback, ddp_feedback_unscaled
+)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -65,7 +80,7 @@ def test_the_norm_is_equal_on_all_ranks(scene: Any, world: int) -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("scene", [ddp, ddp_scaled, fsdp], ids=lambda scene: scene.__name__)
+@pytest.mark.parametrize("scene", [ddp, ddp_scaled, ddp_overlap, ddp_hot, fsdp], ids=lambda scene: scene.__name__)
 def test_as_on_one_process(scene: Any, world: int) -> None:
     ranks, want = STAGE.of(world, scene), STAGE.of(1, ddp)[0]
     np.testing.assert_allclose(ranks[0]["norms"], want["norms"], rtol=1e-5)
@@ -73,8 +88,9 @@ def test_as_on_one_process(scene: Any, world: int) -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_replicated_table_counts_once(world: int) -> None:
-    np.testing.assert_allclose(STAGE.of(world, ddp_replicated)[0]["norms"], STAGE.of(1, ddp)[0]["norms"], rtol=1e-5)
+@pytest.mark.parametrize("scene", [ddp_replicated, ddp_column], ids=lambda scene: scene.__name__)
+def test_a_table_that_is_on_all_ranks_counts_once(scene: Any, world: int) -> None:
+    np.testing.assert_allclose(STAGE.of(world, scene)[0]["norms"], STAGE.of(1, ddp)[0]["norms"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
 from recis_core.exchange import global_mean
+from recis_core.nn import EmbeddingEngine
 from recis_core.optim import clip_grad_norm_
 from tests.exchange.models import Batch, Model, assert_same_tables, batch, rows_of, share, united
 
@@ -83,6 +84,13 @@ def assert_same_run(ranks: list[dict[str, Any]], want: dict[str, Any], rtol: flo
     for r in ranks:
         np.testing.assert_allclose(r["tower"], want["tower"], rtol=rtol, atol=rtol * np.abs(want["tower"]).max())
     np.testing.assert_allclose(np.mean([r["losses"] for r in ranks], 0), want["losses"], rtol=rtol)
+
+
+def overlapping() -> Model:
+    """Sends gradients from inside backward."""
+    model = Model()
+    model.engine = EmbeddingEngine(model.engine.options, overlap=True)
+    return model
 
 
 def sharded(model: Model, policy: str = "root", **how: Any) -> Model:
