@@ -18,7 +18,7 @@ from recis_core.serialize import latest_state, load_state
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 400  # seconds a run may take
-ENV = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "RECIS_EXCHANGE_TIMEOUT": "60", "RECIS_BACKEND": "numba"}
+ENV = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "RECIS_EXCHANGE_TIMEOUT": "300", "RECIS_BACKEND": "numba"}
 
 
 def torchrun(
