@@ -56,6 +56,8 @@ def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> 
     keys = _send_ids(exchange, jobs, asked, packed)
     with exchange.telling("rows"):
         answers = [job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)]
+        for encoded, _ in answers:
+            exchange.count(encoded)
         parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
     return _send_rows(exchange, jobs, asked, parts)
 
