@@ -6,6 +6,7 @@ Sizes: B rows of a batch, W ranks.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,7 +164,14 @@ def exchange_of(model: nn.Module) -> Any:
 
 
 def _parallel(model: nn.Module, world: Any) -> nn.Module:
-    return DistributedDataParallel(model, process_group=world.parent)
+    """Under DDP whose buckets stay as they are.
+
+    Otherwise it lays them out anew after its first step. From three ranks on, the order of an all-reduce's sums goes by
+    the place in a bucket, so the first step after resuming would round otherwise than the same step of a run
+    that went on. DDP offers no other way to that than find_unused_parameters.
+    """
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    return DistributedDataParallel(model, process_group=world.parent, find_unused_parameters=True)
 
 
 def dense_state(model: nn.Module) -> dict[str, Tensor]:

@@ -124,3 +124,13 @@ def test_mistakes_are_named_and_end_the_run(tmp_path) -> None:
     for said in run_ranks(2, mistaken, [{**TINY, **more} for more, _ in cases]):
         for (_, message), heard in zip(cases, said, strict=True):
             assert message in heard
+
+
+@pytest.mark.parametrize("model", ["deepfm", "dlrm"])
+def test_three_processes_resume_bit_for_bit(tmp_path, model: str) -> None:
+    """From three on, a sum of dense gradients depends on their order: on where DDP lays them, before and after."""
+    settings = {**TINY, "model": model}
+    whole = {**settings, "save": str(tmp_path), "save_every": 3}
+    jobs = {"whole": whole, **{str(n): {**settings, "resume": f"{tmp_path}/step-{n:08d}"} for n in (3, 9)}}
+    ends = run_ranks(3, trained_in_turn, jobs)[0]
+    assert ends["3"]["tables_sha256"] == ends["9"]["tables_sha256"] == ends["whole"]["tables_sha256"]
