@@ -38,6 +38,15 @@ class Chooser:
         taken, self.lost, self.whole = (self.lost, self.whole), 0.0, 0.0
         return taken
 
+    def state(self) -> dict[str, object]:
+        """What the choice rests on, as plain numbers; empty where nothing is chosen by error."""
+        return {} if self.adaptive is None else self.adaptive.state_dict()
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """What `state` gave. Raises ValueError where it is of other candidates."""
+        if self.adaptive is not None and state:
+            self.adaptive.load_state_dict(state)
+
     def observe(self, step: int, lost: Sequence[float], whole: Sequence[float]) -> None:
         """Sums of all ranks, in the order of ranks: the same choice on each."""
         total = sum(whole)

@@ -45,6 +45,7 @@ def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
         saved["carried"] = dict(vars(table.carried))
     if isinstance(table, ShardedTable):
         saved["shardings"] = [str(s) for s in table.shardings]
+        saved["codecs"] = {"rows": table.to_rows.state(), "gradients": table.to_gradients.state()}
         if table.residuals is not None:
             kept = table.residuals.snapshot()
             saved["residual"] = {"ids": kept.ids, "ordinals": kept.tables, "values": kept.slots[SLOT]}
@@ -113,12 +114,21 @@ def _resume(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
     snapshot.slots = _fitting(table, snapshot.slots)
     table.insert(snapshot)
     table.step = saved["step"]
+    _resume_codecs(table, saved)
     late = saved.get("pending")
     if isinstance(table, ShardedTable) and table.residuals is not None and "residual" in saved:
         table.residuals.restore(**saved["residual"])
         late = saved.get("carried")
     if late is not None:
         _carry(table, Carried(**late))
+
+
+def _resume_codecs(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
+    """Codecs that are chosen by error go on from what was measured; under another precision they begin anew."""
+    if isinstance(table, ShardedTable) and "codecs" in saved:
+        for chooser, state in ((table.to_rows, "rows"), (table.to_gradients, "gradients")):
+            if chooser.state().keys() == saved["codecs"][state].keys():
+                chooser.load_state(saved["codecs"][state])
 
 
 def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:

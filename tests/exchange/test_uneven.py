@@ -177,7 +177,7 @@ def leaves_early(rank: int, world: int) -> Any:
 
 
 def test_a_rank_that_leaves_is_an_error_on_the_other() -> None:
-    ranks = try_ranks(2, leaves_early, env={"RECIS_EXCHANGE_TIMEOUT": "10"})
+    ranks = try_ranks(2, leaves_early, env={"RECIS_EXCHANGE_TIMEOUT": "40"})
     assert isinstance(ranks[0], Failure)
     assert ranks[1] is None
 

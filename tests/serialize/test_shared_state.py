@@ -37,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "lossy": {"precision": LOSSY, "grad_reduce_by": "id"},
     "replicated": {"precision": "int4+ef", "sharding": "replicated"},
+    "adaptive": {"precision": "auto(0.5,int4|int8|fp32)", "sharding": "column"},
 }
 REPLICAS = {"sharding": "replicated"}
 PRECISIONS = {"int4": "forward=fp32,backward=int4+ef", "topk": "forward=fp32,backward=topk(20%,int8)+ef"}
