@@ -1,15 +1,16 @@
-"""python -m bench step | kernels | bridge [--help]"""
+"""python -m bench step | kernels | bridge | exchange [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,kernels,bridge} ...
+USAGE = """usage: python -m bench {step,kernels,bridge,exchange} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
+  exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
 
 Each has --help."""
 
@@ -30,6 +31,10 @@ def main(argv: list[str]) -> int:
         from bench.bridge import run as run_bridge
 
         return run_bridge(rest)
+    if command == "exchange":
+        from bench.exchange.run import run as run_exchange
+
+        return run_exchange(rest)
     print(USAGE)
     return 0 if command in ("-h", "--help") else 2
 

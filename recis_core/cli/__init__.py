@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from recis_core.cli import torchrun
+
 USAGE = """usage: recis {train,plan,doctor,data} ...
 
   recis train   train DeepFM or DLRM on a synthetic preset or on Parquet/ORC files
@@ -23,6 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     # Two OpenMP pools (torch's, numba's) that spin would take the cores from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if torchrun.launched():
+        torchrun.share_the_machine()
+        torchrun.run_and_leave(lambda: _dispatch(command, rest))
+    return _dispatch(command, rest)
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -48,7 +57,8 @@ def _run(command: str, rest: list[str]) -> int:
     except (RecisError, ValueError, TypeError, KeyError, FileNotFoundError) as error:
         if os.environ.get("RECIS_TRACEBACK") == "1":
             raise
-        print(f"recis {command}: {_message(error)}", file=sys.stderr)
+        where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
+        print(f"recis {command}{where}: {_message(error)}", file=sys.stderr)
         return 1
 
 

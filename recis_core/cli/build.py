@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from recis_core import optim
 from recis_core.cli.source import Source
 from recis_core.cli.train_config import TrainConfig
+from recis_core.exchange import Precision, Sharding
+from recis_core.exchange.plan_file import read_plan
 from recis_core.models import DLRM, DeepFM
 from recis_core.nn import filter_out_sparse_param
 
@@ -21,9 +25,26 @@ OPTIMIZERS: dict[str, type[optim.SparseOptimizer]] = {
 }
 
 
-def build_model(config: TrainConfig, source: Source) -> nn.Module:
+def build_model(config: TrainConfig, source: Source, world: int = 1) -> nn.Module:
     model = {"deepfm": DeepFM, "dlrm": DLRM}[config.model]
-    return model(source.fields, config.dim, dense=source.dense, seed=config.seed, backend=config.backend)
+    return model(
+        source.fields, config.dim, dense=source.dense, seed=config.seed, backend=config.backend,
+        precision=Precision.parse(config.precision), sharding=read_sharding(config.sharding, world),
+    )  # fmt: skip
+
+
+def read_sharding(text: str, world: int) -> Sharding | dict[str, Sharding]:
+    """One for all tables, or a plan's by table name.
+
+    Raises:
+      ValueError: it is neither, or names a rank that is not there.
+    """
+    if Path(text).suffix in (".yaml", ".yml"):
+        return read_plan(text, world_size=world if world > 1 else None)
+    sharding = Sharding.parse(text)
+    if world > 1:
+        sharding.check_world(world)
+    return sharding
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> optim.JointOptimizer:

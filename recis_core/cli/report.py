@@ -37,6 +37,18 @@ class JsonReport:
         print(json.dumps(final), flush=True)
 
 
+class SilentReport:
+    """Of all ranks but the first."""
+
+    @contextmanager
+    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
+        yield
+
+    def log(self, logged: Logged) -> None: ...
+
+    def final(self, final: dict[str, Any]) -> None: ...
+
+
 class ScreenReport:
     """A rich progress bar with rows/s, loss and AUC; then the result in words."""
 
@@ -71,7 +83,7 @@ class ScreenReport:
     def final(self, final: dict[str, Any]) -> None:
         say = self._console.print
         say(
-            f"{final['steps']} steps on {final['backend']}, {final['rows_per_s']:,.0f} rows/s, "
+            f"{final['steps']} steps on {final['backend']}{_ranks(final)}, {final['rows_per_s']:,.0f} rows/s, "
             f"{final['table_rows']:,} rows in tables, test log loss {final['logloss']:.4f}",
             highlight=False,
         )
@@ -79,3 +91,9 @@ class ScreenReport:
         if final["bayes_auc"] is not None:
             line += f"  Bayes AUC {final['bayes_auc']:.4f}  gap {final['bayes_auc'] - final['auc']:.4f}"
         say(line, highlight=False)
+
+
+def _ranks(final: dict[str, Any]) -> str:
+    world, exchange = final["world_size"], final["exchange"]
+    sent = sum(n for kind, n in exchange.items() if kind not in ("clamped", "exact_rows"))
+    return "" if world == 1 else f" over {world} ranks ({sent / 1e6:,.1f} MB exchanged)"

@@ -1,11 +1,15 @@
 """Where `recis train` gets its batches: a synthetic preset, or Parquet and ORC files.
 
+Every rank takes its rows of each batch. A preset makes those rows alone; of files a rank reads the row groups that
+they lie in, and makes tensors of those rows alone.
+
 A batch: {"label": float32 [B], field: ids …, "dense": float32 [B, X] if there are dense columns}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +19,7 @@ import torch
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import OrcDataset, ParquetDataset, SyntheticClicks
 from recis_core.io.columns import is_list
+from recis_core.io.dataset import Dataset
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 
@@ -23,7 +28,10 @@ TEST_BATCH = 8192
 
 
 class Source(Protocol):
-    """Training rows and test rows. fields: names of sparse features. dense: number of dense columns."""
+    """Training rows and test rows of all ranks; batches of this rank's.
+
+    fields: names of sparse features. dense: number of dense columns.
+    """
 
     fields: list[str]
     dense: int
@@ -36,11 +44,25 @@ class Source(Protocol):
     def test_batches(self) -> Iterator[Batch]: ...
 
 
-def open_source(config: TrainConfig) -> Source:
+@dataclass(frozen=True)
+class Taker:
+    """Who takes batches, and where to: one of `world` ranks, which together take each batch, and its device."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    def of(self, dataset: Dataset) -> Dataset:
+        dataset.device = self.device
+        dataset.share_batches(self.rank, self.world)
+        return dataset
+
+
+def open_source(config: TrainConfig, taker: Taker = Taker()) -> Source:
     """Raises ValueError or FileNotFoundError where the config names nothing to train on."""
     if config.preset is not None:
-        return PresetSource(config.preset, config.seed, config.rows, config.test_fraction)
-    return FileSource(str(config.data), str(config.label), config.truth, config.test_data, config.test_fraction)
+        return PresetSource(config.preset, config.seed, config.rows, config.test_fraction, taker)
+    return FileSource(str(config.data), str(config.label), config.truth, config.test_data, config.test_fraction, taker)
 
 
 class PresetSource:
@@ -48,23 +70,27 @@ class PresetSource:
 
     dense = 0
 
-    def __init__(self, preset: str, seed: int, rows: int | None, test_fraction: float) -> None:
+    def __init__(self, preset: str, seed: int, rows: int | None, test_fraction: float, taker: Taker) -> None:
+        self._taker = taker
         self._clicks = SyntheticClicks(preset, seed)
         self.fields = [field.name for field in self._clicks.preset.fields]
         self._rows = rows or self._clicks.preset.rows
         self.train_rows = _split(self._rows, test_fraction)
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
-        return iter(self._clicks.dataset(batch_size, start=first_row, stop=self.train_rows))
+        return iter(self._taker.of(self._clicks.dataset(batch_size, start=first_row, stop=self.train_rows)))
 
     def test_batches(self) -> Iterator[Batch]:
-        return iter(self._clicks.dataset(TEST_BATCH, start=self.train_rows, stop=self._rows))
+        return iter(self._taker.of(self._clicks.dataset(TEST_BATCH, start=self.train_rows, stop=self._rows)))
 
 
 class FileSource:
     """Files of one format: integer columns are sparse fields, floating columns dense inputs."""
 
-    def __init__(self, data: str, label: str, truth: str, test_data: str | None, test_fraction: float) -> None:
+    def __init__(
+        self, data: str, label: str, truth: str, test_data: str | None, test_fraction: float, taker: Taker
+    ) -> None:
+        self._taker = taker
         self._data, self._label, self._test_data = data, label, test_data
         dataset = self._open(data, 1)
         columns = dict(dataset.columns)
@@ -105,7 +131,7 @@ class FileSource:
         for name in [*self.fields, *(name + WEIGHT_SUFFIX for name in self._weighted)]:
             dataset.varlen_feature(name)
         dataset.map(self._batch)
-        return iter(dataset)
+        return iter(self._taker.of(dataset))
 
     def _batch(self, raw: Batch) -> Batch:
         label = raw.pop(self._label)[:, 0]

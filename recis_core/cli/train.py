@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 
-from recis_core.cli.build import build_model, build_optimizer
-from recis_core.cli.report import JsonReport, Report, ScreenReport
-from recis_core.cli.source import Source, open_source
+from backends import select
+from recis_core.cli.build import build_model, build_optimizer, read_sharding
+from recis_core.cli.report import JsonReport, Report, ScreenReport, SilentReport
+from recis_core.cli.source import Source, Taker, open_source
+from recis_core.cli.torchrun import process_group
 from recis_core.cli.train_config import TrainConfig
+from recis_core.exchange import Precision
+from recis_core.exchange.gathering import gathered_json
 from recis_core.framework import TrainLoop, evaluate
-from recis_core.nn import filter_out_sparse_param
-from recis_core.serialize import latest_state, load_state, save_state, tables_sha256
+from recis_core.nn import HashTable, filter_out_sparse_param
+from recis_core.serialize import (
+    SavedState,
+    latest_shared_state,
+    latest_state,
+    save_shared_state,
+    save_state,
+    tables_sha256,
+)
+from recis_core.table.coalesce import default_device
 
 RESUMABLE = ("model", "preset", "data", "label", "dim", "batch_size", "optimizer", "seed", "rows", "test_fraction")
 
@@ -29,10 +44,19 @@ def run(argv: list[str]) -> int:
 
 
 def train(config: TrainConfig, report: Report) -> dict[str, Any]:
-    """Train and evaluate as the config says; returns the final report line."""
+    """Train and evaluate as the config says; returns the final report line.
+
+    In a process group, or under torchrun, as one of its ranks; the first one reports.
+    """
+    device = default_device(select(config.backend))
+    with process_group(device) as (rank, world):
+        return _train(config, report if rank == 0 else SilentReport(), Taker(rank, world, device))
+
+
+def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     torch.manual_seed(config.seed)
-    source = open_source(config)
-    model = build_model(config, source)
+    source = open_source(config, taker)
+    model = build_model(config, source, taker.world).to(taker.device)
     loop = TrainLoop(model, build_optimizer(config, model), log_every=config.log_every, on_log=report.log)
     if config.resume is not None:
         _resume(config, loop)
@@ -40,7 +64,7 @@ def train(config: TrainConfig, report: Report) -> dict[str, Any]:
         _train_epochs(config, source, loop)
     if config.save is not None:
         _save(config, loop)
-    final = _final(source, model, loop)
+    final = _final(source, model, loop) | _between_ranks(config, taker.world)
     report.final(final)
     return final
 
@@ -48,7 +72,7 @@ def train(config: TrainConfig, report: Report) -> dict[str, Any]:
 def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop) -> None:
     while loop.epoch < config.epochs and (config.steps is None or loop.step < config.steps):
         for batch in source.train_batches(config.batch_size, first_row=loop.rows_in_epoch):
-            loop.train_step(batch)
+            loop.train_step(batch, min(config.batch_size, source.train_rows - loop.rows_in_epoch))
             if config.save_every is not None and loop.step % config.save_every == 0:
                 _save(config, loop)
             if loop.step == config.steps:
@@ -60,12 +84,30 @@ def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop) -> None:
 
 def _save(config: TrainConfig, loop: TrainLoop) -> None:
     settings = {name: getattr(config, name) for name in RESUMABLE}
-    save_state(str(config.save), loop.step, {"settings": settings, **loop.state()})
+    shared = {"settings": settings, **loop.shared_state()}
+    if loop.exchange is None:
+        save_state(str(config.save), loop.step, shared | loop.own_state())
+    else:
+        save_shared_state(str(config.save), loop.step, shared, loop.own_state(), loop.exchange)
+
+
+def _latest(config: TrainConfig, loop: TrainLoop) -> Path | None:
+    try:
+        if loop.exchange is None:
+            return latest_state(str(config.resume))
+        return latest_shared_state(str(config.resume), loop.exchange)
+    except FileNotFoundError:
+        if config.resume_if_any:
+            return None
+        raise
 
 
 def _resume(config: TrainConfig, loop: TrainLoop) -> None:
-    state = load_state(latest_state(str(config.resume)))
-    saved = state.pop("settings")
+    path = _latest(config, loop)
+    if path is None:
+        return
+    state = SavedState(path)
+    saved = state["settings"]
     for name in RESUMABLE:
         if saved[name] != getattr(config, name):
             flag = f"--{name.replace('_', '-')}"
@@ -76,6 +118,7 @@ def _resume(config: TrainConfig, loop: TrainLoop) -> None:
 
 
 def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str, Any]:
+    exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
     tables = filter_out_sparse_param(model)
     result = dataclasses.asdict(evaluate(model, source.test_batches()))
     return {
@@ -84,6 +127,28 @@ def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str,
         "steps": loop.step,
         "rows_per_s": loop.rows_per_s,
         "backend": next(iter(tables.values())).physical.backend.name,
-        "table_rows": sum(table.counters().rows for table in {table.physical for table in tables.values()}),
+        "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
         "tables_sha256": tables_sha256(tables),
+        "exchange": exchanged,
     }
+
+
+def _rows(tables: Iterable[HashTable], rank: int) -> int:
+    """Of a replicated table the first rank's count."""
+    physical = {table.physical for table in tables if rank == 0 or not table.physical.replicated}
+    return sum(table.counters().rows for table in physical)
+
+
+def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
+    """Sums over ranks. Collective."""
+    everyone = [counts] if loop.exchange is None else gathered_json(loop.exchange.world, counts)
+    total: Counter[str] = Counter()
+    for each in everyone:
+        total.update(each)
+    return dict(total)
+
+
+def _between_ranks(config: TrainConfig, world: int) -> dict[str, Any]:
+    sharding = read_sharding(config.sharding, world)
+    said = {name: str(s) for name, s in sharding.items()} if isinstance(sharding, dict) else str(sharding)
+    return {"world_size": world, "precision": str(Precision.parse(config.precision)), "sharding": said}

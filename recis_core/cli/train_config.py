@@ -29,7 +29,7 @@ class TrainConfig:
     dim: Annotated[int, Field(ge=1)] = 16
     """Columns of an embedding."""
     batch_size: Annotated[int, Field(ge=1)] = 2048
-    """Rows of a batch."""
+    """Rows of a batch; of all processes together, where torchrun starts several."""
     epochs: Annotated[int, Field(ge=1)] = 1
     """Passes over the training rows."""
     steps: Annotated[int | None, Field(ge=1)] = None
@@ -51,7 +51,16 @@ class TrainConfig:
     save_every: Annotated[int | None, Field(ge=1)] = None
     """With --save: steps between states; default: only at the end."""
     resume: str | None = None
-    """A directory given to --save: go on from its latest state."""
+    """A directory given to --save: go on from its latest state, of any number of processes."""
+    resume_if_any: bool = False
+    """With --resume: begin anew where the directory holds no state yet, so that one command serves the first
+    start and every restart (torchrun --max-restarts)."""
+    precision: str = "fp32"
+    """Between processes: how rows and gradients travel. fp32, bf16, int8; forward=bf16,backward=int4+sr+ef;
+    forward=int8,backward=topk(10%,int8)+ef; fp32@1000,int8 by step."""
+    sharding: str = "row"
+    """Between processes: where tables live. row, table:1 or replicated for all, or a .yaml file of
+    `recis plan --out` by table name; FIELD:linear of DeepFM goes with FIELD unless it is named itself."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between log lines."""
     json: bool = False
@@ -69,3 +78,5 @@ class TrainConfig:
             raise ValueError("--rows goes with --preset.")
         if self.save_every is not None and self.save is None:
             raise ValueError("--save-every needs --save DIR.")
+        if self.resume_if_any and self.resume is None:
+            raise ValueError("--resume-if-any needs --resume DIR.")

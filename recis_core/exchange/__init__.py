@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recis_core.exchange.mean_loss import global_mean
+    from recis_core.exchange.packet import Packet, decode, encode
     from recis_core.exchange.precision import Precision
     from recis_core.exchange.sharding import Sharding
     from recis_core.exchange.stepping import emptied, in_step
 
 _HOMES = {
+    "Packet": "packet",
     "Precision": "precision",
     "Sharding": "sharding",
+    "decode": "packet",
     "emptied": "stepping",
+    "encode": "packet",
     "global_mean": "mean_loss",
     "in_step": "stepping",
 }
-__all__ = ["Precision", "Sharding", "emptied", "global_mean", "in_step"]
+__all__ = ["Packet", "Precision", "Sharding", "decode", "emptied", "encode", "global_mean", "in_step"]
 
 
 def __getattr__(name: str) -> Any:

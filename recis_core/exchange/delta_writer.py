@@ -51,7 +51,7 @@ class DeltaWriter:
       codec: of rows, one for all or {table: codec}. id_codec: raw | packed.
 
     Raises:
-      TypeError, ValueError: tables is no such dict, or a codec is unknown.
+      TypeError, ValueError: tables is no such dict, a codec is unknown, or a table is cut by columns.
     """
 
     def __init__(
@@ -59,6 +59,12 @@ class DeltaWriter:
     ) -> None:
         if not isinstance(tables, Mapping) or not tables:
             raise TypeError(f"tables must be a dict {{name: HashTable}} of at least one; got {tables!r:.80}.")
+        cut = [name for name, t in tables.items() if t.physical.columns != (0, t.physical.row_dim)]
+        if cut:
+            raise ValueError(
+                f"tables {cut} are cut by columns, so that no rank has a whole row to publish. "
+                'Use sharding="row": then each rank publishes the rows that live on it.'
+            )
         self._tables = dict(tables)
         self._codecs = dict.fromkeys(tables, codec) if isinstance(codec, str) else dict(codec)
         if self._codecs.keys() != tables.keys():

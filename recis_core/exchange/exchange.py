@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,14 +31,22 @@ JOBS = 2  # lookups of one storage in one forward: those that insert, and those 
 class Exchange:
     """Of one engine. Making one is collective.
 
+    Args:
+      overlap: send gradients from inside backward, so that they travel while the rest of the step goes on.
+
     Raises:
       ExchangeMismatch: ranks have other tables, options or versions.
+      ValueError: overlap with error feedback.
     """
 
-    def __init__(self, world: World, tables: Sequence[ShardedTable]) -> None:
-        self.world, self.tables = world, list(tables)
-        plan = [(t.names, t.spec, t.backend.name, t.shardings, str(t.precision), t.reduce_by_id) for t in tables]
-        Agreement(world, 0).meet("plan", digest(plan))
+    def __init__(self, world: World, tables: Sequence[ShardedTable], *, overlap: bool = False) -> None:
+        self.world, self.tables, self.overlap = world, list(tables), overlap
+        if overlap and any(t.residuals is not None for t in tables):
+            raise ValueError(
+                "overlap=True sends in backward, before a step is known to be applied; drop +ef or overlap."
+            )
+        plan = [_plan(table) for table in tables]
+        Agreement(world, 0).meet("plan", digest(plan, overlap))
         self.agreement = Agreement(world, _width(self.tables))
         self.forwards = 0  # training forwards so far
         self.synced_at = 0
@@ -70,6 +79,11 @@ class Exchange:
     def _open_forward(self, jobs: Sequence[Any]) -> None:
         self.finish()
         trains = any(job.mode.insert and job.mode.touch for job in jobs)
+        if trains and self.overlap and any(t.consumed_at < self.synced_at for t in self.tables):
+            raise RecisError(
+                "overlap=True sends gradients in every backward; a second forward came before step() or zero_grad(). "
+                "Accumulate without overlap: gradients then travel once a step."
+            )
         hot_rows.refresh(self, trains)
         self.forwards += trains
 
@@ -82,22 +96,27 @@ class Exchange:
 
     def sync(self) -> None:
         """Gradients of all tables to their owners. Collective where a training forward came since the last one."""
-        if self.synced_at == self.forwards:
-            self.finish()
-            return
+        if self.synced_at != self.forwards:
+            self._send_gradients()
+        self.finish()
+
+    def pushed(self) -> None:
+        """A backward has left its gradients here."""
+        if self.overlap:
+            self._send_gradients()
+
+    def _send_gradients(self) -> None:
         with self.telling("flags"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
-        finite = self._agree()[1]
+        self._finite = self._agree()[1]
         self.synced_at = self.forwards
         self._measures.clear()
-        self._finite = finite
-        if not finite:
+        if not self._finite:
             return
         with self.telling("gradients"):
             parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
         gradients.send(self, self.tables, parcels)
-        self.finish()
 
     def in_flight(self, receive: Callable[[], None]) -> None:
         """Gradients are on their way; `finish` waits for them."""
@@ -119,16 +138,18 @@ class Exchange:
     def flags(self) -> tuple[bool, bool]:
         """(whether any rank holds a gradient, whether all are finite, dense ones too); equal on all ranks.
 
-        Collective where a training forward came since the last time.
+        Collective, but for what it has found a gradient in since the last training forward: that is remembered. That
+        there is none is not, for a backward may still come.
         """
-        if self._flags is None or self._flags[0] != self.forwards:
+        self.finish()  # what was sent is still a gradient, on whoever received it
+        if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
             self._flags = self.forwards, self._agree()
         holds, sparse_finite, dense_finite = self._flags[1]
         return holds, sparse_finite and dense_finite
 
     def _agree(self) -> tuple[bool, bool, bool]:
         with self.telling("flags"):
-            holds, finite = any(t.holds for t in self.tables), all(t.held_finite for t in self.tables)
+            holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
         theirs = self.agreement.meet("flags", self.said(), mine.expand(self.world.size, 3))
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
@@ -175,6 +196,12 @@ class Exchange:
     def stats(self) -> dict[str, int]:
         """Bytes sent to other ranks so far, by kind; values clamped before a cast; rows that travelled exact."""
         return {**self.world.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
+
+
+def _plan(table: ShardedTable) -> tuple[object, ...]:
+    """What ranks must have alike."""
+    spec = replace(table.spec, dim=table.row_dim, first_column=0)
+    return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id
 
 
 def _errors(table: ShardedTable) -> tuple[float, float, float, float]:

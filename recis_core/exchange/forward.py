@@ -56,6 +56,8 @@ def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> 
     keys = _send_ids(exchange, jobs, asked, packed)
     with exchange.telling("rows"):
         answers = [job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)]
+        for encoded, _ in answers:
+            exchange.count(encoded)
         parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
     return _send_rows(exchange, jobs, asked, parts)
 
@@ -107,12 +109,15 @@ def _send_rows(
     expected = [
         [wire.Shape(a.keys.asked[p], *theirs[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked)] for p in range(W)
     ]
-    lengths = [[s.length(_codec(job), job.table.spec.dim) for job, s in zip(jobs, e, strict=True)] for e in expected]
+    lengths = [
+        [s.length(_codec(job), job.table.dim_of(p)) for job, s in zip(jobs, e, strict=True)]
+        for p, e in enumerate(expected)
+    ]
     mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
     arrived = exchange.world.swap(mine, [sum(n) for n in lengths], "rows")
     cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
     return [
-        _in_order(job.table, a.keys, [_values(job.table, cut[p][j], expected[p][j], job) for p in range(W)])
+        _in_order(job.table, a.keys, [_values(job.table, cut[p][j], expected[p][j], job, p) for p in range(W)])
         for j, (job, a) in enumerate(zip(jobs, asked, strict=True))
     ]
 
@@ -120,7 +125,7 @@ def _send_rows(
 def _in_order(table: ShardedTable, keys: SortedKeys, fetched: list[Tensor]) -> Tensor:
     """float32 [U, D]: what each rank answered, with the hot rows that are at hand behind it."""
     if keys.hot is None or table.hot is None:
-        return torch.cat(fetched)
+        return table.side_by_side(fetched)
     parts = []
     for rows, (beg, end) in zip(fetched, keys.spans, strict=True):
         parts += [rows, table.hot.values[keys.hot[beg + len(rows) : end]]]
@@ -131,5 +136,5 @@ def _codec(job: Job) -> wire.RowCodec:
     return job.table.to_rows.at(job.table.step).row
 
 
-def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job) -> Tensor:
-    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.spec.dim)
+def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job, rank: int) -> Tensor:
+    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.dim_of(rank))

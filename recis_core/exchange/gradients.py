@@ -60,13 +60,17 @@ def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Par
         held = by_id(held, table.owners, exchange.world.size, len(table.names))
     values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
     chosen, encoded = _encode(table, held.keys, values)
-    exchange.count(encoded)
+    for share in encoded:
+        exchange.count(share)
     positional = held.call is not None
-    return [_parcel(table, held.keys, rank, chosen, encoded, positional) for rank in range(exchange.world.size)]
+    return [
+        _parcel(table, held.keys, rank, chosen, encoded[rank % len(encoded)], positional)
+        for rank in range(exchange.world.size)
+    ]
 
 
-def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, EncodedRows]:
-    """(positions of the rows that go, None for all; these rows encoded)
+def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, list[EncodedRows]]:
+    """(positions of the rows that go, None for all; these rows encoded, a share of columns each)
 
     With error feedback rows go with what is kept for them, and what they do not say is staged.
     """
@@ -75,12 +79,15 @@ def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tens
     whole = values if kept is None else values + kept
     chosen = _choose(table, whole, codec.top, homeless)
     noise = table.noise(*_at(chosen, keys.ids, keys.ordinals)) if codec.row.stochastic else None
-    residual = with_zeros(kept, values) if measures else kept
-    sent = _at(chosen, values) if residual is None else _at(chosen, values, residual)
-    encoded = table.backend.encode(*sent, codec=codec.row, noise=noise)
-    if residual is None:
-        return chosen, encoded
-    left = encoded.residual if chosen is None else whole.index_copy(0, chosen, encoded.residual)
+    sent = table.shares(*_at(chosen, values))
+    if kept is None and not measures:
+        return chosen, [table.backend.encode(share, codec=codec.row, noise=noise) for share in sent]
+    residual = table.shares(*_at(chosen, with_zeros(kept, values)))  # of whole rows, cut as they are
+    encoded = [
+        table.backend.encode(share, r, codec=codec.row, noise=noise) for share, r in zip(sent, residual, strict=True)
+    ]
+    left = torch.cat([e.residual for e in encoded], 1)
+    left = left if chosen is None else whole.index_copy(0, chosen, left)
     if measures:
         table.to_gradients.measure(whole, left)
     return chosen, encoded if kept is None else _keep(table, keys, whole, left, chosen, homeless, encoded)
@@ -88,20 +95,17 @@ def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tens
 
 def _keep(
     table: ShardedTable, keys: SortedKeys, whole: Tensor, left: Tensor, chosen: Tensor | None, homeless: Tensor | None,
-    encoded: EncodedRows,
-) -> EncodedRows:  # fmt: skip
+    encoded: list[EncodedRows],
+) -> list[EncodedRows]:  # fmt: skip
     """Stage what is left; rows that find no room for it go exactly instead."""
     if homeless is not None and len(homeless):
         left = left.index_fill(0, homeless, 0.0)
         at = homeless if chosen is None else torch.searchsorted(chosen, homeless)
-        encoded = wire.make_exact(encoded, at, whole[homeless])
+        exact = table.shares(whole[homeless])
+        encoded = [wire.make_exact(e, at, rows) for e, rows in zip(encoded, exact, strict=True)]
     if table.residuals is not None:
         table.residuals.stage(keys, left)
     return encoded
-
-
-def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return tensors if chosen is None else tuple(x[chosen] for x in tensors)
 
 
 def _empty(table: ShardedTable, world: int) -> Held:
@@ -111,7 +115,11 @@ def _empty(table: ShardedTable, world: int) -> Held:
     by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
     short = none(torch.int32)
     keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * world, by_table)
-    return Held(keys, torch.zeros(0, table.spec.dim, device=table.device), None)
+    return Held(keys, torch.zeros(0, table.row_dim, device=table.device), None)
+
+
+def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tensors if chosen is None else tuple(x[chosen] for x in tensors)
 
 
 def _choose(table: ShardedTable, values: Tensor, top: float | None, homeless: Tensor | None) -> Tensor | None:

@@ -64,9 +64,9 @@ class Hops:
 
     def _all_sizes(self, messages: Sequence[Tensor], group: Any) -> Tensor:
         device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
-        mine = torch.tensor([len(m) for m in messages], device=device)
-        everyone = torch.empty(len(messages), len(messages), dtype=torch.int64, device=device)
-        dist.all_gather_into_tensor(everyone, mine, group=group)
+        mine = torch.tensor([[len(m) for m in messages]] * len(messages), device=device)
+        everyone = torch.empty_like(mine)
+        dist.all_to_all_single(everyone, mine, group=group)
         return everyone.cpu()
 
 

@@ -25,4 +25,6 @@ class ReplicatedTable(ShardedTable):
         """float32 [U, D] in the order of asked.keys."""
         ids, ordinals, mode = asked.keys.ids, asked.keys.ordinals, asked.mode
         self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        if mode.insert:
+            self._tell(ids, ordinals)
         return self.backend.gather(self.state, rows, ids, ordinals, unknown=mode.unknown)

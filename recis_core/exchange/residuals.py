@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends import Backend, TableSpec
+from backends import Backend, Snapshot, TableSpec
 from recis_core.exchange.keyed_rows import KEY_BYTES, KeyedRows
 from recis_core.exchange.keys import SortedKeys
 
@@ -19,11 +19,11 @@ class Residuals:
     """Of one storage.
 
     Args:
-      budget: bytes of rows and index at most.
+      dim: columns of a whole row. budget: bytes of rows and index at most.
     """
 
-    def __init__(self, backend: Backend, spec: TableSpec, budget: int) -> None:
-        self.rows = KeyedRows(backend, spec, spec.dim, max(1, budget // (4 * spec.dim + KEY_BYTES)))
+    def __init__(self, backend: Backend, spec: TableSpec, dim: int, budget: int) -> None:
+        self.rows = KeyedRows(backend, spec, dim, max(1, budget // (4 * dim + KEY_BYTES)))
         self.overflowed = 0  # rows sent exactly for want of room, so far
         self._staged: tuple[SortedKeys, Tensor] | None = None
 
@@ -51,3 +51,17 @@ class Residuals:
     def drop(self) -> None:
         """The step was skipped."""
         self._staged = None
+
+    def snapshot(self) -> Snapshot:
+        """All that is kept, on the CPU: ids, ordinals, and the slot keyed_rows.SLOT."""
+        return self.rows.snapshot()
+
+    def restore(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> None:
+        """Keep these instead: what `snapshot` gave.
+
+        Raises:
+          TableFull: there is no room for them in the budget.
+        """
+        self.rows.clear()
+        device = self.rows.device
+        self.rows.write(ids.to(device), ordinals.to(device), values.to(device))

@@ -78,6 +78,7 @@ class ShardedTable(PhysicalTable):
         shardings: Sequence[Sharding],
         precision: Precision,
         world: int,
+        rank: int,
         residual_bytes: int,
     ) -> None:
         super().__init__(backend, spec, names, reduce_by_id=reduce_by_id)
@@ -90,7 +91,7 @@ class ShardedTable(PhysicalTable):
         self._held: list[Held] = []
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
-        self.residuals = Residuals(backend, spec, residual_bytes) if keeps else None
+        self.residuals = Residuals(backend, spec, self.row_dim, residual_bytes) if keeps else None
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
@@ -98,6 +99,23 @@ class ShardedTable(PhysicalTable):
     def _owners(self) -> Owners | None:
         """Who owns a row; None: every rank."""
         return Owners(self.shardings, self.world)
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
+
+    def dim_of(self, rank: int) -> int:
+        """Columns of the rows that a rank answers with."""
+        return self.spec.dim
+
+    def side_by_side(self, answers: list[Tensor]) -> Tensor:
+        """All ranks' answers as rows in the order of the keys."""
+        return torch.cat(answers)
+
+    def shares(self, values: Tensor) -> list[Tensor]:
+        """Gradients of whole rows as what goes to owners; one for all, or one for each rank."""
+        return [values]
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
@@ -130,11 +148,19 @@ class ShardedTable(PhysicalTable):
         p = self.backend.partition(self.state, ids, ordinals)
         clock = self.clock
         self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
+        if mode.insert:
+            self._tell(p.ids, p.tables)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
         return self._encode_forward(values, rows, p, mode), p.inverse
 
     def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
         codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
+        if codec.error_feedback and mode.insert and not trains:
+            raise RecisError(
+                "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
+                "error feedback, which has moved on: they would come out other than the first time. Keep the "
+                "engine outside the region, or the forward precision without error feedback."
+            )
         noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
         feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
         residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows) if feeds else None
@@ -180,7 +206,7 @@ class ShardedTable(PhysicalTable):
 
     def _like_rows(self, asked: Asked) -> Tensor:
         """Of the rows' shape; a gradient to rows alone never reads them."""
-        return torch.empty(len(asked.keys.ids), self.spec.dim, device=asked.call.ids.device)
+        return torch.empty(len(asked.keys.ids), self.row_dim, device=asked.call.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
         if gradient is None:
@@ -261,18 +287,17 @@ class ShardedTable(PhysicalTable):
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         self.sync()
-        if self._combined is not None:
-            self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
+        self._apply(self.received, rule, hyper, factor, t)
         if self.residuals is not None:
             self.residuals.commit()
         if self.hot is not None:
             self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
         self.discard()
-        self.consumed_at = self.exchange.forwards
         self.step += 1
 
     def discard(self) -> None:
         self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
+        self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
             self.residuals.drop()
         self.exchange.forget()

@@ -21,9 +21,19 @@ from recis_core.exchange.hops import Hops
 TIMEOUT = "RECIS_EXCHANGE_TIMEOUT"
 
 
+def timeout() -> float:
+    """Seconds to wait for another rank."""
+    return float(os.environ.get(TIMEOUT, "600"))
+
+
 def world_size(pg: Any = None) -> int:
     """Ranks of the group; 1 where torch.distributed is not running."""
     return dist.get_world_size(pg) if dist.is_available() and dist.is_initialized() else 1
+
+
+def world_rank(pg: Any = None) -> int:
+    """This process's place in the group; 0 where torch.distributed is not running."""
+    return dist.get_rank(pg) if dist.is_available() and dist.is_initialized() else 0
 
 
 class World:
@@ -41,11 +51,11 @@ class World:
     def __init__(self, pg: Any = None, *, hierarchical: bool = False) -> None:
         self.parent = dist.group.WORLD if pg is None else pg
         ranks = dist.get_process_group_ranks(self.parent)
-        timeout = timedelta(seconds=float(os.environ.get(TIMEOUT, "600")))
-        self.group = dist.new_group(ranks, timeout=timeout)
+        limit = timedelta(seconds=timeout())
+        self.group = dist.new_group(ranks, timeout=limit)
         self.rank, self.size = ranks.index(dist.get_rank()), len(ranks)
         self.device = torch.device("cuda" if dist.get_backend(self.group) == "nccl" else "cpu")
-        self.hops = Hops(ranks, timeout) if hierarchical else None
+        self.hops = Hops(ranks, limit) if hierarchical else None
         self.sent: Counter[str] = Counter()
 
     def swap_counts(self, counts: Tensor) -> Tensor:

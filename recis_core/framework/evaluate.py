@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from recis_core.exchange.gathering import gathered
+from recis_core.framework.train_loop import exchange_of
 from recis_core.metrics import auc, logloss
 
 
@@ -31,23 +33,29 @@ class Evaluation:
 def evaluate(
     model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p"
 ) -> Evaluation:
-    """Predict in eval mode: unknown ids are not inserted. The model is left in the mode it was in."""
+    """Predict in eval mode: unknown ids are not inserted. The model is left in the mode it was in.
+
+    Where ranks share the model's tables, each gives its share of every batch, as many batches as the others, and
+    gets the evaluation of all rows.
+    """
     was_training = model.training
     model.eval()
-    predictions, labels, truths = [], [], []
-    for batch in batches:
-        predictions.append(model(batch).sigmoid().double().cpu().numpy())
-        labels.append(batch[label].double().cpu().numpy())
-        if truth in batch:
-            truths.append(np.asarray(batch[truth], np.float64))
+    columns = [_columns(model, batch, label, truth) for batch in batches]
     model.train(was_training)
-    if not labels:
+    if not columns:
         raise ValueError("there is no row to evaluate on; ask for a larger test fraction or other test data.")
-    return _evaluation(np.concatenate(predictions), np.concatenate(labels), truths)
+    mine, exchange = torch.cat(columns), exchange_of(model)
+    whole = mine if exchange is None else torch.cat(gathered(exchange.world, mine))
+    return _evaluation(*whole.T.contiguous().numpy())
 
 
-def _evaluation(p: np.ndarray, y: np.ndarray, truths: list[np.ndarray]) -> Evaluation:
-    if not truths:
+def _columns(model: nn.Module, batch: Mapping[str, Any], label: str, truth: str) -> Tensor:
+    """float64 [B, 2 or 3] on the CPU: predictions, labels and, where there are any, true probabilities."""
+    columns = [model(batch).sigmoid(), batch[label], *([torch.as_tensor(batch[truth])] if truth in batch else [])]
+    return torch.stack([column.double().cpu() for column in columns], 1)
+
+
+def _evaluation(p: np.ndarray, y: np.ndarray, truth: np.ndarray | None = None) -> Evaluation:
+    if truth is None:
         return Evaluation(auc(y, p), logloss(y, p), len(y))
-    truth = np.concatenate(truths)
     return Evaluation(auc(y, p), logloss(y, p), len(y), auc(y, truth), logloss(y, truth))

@@ -1,11 +1,12 @@
 """Batches through a model: forward, backward, one joint step; with progress, and a state that saves and resumes.
 
-Sizes: B rows of a batch.
+Sizes: B rows of a batch, W ranks.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from recis_core.exchange.gathering import summed
+from recis_core.exchange.mean_loss import global_mean
 from recis_core.metrics import AUROC
 from recis_core.nn import filter_out_sparse_param
 from recis_core.optim import JointOptimizer
+from recis_core.serialize.shared_state import by_rank
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 
 Batch = Mapping[str, Any]
@@ -35,6 +40,10 @@ class Logged:
 class TrainLoop:
     """Trains a model of logits on binary labels.
 
+    Where ranks share the model's tables, each is given its rows of every batch, as few as none; the dense side runs
+    under DistributedDataParallel, losses are means over the rows of all ranks, and logs tell of all ranks.
+    Every method is then collective.
+
     Args:
       model: batch -> logits [B]. optimizer: from optim.join. label: key of float labels [B] in a batch.
       log_every: steps between calls of on_log.
@@ -50,28 +59,43 @@ class TrainLoop:
         on_log: Callable[[Logged], None] = lambda logged: None,
     ) -> None:
         self.model, self.optimizer, self.label = model, optimizer, label
+        self.exchange = exchange_of(model)
+        self._forward = model if self.exchange is None else _parallel(model, self.exchange.world)
         self.log_every, self.on_log = log_every, on_log
         self.step = self.rows = 0
         self.epoch = self.rows_in_epoch = 0
         self.seconds = 0.0
         self._window = _Window()
 
-    def train_step(self, batch: Batch) -> float:
-        """One forward, backward and step. Returns the batch's mean log loss."""
+    def train_step(self, batch: Batch, rows: int | None = None) -> float:
+        """One forward, backward and step.
+
+        Args:
+          rows: of the batch on all ranks together; None where one process has it all.
+
+        Returns:
+          the batch's mean log loss; with more ranks, numbers whose mean over ranks is that.
+        """
         self.model.train()
         start = time.perf_counter()
         labels = batch[self.label]
-        logits = self.model(batch)
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        logits = self._forward(batch)
+        loss = self._loss(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         value = loss.item()
-        self._count(len(labels), time.perf_counter() - start)
+        self._count(len(labels) if rows is None else rows, time.perf_counter() - start)
         self._window.add(value, logits, labels, time.perf_counter() - start)
         if self.step % self.log_every == 0:
             self.flush_log()
         return value
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.exchange is None:
+            return F.binary_cross_entropy_with_logits(logits, labels)
+        total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        return global_mean(total, len(labels), self.exchange.world.parent)
 
     def _count(self, rows: int, seconds: float) -> None:
         self.step += 1
@@ -85,16 +109,23 @@ class TrainLoop:
     def flush_log(self) -> None:
         """Report what was trained since the last report, if anything was."""
         if self._window.steps:
-            self.on_log(self._window.logged(self.step))
+            self.on_log(self._window.logged(self.step, None if self.exchange is None else self.exchange.world))
             self._window = _Window()
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.exchange is None else self.exchange.world.rank
 
     @property
     def rows_per_s(self) -> float:
         return self.rows / self.seconds if self.seconds else 0.0
 
     def state(self) -> dict[str, Any]:
-        """All that training resumes from, for serialize.save_state."""
-        tables = filter_out_sparse_param(self.model)
+        """All that training resumes from, for serialize.save_state; on one process."""
+        return {**self.shared_state(), **self.own_state()}
+
+    def shared_state(self) -> dict[str, Any]:
+        """What is the same on all ranks, for serialize.save_shared_state."""
         return {
             "progress": {
                 "step": self.step,
@@ -104,18 +135,43 @@ class TrainLoop:
             },
             "dense": dense_state(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "random": {"torch": torch.get_rng_state()},
-            **snapshot_tables(tables),
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Raises ValueError where the state is of another model or optimizer."""
+    def own_state(self) -> dict[str, Any]:
+        """What each rank has of its own."""
+        tables = filter_out_sparse_param(self.model)
+        return {"random": {"torch": torch.get_rng_state()}, **snapshot_tables(tables)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, of any number of ranks.
+
+        Raises:
+          ValueError: it is of another model or optimizer.
+        """
         for name, value in state["progress"].items():
             setattr(self, name, value)
         load_dense_state(self.model, state["dense"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"]["torch"])
+        random = by_rank(state, "random")
+        torch.set_rng_state(state[random[min(self.rank, len(random) - 1)]]["torch"])
         restore_tables(filter_out_sparse_param(self.model), state)
+
+
+def exchange_of(model: nn.Module) -> Any:
+    """How the model's tables speak to other ranks; None where no other rank shares them."""
+    tables = filter_out_sparse_param(model).values()
+    return next((table.physical.exchange for table in tables), None)
+
+
+def _parallel(model: nn.Module, world: Any) -> nn.Module:
+    """Under DDP whose buckets stay as they are.
+
+    Otherwise it lays them out anew after its first step. From three ranks on, the order of an all-reduce's sums goes by
+    the place in a bucket, so the first step after resuming would round otherwise than the same step of a run
+    that went on. DDP offers no other way to that than find_unused_parameters.
+    """
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    return DistributedDataParallel(model, process_group=world.parent, find_unused_parameters=True)
 
 
 def dense_state(model: nn.Module) -> dict[str, Tensor]:
@@ -153,5 +209,11 @@ class _Window:
         self.loss, self.seconds = self.loss + loss, self.seconds + seconds
         self.auroc.update(logits.detach().sigmoid(), labels)
 
-    def logged(self, step: int) -> Logged:
-        return Logged(step, self.loss / self.steps, self.auroc.compute(), self.rows / self.seconds)
+    def logged(self, step: int, world: Any = None) -> Logged:
+        """What happened on all ranks of a world. Collective."""
+        rows, loss = self.rows, self.loss
+        if world is not None:
+            totals = summed(world, torch.tensor([rows, loss / world.size], dtype=torch.float64))
+            rows, loss = int(totals[0]), float(totals[1])
+            self.auroc.reduce(lambda counts: summed(world, counts))
+        return Logged(step, loss / self.steps, self.auroc.compute(), rows / self.seconds)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from recis_core.io.batching import worker_rows
 from recis_core.io.prefetch import prefetched
 from recis_core.io.selection import select_rows, to_device
 from recis_core.ragged import RaggedTensor
@@ -55,6 +56,20 @@ class Dataset(IterableDataset):
         functions = [] if transform_fn is None else [transform_fn] if callable(transform_fn) else list(transform_fn)
         self._steps: list[Step] = [("map", function) for function in functions]
         self._epoch, self._rows_done, self._resumed = 0, 0, False
+        self._share = 0, 1
+
+    def share_batches(self, rank: int, world: int) -> None:
+        """Of each batch make only this rank's rows, r·B//W to (r+1)·B//W; all ranks together make the batch.
+
+        So any number of ranks trains the same batches. Sizes and positions go on counting the rows of whole batches.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must be in [0, world = {world}); got {rank}.")
+        self._share = rank, world
+
+    def _shared(self, rows: int) -> tuple[int, int]:
+        """[begin, end) of this rank's rows of a batch."""
+        return worker_rows(rows, *self._share)
 
     def map(self, function: Callable[[Any], Any]) -> Dataset:
         """Apply a function to each batch, after what was added before. Returns self."""

@@ -165,7 +165,8 @@ class FileDataset(Dataset):
         begin = worker_rows(self.rows, self.worker_idx, self.worker_num)[0] + rows_done
         tables = read_tables(order, begin, begin + sum(sizes), self.read_threads_num)
         for table in cut(tables, sizes):
-            yield self._converted(table), len(table)
+            first, last = self._shared(len(table))
+            yield self._converted(table.slice(first, last - first)), len(table)
 
     def _check_ready(self) -> None:
         if not self._files:

@@ -5,6 +5,8 @@ Sizes: N predictions, K thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,10 @@ class AUROC:
         cells = len(self.thresholds) + 1
         self._positive += torch.bincount(cell, labels, cells)
         self._negative += torch.bincount(cell, 1 - labels, cells)
+
+    def reduce(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Count what all ranks have seen: `total` sums a tensor over them."""
+        self._positive, self._negative = total(torch.stack([self._positive, self._negative]))
 
     def compute(self) -> float:
         """The area; needs both classes to mean anything."""

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
+from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption, NormalInitializer
+from recis_core.nn.initializers import Initializer
 
 
 class DeepFM(nn.Module):
@@ -24,7 +27,11 @@ class DeepFM(nn.Module):
       fields: names of sparse features; each gets a row of `embedding_dim` and a weight of its own.
       embedding_dim: D. dense: X, columns of the input "dense". hidden: widths of the MLP. dropout: in the MLP.
       combiner: of ids in a bag. init_std: of embeddings; FM needs it small.
-      seed, backend: as in EmbeddingOption.
+      seed, backend, precision: as in EmbeddingOption. sharding: the same for all tables, or by table name; a table
+        `<field>:linear` goes with `<field>` unless it is named itself, and one that is not named by row.
+
+    Raises:
+      ValueError: `sharding` names a table that is none of these.
 
     Guo et al. 2017, arXiv:1703.04247.
     """
@@ -41,17 +48,23 @@ class DeepFM(nn.Module):
         init_std: float = 0.01,
         seed: int = 0,
         backend: str | None = None,
+        precision: str | Precision | None = None,
+        sharding: Shardings = "row",
     ) -> None:
         super().__init__()
         self.fields = list(fields)
-        vectors = EmbeddingOption(
-            embedding_dim, combiner=combiner, seed=seed, backend=backend, initializer=NormalInitializer(0.0, init_std)
-        )
-        weights = EmbeddingOption(
-            1, combiner=combiner, seed=seed, backend=backend, initializer=ConstantInitializer(0.0)
-        )
+
+        def option(dim: int, initializer: Initializer, *names: str) -> EmbeddingOption:
+            return EmbeddingOption(
+                dim, combiner=combiner, seed=seed, backend=backend, initializer=initializer, precision=precision,
+                sharding=sharding_of(sharding, *names),
+            )  # fmt: skip
+
+        check_names(sharding, [name for f in self.fields for name in (f, f"{f}:linear")])
+        vectors, weights = NormalInitializer(0.0, init_std), ConstantInitializer(0.0)
         self.embeddings = EmbeddingEngine(
-            dict.fromkeys(self.fields, vectors) | {f"{f}:linear": weights for f in self.fields}
+            {f: option(embedding_dim, vectors, f) for f in self.fields}
+            | {f"{f}:linear": option(1, weights, f"{f}:linear", f) for f in self.fields}
         )
         self.dense_linear = nn.Linear(dense, 1, bias=False) if dense else None
         self.tower = mlp([len(self.fields) * embedding_dim + dense, *hidden, 1], dropout=dropout)

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
+from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 
 
@@ -50,7 +52,12 @@ class DLRM(nn.Module):
       fields: names of sparse features, one row of `embedding_dim` each.
       dense: X, columns of the input "dense"; 0 leaves the bottom tower out.
       bottom, top: hidden widths. interaction: "dot", or "dcn" for DCN-v2 crosses.
-      cross_layers, cross_rank: of "dcn". combiner: of ids in a bag. seed, backend: as in EmbeddingOption.
+      cross_layers, cross_rank: of "dcn". combiner: of ids in a bag.
+      seed, backend, precision: as in EmbeddingOption. sharding: the same for all tables, or by field; one that is
+        not named by row.
+
+    Raises:
+      ValueError: `sharding` names a table that is none of these.
 
     Naumov et al. 2019, arXiv:1906.00091; "dcn" is MLPerf's DLRM-DCNv2.
     """
@@ -69,13 +76,23 @@ class DLRM(nn.Module):
         combiner: str = "sum",
         seed: int = 0,
         backend: str | None = None,
+        precision: str | Precision | None = None,
+        sharding: Shardings = "row",
     ) -> None:
         super().__init__()
         if interaction not in ("dot", "dcn"):
             raise ValueError(f"interaction must be 'dot' or 'dcn'; got {interaction!r}.")
         self.fields = list(fields)
-        option = EmbeddingOption(embedding_dim, combiner=combiner, seed=seed, backend=backend)
-        self.embeddings = EmbeddingEngine(dict.fromkeys(self.fields, option))
+        check_names(sharding, self.fields)
+        self.embeddings = EmbeddingEngine(
+            {
+                f: EmbeddingOption(
+                    embedding_dim, combiner=combiner, seed=seed, backend=backend, precision=precision,
+                    sharding=sharding_of(sharding, f),
+                )
+                for f in self.fields
+            }
+        )  # fmt: skip
         self.bottom = mlp([dense, *bottom, embedding_dim], last_relu=True) if dense else None
         vectors = len(self.fields) + bool(dense)
         width = vectors * embedding_dim

@@ -31,6 +31,10 @@ class EmbeddingEngine(nn.Module, Joinable):
     Args:
       options: {feature: EmbeddingOption}. Tables of equal attributes share storage; features with one
         explicit shared_name share a table.
+      overlap: with more ranks than one, send gradients from inside backward. Then every rank must reach that
+        backward with every forward: a rank that leaves all outputs unused lets the others wait until they time out.
+        Not with error feedback, accumulation or a GradScaler.
+      hierarchical: with more ranks than one, exchange inside a node first, then between nodes.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.
@@ -39,7 +43,9 @@ class EmbeddingEngine(nn.Module, Joinable):
     As recis.nn.EmbeddingEngine.
     """
 
-    def __init__(self, options: Mapping[str, EmbeddingOption]) -> None:
+    def __init__(
+        self, options: Mapping[str, EmbeddingOption], *, overlap: bool = False, hierarchical: bool = False
+    ) -> None:
         nn.Module.__init__(self)
         Joinable.__init__(self)
         for feature, option in options.items():
@@ -53,7 +59,7 @@ class EmbeddingEngine(nn.Module, Joinable):
                 )
         self.options = dict(options)
         self._embed = outside_graphs(_embed)
-        homes = coalesce(options)
+        homes = coalesce(options, overlap=overlap, hierarchical=hierarchical)
         self.tables = nn.Module()
         for feature, option in options.items():
             name = table_name(feature, option)

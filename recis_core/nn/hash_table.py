@@ -74,6 +74,11 @@ class HashTable(nn.Module):
     def dim(self) -> int:
         return self.option.embedding_dim
 
+    @property
+    def slices(self) -> slices.KeyPath:
+        """Where keys of state_dict lead, for torch.distributed.checkpoint."""
+        return slices.KeyPath()
+
     def lookup_mode(self, admit_hook: AdmitHook | None = None) -> LookupMode:
         """Find or insert in training; find only in eval or under a ReadOnly hook."""
         hook = admit_hook or self.option.admit_hook

@@ -63,7 +63,10 @@ def _anchor(jobs: list[Job], held: Held) -> Tensor:
 def _push(held: Held) -> None:
     for table, gradient, ticket in held:
         table.push(gradient, ticket)
+    exchange = held[0][0].exchange if held else None
     held.clear()
+    if exchange is not None:
+        exchange.pushed()
 
 
 def _recomputing() -> bool:

@@ -39,7 +39,7 @@ def clip_grad_norm_(
         raise ValueError(f"max_norm must be > 0; got {max_norm}.")
     dense, sparse = _sides(parameters, sparse)
     grads = [p.grad for p in dense if p.grad is not None]
-    squares = sum(float(_whole(g).double().square().sum()) for g in grads)
+    squares = sum(float(_whole(g.double().square().sum())) for g in grads)
     norm = math.sqrt(squares + (0.0 if sparse is None else sparse.squared_norm()))
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"the gradient norm is {norm}; pass error_if_nonfinite=False to clip all the same.")
@@ -57,10 +57,10 @@ def _sides(parameters: object, sparse: SparseOptimizer | None) -> tuple[list[Ten
     return [p for p in parameters if not isinstance(p, GradientHandle)], sparse  # type: ignore[attr-defined]
 
 
-def _whole(grad: Tensor) -> Tensor:
+def _whole(total: Tensor) -> Tensor:
     """A DTensor's full tensor; others as they are."""
-    full = getattr(grad, "full_tensor", None)
-    return grad if full is None else full()
+    full = getattr(total, "full_tensor", None)
+    return total if full is None else full()
 
 
 def _handle_grads(sparse: SparseOptimizer | None) -> list[Tensor]:

@@ -4,6 +4,8 @@ A GradScaler unscales, a clipper clips and a user divides `.grad`s in place. Wha
 multiplies this one's `.grad` multiplies the sparse gradient at the step. It is 2**-60, zero
 beside any real gradient's norm, yet exact to read a factor from; or inf where the sparse
 gradient is not finite, so that an unmodified scaler skips dense and sparse together.
+It is float64, because a scaler unscales gradients of one dtype in one call, and torch warns of a plain
+tensor among FSDP2's DTensors.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from backends.errors import RecisError
 
 UNIT = 2.0**-60
 
@@ -27,7 +31,7 @@ class GradientHandle(nn.Parameter):
 
     def __new__(cls, sync: Callable[[], tuple[bool, bool]], device: torch.device) -> GradientHandle:
         """sync() combines what is pending and gives (is there any gradient, is it finite)."""
-        handle = torch.Tensor._make_subclass(cls, torch.zeros(1, device=device), True)
+        handle = torch.Tensor._make_subclass(cls, torch.zeros(1, dtype=torch.float64, device=device), True)
         handle._sync, handle._scaled = sync, None
         return handle
 
@@ -41,13 +45,18 @@ class GradientHandle(nn.Parameter):
         if not pending:
             return None
         if self._scaled is None:
-            self._scaled = torch.full((1,), UNIT, device=self.device)
+            self._scaled = torch.full((1,), UNIT, dtype=torch.float64, device=self.device)
         if not finite:
             self._scaled.fill_(float("inf"))
         return self._scaled
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
+        if value is not None and value is not self._scaled:
+            raise RecisError(
+                "a sparse gradient can be scaled in place or dropped (None), not set: rows have theirs from backward. "
+                "Give get_optimizer_state_dict the dense optimizer, joint.dense; joint.sparse.state_dict() is plain."
+            )
         self._scaled = value
 
     def factor(self) -> float:

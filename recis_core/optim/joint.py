@@ -27,6 +27,12 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         self.param_groups = _Groups(dense, sparse)
         sparse.watch_dense(self._dense_finite)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        # GradScaler.step asks for this first. False: it then decides by the gradients it has unscaled.
+        self.sparse.require_no_overlap()
+        return False
+
     def join_hook(self, **kwargs: Any) -> JoinHook:
         """For torch's Join: the sparse step of each of the others'; nothing of the dense side."""
         return self.sparse.join_hook(**kwargs)

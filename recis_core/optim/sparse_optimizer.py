@@ -109,6 +109,14 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def _world(self) -> Any:
         return world_of(self._physical()[0].exchange)
 
+    def require_no_overlap(self) -> None:
+        """Raises RecisError where gradients leave in backward, scaled as they are then."""
+        if any(t.exchange is not None and t.exchange.overlap for t in self._physical()):
+            raise RecisError(
+                "overlap=True sends gradients in backward, before a GradScaler can unscale or skip them. "
+                "Use one of the two."
+            )
+
     def watch_dense(self, finite: Callable[[], bool]) -> None:
         """Where ranks share tables, what any of them sees in its dense gradients decides for all."""
         for table in self._physical():

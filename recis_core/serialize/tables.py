@@ -1,4 +1,9 @@
-"""Tables of a model as parts of a saved state, placement included, so that training resumes bit for bit."""
+"""Tables of a model as parts of a saved state: resumed bit for bit where ranks and placement are as they were.
+
+Any other number of ranks, sharding or coalescing gets every row, with its slots, at its owner.
+
+Sizes: W ranks.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from backends import Snapshot
+from recis_core.exchange.keyed_rows import SLOT
+from recis_core.exchange.pending import pending, summed_by_key
+from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
 from recis_core.nn.hash_table import HashTable
-from recis_core.table.physical import PhysicalTable
+from recis_core.serialize.shared_state import by_rank
+from recis_core.table.physical import Carried, PhysicalTable
 
 PART = "storage-"
 
@@ -19,28 +31,152 @@ def _storages(tables: Mapping[str, HashTable]) -> dict[str, PhysicalTable]:
 
 
 def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
-    """{part: names and snapshot} for each physical table under these."""
-    return {
-        part: {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
-        for part, table in _storages(tables).items()
-    }
+    """{part: names and snapshot} for each physical table under these. Collective where ranks share them."""
+    storages = _storages(tables)
+    late = _pending(list(storages.values()))
+    return {part: _snapshot(table, late[table]) for part, table in storages.items()}
+
+
+def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
+    saved: dict[str, Any] = {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
+    if late is not None:
+        saved["pending"] = dict(vars(late))
+    if table.carried is not None:
+        saved["carried"] = dict(vars(table.carried))
+    if isinstance(table, ShardedTable):
+        saved["shardings"] = [str(s) for s in table.shardings]
+        if table.residuals is not None:
+            kept = table.residuals.snapshot()
+            saved["residual"] = {"ids": kept.ids, "ordinals": kept.tables, "values": kept.slots[SLOT]}
+    return saved
+
+
+def _pending(storages: list[PhysicalTable]) -> dict[PhysicalTable, Carried | None]:
+    """What each is still to apply: also the gradient that ranks have not sent each other."""
+    late = {table: table.carried for table in storages}
+    for exchange in dict.fromkeys(t.exchange for t in storages if t.exchange is not None):
+        senders = [t for t in exchange.tables if t.residuals is not None]
+        late.update(zip(senders, pending(exchange, senders), strict=True))
+    return late
 
 
 def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> None:
-    """Fill empty tables from parts of a state.
+    """Fill empty tables from parts of a state; every rank takes what belongs to it.
 
     Raises:
-      ValueError: the state's tables are other ones, or coalesced otherwise.
+      ValueError: the state's tables are other ones.
     """
     mine = _storages(tables)
-    theirs = {part: saved for part, saved in state.items() if part.startswith(PART)}
-    if {p: list(t.names) for p, t in mine.items()} != {p: saved["names"] for p, saved in theirs.items()}:
+    shards = {
+        part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in state if n.startswith(PART))
+    }
+    own = {part: state[names[min(_rank(mine), len(names) - 1)]] for part, names in shards.items()}
+    names = [name for saved in own.values() for name in saved["names"]]
+    if set(names) != set(tables):
         raise ValueError(
-            f"the saved tables are {[s['names'] for s in theirs.values()]}; "
-            f"this model's are {[list(t.names) for t in mine.values()]}. Build the model with the same fields and options."
+            f"the saved tables are {sorted(names)}; this model's are {sorted(tables)}. "
+            "Build the model with the same fields and options."
         )
-    for part, table in mine.items():
-        fields = {f.name for f in dataclasses.fields(Snapshot)}
-        saved = {k: v for k, v in theirs[part]["snapshot"].items() if k in fields}
-        table.insert(Snapshot(**saved))
-        table.step = theirs[part]["step"]
+    if _as_they_were(mine, own, shards):
+        for part, table in mine.items():
+            _resume(table, own[part])
+        return
+    del own
+    for parts in shards.values():
+        if state[parts[0]].get("shardings", [""])[0] == "column":
+            _hand_out(tables, _side_by_side([state[name] for name in parts]), first=True)
+            continue
+        for number, name in enumerate(parts):
+            _hand_out(tables, state[name], first=number == 0)
+
+
+def _rank(storages: Mapping[str, PhysicalTable]) -> int:
+    return next((t.exchange.world.rank for t in storages.values() if t.exchange is not None), 0)
+
+
+def _as_they_were(mine: Mapping[str, PhysicalTable], own: Mapping[str, Any], shards: Mapping[str, list[str]]) -> bool:
+    """Whether each rank's storages hold what they held: equal on all ranks."""
+
+    def said(table: PhysicalTable) -> tuple[int, list[str], list[str]]:
+        if not isinstance(table, ShardedTable):
+            return 1, list(table.names), []
+        return table.world, list(table.names), [str(s) for s in table.shardings]
+
+    now = {part: said(table) for part, table in mine.items()}
+    return now == {part: (len(shards[part]), saved["names"], saved.get("shardings", [])) for part, saved in own.items()}
+
+
+def _resume(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
+    """Placement included, and each sender with its own residuals."""
+    fields = {f.name for f in dataclasses.fields(Snapshot)}
+    snapshot = Snapshot(**{k: v for k, v in saved["snapshot"].items() if k in fields})
+    snapshot.slots = _fitting(table, snapshot.slots)
+    table.insert(snapshot)
+    table.step = saved["step"]
+    late = saved.get("pending")
+    if isinstance(table, ShardedTable) and table.residuals is not None and "residual" in saved:
+        table.residuals.restore(**saved["residual"])
+        late = saved.get("carried")
+    if late is not None:
+        _carry(table, Carried(**late))
+
+
+def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what only a lossy exchange keeps, where there is none now."""
+    own = {slot.name for slot in table.own_slots}
+    return {name: values for name, values in slots.items() if name != FORWARD_RESIDUAL or name in own}
+
+
+def _carry(table: PhysicalTable, more: Carried) -> None:
+    if len(more.ids):
+        table.carried = more if table.carried is None else summed_by_key([table.carried, more])
+
+
+def _hand_out(tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool) -> None:
+    """One saved shard's rows and pending gradient, as far as they belong here. Replicas are equal: the first one's."""
+    shardings = saved.get("shardings", [])
+    for ordinal, name in enumerate(saved["names"]):
+        if shardings and shardings[ordinal] == "replicated" and not first:
+            continue
+        _take_rows(tables[name], Snapshot(**saved["snapshot"]), ordinal)
+        tables[name].physical.step = saved["step"]
+        if "pending" in saved:
+            _take_pending(tables[name], Carried(**saved["pending"]), ordinal)
+
+
+def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """One shard of whole rows, from all ranks' blocks of columns: each has all keys, in one order."""
+
+    def whole(key: str, name: str) -> Tensor:
+        return torch.cat([shard[key][name] for shard in shards], 1)
+
+    first = shards[0]
+    snapshot = {n: v for n, v in first["snapshot"].items() if n in ("ids", "tables", "scores", "stamps")}
+    snapshot["weights"] = whole("snapshot", "weights")
+    slots = [shard["snapshot"]["slots"] for shard in shards]
+    snapshot["slots"] = {name: torch.cat([s[name] for s in slots], 1) for name in slots[0]}
+    saved = {"names": first["names"], "snapshot": snapshot, "step": first["step"], "shardings": first["shardings"]}
+    if "pending" in first:
+        kept = first["pending"]
+        saved["pending"] = {"ids": kept["ids"], "ordinals": kept["ordinals"], "values": whole("pending", "values")}
+    return saved
+
+
+def _here(table: HashTable, ids: Tensor, ordinals: Tensor, ordinal: int) -> Tensor:
+    """Positions of the saved table's keys that belong on this rank."""
+    its = (ordinals == ordinal).nonzero().flatten()
+    return its[table.physical.keeps(ids[its], table.ordinal)]
+
+
+def _take_rows(table: HashTable, saved: Snapshot, ordinal: int) -> None:
+    at = _here(table, saved.ids, saved.tables, ordinal)
+    history = {n: v[at] for n in ("scores", "stamps") if (v := getattr(saved, n)) is not None}
+    slots = {n: v[at] for n, v in _fitting(table.physical, saved.slots).items()}
+    ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
+    table.physical.insert(Snapshot(saved.ids[at], ordinals, saved.weights[at], slots, **history))
+
+
+def _take_pending(table: HashTable, saved: Carried, ordinal: int) -> None:
+    at = _here(table, saved.ids, saved.ordinals, ordinal)
+    ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
+    _carry(table.physical, Carried(saved.ids[at], ordinals, table.physical.cut(saved.values[at])))

@@ -5,7 +5,6 @@ Sizes: F features, T logical tables.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from backends import TableSpec, select
 from backends.interface import Backend
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
-from recis_core.exchange.world import World, world_size
+from recis_core.exchange.world import World, world_rank, world_size
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.uid import distinct_uids
 
@@ -43,10 +42,13 @@ def table_name(feature: str, option: EmbeddingOption) -> str:
     return option.shared_name or feature
 
 
-def coalesce(options: Mapping[str, EmbeddingOption]) -> dict[str, Home]:
+def coalesce(
+    options: Mapping[str, EmbeddingOption], *, overlap: bool = False, hierarchical: bool = False
+) -> dict[str, Home]:
     """Table name -> home, for all tables the features name; as few physical tables as attributes allow.
 
     With more ranks than one in the options' process group, tables are shared among them; then this is collective.
+    overlap, hierarchical: as in EmbeddingEngine.
 
     Raises:
       ValueError: two options for one table disagree, or two names collide in their uid.
@@ -60,7 +62,10 @@ def coalesce(options: Mapping[str, EmbeddingOption]) -> dict[str, Home]:
     size = world_size(_group(tables))
     homes = {name: home for names in groups.values() for name, home in _house([(n, tables[n]) for n in names], size)}
     if size > 1:
-        _connect(_group(tables), list(dict.fromkeys(home.table for home in homes.values())))
+        from recis_core.exchange.exchange import Exchange
+
+        shares: list[Any] = list(dict.fromkeys(home.table for home in homes.values()))
+        Exchange(World(_group(tables), hierarchical=hierarchical), shares, overlap=overlap)
     return homes
 
 
@@ -70,13 +75,6 @@ def _group(tables: Mapping[str, EmbeddingOption]) -> Any:
     if len(groups) > 1:
         raise ValueError(f"options of one engine must have one pg; got {len(groups)} different ones.")
     return next(iter(groups.values()), None)
-
-
-def _connect(pg: Any, tables: list[Any]) -> None:
-    from recis_core.exchange.exchange import Exchange
-
-    hierarchical = os.environ.get("RECIS_EXCHANGE") == "hierarchical"
-    Exchange(World(pg, hierarchical=hierarchical), tables)
 
 
 def _attributes(option: EmbeddingOption) -> tuple[object, ...]:
@@ -127,14 +125,17 @@ def _share(
     backend: Backend, spec: TableSpec, tables: list[tuple[str, EmbeddingOption]], size: int, by_id: bool
 ) -> PhysicalTable:
     """This rank's share."""
+    from recis_core.exchange.column_table import ColumnTable
     from recis_core.exchange.replicated_table import ReplicatedTable
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]
-    kind = ReplicatedTable if shardings[0].kind == "replicated" else ShardedTable
+    kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
+    kind = kinds.get(shardings[0].kind, ShardedTable)
     return kind(
         backend, spec, tuple(name for name, _ in tables),
         reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
+        rank=world_rank(tables[0][1].pg),
         residual_bytes=tables[0][1].residual_bytes,
     )  # fmt: skip
 

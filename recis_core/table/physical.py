@@ -40,6 +40,15 @@ class Ticket:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Gradients, means over ranks, that a saved state had not applied yet, by unique key. On the CPU."""
+
+    ids: Tensor  # int64 [n]
+    ordinals: Tensor  # int32 [n]
+    values: Tensor  # float32 [n, D]
+
+
+@dataclass(frozen=True)
 class Measure:
     """Of a synced gradient, before any factor."""
 
@@ -52,6 +61,10 @@ class PhysicalTable:
 
     A gradient is pushed by backward, combined by `sync`, and consumed by `update` or `discard`.
     """
+
+    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
+    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
+    replicated = False  # whether other ranks hold the same rows
 
     def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool) -> None:
         self.backend, self.spec, self.names = backend, spec, names
@@ -69,14 +82,11 @@ class PhysicalTable:
         self._homeless_slots: list[Snapshot] = []
         # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
+        self.carried: Carried | None = None
 
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
         for observer in self.observers:
             observer(ids, ordinals)
-
-    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
-    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
-    replicated = False  # whether other ranks hold the same rows
 
     @property
     def scale(self) -> float:
@@ -136,11 +146,27 @@ class PhysicalTable:
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         """Apply the synced gradient, if there is one, and consume it."""
         self.sync()
-        if self._combined is not None:
-            self.state = self.backend.update(self.state, self._combined, rule, hyper=hyper, factor=factor, t=t)
-            if self.observers:
-                self._tell(*self.backend.read_gradient(self._combined)[:2])
+        self._apply(self._pending, rule, hyper, factor, t)
         self._consumed()
+
+    def _apply(self, parts: list[Any], rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
+        """Update by the synced gradient, combined of `parts`, and by what a loaded state carried."""
+        gradient = self._combined if self.carried is None else self._with_carried(parts)
+        if gradient is not None:
+            self.state = self.backend.update(self.state, gradient, rule, hyper=hyper, factor=factor, t=t)
+            if self.observers:
+                self._tell(*self.backend.read_gradient(gradient)[:2])
+
+    def _with_carried(self, parts: list[Any]) -> Any:
+        """Whatever scales the others leaves the carried ones as they are: a mean over ranks, unscaled."""
+        ids, ordinals, values = (x.to(self.device) for x in vars(self.carried).values())
+        self.carried = None
+        mode = LookupMode(insert=True, touch=False)
+        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        values = values / (self.scale * self.optimizer.unscaling(self))  # type: ignore[union-attr]
+        none = torch.zeros_like(ordinals)
+        late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
+        return self.backend.combine([*parts, late], mean=self.reduce_by_id)
 
     def discard(self) -> None:
         """Drop pending gradients; rows touched before now are no longer pinned by them."""
@@ -154,6 +180,20 @@ class PhysicalTable:
     @property
     def has_gradient(self) -> bool:
         return bool(self._pending)
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Which columns [beg, end) of a whole row are here."""
+        return 0, self.spec.dim
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a whole row."""
+        return self.spec.dim
+
+    def cut(self, rows: Tensor) -> Tensor:
+        """Of whole rows [n, D], or of what is already cut, the columns that are here."""
+        return rows
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
         """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from backends.errors import RecisError
 from recis_core.exchange import hot_rows
-from tests.exchange.models import FEATURES, Model, assert_same_tables, united
+from recis_core.exchange.column_table import column_blocks
+from recis_core.optim import SparseRowWiseAdagrad
+from tests.exchange.models import FEATURES, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import run_ranks
 from tests.exchange.test_worlds import alone, train
 
@@ -41,8 +45,6 @@ def test_hot_rows(world: int) -> None:
 
 def hot_bytes(rank: int, world: int, sharding: str) -> tuple[dict, list[int]]:
     hot_rows.FIRST, hot_rows.PERIOD = 2, 100
-    from tests.exchange.models import batch, optimizer_of, share
-
     model = Model(sharding=sharding)
     optimizer = optimizer_of(model)
     for step in range(6):
@@ -64,3 +66,113 @@ def test_hot_rows_are_the_most_used_and_are_not_asked_for() -> None:
         assert after[0]["ids"] <= before[0]["ids"]  # frames of 128 take what their widest difference takes
         assert after[0]["rows"] < before[0]["rows"]
         assert after[0]["hot rows"] > 0
+
+
+def whole_rows(ranks: list[dict[str, Any]]) -> dict[str, dict[int, Any]]:
+    """Ranks' columns side by side: rows first, then each slot."""
+    out: dict[str, dict[int, Any]] = {}
+    for name, rows in ranks[0]["rows"].items():
+        assert all(r["rows"][name].keys() == rows.keys() for r in ranks)
+        parts = len(KEPT)
+        out[name] = {
+            i: np.concatenate([np.split(r["rows"][name][i], parts)[part] for part in range(parts) for r in ranks])
+            for i in rows
+        }
+    return out
+
+
+KEPT = ("weights", "m", "v")  # what Adam keeps a row
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("by", ["worker", "id"])
+def test_cut_by_columns(world: int, by: str) -> None:
+    want = alone(grad_reduce_by=by)["rows"]
+    ranks = run_ranks(world, train, {"sharding": "column", "grad_reduce_by": by})
+    assert_same_tables(whole_rows(ranks), want)
+
+
+def test_columns_with_residuals() -> None:
+    """What is kept is kept of whole rows; with fp32 nothing is, and training is as without."""
+    want = alone()["rows"]
+    assert_same_tables(whole_rows(run_ranks(2, train, {"sharding": "column", "precision": "fp32+ef"})), want)
+
+
+def rowwise(rank: int, world: int) -> str:
+    try:
+        SparseRowWiseAdagrad(Model(sharding="column").engine.sparse_parameters())
+    except RecisError as error:
+        return str(error)
+    return "no error"
+
+
+def test_a_sum_over_columns_is_refused() -> None:
+    assert all("SparseRowWiseAdagrad keeps ['sum'] per row" in said for said in run_ranks(2, rowwise))
+
+
+def test_too_few_columns() -> None:
+    with pytest.raises(ValueError, match="at least 5; got 4"):
+        column_blocks(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("dim", "world", "want"),
+    [(8, 2, [(0, 4), (4, 8)]), (7, 3, [(0, 4), (4, 6), (6, 7)]), (5, 3, [(0, 2), (2, 4), (4, 5)])],
+)
+def test_blocks(dim: int, world: int, want: list[tuple[int, int]]) -> None:
+    assert column_blocks(dim, world) == want
+
+
+def saved(rank: int, world: int, sharding: str) -> dict[str, Any]:
+    """The state of one trained model, as one dict of all ranks' keys would hold it."""
+    model = Model(sharding=sharding)
+    optimizer = optimizer_of(model)
+    for step in range(3):
+        out = model(batch(step, share(rank, world)))
+        optimizer.zero_grad()
+        out.sum().backward()
+        optimizer.step()
+    return model.engine.state_dict()
+
+
+def loaded(rank: int, world: int, sharding: str, states: list[dict[str, Any]]) -> dict[str, Any]:
+    model = Model(sharding=sharding)
+    model.engine.load_state_dict({k: v for state in states for k, v in state.items()})
+    optimizer_of(model)
+    return {"rows": rows_of(model)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("row", "column"), ("column", "row"), ("column", "column"), ("table:1", "row"), ("row", "replicated")],
+)
+def test_states_move_between_shardings(before: str, after: str) -> None:
+    """Saved by 2 ranks, loaded by 1, 2 and 3."""
+    states = run_ranks(2, saved, before)
+    alone_again = run_ranks(1, loaded, "row", states)[0]["rows"]
+    for world in (2, 3):
+        ranks = run_ranks(world, loaded, after, states)
+        if after == "column":
+            got = whole_rows(ranks)
+        elif after == "replicated":
+            got = ranks[-1]["rows"]
+        else:
+            got = united([r["rows"] for r in ranks])
+        assert_same_tables(got, alone_again, 0.0)
+    assert all(alone_again.values())
+
+
+def lacks(rank: int, world: int, states: list[dict[str, Any]]) -> str:
+    try:
+        Model().engine.load_state_dict(states[0])
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+@pytest.mark.parametrize("sharding", ["row", "column"])
+def test_half_a_state_is_refused(sharding: str) -> None:
+    """One rank's keys alone, as a checkpointer would save that takes rank 0's values for all."""
+    said = run_ranks(1, lacks, run_ranks(2, saved, sharding))[0]
+    assert "Missing key" in said
+    assert "slices.32768-65536" in said or "columns.4-8" in said

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from recis_core.exchange import global_mean
+from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from tests.exchange.models import Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import run_ranks
 
@@ -58,3 +59,33 @@ def test_bits_repeat() -> None:
             assert rows.keys() == b["rows"][name].keys()
             assert all(np.array_equal(row, b["rows"][name][i]) for i, row in rows.items())
         assert np.array_equal(a["tower"], b["tower"])
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", pytest.param("pallas", marks=pytest.mark.full)])
+def test_every_backend(backend: str) -> None:
+    """Rows as int8 and gradients as int4 with feedback: the same bytes, so the same tables as by numba's loops."""
+    option = {"precision": "forward=int8,backward=int4+ef"}
+    env = {"RECIS_BACKEND": backend, "RECIS_PALLAS_INTERPRET": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    want = run_ranks(2, train, option, "sgd", 3)
+    got = run_ranks(2, train, option, "sgd", 3, env=env)
+    for mine, theirs in zip(got, want, strict=True):
+        assert_same_tables(mine["rows"], theirs["rows"])
+
+
+def nan_row(rank: int, world: int) -> tuple[list[float], dict[str, int]]:
+    """Rank 0 asks for a row that holds NaN and inf, and for a plain one."""
+    engine = EmbeddingEngine({"f": EmbeddingOption(2, precision="int4")})
+    ids = torch.arange(8)
+    here = engine.table("f").physical.keeps(ids, 0)
+    engine.table("f").insert(ids[here], torch.tensor([[float("nan"), float("inf")]]).expand(int(here.sum()), 2))
+    engine.eval()
+    out = engine({"f": ids})["f"]
+    return out.flatten().tolist(), engine.exchange.stats()
+
+
+def test_rows_that_are_not_finite_travel_exact_and_are_counted() -> None:
+    for out, stats in run_ranks(2, nan_row):
+        assert np.isnan(out[0::2]).all()
+        assert np.isposinf(out[1::2]).all()
+        assert stats["exact_rows"] > 0
+    assert sum(stats["exact_rows"] for _, stats in run_ranks(2, nan_row)) == 8

@@ -53,3 +53,9 @@ def test_models_fit_a_handful_of_rows(backend, make):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.05
+
+
+@pytest.mark.parametrize("model", [DeepFM, DLRM])
+def test_precision_reaches_every_table(model):
+    embeddings = model(["user", "item"], 4, precision="forward=int8,backward=int4+ef").embeddings
+    assert {str(option.precision) for option in embeddings.options.values()} == {"forward=int8,backward=int4+ef"}

@@ -47,7 +47,8 @@ class SyntheticDataset(Dataset):
             if rows_done:
                 rows_done -= end - begin
                 continue
-            yield self._clicks.batch(begin, end - begin), end - begin
+            first, last = self._shared(end - begin)
+            yield self._clicks.batch(begin + first, last - first), end - begin
 
     def _identity(self) -> dict[str, Any]:
         log = {"preset": self._clicks.preset.name, "seed": self._clicks.seed, "batch_size": self.batch_size}

@@ -1,0 +1,1 @@
+"""python -m bench exchange: bytes, quality and time of each codec."""

@@ -1,0 +1,76 @@
+"""What a process does that torchrun started: one rank of a process group, which it joins, shows nothing, and leaves."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NoReturn
+
+
+def launched() -> bool:
+    """Whether torchrun started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def share_the_machine() -> None:
+    """One GPU and a part of the cores for each process; before anything is imported that counts them."""
+    local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [d for d in seen.split(",") if d] if seen is not None else [str(i) for i in range(count)]
+    if len(devices) >= count:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local]
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[tuple[int, int]]:
+    """(rank, world size) in the default group of torchrun's processes: NCCL where tables are on GPUs, else gloo.
+
+    A group that is there already is taken as it is, and left so.
+    """
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    from recis_core.exchange.world import timeout
+
+    if dist.is_initialized() or not launched():
+        yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return
+    limit = timedelta(seconds=timeout())
+    store, rank, world = next(rendezvous("env://", timeout=limit))
+    kind = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(kind, store=_of_attempt(store), rank=rank, world_size=world, timeout=limit)
+    yield rank, world
+    # Not after an error: the others may wait in another call, and this one would wait for them.
+    dist.destroy_process_group()
+
+
+def _of_attempt(store: Any) -> Any:
+    """torchrun --master-addr keeps one store over restarts, in which ranks would find addresses of dead ones.
+
+    On several nodes their counts of restarts may differ; there a store of each attempt (--rdzv-backend c10d) is needed.
+    """
+    from torch.distributed import PrefixStore
+
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def run_and_leave(command: Callable[[], int]) -> NoReturn:
+    """Run it and end the process: threads of a process group may abort one that leaves in the ordinary way."""
+    status = 1
+    try:
+        status = command()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

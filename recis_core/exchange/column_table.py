@@ -1,0 +1,104 @@
+"""A table whose rows are cut by columns: every rank holds a block of columns of all rows.
+
+    row of 8 columns, 3 ranks:   0 1 2 3 | 4 5 | 6 7        blocks are even, so that columns begin as those of a whole row
+
+Keys go to all ranks, which answer with their columns; a gradient's columns go to whom they belong.
+
+Sizes: U unique keys, D dim of a whole row, W ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backends import Backend, SlotSpec, Snapshot, TableSpec
+from backends.errors import RecisError
+from recis_core.exchange.owners import Owners
+from recis_core.exchange.sharded_table import ShardedTable
+from recis_core.table.physical import SLICES
+
+
+def column_blocks(dim: int, world: int) -> list[tuple[int, int]]:
+    """Each rank's columns [beg, end): even numbers of them, as equal as can be.
+
+    Raises:
+      ValueError: there are too few columns.
+    """
+    pairs = -(-dim // 2)
+    if pairs < world:
+        raise ValueError(
+            f"column sharding over {world} ranks needs embedding_dim of at least {2 * world - 1}; got {dim}."
+        )
+    ends = [0]
+    for rank in range(world):
+        ends.append(min(dim, ends[-1] + 2 * (pairs // world + (rank < pairs % world))))
+    return [(ends[p], ends[p + 1]) for p in range(world)]
+
+
+class ColumnTable(ShardedTable):
+    """`spec` is of the columns that live here."""
+
+    def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, rank: int, **rest: Any) -> None:
+        self.blocks = column_blocks(spec.dim, rest["world"])
+        beg, end = self.blocks[rank]
+        if spec.dtype != "float32" and rest["world"] > 1:
+            raise ValueError(
+                f"column sharding keeps float32 rows; got {spec.dtype}, whose rounding counts a row's columns. "
+                'Use sharding="row".'
+            )
+        self.rank, self.whole_dim = rank, spec.dim
+        super().__init__(backend, replace(spec, dim=end - beg, first_column=beg), names, rank=rank, **rest)
+
+    def _owners(self) -> Owners | None:
+        return None
+
+    @property
+    def row_dim(self) -> int:
+        return self.whole_dim
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        return self.blocks[self.rank]
+
+    def dim_of(self, rank: int) -> int:
+        beg, end = self.blocks[rank]
+        return end - beg
+
+    def side_by_side(self, answers: list[Tensor]) -> Tensor:
+        return torch.cat(answers, 1)
+
+    def shares(self, values: Tensor) -> list[Tensor]:
+        return [values[:, beg:end].contiguous() for beg, end in self.blocks]
+
+    def slices(self, ordinal: int) -> tuple[int, int] | None:
+        return 0, SLICES
+
+    def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
+        return torch.ones(len(ids), dtype=torch.bool)
+
+    def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
+        """A slot as wide as a row is cut like it.
+
+        Raises:
+          RecisError: a slot sums over a row's columns, which no rank has all of.
+        """
+        whole = [s.name for s in slots if s.width != self.whole_dim]
+        if whole:
+            raise RecisError(
+                f"{type(optimizer).__name__} keeps {whole} per row, over all of its columns; "
+                f'tables {", ".join(self.names)} are cut by columns. Use sharding="row", or SparseAdagrad.'
+            )
+        super().attach(optimizer, tuple(replace(s, width=self.spec.dim) for s in slots))
+
+    def insert(self, snapshot: Snapshot) -> None:
+        """Rows may come whole, or as the columns that live here."""
+        slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
+        super().insert(replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
+
+    def cut(self, rows: Tensor) -> Tensor:
+        beg, end = self.columns
+        return rows[:, beg:end].contiguous() if rows.shape[1] == self.whole_dim else rows

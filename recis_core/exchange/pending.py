@@ -1,0 +1,87 @@
+"""What senders have not yet said of their gradients, brought to the owners: saved as gradient that is still to apply.
+
+Senders keep what they have. Sums are float32, exact on the wire, in the order of ranks.
+
+Sizes: W ranks, P storages, n keys, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import placement
+from recis_core.exchange.keyed_rows import SLOT
+from recis_core.exchange.sharded_table import ShardedTable
+from recis_core.exchange.wire import as_bytes
+from recis_core.table.physical import Carried
+
+if TYPE_CHECKING:
+    from recis_core.exchange.exchange import Exchange
+
+
+def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]:
+    """For each table what all ranks keep back of rows that live here, as a mean over ranks, and what it carries.
+
+    Collective: every rank, with the same tables.
+    """
+    with exchange.telling("snapshot"):
+        mine = [_by_owner(table, exchange.world.size) for table in tables]
+    W, empty = exchange.world.size, torch.zeros(0, dtype=torch.uint8)
+    counts = torch.tensor([[len(by_rank[p].ids) for by_rank in mine] for p in range(W)]).reshape(W, -1)
+    theirs = exchange.agreement.meet("snapshot", exchange.said(), counts)
+    widths = torch.tensor([12 + 4 * table.spec.dim for table in tables], dtype=torch.int64)
+    messages = [torch.cat([empty, *(_message(by_rank[p]) for by_rank in mine)]) for p in range(W)]
+    arrived = exchange.world.swap(messages, (theirs * widths).sum(1).tolist(), "pending")
+    cut = [m.cpu().split((line * widths).tolist()) for m, line in zip(arrived, theirs, strict=True)]
+    return [_at_owner(table, [parts[i] for parts in cut], W) for i, table in enumerate(tables)]
+
+
+def _by_owner(table: ShardedTable, world: int) -> list[Carried]:
+    """This rank's residuals, for each rank those of its rows."""
+    if table.residuals is None:
+        return [_none(table)] * world
+    kept = table.residuals.snapshot()
+    whole = Carried(kept.ids, kept.tables, kept.slots[SLOT])
+    if table.owners is None:
+        shares = table.shares(whole.values)
+        return [Carried(whole.ids, whole.ordinals, shares[p % len(shares)]) for p in range(world)]
+    uids = np.array(table.spec.uids, np.uint32)[kept.tables.numpy()]
+    slices = torch.from_numpy(placement.slices(kept.ids.numpy(), uids).astype(np.int32))
+    owners = table.owners.of(kept.tables, slices)
+    return [Carried(*(x[owners == p] for x in vars(whole).values())) for p in range(world)]
+
+
+def _none(table: ShardedTable) -> Carried:
+    ids = torch.zeros(0, dtype=torch.int64)
+    return Carried(ids, ids.int(), torch.zeros(0, table.spec.dim))
+
+
+def _message(part: Carried) -> Tensor:
+    return torch.cat([as_bytes(x) for x in vars(part).values()])
+
+
+def _read(message: Tensor, dim: int) -> Carried:
+    n = len(message) // (12 + 4 * dim)
+    ids, ordinals, values = (x.clone() for x in message.split([8 * n, 4 * n, 4 * dim * n]))
+    return Carried(ids.view(torch.int64), ordinals.view(torch.int32), values.view(torch.float32).reshape(n, dim))
+
+
+def _at_owner(table: ShardedTable, messages: list[Tensor], world: int) -> Carried:
+    total = summed_by_key([_read(m, table.spec.dim) for m in messages])
+    mean = Carried(total.ids, total.ordinals, total.values / world)
+    return mean if table.carried is None else summed_by_key([mean, table.carried])
+
+
+def summed_by_key(parts: Sequence[Carried]) -> Carried:
+    """One for all, ascending by (ordinal, id); values of a key are added in the order of parts, each with it once."""
+    keys = torch.cat([torch.stack([part.ordinals.long(), part.ids], 1) for part in parts])
+    unique, places = torch.unique(keys, dim=0, return_inverse=True)
+    values = torch.zeros(len(unique), parts[0].values.shape[1])
+    for part, where in zip(parts, places.split([len(part.ids) for part in parts]), strict=True):
+        values[where] += part.values
+    return Carried(unique[:, 1].contiguous(), unique[:, 0].int(), values)

@@ -1,0 +1,69 @@
+"""All ranks' parts of a table's state on one rank or on each, where one rank alone will write it.
+
+    head, JSON: [key, dtype, shape] of each tensor | their bytes, one after another
+
+Sizes: W ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from recis_core.exchange.exchange import Exchange
+
+ASKER = ("torch.distributed.checkpoint.state_dict", "_get_model_state_dict")
+
+
+def whole_is_asked() -> tuple[bool, bool]:
+    """(whether get_model_state_dict wants a full_state_dict, whether on rank 0 only).
+
+    It tells modules nothing of its options and drops what other ranks hold, so they are read where they are: in its
+    frame above this one.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == ASKER:
+            info = frame.f_locals["info"]
+            return info.full_state_dict, info.full_state_dict and info.cpu_offload
+        frame = frame.f_back  # type: ignore[assignment]
+    return False, False
+
+
+def of_all_ranks(exchange: Exchange, mine: Mapping[str, Tensor], *, only_first: bool) -> dict[str, Tensor]:
+    """All ranks' tensors on the CPU, by key; only this rank's, where only rank 0 of the job gets all. Collective."""
+    W = exchange.world.size
+    with exchange.telling("snapshot"):
+        head, body = _laid({key: tensor.cpu().contiguous() for key, tensor in mine.items()})
+        goes_to = [not only_first or rank == 0 for rank in dist.get_process_group_ranks(exchange.world.parent)]
+        counts = torch.tensor([[len(head) * goes, len(body) * goes] for goes in goes_to])
+    theirs = exchange.agreement.meet("snapshot", W, counts)
+    message = torch.cat([head, body])
+    arrived = exchange.world.swap([message[: len(message) * goes] for goes in goes_to], theirs.sum(1).tolist(), "state")
+    whole = dict(mine)
+    for part, (cut, _) in zip(arrived, theirs.tolist(), strict=True):
+        whole.update(_read(part[:cut].cpu(), part[cut:].cpu()))
+    return whole
+
+
+def _laid(tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    head = json.dumps([[key, str(t.dtype).removeprefix("torch."), list(t.shape)] for key, t in tensors.items()])
+    body = [t.view(torch.uint8).flatten() for t in tensors.values()]
+    return torch.frombuffer(bytearray(head.encode()), dtype=torch.uint8), torch.cat([torch.empty(0).byte(), *body])
+
+
+def _read(head: Tensor, body: Tensor) -> Iterator[tuple[str, Tensor]]:
+    at = 0
+    for key, name, shape in json.loads(head.numpy().tobytes() or "[]"):
+        dtype = getattr(torch, name)
+        end = at + dtype.itemsize * math.prod(shape)
+        yield key, body[at:end].clone().view(dtype).reshape(shape)
+        at = end

@@ -1,0 +1,168 @@
+"""Tables of a torch.distributed.checkpoint directory, for any number of ranks.
+
+    dcp.save({"model": model.state_dict()}, checkpoint_id=path)     # every rank writes its own slices
+    load_model(path, model)                                         # every rank reads the slices it needs
+
+Plain dcp.load wants to know each tensor's size before it reads, and other ranks have other slices.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from backends.errors import CorruptCheckpoint, ExchangeMismatch
+from recis_core.nn import column_blocks as blocks
+from recis_core.nn import slices
+from recis_core.nn.hash_table import HashTable
+
+WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
+KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
+
+Stored = dict[str, str]  # "slices.0-32768.ids": its key in the checkpoint
+
+
+def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None = "model") -> None:
+    """Tables and everything else of `model` from a checkpoint made by any number of ranks. Collective.
+
+    Args, Raises: as load_tables; and what dcp.load raises where a dense parameter is missing or of another shape.
+    """
+    dense = dense_state_dict(model)
+    _dcp_load(path, {key: dense} if key else dense, no_dist=not dist.is_initialized())
+    model.load_state_dict(dense, strict=False)
+    load_tables(path, model, key)
+
+
+def dense_state_dict(model: nn.Module) -> dict[str, Any]:
+    """model.state_dict() without tables; no table is copied."""
+    with slices.left_out():
+        return model.state_dict()
+
+
+def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None = None) -> None:
+    """Replace the model's tables by those of a checkpoint made by any number of ranks. Collective.
+
+    A rank reads the slices that hold rows of its own, one after another, so one slice at most is in memory besides
+    the tables. All is checked by the checkpoint's metadata before a table changes.
+
+    Args:
+      path: of a directory that dcp.save wrote. Its metadata is a pickle: open none that you did not write.
+      key: under which the model's state_dict was saved; None finds it.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      CorruptCheckpoint: rows are missing, of another shape or unreadable. Only if reading broke off are tables changed.
+      ExchangeMismatch: another rank raised; see there.
+    """
+    tables = _tables(model)
+    with _together(tables.values()):
+        metadata = _metadata(path)
+        stored = {name: _stored(name, metadata, key) for name in tables}
+        _survey(path, tables, stored, metadata)
+    with _together(tables.values()):
+        for name, table in tables.items():
+            table.clear()
+            for part in slices.needed(table, stored[name]):
+                read = _read(path, stored[name], part, metadata, table.physical.columns)
+                slices.load_slice(table, blocks.joined(read, table.physical.columns)[0], part)
+
+
+def _tables(model: nn.Module) -> dict[str, HashTable]:
+    return {_plain(name): m for name, m in model.named_modules() if isinstance(m, HashTable)}
+
+
+def _plain(key: str) -> str:
+    """Without what DDP, torch.compile and checkpoint wrappers put into names."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+@contextmanager
+def _together(tables: Iterable[HashTable]) -> Iterator[None]:
+    """What one rank raises inside, all raise after it."""
+    exchanges = dict.fromkeys(t.physical.exchange for t in tables if t.physical.exchange is not None)
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    for exchange in exchanges:
+        try:
+            exchange.agreement.meet("snapshot", error=failure)
+        except ExchangeMismatch as theirs:
+            failure = failure or theirs
+    if failure is not None:
+        raise failure
+
+
+def _metadata(path: str | os.PathLike[str]) -> Any:
+    from torch.distributed.checkpoint import FileSystemReader
+
+    if not (Path(path) / ".metadata").exists():
+        raise FileNotFoundError(f"{path} holds no checkpoint of torch.distributed.checkpoint: it has no .metadata.")
+    try:
+        return FileSystemReader(path).read_metadata()
+    except Exception as error:
+        raise CorruptCheckpoint(f"{Path(path) / '.metadata'} cannot be read: {error}") from error
+
+
+def _stored(name: str, metadata: Any, key: str | None) -> Stored:
+    """Keys of the table at this path of the model.
+
+    Raises:
+      CorruptCheckpoint: several saved models have such a table, and `key` does not say which.
+    """
+    heads: dict[str, Stored] = {}
+    for full in metadata.state_dict_metadata:
+        if found := KEY.fullmatch(full):
+            heads.setdefault(_plain(found[1]), {})[found[2]] = full
+    wanted = f"{_plain(key)}.{name}".strip(".") if key else None
+    fits = [head for head in heads if (head == wanted if key else f".{head}".endswith(f".{name}"))]
+    if len(fits) > 1:
+        raise CorruptCheckpoint(f"several saved tables fit {name!r}: {sorted(fits)}. Say which by key=.")
+    return heads[fits[0]] if fits else {}
+
+
+def _survey(path: object, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any) -> None:
+    faults = []
+    for name, table in tables.items():
+        parts = {part: _empty(metadata, full) for part, full in stored[name].items()}
+        mine, narrow = blocks.joined(parts, table.physical.columns)
+        lacking, wrong = (narrow, []) if narrow else slices.survey(table, mine)
+        faults += [f"{name}.{part} is not there" for part in lacking] + [f"{name}.{fault}" for fault in wrong]
+    if faults:
+        raise CorruptCheckpoint(f"{path} cannot fill this rank's tables: {'; '.join(faults[:5])}.")
+
+
+def _empty(metadata: Any, full: str, device: str = "meta") -> Tensor:
+    saved = metadata.state_dict_metadata[full]
+    return torch.empty(saved.size, dtype=saved.properties.dtype, device=device)
+
+
+def _read(path: object, stored: Stored, part: str, metadata: Any, columns: tuple[int, int]) -> dict[str, Tensor]:
+    """One slice's tensors; of those cut by columns, the blocks that hold some of these."""
+    names = {
+        name: full for name, full in stored.items() if name.startswith(f"{part}.") and blocks.overlap(name, columns)
+    }
+    state = {full: _empty(metadata, full, "cpu") for full in names.values()}
+    _dcp_load(path, state, no_dist=True)
+    return {name: state[full] for name, full in names.items()}
+
+
+def _dcp_load(path: Any, state: dict[str, Any], *, no_dist: bool) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        try:
+            dcp.load(state, checkpoint_id=path, no_dist=no_dist)
+        except dcp.CheckpointException as error:  # which is no Exception
+            raise CorruptCheckpoint(f"{path} cannot be read: {error}") from error

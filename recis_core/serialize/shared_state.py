@@ -1,0 +1,102 @@
+"""A state of many ranks in one directory: each writes parts of its own into it, the first one commits it.
+
+Only when all files of all ranks are synced and hashed is the manifest written and the directory renamed. What fails
+on one rank is an error on all, and leaves no state.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from recis_core.exchange.agreement import digest
+from recis_core.exchange.exchange import Exchange
+from recis_core.exchange.gathering import gathered_json
+from recis_core.serialize.saved_state import (
+    Written,
+    aside_of,
+    commit,
+    latest_state,
+    make_aside,
+    state_path,
+    sync_directory,
+    write_parts,
+)
+
+
+def save_shared_state(
+    directory: str | Path, step: int, shared: Mapping[str, Any], own: Mapping[str, Any], exchange: Exchange
+) -> Path:
+    """As save_state, by all ranks of an exchange, into a directory that all of them see. Collective.
+
+    Args:
+      shared: parts that are the same on all ranks; the first rank's are written. own: this rank's parts.
+
+    Raises:
+      ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: one died.
+    """
+    final, rank = state_path(directory, step), exchange.world.rank
+    try:
+        with exchange.telling("snapshot"):
+            if rank == 0:
+                make_aside(final)
+        _meet(exchange, step)
+        mine = {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
+        with exchange.telling("snapshot"):
+            written = _write(aside_of(final), mine)
+        _meet(exchange, step)
+        said = gathered_json(exchange.world, written, to=0)
+        with exchange.telling("snapshot"):
+            if rank == 0:
+                commit(aside_of(final), final, step, {k: v for by_rank in said for k, v in by_rank.items()})
+        _meet(exchange, step)
+    except Exception:
+        if rank == 0:
+            shutil.rmtree(aside_of(final), ignore_errors=True)
+        raise
+    return final
+
+
+def _meet(exchange: Exchange, step: int) -> None:
+    exchange.agreement.meet("snapshot", digest(step))
+
+
+def _write(aside: Path, parts: Mapping[str, Any]) -> Written:
+    if not aside.is_dir():
+        raise FileNotFoundError(
+            f"the first rank made {aside}, which is not here: --save needs a directory that all ranks see."
+        )
+    written = write_parts(aside, parts)
+    sync_directory(aside)
+    return written
+
+
+def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
+    """As latest_state, as the first rank sees it. Collective.
+
+    Raises:
+      FileNotFoundError: on all ranks; there is none.
+    """
+    found = ""
+    if exchange.world.rank == 0:
+        with suppress(FileNotFoundError):
+            found = str(latest_state(directory))
+    found = gathered_json(exchange.world, found)[0]
+    return Path(found) if found else latest_state(directory)
+
+
+def part_of(part: str, rank: int) -> str:
+    """The name of one rank's own part."""
+    return f"{part}.rank-{rank}"
+
+
+def by_rank(state: Iterable[str], part: str) -> list[str]:
+    """The names of all ranks' own parts, in order; a state of one process has one, without a rank."""
+    names = list(state)
+    if part in names:
+        return [part]
+    return [part_of(part, rank) for rank in range(sum(bool(re.fullmatch(rf"{part}\.rank-\d+", n)) for n in names))]
