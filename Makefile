@@ -16,6 +16,7 @@ export OMP_WAIT_POLICY ?= passive
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2 0.12.0.1
+MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 .PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean
 
@@ -25,11 +26,12 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not full"
 
-test-full: $(READY)
+test-full: $(READY) $(AOT)/.ready
 	RECIS_TEST_FULL=1 $(BIN)/python -m pytest
+	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
 
 test-machine-code: $(AOT)/.ready
-	$(AOT)/bin/python -m pytest tests/kernels/test_aot.py tests/kernels/test_aot_step.py -rs
+	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -m "not full" -rs
 
 test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" tests/kernels/next.sh $(NEXT_JAX)

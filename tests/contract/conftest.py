@@ -7,6 +7,7 @@ import pytest
 import backends
 from backends.selection import NAMES
 from tests.contract.recorded import Recorded
+from tests.pairwise import pairwise
 
 
 @pytest.fixture(params=NAMES)
@@ -24,6 +25,7 @@ def compiled_backend(request: pytest.FixtureRequest) -> Recorded:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The count of stages runs last, and only where all of the suite was asked for."""
     _spare_the_interpreter(items)
+    _spare_the_compiler(items)
     last = [item for item in items if item.name == "test_every_stage_ran_on_every_backend"]
     for item in last:
         items.remove(item)
@@ -46,3 +48,17 @@ def _spare_the_interpreter(items: list[pytest.Item]) -> None:
             item.add_marker("full")
         if item.path.name == "test_placement.py" and "[pallas" in item.name and not item.name.startswith(kept):
             item.add_marker("full")
+
+
+def _spare_the_compiler(items: list[pytest.Item]) -> None:
+    """jax compiles a program a codec, width and residual: every two of codec, rows and residual meet; all in full."""
+    cases = [item for item in items if item.name.startswith(("test_bytes[jax", "test_bytes[pallas"))]
+    for name in ("jax", "pallas"):
+        mine = [
+            item for item in cases if item.callspec.params["backend"] == name and not item.get_closest_marker("full")
+        ]
+        factors = [tuple(str(v) for k, v in sorted(item.callspec.params.items()) if k != "backend") for item in mine]
+        kept = pairwise(factors)
+        for number, item in enumerate(mine):
+            if number not in kept:
+                item.add_marker("full")

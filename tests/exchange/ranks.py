@@ -1,6 +1,6 @@
 """Functions run on several processes that form one gloo process group.
 
-Processes fork from a server that has imported torch, so that starting one takes tenths of a second.
+Processes fork from a server that has imported torch and numba, so that starting one takes tenths of a second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ QUIET = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS"
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["torch", "torch.distributed", "torch._dynamo", "recis_core.nn", "recis_core.optim", "tests.exchange.models"]
+    [
+        "torch",
+        "torch.distributed",
+        "torch._dynamo",
+        "tests.exchange.preloaded",
+        "recis_core.nn",
+        "recis_core.optim",
+        "tests.exchange.models",
+    ]
 )
 
 

@@ -12,7 +12,7 @@ from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from tests.exchange.models import assert_same_tables, united
 from tests.exchange.ranks import run_ranks
-from tests.exchange.test_worlds import alone, train
+from tests.exchange.test_worlds import alone, together
 
 D = 8
 
@@ -96,18 +96,18 @@ def test_nothing_is_kept_where_nothing_is_lost() -> None:
 )
 def test_training_stays_near_fp32(precision: str, rtol: float) -> None:
     """Within what the codec rounds by, of the largest value: the bound is loose, the identity above is tight."""
-    ranks = run_ranks(2, train, {"precision": precision}, "sgd", 4)
-    want = run_ranks(1, train, {}, "sgd", 4)[0]["rows"]
+    ranks = together(2, "sgd", 4, precision=precision)
+    want = alone("sgd", 4)["rows"]
     assert_same_tables(united([r["rows"] for r in ranks]), want, rtol)
 
 
 def test_lossless_is_bf16_on_the_way() -> None:
-    bf16, lossless = (run_ranks(2, train, {"precision": p}, "sgd", 3) for p in ("bf16", "lossless"))
+    bf16, lossless = (together(2, "sgd", 4, precision=p) for p in ("bf16", "lossless"))
     assert_same_tables(united([r["rows"] for r in lossless]), united([r["rows"] for r in bf16]), 0.0)
 
 
 def test_a_schedule_begins_as_its_first_piece() -> None:
-    plain, scheduled = (run_ranks(2, train, {"precision": p}, "adam", 3) for p in ("fp32", "fp32@3,int4"))
+    plain, scheduled = (together(2, "adam", 3, precision=p) for p in ("fp32", "fp32@3,int4"))
     assert_same_tables(united([r["rows"] for r in scheduled]), united([r["rows"] for r in plain]), 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ def train(rank: int, world: int, how: dict[str, bool]) -> tuple[dict[str, Any], 
     return rows, engine.exchange.stats(), 0 if hops is None else hops.sent_between
 
 
+@cache
+def flat(world: int) -> list[Any]:
+    return run_ranks(world, train, {})
+
+
 def _same(first: list[Any], second: list[Any]) -> None:
     for a, b in zip(first, second, strict=True):
         assert all(torch.equal(x, y) for n in a[0] for x, y in zip(a[0][n], b[0][n], strict=True))
@@ -44,14 +50,13 @@ def _same(first: list[Any], second: list[Any]) -> None:
 
 @pytest.mark.parametrize(("world", "node"), [(4, 2), (3, 3), (3, 1)])
 def test_two_hops_carry_the_same(world: int, node: int) -> None:
-    flat = run_ranks(world, train, {})
     hops = run_ranks(world, train, {"hierarchical": True}, env={"LOCAL_WORLD_SIZE": str(node)})
-    _same(flat, hops)
+    _same(flat(world), hops)
     assert all((sent > 0) == (node < world) for _, _, sent in hops)
 
 
 def test_sending_in_backward_learns_the_same() -> None:
-    _same(run_ranks(2, train, {}), run_ranks(2, train, {"overlap": True}))
+    _same(flat(2), run_ranks(2, train, {"overlap": True}))
 
 
 def odd_node(rank: int, world: int) -> str:

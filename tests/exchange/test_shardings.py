@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from recis_core.exchange.column_table import column_blocks
 from recis_core.optim import SparseRowWiseAdagrad
 from tests.exchange.models import FEATURES, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import run_ranks
-from tests.exchange.test_worlds import alone, train
+from tests.exchange.test_worlds import alone, together, train
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_a_table_at_one_rank(world: int) -> None:
-    ranks = run_ranks(world, train, {"sharding": "table:1"})
+    ranks = together(world, sharding="table:1")
     assert not any(ranks[0]["rows"].values())
     assert_same_tables(ranks[1]["rows"], alone()["rows"])
 
@@ -26,7 +27,7 @@ def test_a_table_at_one_rank(world: int) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_replicated(world: int) -> None:
     want = alone()["rows"]
-    for r in run_ranks(world, train, {"sharding": "replicated"}):
+    for r in together(world, sharding="replicated"):
         assert_same_tables(r["rows"], want)
 
 
@@ -38,7 +39,7 @@ def hot(rank: int, world: int, steps: int) -> dict[str, Any]:
 @pytest.mark.parametrize("world", [2, 3])
 def test_hot_rows(world: int) -> None:
     """Chosen twice within eight steps; rows on every rank are read from copies, and learn alike."""
-    want = run_ranks(1, train, {}, "adam", 8)[0]
+    want = alone("adam", 8)
     ranks = run_ranks(world, hot, 8)
     assert_same_tables(united([r["rows"] for r in ranks]), want["rows"])
 
@@ -135,6 +136,11 @@ def saved(rank: int, world: int, sharding: str) -> dict[str, Any]:
     return model.engine.state_dict()
 
 
+@cache
+def states_of_two(sharding: str) -> list[dict[str, Any]]:
+    return run_ranks(2, saved, sharding)
+
+
 def loaded(rank: int, world: int, sharding: str, states: list[dict[str, Any]]) -> dict[str, Any]:
     model = Model(sharding=sharding)
     model.engine.load_state_dict({k: v for state in states for k, v in state.items()})
@@ -148,7 +154,7 @@ def loaded(rank: int, world: int, sharding: str, states: list[dict[str, Any]]) -
 )
 def test_states_move_between_shardings(before: str, after: str) -> None:
     """Saved by 2 ranks, loaded by 1, 2 and 3."""
-    states = run_ranks(2, saved, before)
+    states = states_of_two(before)
     alone_again = run_ranks(1, loaded, "row", states)[0]["rows"]
     for world in (2, 3):
         ranks = run_ranks(world, loaded, after, states)
@@ -173,6 +179,6 @@ def lacks(rank: int, world: int, states: list[dict[str, Any]]) -> str:
 @pytest.mark.parametrize("sharding", ["row", "column"])
 def test_half_a_state_is_refused(sharding: str) -> None:
     """One rank's keys alone, as a checkpointer would save that takes rank 0's values for all."""
-    said = run_ranks(1, lacks, run_ranks(2, saved, sharding))[0]
+    said = run_ranks(1, lacks, states_of_two(sharding))[0]
     assert "Missing key" in said
     assert "slices.32768-65536" in said or "columns.4-8" in said

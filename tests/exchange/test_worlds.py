@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,14 @@ def train(rank: int, world: int, option: dict[str, Any], kind: str = "adam", ste
     return {"rows": rows_of(model), "losses": losses, "tower": tower}
 
 
-def alone(**option: Any) -> dict[str, Any]:
-    return run_ranks(1, train, option)[0]
+@cache
+def together(world: int, kind: str = "adam", steps: int = STEPS, **option: Any) -> list[dict[str, Any]]:
+    """What each rank of an undisturbed run returned, which many tests compare with: run once."""
+    return run_ranks(world, train, option, kind, steps)
+
+
+def alone(kind: str = "adam", steps: int = STEPS, **option: Any) -> dict[str, Any]:
+    return together(1, kind, steps, **option)[0]
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
@@ -45,7 +52,7 @@ def alone(**option: Any) -> dict[str, Any]:
 def test_the_same_tables(world: int, by: str) -> None:
     option = {"grad_reduce_by": by}
     want = alone(**option)
-    ranks = run_ranks(world, train, option)
+    ranks = together(world, **option)
     assert_same_tables(united([r["rows"] for r in ranks]), want["rows"])
     for r in ranks:
         np.testing.assert_allclose(r["tower"], want["tower"], rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ Skips aloud without the toolchain; `make test-machine-code` installs it.
 """
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pallas_kernels import aot, machine_code
 from pallas_kernels.catalog import KERNELS, fused_update, gather_pool, row_dot
 from pallas_kernels.kernel import Program
 from pallas_kernels.machine_code import Entry, entries
+from tests.kernels.chosen import PARTS, programs
 from tests.kernels.lowering import check_ptx
 
 COPY = re.compile(r"= (\w+)\[([\d,]*)\]\S* copy\(")
@@ -44,7 +46,7 @@ def check_copies(text: str, program: Program) -> None:
             raise AssertionError(f"{program.label} copies {dtype}[{size}]")
 
 
-def check_entries(found: list[Entry], label: str) -> None:
+def check_entries(found: Sequence[Entry], label: str) -> None:
     if not found:
         raise AssertionError(f"{label}: no kernel of ours in the program")
     for entry in found:
@@ -52,10 +54,11 @@ def check_entries(found: list[Entry], label: str) -> None:
             raise AssertionError(f"{label}: {entry.name} spills {entry.spill_bytes} bytes")
 
 
-@pytest.mark.parametrize("part", range(HALF))
+@pytest.mark.parametrize("half", range(HALF))
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_every_program_compiles(name, part):
-    for program in KERNELS[name].programs()[part::HALF]:
+def test_every_program_compiles(name, part, half):
+    for program in programs(KERNELS[name], part)[half::HALF]:
         made = compiled(program)
         if machine_code.versions() in TABLE:  # other versions make other code
             assert set(machine_code.rows(KERNELS[name], program, made)) <= set(TABLE.splitlines()), program.label
