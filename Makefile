@@ -31,7 +31,7 @@ test-full: $(READY) $(AOT)/.ready
 	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
 
 test-machine-code: $(AOT)/.ready
-	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -m "not full" -rs
+	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
 
 test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" tests/kernels/next.sh $(NEXT_JAX)
