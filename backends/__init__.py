@@ -1,6 +1,7 @@
 """Four implementations of one table contract, chosen by RECIS_BACKEND."""
 
-from backends.interface import Backend, EncodedRows, Evicted, LookupCall, Partition, Request, RowNoise, Snapshot
+from backends.interface import Backend
+from backends.records import EncodedRows, Evicted, LookupCall, Partition, Request, RowNoise, Snapshot
 from backends.selection import available, describe, get, select
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 

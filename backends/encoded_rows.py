@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.interface import RowNoise
+from backends.records import RowNoise
 from backends.spec import RowCodec
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.jax_backend import calls, export, lookup, pooling, reports
 from backends.jax_backend import codec as codec_
 from backends.jax_backend import gradients as gradients_
@@ -21,6 +20,7 @@ from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
+from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from bridge.dlpack import ids_to_torch, to_torch
 

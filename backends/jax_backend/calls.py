@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import Evicted, LookupCall, Request
 from backends.jax_backend import inputs
 from backends.jax_backend.drain import drained
 from backends.jax_backend.embed import Asked, Bags, Kept, Plan, Pooling
@@ -22,6 +21,7 @@ from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import make_room, reported, settle
 from backends.jax_backend.seek import Manner, Sought
 from backends.jax_backend.state import TableState
+from backends.records import Evicted, LookupCall, Request
 from backends.spec import Clock, LookupMode, TableSpec
 from bridge.dlpack import to_torch
 

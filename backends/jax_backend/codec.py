@@ -11,13 +11,13 @@ from torch import Tensor
 
 from backends.encoded_rows import check_decode, check_encode, check_select, check_tail, exact_part
 from backends.initial_values import WIRE
-from backends.interface import EncodedRows, RowNoise
 from backends.jax_backend.id_packing import Parts
 from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.row_codes import Words
 from backends.packed_ids import FRAME, check_ids, frames_of, joined, sections
+from backends.records import EncodedRows, RowNoise
 from backends.spec import RowCodec
 from bridge.dlpack import ids_to_torch, to_torch
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from backends import placement
-from backends.interface import Evicted
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import settle
 from backends.jax_backend.seek import Sought
 from backends.jax_backend.state import TableState
+from backends.records import Evicted
 from bridge.dlpack import to_torch
 
 

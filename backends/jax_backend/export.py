@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import Snapshot
 from backends.jax_backend import drain, hashing
 from backends.jax_backend.hot import Keys
 from backends.jax_backend.inputs import Crossing
@@ -19,6 +18,7 @@ from backends.jax_backend.lookup import lookup
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import grow, settle
 from backends.jax_backend.state import TableState, empty_index
+from backends.records import Snapshot
 from backends.spec import Clock, LookupMode
 from bridge.dlpack import to_torch
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import LookupCall, Request
 from backends.jax_backend.embed import Bags
+from backends.records import LookupCall, Request
 from bridge import hold
 from bridge.dlpack import ids_to_jax, to_jax
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import Evicted
 from backends.jax_backend.calls import begin_new, manner_of, prepare
 from backends.jax_backend.drain import drained
 from backends.jax_backend.inputs import Crossing
@@ -19,6 +18,7 @@ from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import reported, settle
 from backends.jax_backend.state import TableState
+from backends.records import Evicted
 from backends.spec import Clock, LookupMode
 from bridge.dlpack import to_torch
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.numba_backend import codec as codec_
 from backends.numba_backend import embed as embed_
 from backends.numba_backend import export as export_
@@ -26,6 +25,7 @@ from backends.numba_backend import write as write_
 from backends.numba_backend.embed import Saved
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.state import TableState
+from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 

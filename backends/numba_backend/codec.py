@@ -12,7 +12,6 @@ from torch import Tensor
 
 from backends.encoded_rows import check_decode, check_encode, check_tail, exact_part
 from backends.initial_values import WIRE
-from backends.interface import EncodedRows, RowNoise
 from backends.numba_backend.compiled import compiled, compiled_parallel
 from backends.numba_backend.initial_values import EXPONENT, FRACTION, fill_words
 from backends.numba_backend.lossless import escapes_of, get_lossless, put_lossless
@@ -27,6 +26,7 @@ from backends.numba_backend.scaled_rows import (
     put_int8,
     put_sign,
 )
+from backends.records import EncodedRows, RowNoise
 from backends.row_codes import CLAMPS, FP16
 from backends.spec import CODEC_IDS, RowCodec
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.interface import Evicted, LookupCall, Request
 from backends.numba_backend.gather import gather
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.lookup import lookup
@@ -20,6 +19,7 @@ from backends.numba_backend.pool import code_of, offsets_of, pool_rows, tiles, w
 from backends.numba_backend.pool_grad import vectors_of, weights_grad
 from backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
 from backends.numba_backend.state import TableState
+from backends.records import Evicted, LookupCall, Request
 from backends.spec import Clock, LookupMode
 
 

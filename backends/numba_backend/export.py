@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.interface import Snapshot
 from backends.numba_backend.find import find
 from backends.numba_backend.hashing import bucket_words
 from backends.numba_backend.key_order import key_order
 from backends.numba_backend.lookup import lookup
 from backends.numba_backend.state import TableState, as_stored, as_weights, empty_index, make_room
 from backends.numba_backend.write import write_entries
+from backends.records import Snapshot
 from backends.spec import Clock, LookupMode
 
 

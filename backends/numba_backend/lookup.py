@@ -11,7 +11,6 @@ import numpy as np
 
 from backends import placement
 from backends.errors import TableFull
-from backends.interface import Evicted
 from backends.numba_backend.evict import Victims, drain, join, put_back
 from backends.numba_backend.find import Found, find, restore_touched
 from backends.numba_backend.grow import grow
@@ -20,6 +19,7 @@ from backends.numba_backend.key_order import key_order
 from backends.numba_backend.place import place
 from backends.numba_backend.state import TableState, make_room, take_rows
 from backends.numba_backend.write import fill_rows, forget_entries, write_entries
+from backends.records import Evicted
 from backends.spec import Clock, LookupMode
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.interface import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from backends.torch_backend import codec as codec_
 from backends.torch_backend import embed as embed_

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backends.encoded_rows import check_decode, check_encode, exact_part
 from backends.initial_values import WIRE
-from backends.interface import EncodedRows, RowNoise
+from backends.records import EncodedRows, RowNoise
 from backends.row_codes import (
     CLAMPS,
     FP8,

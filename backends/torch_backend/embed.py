@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backends.interface import Evicted, LookupCall, Partition, Request
+from backends.records import Evicted, LookupCall, Partition, Request
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.gather import gather
 from backends.torch_backend.gradient import KeyedGradient

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.interface import Snapshot
+from backends.records import Snapshot
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.lookup import find, lookup, ordinals
 from backends.torch_backend.place import key_order

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backends import placement
 from backends.errors import TableFull
-from backends.interface import Evicted
+from backends.records import Evicted
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.grow import grow
 from backends.torch_backend.initial_values import initial_values

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.interface import Partition
+from backends.records import Partition
 from backends.torch_backend.hashing import slices
 from backends.torch_backend.state import TableState
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from backends.errors import RecisError
-from backends.interface import EncodedRows
+from backends.records import EncodedRows
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.agreement import Agreement, digest
 from recis_core.exchange.precision import Codec

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backends.interface import EncodedRows
+from backends.records import EncodedRows
 from backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.adaptive import with_zeros

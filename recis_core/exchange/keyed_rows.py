@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
-from backends.interface import Snapshot
+from backends.records import Snapshot
 
 SLOT = "values"
 KEY_BYTES = 40  # a key's share of index and weights at the load the index grows to

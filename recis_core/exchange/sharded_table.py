@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule, placement
 from backends.errors import RecisError
-from backends.interface import EncodedRows, Partition, Request, RowNoise
+from backends.records import EncodedRows, Partition, Request, RowNoise
 from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.held import Held, joined
 from recis_core.exchange.hot_rows import HotRows

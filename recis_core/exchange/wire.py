@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends.interface import Backend, EncodedRows
+from backends.interface import Backend
+from backends.records import EncodedRows
 from backends.spec import RowCodec
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from backends import LookupMode, Request, Snapshot
 from backends.errors import RecisError
-from backends.interface import LookupCall
+from backends.records import LookupCall
 from recis_core.nn import slices
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from backends import LookupMode
-from backends.interface import LookupCall
+from backends.records import LookupCall
 from recis_core.table.physical import PhysicalTable, Ticket
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backends import LookupMode, Request
-from backends.interface import LookupCall
+from backends.records import LookupCall
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput
 from recis_core.nn.hash_table import HashTable

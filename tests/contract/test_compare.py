@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.interface import Snapshot
+from backends.records import Snapshot
 from tests.contract.compare import PLACEMENT, assert_close, assert_same, assert_same_placement, assert_same_table
 
 

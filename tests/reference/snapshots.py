@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.interface import Snapshot
+from backends.records import Snapshot
 from backends.spec import Clock, LookupMode
 from tests.reference.table import Entry, ReferenceTable
 
