@@ -16,6 +16,7 @@ export OMP_WAIT_POLICY ?= passive
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2 0.12.0.1
+MANY_PROCESSES := tests/exchange tests/serialize tests/cli tests/bench
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 .PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean
@@ -23,8 +24,12 @@ MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
 
+# Tests that start processes of their own wait a lot, so they run beside the others.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not full"
+	@log=$$(mktemp); status=0; \
+	$(BIN)/python -m pytest -m "not full" $(MANY_PROCESSES) >$$log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -m "not full" $(MANY_PROCESSES:%=--ignore=%) || status=$$?; \
+	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
 
 test-full: $(READY) $(AOT)/.ready
 	RECIS_TEST_FULL=1 $(BIN)/python -m pytest
