@@ -13,6 +13,14 @@ class TableFull(RecisError):
     """No row or no way is left for a new id; nothing was written."""
 
 
+class StorageFull(RecisError):
+    """The disk has no space left for a table's rows; nothing was lost, and the call may be repeated after space is freed."""
+
+
+class CorruptStorage(RecisError):
+    """A table's files on disk are damaged, or of another format or table."""
+
+
 class NonFiniteGradient(RecisError):
     """A sparse gradient holds NaN or inf; the update was not applied."""
 

@@ -1,0 +1,60 @@
+"""What a tier below the device is to the table above it: rows of bytes by key.
+
+Sizes: n keys of a call, at most one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n], rows uint8 [n, row_bytes]
+
+
+class RowStore(Protocol):
+    """Rows of `row_bytes` bytes by (table ordinal, id). Its calls may come from several threads.
+
+    A call that raises has changed nothing that `read` gives.
+    """
+
+    row_bytes: int
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int64 [n], where each row lies: -1 for none, and another number whenever it was written again."""
+        ...
+
+    def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [n], which are here; uint8 [n, row_bytes], zeros for the others)"""
+        ...
+
+    def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
+        """Insert or overwrite.
+
+        Raises:
+          TableFull, StorageFull: there is no room.
+        """
+        ...
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
+        """Forget keys; how many were here."""
+        ...
+
+    def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
+        """All rows, each once, in no promised order. Nothing may be written or erased until it ends."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def flush(self) -> None:
+        """What was written before is kept, whatever becomes of this process; nothing to do for memory."""
+        ...
+
+    def close(self) -> None:
+        """Flush, and give back files and threads."""
+        ...
+
+    def stats(self) -> dict[str, int]:
+        """Counts and bytes."""
+        ...
