@@ -19,7 +19,8 @@ def plain(backend: Any) -> Backend:
     """The backend under all wrappers."""
     while isinstance(backend, WrappedBackend):
         backend = backend.inner
-    return backend  # type: ignore[no-any-return]
+    inner: Backend = backend
+    return inner
 
 
 class WrappedBackend:
