@@ -161,6 +161,10 @@ class Backend(Protocol):
         """(ids int64 [U], ordinals int32 [U], row numbers int32 [U], values float32 [U, D]) of a Gradient."""
         ...
 
+    def renumber(self, gradient: Gradient, rows: Tensor) -> Gradient:
+        """The same gradient for other row numbers, int32 [U] in the order of read_gradient; -1 leaves a key out of `update`."""
+        ...
+
     def measure(self, gradient: Gradient) -> tuple[Tensor, Tensor]:
         """(Σ values² as a 0-d float64 tensor, whether all values are finite as a 0-d bool tensor)."""
         ...
@@ -266,6 +270,18 @@ class Backend(Protocol):
           ValueError: k is not in 0 … U.
 
         Deep Gradient Compression, Lin et al. 2018, arXiv:1712.01887, row by row.
+        """
+        ...
+
+    def read_rows(self, state: State, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(weights [U, D] as stored, every slot float32 [U, width]) of rows by number, int32 [U], none of them -1."""
+        ...
+
+    def write_rows(self, state: State, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> State:
+        """Overwrite distinct rows, int32 [U], none of them -1: weights [U, D] as stored, and every slot.
+
+        Raises:
+          ValueError: a slot is missing, or a shape or dtype is wrong.
         """
         ...
 

@@ -21,6 +21,7 @@ from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
 from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from bridge.dlpack import ids_to_torch, to_torch
 
@@ -147,6 +148,17 @@ class JaxBackend:
             state.weights, slots, gradient, state.constants, *numbers, rule=rule
         )
         state.slots |= dict(zip(rule.slots, slots, strict=True))
+        return state
+
+    def renumber(self, gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
+        return gradients_.renumbered(gradient, rows)
+
+    def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return slots_.read_all(self._programs, state, rows)
+
+    def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
+        check_rows(state.spec, state.slot_specs, rows, weights, slots)
+        slots_.write_all(self._programs, state, rows, weights, slots)
         return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:

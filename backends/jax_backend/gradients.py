@@ -47,6 +47,13 @@ def read(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, 
     return ids[:count], to_torch(g.ordinals)[:count], to_torch(g.rows)[:count], to_torch(g.values)[:count]
 
 
+def renumbered(g: KeyedGradient, rows: Tensor) -> KeyedGradient:
+    crossing = Crossing()
+    numbers = crossing.array(rows, g.rows.shape[0], torch.int32, fill=-1)
+    crossing.done(numbers)
+    return g._replace(rows=numbers)
+
+
 def measure(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor]:
     total, finite = programs.measure(g)
     return to_torch(total), to_torch(finite)

@@ -1,4 +1,4 @@
-"""One slot of rows by number, read and overwritten.
+"""Rows by number, read and overwritten: one slot of them, or all they hold.
 
 Sizes: U rows, R rows of the table.
 """
@@ -31,3 +31,21 @@ def write(programs: Programs, state: TableState, name: str, rows: Tensor, values
     given = crossing.array(values, size, torch.float32)
     (state.slots[name],) = programs.write_rows((state.slots[name],), numbers, (given,))
     crossing.done(state.slots[name])
+
+
+def read_all(programs: Programs, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    crossing = Crossing()
+    numbers = crossing.array(rows, rung(len(rows)), torch.int32)
+    weights, *slots = programs.read_rows((state.weights, *state.slot_arrays), numbers)
+    crossing.done(weights)
+    read = {name: to_torch(values)[: len(rows)] for name, values in zip(state.slots, slots, strict=True)}
+    return to_torch(weights)[: len(rows)], read
+
+
+def write_all(programs: Programs, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> None:
+    size, crossing = rung(len(rows)), Crossing()
+    numbers = crossing.array(rows, size, torch.int32, fill=state.weights.shape[0])
+    given = tuple(crossing.array(values, size) for values in (weights, *(slots[name] for name in state.slots)))
+    state.weights, *arrays = programs.write_rows((state.weights, *state.slot_arrays), numbers, given)
+    state.take_slots(tuple(arrays))
+    crossing.done(state.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from backends.numba_backend.embed import Saved
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.state import TableState
 from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 
@@ -161,6 +163,22 @@ class NumbaBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return select_rows_.select_rows(values, k)
+
+    def renumber(self, gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
+        return dataclasses.replace(gradient, rows=_numpy(rows)[0])
+
+    def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        (at,) = _numpy(rows)
+        slots = {name: torch.from_numpy(gather_.gather_rows(array, at)) for name, array in state.slots.items()}
+        return state_.as_weights(gather_.copied_rows(state.weights, at)), slots
+
+    def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
+        check_rows(state.spec, state.slot_specs, rows, weights, slots)
+        (at,) = _numpy(rows)
+        write_.write_rows(state.weights, at, state_.as_stored(weights))
+        for name, array in state.slots.items():
+            write_.write_rows(array, at, *_numpy(slots[name]))
+        return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
         return torch.from_numpy(gather_.gather_rows(state.slots[name], *_numpy(rows)))

@@ -34,6 +34,21 @@ def gather_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return values
 
 
+def copied_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows as they are stored."""
+    values = empty((len(rows), array.shape[1]), array.dtype.type)
+    _copy_rows(array, rows, values)
+    return values
+
+
+@compiled_parallel
+def _copy_rows(array, rows, values):  # type: ignore[no-untyped-def]
+    U = len(rows)
+    for block in prange((U + BLOCK - 1) // BLOCK):
+        for u in range(block * BLOCK, min(block * BLOCK + BLOCK, U)):
+            values[u] = array[rows[u]]
+
+
 def _write_unknown(
     state: TableState, absent: np.ndarray, ids: np.ndarray, tables: np.ndarray, values: np.ndarray
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from backends.errors import BackendUnavailable
 from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from backends.torch_backend import codec as codec_
 from backends.torch_backend import embed as embed_
@@ -153,6 +155,20 @@ class TorchBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return select_rows_.select_rows(values, k)
+
+    def renumber(self, gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
+        return dataclasses.replace(gradient, rows=rows)
+
+    def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        at = rows.long()
+        return state.weights[at], {name: array[at] for name, array in state.slots.items()}
+
+    def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
+        check_rows(state.spec, state.slot_specs, rows, weights, slots)
+        state.weights[rows.long()] = weights
+        for name, array in state.slots.items():
+            array[rows.long()] = slots[name]
+        return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
         return torch.where((rows >= 0)[:, None], state.slots[name][rows.clamp(min=0).long()], 0)

@@ -77,6 +77,9 @@ class WrappedBackend:
     def read_gradient(self, gradient: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.inner.read_gradient(gradient)
 
+    def renumber(self, gradient: Any, rows: Tensor) -> Any:
+        return self.inner.renumber(gradient, rows)
+
     def measure(self, gradient: Any) -> tuple[Tensor, Tensor]:
         return self.inner.measure(gradient)
 
@@ -102,6 +105,13 @@ class WrappedBackend:
 
     def select_rows(self, values: Tensor, k: int) -> Tensor:
         return self.inner.select_rows(values, k)
+
+    def read_rows(self, state: Any, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.inner.read_rows(state.inner, rows)
+
+    def write_rows(self, state: Any, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> Any:
+        state.inner = self.inner.write_rows(state.inner, rows, weights, slots)
+        return state
 
     def read_slot(self, state: Any, name: str, rows: Tensor) -> Tensor:
         return self.inner.read_slot(state.inner, name, rows)

@@ -1,0 +1,24 @@
+"""Whether rows given by a caller fit a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from backends.spec import SlotSpec, TableSpec
+
+
+def check_rows(
+    spec: TableSpec, slot_specs: Mapping[str, SlotSpec], rows: Tensor, weights: Tensor, slots: Mapping[str, Tensor]
+) -> None:
+    """Raises ValueError unless weights [U, D] and all the table's slots [U, width] are there for rows [U]."""
+    dtype, shape = getattr(torch, spec.dtype), (len(rows), spec.dim)
+    if weights.dtype != dtype or tuple(weights.shape) != shape:
+        raise ValueError(f"weights must be {dtype} {list(shape)}; got {weights.dtype} {list(weights.shape)}.")
+    if slots.keys() != slot_specs.keys():
+        raise ValueError(f"slots must be {sorted(slot_specs)}; got {sorted(slots)}.")
+    for name, slot in slot_specs.items():
+        if tuple(slots[name].shape) != (len(rows), slot.width):
+            raise ValueError(f"slot {name!r} must be {[len(rows), slot.width]}; got {list(slots[name].shape)}.")
