@@ -118,9 +118,9 @@ def _is_key(entries, e, id_, table):  # type: ignore[no-untyped-def]
 
 @inlined
 def _hits(word, pattern):  # type: ignore[no-untyped-def]
-    """The high bit of every byte equal to the pattern's, and now and then of one above it: keys decide."""
+    """The high bit of every byte equal to the pattern's, and of no other: a free way may still hold its last key."""
     differs = word ^ pattern
-    return (differs - LOW_BITS) & ~differs & HIGH_BITS
+    return ~(((differs & ~HIGH_BITS) + ~HIGH_BITS) | differs | ~HIGH_BITS)
 
 
 @inlined
