@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
 from backends.records import Snapshot
+from recis_core.table.wrapped_backend import plain
 
 SLOT = "values"
 KEY_BYTES = 40  # a key's share of index and weights at the load the index grows to
@@ -24,9 +25,9 @@ class KeyedRows:
     """
 
     def __init__(self, backend: Backend, spec: TableSpec, width: int, capacity: int) -> None:
-        self.backend, self.capacity, self.device = backend, capacity, torch.device(spec.device)
+        self.backend, self.capacity, self.device = plain(backend), capacity, torch.device(spec.device)
         mine = TableSpec(1, spec.uids, device=spec.device, rows=min(FIRST_ROWS, capacity), max_rows=capacity)
-        self.state = backend.add_slots(backend.create(mine), (SlotSpec(SLOT, width),))
+        self.state = self.backend.add_slots(self.backend.create(mine), (SlotSpec(SLOT, width),))
 
     @property
     def room(self) -> int:

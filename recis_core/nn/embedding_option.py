@@ -13,6 +13,7 @@ from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.initializers import Initializer, UniformInitializer
+from recis_core.table.tiers.cache_config import CacheConfig
 
 STORAGE = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 OUTPUT = (torch.float32, torch.bfloat16, torch.float16)
@@ -50,13 +51,14 @@ class EmbeddingOption:
       precision: with more ranks than one, how rows and gradients travel: "fp32", "bf16", "int8", …; see Precision.
       residual_bytes: with error feedback in `precision`, memory on each rank for what gradients have left unsaid;
         rows beyond it are sent exactly.
+      cache: CacheConfig, for a table larger than its device: rows move between it, host memory and disk.
       unknown: what an id reads as that is not in the table and is not inserted, "zeros" or its "initial" value.
 
     Raises:
       ValueError: an argument is out of range. TypeError: an argument is unknown.
 
     As recis.nn.EmbeddingOption; `seed`, `backend`, `output_dtype`, `unknown`, `sharding`, `precision`,
-    `residual_bytes` are ours.
+    `residual_bytes`, `cache` are ours.
     """
 
     embedding_dim: int = 16
@@ -80,6 +82,7 @@ class EmbeddingOption:
     sharding: str | Sharding = Sharding()
     precision: str | Precision | None = None
     residual_bytes: int = 256 << 20
+    cache: CacheConfig | None = None
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:

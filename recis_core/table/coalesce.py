@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = (
     "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
     "admit_hook", "block_size", "unknown", "precision", "sharding",
-    "residual_bytes",
+    "residual_bytes", "cache",
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _options_by_table(options: Mapping[str, EmbeddingOption]) -> dict[str, Embed
 
 def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[str, Home]]:
     names, option = [name for name, _ in tables], tables[0][1]
-    backend = select(option.backend)
+    backend = _backend(option)
     spec = TableSpec(
         dim=option.embedding_dim,
         uids=distinct_uids(names),
@@ -119,6 +119,15 @@ def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[s
         else _share(backend, spec, tables, size, by_id)
     )
     return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
+
+
+def _backend(option: EmbeddingOption) -> Backend:
+    backend = select(option.backend)
+    if option.cache is None:
+        return backend
+    from recis_core.table.tiers.tiered_backend import TieredBackend
+
+    return TieredBackend(backend, option.cache, owner=f"rank {world_rank(option.pg)}")  # type: ignore[return-value]
 
 
 def _share(

@@ -10,7 +10,7 @@ from backends import SlotSpec, UpdateRule
 from tests.contract.compare import assert_same
 from tests.contract.recorded import Recorded
 from tests.contract.test_gradient import IDS, TABLES, U
-from tests.contract.test_slots import D, _table
+from tests.contract.test_slots import _table
 
 
 @pytest.mark.parametrize("count", [U, 3, 0])

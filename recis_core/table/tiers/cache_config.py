@@ -1,0 +1,102 @@
+"""How a table that is larger than its device is spread over tiers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from recis_core.table.tiers.policy import Policy, policy_of
+from recis_core.table.tiers.row_format import PRECISIONS
+
+SHARE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
+LEAST_ROWS = 64  # of a tier whose rows are a share of the table's
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Tiers of a table: the device over host memory over disk. Rows move between them with all that belongs to them.
+
+    Args:
+      device_bytes, device_rows: what the device holds at most, its index and optimizer slots included; give one of the
+        two. Rows are a number, or a share of all rows the table has, as "1%".
+      host_bytes, host_rows: the same of host memory. None of them: no bound, and nothing goes to disk.
+      disk: a directory; one of its own there for each table and process. None: no third tier.
+      keep: the disk's rows are the table's: an existing directory is opened with what its last `flush` left. Otherwise
+        it is scratch, and removed when the process ends.
+      policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
+        "none": nothing leaves, and a full device raises TableFull.
+      prefetch: batches that a Prefetcher reads ahead.
+      host_precision, disk_precision: how weights are kept there: "same" as on the device, or bf16, fp16, fp8, int8, int4,
+        a scale a row for the last three. Then a row comes back rounded; stats() has by how much.
+      host_slots, disk_slots: the same of optimizer slots as wide as the weights; the others stay float32.
+
+    Raises:
+      ValueError: a number or text is none of these.
+    """
+
+    device_bytes: int | None = None
+    device_rows: int | str | None = None
+    host_bytes: int | None = None
+    host_rows: int | str | None = None
+    disk: str | None = None
+    keep: bool = False
+    policy: str | Policy = "lfu"
+    prefetch: int = 0
+    host_precision: str = "same"
+    disk_precision: str = "same"
+    host_slots: str = "same"
+    disk_slots: str = "same"
+
+    def __post_init__(self) -> None:
+        _one_bound("device", self.device_bytes, self.device_rows, least=1)
+        _one_bound("host", self.host_bytes, self.host_rows, least=0)
+        if self.device_bytes is None and self.device_rows is None:
+            raise ValueError("a cache needs device_bytes or device_rows; without a bound there is nothing to move.")
+        if self.disk is not None and self.host_bytes is None and self.host_rows is None:
+            raise ValueError("disk needs host_bytes or host_rows: host memory without a bound never goes there.")
+        if self.keep and self.disk is None:
+            raise ValueError("keep needs disk, the directory that is kept.")
+        if self.prefetch < 0:
+            raise ValueError(f"prefetch must be at least 0 batches; got {self.prefetch}.")
+        for name in ("host_precision", "disk_precision", "host_slots", "disk_slots"):
+            if getattr(self, name) not in PRECISIONS:
+                raise ValueError(f"{name} must be one of {', '.join(PRECISIONS)}; got {getattr(self, name)!r}.")
+        policy_of(self.policy)
+        if self.disk is not None:
+            object.__setattr__(self, "disk", str(Path(self.disk)))
+
+
+def _one_bound(tier: str, size: int | None, rows: int | str | None, *, least: int) -> None:
+    if size is not None and rows is not None:
+        raise ValueError(f"give {tier}_bytes or {tier}_rows, not both; got {size} and {rows!r}.")
+    if size is not None and size < least:
+        raise ValueError(f"{tier}_bytes must be at least {least}; got {size}.")
+    if isinstance(rows, str):
+        share_of(rows)
+    elif rows is not None and rows < least:
+        raise ValueError(f"{tier}_rows must be at least {least}; got {rows}.")
+
+
+def share_of(text: str) -> float:
+    """ "1%" as .01.
+
+    Raises:
+      ValueError: it is no share.
+    """
+    match = SHARE.fullmatch(text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"rows are a number, or a share of all rows as '1%'; got {text!r}.")
+    return float(match[1]) / 100
+
+
+def rows_within(size: int | None, rows: int | str | None, row_bytes: int, table_rows: int) -> int | None:
+    """Rows that a tier holds at most; None for no bound.
+
+    row_bytes: of one row there, index included. table_rows: rows the table has in all tiers.
+    """
+    if size is not None:
+        return size // row_bytes
+    if isinstance(rows, str):
+        return max(LEAST_ROWS, int(share_of(rows) * table_rows))
+    return rows

@@ -1,0 +1,66 @@
+"""All of a tiered table out and in, wherever its rows lie.
+
+Sizes: n rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from backends import Snapshot
+from backends.row_checks import check_rows
+from recis_core.table.tiers.row_format import MARKS, Rows
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_state import TieredState
+
+AT_ONCE = 1 << 16
+
+
+def export(state: TieredState) -> Snapshot:
+    """Ascending by (uid, signed id), as other tables; without a placement, for rows have none that lasts."""
+    here = state.device.index.all_rows()
+    ids, tables = (x.numpy() for x in state.device.index.keys(here))
+    parts = [(ids, tables, state.device.read(here))]
+    for ids, tables, rows in state.lower.scan():
+        only = np.flatnonzero(state.device.find(ids, tables) < 0)
+        parts.append((ids[only], tables[only], rows.pick(only)))
+    ids, tables = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    rows = Rows(
+        torch.cat([part[2].weights for part in parts]),
+        {slot.name: torch.cat([part[2].slots[slot.name] for part in parts]) for slot in state.slots},
+        np.concatenate([part[2].marks for part in parts]),
+    )
+    order = np.lexsort((ids, np.array(state.spec.uids, np.uint32)[tables]))
+    rows = rows.pick(order)
+    stamps = torch.from_numpy(rows.marks["used"].copy())
+    return Snapshot(
+        torch.from_numpy(ids[order]), torch.from_numpy(tables[order]), rows.weights, rows.slots, stamps=stamps
+    )
+
+
+def restore(state: TieredState, snapshot: Snapshot) -> None:
+    """Rows are written below the device; those that are on it are overwritten there too."""
+    known = {slot.name for slot in state.slots}
+    slots = {name: values.detach().cpu().float() for name, values in snapshot.slots.items() if name in known}
+    for beg in range(0, len(snapshot.ids), AT_ONCE):
+        part = slice(beg, beg + AT_ONCE)
+        _restore_part(state, snapshot, part, {name: values[part] for name, values in slots.items()})
+
+
+def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: dict[str, torch.Tensor]) -> None:
+    ids, tables = (x[part].cpu().contiguous().numpy() for x in (snapshot.ids, snapshot.tables))
+    marks = np.zeros(len(ids), MARKS)
+    marks["score"] = -np.inf
+    if snapshot.stamps is not None:
+        marks["used"] = snapshot.stamps[part].numpy()
+    rows = state.lower.host_format.complete(snapshot.weights[part].detach().cpu(), slots, marks)
+    check_rows(state.spec, {slot.name: slot for slot in state.slots}, torch.from_numpy(ids), rows.weights, rows.slots)
+    here = state.device.find(ids, tables)
+    state.inserted += int((~state.lower.contains(ids, tables) & (here < 0)).sum())
+    state.lower.write(ids, tables, rows)
+    there = here >= 0
+    state.overwrite(here[there], rows.pick(there))

@@ -1,0 +1,138 @@
+"""The tier that is trained: a backend's table of bounded rows, and in host memory a mirror of which keys it holds.
+
+All is decided on the mirror, so that no decision waits for the device. Mirror and table are led through the same keys and so
+number their rows alike, as PLACEMENT says.
+
+Sizes: n keys of a call, at most one of each; K rows at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
+from backends.errors import RecisError
+from recis_core.table.tiers.key_index import KeyIndex
+from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
+from recis_core.table.tiers.row_format import MARKS, Rows
+from recis_core.table.tiers.victims import Victims
+
+FIND_OR_INSERT = LookupMode(insert=True, touch=False)
+COLUMNS = {
+    "score": (np.float64, -np.inf),
+    "used": (np.int32, 0),  # the last step that asked for the row
+    "pinned": (np.int64, -1),  # the last step whose gradient may still come
+    "held": (np.int32, 0),  # batches ahead that a Prefetcher keeps the row for
+    "next_use": (np.int64, -1),  # the next call known to ask for it
+    "dirty": (np.bool_, False),  # changed since it came
+    "stored": (np.bool_, False),  # whether a tier below has it
+    "version": (np.uint32, 0),
+}
+
+
+class DeviceTier:
+    """Rows of one table on its device. `state` is the backend's.
+
+    capacity: K.
+    """
+
+    def __init__(
+        self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...], capacity: int, policy: Policy
+    ) -> None:
+        self.backend, self.policy, self.capacity = backend, policy, capacity
+        self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
+        self.state = backend.add_slots(backend.create(self.spec), slots)
+        self.index = KeyIndex(spec.uids, COLUMNS)
+        self.device = torch.device(spec.device)
+        self._victims = Victims()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def room(self) -> int:
+        return self.capacity - len(self.index)
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        return self.index.find(ids, tables)
+
+    def keys_there(self, ids: np.ndarray, tables: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
+
+    def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
+        """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n]."""
+        keys = self.keys_there(ids, tables)
+        self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND_OR_INSERT, clock=Clock())
+        mine = self.index.add(ids, tables)
+        if self.device.type == "cpu" and not np.array_equal(numbers.numpy(), mine):
+            raise RecisError("a device table and its mirror number rows differently; please report this.")
+        if found.any():
+            at = torch.from_numpy(mine[found]).to(self.device)
+            slots = {name: values.to(self.device) for name, values in rows.slots.items()}
+            self.state = self.backend.write_rows(self.state, at, rows.weights.to(self.device), slots)
+        self._enter(mine, found, rows.marks, tick)
+        return mine
+
+    def _enter(self, rows: np.ndarray, found: np.ndarray, marks: np.ndarray, tick: int) -> None:
+        column = self.index.at
+        carried = np.full(len(rows), np.nan)
+        carried[found] = marks["score"]
+        column["stored"][rows] = found
+        column["used"][rows[found]], column["version"][rows[found]] = marks["used"], marks["version"]
+        self.policy.enter(column["score"], rows, carried, tick)
+
+    def read(self, rows: np.ndarray) -> Rows:
+        """What rows hold, on the CPU."""
+        at = torch.from_numpy(rows.astype(np.int32)).to(self.device)
+        weights, slots = self.backend.read_rows(self.state, at)
+        marks = np.zeros(len(rows), MARKS)
+        for name in ("score", "used", "version"):
+            marks[name] = self.index.at[name][rows]
+        return Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
+
+    def drop(self, rows: np.ndarray) -> None:
+        ids, tables = self.index.keys(rows)
+        self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
+        self.index.drop(rows)
+
+    def touch(self, rows: np.ndarray, counts: np.ndarray, tick: int, step: int) -> None:
+        self.policy.touch(self.index.at["score"], rows, counts, tick)
+        self.index.at["used"][rows] = step
+
+    def pin(self, rows: np.ndarray, step: int) -> None:
+        pinned = self.index.at["pinned"]
+        pinned[rows] = np.maximum(pinned[rows], step)
+
+    def changed(self, rows: np.ndarray) -> None:
+        self.index.at["dirty"][rows] = True
+        self.index.at["version"][rows] += 1
+
+    def victims(self, count: int, pinned_from: int, tick: int, kept: np.ndarray) -> np.ndarray:
+        """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; lowest scores first."""
+        at = self.index.at
+        keep = np.zeros(self.index.rows, bool)
+        keep[kept] = True
+
+        def free(rows: np.ndarray) -> np.ndarray:
+            return at["here"][rows] & (at["pinned"][rows] < pinned_from) & (at["held"][rows] == 0) & ~keep[rows]
+
+        if not isinstance(self.policy, Lookahead):
+            return self._victims.pick(count, at["score"], free)
+        unasked = self._victims.pick(count, at["score"], lambda rows: free(rows) & (at["next_use"][rows] <= tick))
+        if len(unasked) == count:
+            return unasked
+        rows = self.index.all_rows()
+        rows = rows[free(rows) & (at["next_use"][rows] > tick)]
+        last = rows[np.lexsort((rows, -at["next_use"][rows]))][: count - len(unasked)]
+        return np.concatenate([unasked, last])
+
+    def expired(self, pinned_from: int) -> np.ndarray:
+        """Rows that a TTL policy sends away though nothing needs their place."""
+        if not isinstance(self.policy, Ttl):
+            return np.zeros(0, np.int64)
+        rows, at = self.index.all_rows(), self.index.at
+        rows = rows[(at["pinned"][rows] < pinned_from) & (at["held"][rows] == 0)]
+        return rows[self.policy.expired(at["score"][rows])]

@@ -1,0 +1,57 @@
+"""Where a table's rows lie on disk: a directory of its own under CacheConfig.disk.
+
+Scratch unless it is to be kept: then another name each time, removed when the store is closed or this process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import weakref
+from pathlib import Path
+
+import xxhash
+
+from recis_core.table.row_store import RowStore
+from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.row_format import RowFormat
+
+SCRATCH = ".scratch"
+
+
+def open_disk(config: CacheConfig, owner: str, row_format: RowFormat) -> RowStore | None:
+    """The disk tier of a table whose rows are as the format says; None where the config has none.
+
+    owner: tells apart tables and ranks that share one directory.
+    """
+    if config.disk is None:
+        return None
+    from recis_core.table.disk import DiskStore
+
+    name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
+    if config.keep:
+        return DiskStore(Path(config.disk) / name, row_format.row_bytes, tag=row_format.tag)
+    root = Path(config.disk)
+    remove_abandoned(root)
+    path = root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}"
+    store = DiskStore(path, row_format.row_bytes, tag=row_format.tag, sync=False)
+    weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
+    return store
+
+
+def remove_abandoned(root: Path) -> None:
+    """Scratch of processes that are no more."""
+    for path in root.glob(f"table-*{SCRATCH}"):
+        pid = path.name.removesuffix(SCRATCH).split("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,90 @@
+"""The tier in host memory: the numba table's index over blocks of rows.
+
+Sizes: n keys of a call, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from recis_core.table.row_store import Chunk
+from recis_core.table.tiers.blocks import Blocks
+from recis_core.table.tiers.key_index import KeyIndex
+from recis_core.table.tiers.victims import Victims
+
+
+class HostStore:
+    """A RowStore that also knows each row's score, and whether the disk has the same bytes.
+
+    Its caller holds the table's lock.
+    """
+
+    def __init__(self, uids: tuple[int, ...], row_bytes: int) -> None:
+        self.row_bytes = row_bytes
+        columns = {"score": (np.float64, -np.inf), "clean": (np.bool_, False), "written": (np.int64, 0)}
+        self.index = KeyIndex(uids, columns)
+        self._blocks = Blocks(row_bytes)
+        self._victims = Victims()
+        self._writes = 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        rows = self.index.find(ids, tables)
+        return np.where(rows >= 0, self.index.at["written"][np.maximum(rows, 0)], -1)
+
+    def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.index.find(ids, tables)
+        found = rows >= 0
+        out = np.zeros((len(ids), self.row_bytes), np.uint8)
+        if found.any():
+            out[found] = self._blocks.read(rows[found])
+        return found, out
+
+    def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray | None = None) -> None:
+        """As RowStore.write; scores float64 [n]."""
+        at = self.index.find(ids, tables)
+        new = np.flatnonzero(at < 0)
+        if len(new):
+            at[new] = self.index.add(ids[new], tables[new])
+            self._blocks.make_room(self.index.rows)
+        self._blocks.write(at, rows)
+        self._writes += 1
+        self.index.at["score"][at] = -np.inf if scores is None else scores
+        self.index.at["clean"][at], self.index.at["written"][at] = False, self._writes
+
+    def lowest(self, count: int) -> np.ndarray:
+        """Row numbers int64 of those that leave first."""
+        return self._victims.pick(count, self.index.at["score"], lambda rows: self.index.at["here"][rows])
+
+    def take(self, at: np.ndarray) -> Chunk:
+        """(ids, tables, rows) by row number."""
+        ids, tables = self.index.keys(at)
+        return ids.numpy(), tables.numpy(), self._blocks.read(at)
+
+    def drop(self, at: np.ndarray) -> None:
+        self.index.drop(at)
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
+        rows = self.index.find(ids, tables)
+        rows = rows[rows >= 0]
+        if len(rows):
+            self.index.drop(rows)
+        return len(rows)
+
+    def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
+        rows = self.index.all_rows()
+        for beg in range(0, len(rows), chunk):
+            yield self.take(rows[beg : beg + chunk])
+
+    def flush(self) -> None:
+        """Memory is not kept."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def stats(self) -> dict[str, int]:
+        return {"rows": len(self), "bytes": self._blocks.bytes + self.index.bytes}

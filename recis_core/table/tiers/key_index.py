@@ -1,0 +1,90 @@
+"""Row numbers of keys in host memory: the numba table's index, and what stands beside each row.
+
+Numbers are as PLACEMENT says: new keys, ascending, take the rows erased last, then rows never used. A device table that is
+led through the same keys has the same numbers, so nobody asks it for them.
+
+Sizes: n keys of a call, R rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from backends import Clock, LookupMode, Partition, TableSpec, get
+
+FIRST_ROWS = 1024
+Columns = dict[str, tuple[Any, Any]]  # name: dtype and what a new row has
+
+
+class KeyIndex:
+    """columns: arrays by row number, read and written in place as attributes of `at`."""
+
+    def __init__(self, uids: tuple[int, ...], columns: Columns) -> None:
+        self._backend = get("numba")
+        self._state = self._backend.create(TableSpec(1, uids, rows=FIRST_ROWS))
+        self._columns = columns | {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
+        self.at = {name: np.full(FIRST_ROWS, new, dtype) for name, (dtype, new) in self._columns.items()}
+        self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def rows(self) -> int:
+        """Row numbers in use lie below this."""
+        return len(self.at["here"])
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * (8 + 44) + sum(column.nbytes for column in self.at.values())
+
+    def partition(self, ids: np.ndarray, tables: np.ndarray) -> Partition:
+        """Unique keys of a call."""
+        return self._backend.partition(self._state, torch.from_numpy(ids), torch.from_numpy(tables))
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int32 [n] of unique keys, -1 for those that are not here."""
+        return self._lookup(ids, tables, insert=False)
+
+    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n] of unique keys that are not here yet."""
+        rows = self._lookup(ids, tables, insert=True)
+        self._make_room(int(rows.max(initial=-1)) + 1)
+        for name, (_, new) in self._columns.items():
+            self.at[name][rows] = new
+        self.at["ids"][rows], self.at["tables"][rows], self.at["here"][rows] = ids, tables, True
+        self.count += len(rows)
+        return rows
+
+    def drop(self, rows: np.ndarray) -> None:
+        """Forget the keys of distinct rows."""
+        self._state = self._backend.erase(self._state, *self.keys(rows))
+        self.at["here"][rows] = False
+        self.count -= len(rows)
+
+    def keys(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(ids int64, tables int32), on the CPU"""
+        return torch.from_numpy(self.at["ids"][rows]), torch.from_numpy(self.at["tables"][rows])
+
+    def _lookup(self, ids: np.ndarray, tables: np.ndarray, *, insert: bool) -> np.ndarray:
+        mode = LookupMode(insert=insert, touch=False)
+        keys = torch.from_numpy(ids), torch.from_numpy(tables)
+        self._state, rows, _ = self._backend.lookup(self._state, *keys, mode=mode, clock=Clock())
+        return rows.numpy().copy()
+
+    def _make_room(self, rows: int) -> None:
+        capacity = self.rows
+        while capacity < rows:
+            capacity *= 2
+        for name, (dtype, new) in self._columns.items():
+            if capacity > len(self.at[name]):
+                grown = np.full(capacity, new, dtype)
+                grown[: self.rows] = self.at[name]
+                self.at[name] = grown
+
+    def all_rows(self) -> np.ndarray:
+        """int64, ascending: the rows that hold a key."""
+        return np.flatnonzero(self.at["here"])

@@ -1,0 +1,187 @@
+"""What lies below the device: host memory, and below that the disk.
+
+A row that is written goes to host memory; when that is full, the rows of lowest score go on to the disk. A row found in
+host memory is the newest below the device, whatever the disk holds of it.
+
+Sizes: n keys of a call, at most one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.errors import StorageFull, TableFull
+from recis_core.table.row_store import RowStore
+from recis_core.table.tiers.cache_stats import CacheStats
+from recis_core.table.tiers.host_store import HostStore
+from recis_core.table.tiers.row_format import RowFormat, Rows
+
+AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
+
+
+@dataclass
+class Fetched:
+    """Rows that were found, in the order asked; and where they lay, which tells whether they are still the newest."""
+
+    found: np.ndarray  # bool [n]
+    rows: Rows  # of those found
+    places: np.ndarray  # int64 [n, 2], as `places` gives
+
+
+class LowerTiers:
+    """host_rows: rows in host memory at most; None for no bound. disk: None where there is none."""
+
+    def __init__(
+        self,
+        host_format: RowFormat,
+        disk_format: RowFormat,
+        host_rows: int | None,
+        disk: RowStore | None,
+        stats: CacheStats,
+    ) -> None:
+        self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
+        self.host = HostStore(host_format.spec.uids, host_format.row_bytes)
+        self.disk, self.stats = disk, stats
+        self._owes = False  # whether host memory holds more than it should, for want of room below
+
+    def places(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int64 [n, 2]: in host memory and on disk, -1 for not; other numbers once a row was written again."""
+        places = np.full((len(ids), 2), -1, np.int64)
+        places[:, 0] = self.host.find(ids, tables)
+        below = np.flatnonzero(places[:, 0] < 0)
+        if self.disk is not None and len(below):
+            places[below, 1] = self.disk.find(ids[below], tables[below])
+        return places
+
+    def contains(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """bool [n]"""
+        return np.asarray((self.places(ids, tables) >= 0).any(1))
+
+    def read(self, ids: np.ndarray, tables: np.ndarray) -> Fetched:
+        places = self.places(ids, tables)
+        return self.read_at(ids, tables, places)
+
+    def read_at(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> Fetched:
+        """Rows that `places` found."""
+        in_host, on_disk = np.flatnonzero(places[:, 0] >= 0), np.flatnonzero(places[:, 1] >= 0)
+        rows = self.host_format.unpack(self.host.read(ids[in_host], tables[in_host])[1])
+        self.stats.read("host", len(in_host), self.host_format.row_bytes)
+        if self.disk is not None and len(on_disk):
+            found, packed = self.disk.read(ids[on_disk], tables[on_disk])
+            self.stats.read("disk", len(on_disk), self.disk_format.row_bytes)
+            places[on_disk[~found]] = -1
+            rows = rows.followed_by(self.disk_format.unpack(packed[found]))
+            in_host = np.concatenate([in_host, on_disk[found]])
+        return Fetched(np.asarray((places >= 0).any(1)), rows.pick(np.argsort(in_host)), places)
+
+    def write(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> None:
+        """Rows written back. It never fails half way: what finds no room below stays in host memory past its bound, and
+        `settle` says so before the next call.
+        """
+        if self.host_rows is not None and not self._owes:
+            try:
+                ids, tables, rows = self._past(ids, tables, rows)
+            except (TableFull, StorageFull):
+                self._owes = True
+        if len(ids):
+            self.host.write(ids, tables, self.host_format.pack(rows), rows.marks["score"])
+            self.stats.wrote("host", len(ids), self.host_format.row_bytes)
+
+    def settle(self) -> None:
+        """Bring host memory back within its bound.
+
+        Raises:
+          TableFull: no disk lies below it. StorageFull: the disk is full. Nothing was lost; call again once there is room.
+        """
+        if self._owes and self.host_rows is not None:
+            self._spill(max(0, len(self.host) - self.host_rows))
+        self._owes = False
+
+    def _past(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray, Rows]:
+        """Make room for rows; those that are more than all of host memory go past it. The others."""
+        bound = self.host_rows or 0
+        new = np.flatnonzero(self.host.find(ids, tables) < 0)
+        missing = len(self.host) + len(new) - bound
+        if missing > 0 and len(self.host):
+            self._spill(min(len(self.host), max(missing, bound // AT_ONCE)))
+            new = np.flatnonzero(self.host.find(ids, tables) < 0)
+        over = len(self.host) + len(new) - bound
+        if over <= 0:
+            return ids, tables, rows
+        past = np.zeros(len(ids), bool)
+        past[new[np.argsort(rows.marks["score"][new], kind="stable")[:over]]] = True
+        self._write_disk(ids[past], tables[past], rows.pick(past))
+        return ids[~past], tables[~past], rows.pick(~past)
+
+    def _spill(self, count: int) -> None:
+        required(self.disk, self.host_rows)
+        at = self.host.lowest(count)
+        dirty = at[~self.host.index.at["clean"][at]]
+        ids, tables, packed = self.host.take(dirty)
+        if len(ids):
+            self._write_disk(ids, tables, None if self._alike else self.host_format.unpack(packed), packed)
+        self.host.drop(at)
+        self.stats.count("spilled", len(at))
+
+    @property
+    def _alike(self) -> bool:
+        return self.host_format.same_bytes(self.disk_format)
+
+    def _write_disk(
+        self, ids: np.ndarray, tables: np.ndarray, rows: Rows | None, packed: np.ndarray | None = None
+    ) -> None:
+        disk = required(self.disk, self.host_rows)
+        if rows is not None:
+            packed = self.disk_format.pack(rows)
+        disk.write(ids, tables, np.ascontiguousarray(packed))
+        self.stats.wrote("disk", len(ids), self.disk_format.row_bytes)
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        if self.disk is not None:
+            self.disk.erase(ids, tables)
+        self.host.erase(ids, tables)
+
+    def scan(self) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
+        """All rows below the device, the newest of each."""
+        for ids, tables, packed in self.host.scan():
+            yield ids, tables, self.host_format.unpack(packed)
+        for ids, tables, packed in self.disk.scan() if self.disk is not None else ():
+            only = np.flatnonzero(self.host.find(ids, tables) < 0)
+            if len(only):
+                yield ids[only], tables[only], self.disk_format.unpack(packed[only])
+
+    def known_rows(self) -> int:
+        """Keys here, each counted once."""
+        if self.disk is None:
+            return len(self.host)
+        ids, tables = (x.numpy() for x in self.host.index.keys(self.host.index.all_rows()))
+        return len(self.disk) + int((self.disk.find(ids, tables) < 0).sum())
+
+    def close(self) -> None:
+        if self.disk is not None:
+            self.disk.close()
+
+    def flush(self) -> None:
+        """Everything that lies in host memory also on disk, and kept there."""
+        if self.disk is None:
+            return
+        at = self.host.index.all_rows()
+        at = at[~self.host.index.at["clean"][at]]
+        for beg in range(0, len(at), 65_536):
+            part = at[beg : beg + 65_536]
+            ids, tables, packed = self.host.take(part)
+            self._write_disk(ids, tables, None if self._alike else self.host_format.unpack(packed), packed)
+            self.host.index.at["clean"][part] = True
+        self.disk.flush()
+
+
+def required(disk: RowStore | None, host_rows: int | None) -> RowStore:
+    if disk is None:
+        raise TableFull(
+            f"host memory holds {host_rows} rows at most (CacheConfig.host_bytes or host_rows), is full, and no disk lies "
+            "below it. Raise it, or give CacheConfig(disk=DIR)."
+        )
+    return disk

@@ -1,0 +1,132 @@
+"""Which row leaves a full tier: the one of lowest score.
+
+Scores are float64, one a row, and travel with the row to the tiers below and back.
+
+Sizes: R rows of the tier, U rows touched.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Policy(ABC):
+    """One tier's order of leaving. A custom policy subclasses this, is hashable, and says the same score at the same calls.
+
+    tick: calls of the table so far, this one counted.
+    """
+
+    name = "custom"
+    moves_rows = True  # False: a full table raises TableFull
+
+    @abstractmethod
+    def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        """Rows int32 [U], distinct, were used, counts int32 [U] times each: write scores[rows]."""
+
+    def enter(self, scores: np.ndarray, rows: np.ndarray, carried: np.ndarray, tick: int) -> None:
+        """Rows came from below with scores `carried`, NaN for new ones. Before `touch`."""
+        scores[rows] = np.nan_to_num(carried, nan=-math.inf)
+
+
+class Lru(Policy):
+    """Least recently used."""
+
+    name = "lru"
+
+    def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        scores[rows] = tick
+
+
+class Lfu(Policy):
+    """Least frequently used, each use losing `decay` of its weight a call: Σ decay^(now - then).
+
+    Kept as a logarithm that all rows share the growth of, ln Σ decay^(-then), so that no row is rewritten as time goes.
+    Un-aged counting is not offered: once the hot set drifts it keeps what was hot.
+    """
+
+    name = "lfu"
+
+    def __init__(self, decay: float = 0.97) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must be between 0 and 1, both left out; got {decay}.")
+        self.decay = decay
+        self._growth = -math.log(decay)
+
+    def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        scores[rows] = np.logaddexp(scores[rows], np.log(counts) + tick * self._growth)
+
+
+class Ttl(Policy):
+    """First the rows that came longest ago; those older than `seconds` leave even when nothing needs their place."""
+
+    name = "ttl"
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.time) -> None:
+        if not seconds > 0:
+            raise ValueError(f"ttl's seconds must be positive; got {seconds}.")
+        self.seconds, self.clock = seconds, clock
+
+    def enter(self, scores: np.ndarray, rows: np.ndarray, carried: np.ndarray, tick: int) -> None:
+        scores[rows] = self.clock()
+
+    def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        pass
+
+    def expired(self, scores: np.ndarray) -> np.ndarray:
+        """bool [R]: past their time."""
+        return scores <= self.clock() - self.seconds
+
+
+class Lookahead(Lfu):
+    """Last the rows that are used soonest: a Prefetcher says what the next calls ask. Rows nobody asks for by aged use.
+
+    Belady 1966, with a window.
+    """
+
+    name = "lookahead"
+
+
+class NoPolicy(Policy):
+    """Rows stay where they are; a full table raises TableFull."""
+
+    name = "none"
+    moves_rows = False
+
+    def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        pass
+
+
+_KINDS: dict[str, Callable[..., Policy]] = {
+    "lru": Lru,
+    "lfu": Lfu,
+    "ttl": Ttl,
+    "lookahead": Lookahead,
+    "none": NoPolicy,
+}
+
+
+def policy_of(said: str | Policy) -> Policy:
+    """A policy from "lru", "lfu", "lfu(.97)" (decay), "ttl(3600)" (seconds), "lookahead", "none", or itself.
+
+    Raises:
+      ValueError: the text names none.
+    """
+    if isinstance(said, Policy):
+        return said
+    match = re.fullmatch(r"\s*(\w+)\s*(?:\(\s*([^()]+?)\s*\))?\s*", said)
+    if match is None or match[1] not in _KINDS:
+        raise ValueError(f"policy must be one of lru, lfu(decay), ttl(seconds), lookahead, none; got {said!r}.")
+    if match[1] == "ttl" and match[2] is None:
+        raise ValueError("policy ttl needs its seconds, as in ttl(3600).")
+    if match[2] is not None and match[1] not in ("lfu", "ttl", "lookahead"):
+        raise ValueError(f"policy {match[1]} takes no number; got {said!r}.")
+    try:
+        return _KINDS[match[1]](*([float(match[2])] if match[2] else []))
+    except ValueError as error:
+        raise ValueError(f"policy {said!r}: {error}") from error

@@ -1,0 +1,176 @@
+"""A row as the tiers below the device keep it: fixed width, all that moves with it.
+
+    weights │ slots, in the table's order │ score f8 │ last used i4 │ version u4
+
+Weights, and slots as wide as them, may be kept in fewer bits than on the device; "same" keeps the device's bits.
+
+Sizes: n rows, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import RowCodec, SlotSpec, TableSpec, get
+from backends.errors import RecisError
+
+MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
+PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")
+
+
+@dataclass
+class Rows:
+    """Weights and slots as on the device, on the CPU; and the marks that move with them."""
+
+    weights: Tensor  # [n, D] as stored
+    slots: dict[str, Tensor]  # float32 [n, width]
+    marks: np.ndarray  # MARKS [n]
+
+    def pick(self, which: np.ndarray) -> Rows:
+        """Rows by a bool mask or by position, copied."""
+        at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        each = torch.from_numpy(at.astype(np.int64))
+        return Rows(self.weights[each], {name: values[each] for name, values in self.slots.items()}, self.marks[at])
+
+    def followed_by(self, more: Rows) -> Rows:
+        slots = {name: torch.cat([values, more.slots[name]]) for name, values in self.slots.items()}
+        return Rows(torch.cat([self.weights, more.weights]), slots, np.concatenate([self.marks, more.marks]))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One array of a row: where it begins, in bytes, its columns, and how they are kept."""
+
+    name: str
+    at: int
+    width: int
+    dtype: torch.dtype
+    precision: str
+
+    @property
+    def bytes(self) -> int:
+        if self.precision == "same":
+            return self.width * self.dtype.itemsize
+        return RowCodec(self.precision).row_bytes(self.width)
+
+
+@dataclass
+class Rounding:
+    """What keeping rows in fewer bits cost so far."""
+
+    squares: float = 0.0
+    values: int = 0
+    largest: float = 0.0
+
+    def add(self, left: Tensor) -> None:
+        self.squares += float(left.double().square().sum())
+        self.values += left.numel()
+        self.largest = max(self.largest, float(left.abs().max())) if left.numel() else self.largest
+
+    @property
+    def rms(self) -> float:
+        return (self.squares / self.values) ** 0.5 if self.values else 0.0
+
+
+@dataclass
+class RowFormat:
+    """Of one tier of one table.
+
+    precision: of weights. slot_precision: of slots that are as wide as the weights; narrower ones stay float32.
+    """
+
+    spec: TableSpec
+    slots: tuple[SlotSpec, ...]
+    precision: str = "same"
+    slot_precision: str = "same"
+    rounding: Rounding = field(default_factory=Rounding)
+
+    def __post_init__(self) -> None:
+        self.parts = tuple(self._parts())
+        self.marks_at = sum(part.bytes for part in self.parts)
+        self.row_bytes = self.marks_at + MARKS.itemsize
+
+    def _parts(self) -> Any:
+        at = 0
+        weights = ("weights", self.spec.dim, getattr(torch, self.spec.dtype), self.precision)
+        for name, width, dtype, precision in [weights, *map(self._slot, self.slots)]:
+            part = Part(name, at, width, dtype, precision)
+            at += part.bytes
+            yield part
+
+    def _slot(self, slot: SlotSpec) -> tuple[str, int, torch.dtype, str]:
+        return slot.name, slot.width, torch.float32, self.slot_precision if slot.width == self.spec.dim else "same"
+
+    @property
+    def tag(self) -> str:
+        """Tells rows of one format from another's."""
+        parts = ",".join(f"{p.name}:{p.width}:{str(p.dtype).removeprefix('torch.')}:{p.precision}" for p in self.parts)
+        return f"rows-1;uids={','.join(map(str, self.spec.uids))};{parts}"
+
+    def pack(self, rows: Rows) -> np.ndarray:
+        """uint8 [n, row_bytes].
+
+        Raises:
+          RecisError: a row that is to be kept in fewer bits holds NaN or inf.
+        """
+        packed = np.empty((len(rows.marks), self.row_bytes), np.uint8)
+        for part in self.parts:
+            values = rows.weights if part.name == "weights" else rows.slots[part.name]
+            packed[:, part.at : part.at + part.bytes] = self._bytes(part, values)
+        packed[:, self.marks_at :] = rows.marks.view(np.uint8).reshape(-1, MARKS.itemsize)
+        return packed
+
+    def _bytes(self, part: Part, values: Tensor) -> np.ndarray:
+        if part.precision == "same":
+            return _as_bytes(values)
+        values = values.float().contiguous()
+        encoded = get("numba").encode(values, torch.zeros_like(values), codec=RowCodec(part.precision))
+        if len(encoded.exact):
+            raise RecisError(
+                f"{len(encoded.exact)} rows hold NaN or inf in {part.name!r}, which {part.precision} does not keep. "
+                "Find where they come from, or let the tier keep the device's precision."
+            )
+        self.rounding.add(encoded.residual)
+        return encoded.codes.numpy()
+
+    def unpack(self, packed: np.ndarray) -> Rows:
+        """The reverse; what was kept in fewer bits comes rounded."""
+        values = {part.name: self._values(part, packed[:, part.at : part.at + part.bytes]) for part in self.parts}
+        return Rows(values.pop("weights"), values, self.marks(packed))
+
+    @staticmethod
+    def _values(part: Part, packed: np.ndarray) -> Tensor:
+        codes = torch.from_numpy(np.ascontiguousarray(packed))
+        if part.precision == "same":
+            return codes.reshape(-1).view(part.dtype).reshape(-1, part.width)
+        return get("numba").decode(codes, codec=RowCodec(part.precision), dim=part.width).to(part.dtype)
+
+    def marks(self, packed: np.ndarray) -> np.ndarray:
+        """MARKS [n] of packed rows, copied."""
+        return np.ascontiguousarray(packed[:, self.marks_at :]).view(MARKS).reshape(-1)
+
+    def same_bytes(self, other: RowFormat) -> bool:
+        return self.parts == other.parts
+
+    def complete(self, weights: Tensor, slots: Mapping[str, Tensor], marks: np.ndarray) -> Rows:
+        """Rows of which only some slots are given; the others are as of a new row."""
+        initial = {s.name: torch.full((len(weights), s.width), s.initial) for s in self.slots if s.name not in slots}
+        return Rows(weights, {s.name: slots[s.name] if s.name in slots else initial[s.name] for s in self.slots}, marks)
+
+
+def _as_bytes(values: Tensor) -> np.ndarray:
+    values = values.detach().cpu().contiguous()
+    return values.view(torch.uint8).numpy().reshape(len(values), -1)
+
+
+def new_marks(count: int) -> np.ndarray:
+    """Of rows that were never used."""
+    marks = np.zeros(count, MARKS)
+    marks["score"] = -np.inf
+    return marks

@@ -1,0 +1,253 @@
+"""A backend whose tables are larger than their device: the inner backend's stages over rows that come and go.
+
+A call's keys are brought to the device first, and rows of lower score leave for them; then the inner backend embeds as if the
+table were all there. Of a call that does not fit, what is too much is read from where it lies into a table that lives as
+long as the call. Gradients are of keys; a row that left before its update comes back for it.
+
+Sizes: N ids, U unique keys, n keys of a call, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import (
+    Backend,
+    Clock,
+    Counters,
+    LookupCall,
+    LookupMode,
+    SlotSpec,
+    Snapshot,
+    TableSpec,
+    UpdateRule,
+)
+from backends.records import Evicted
+from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.content import export, restore
+from recis_core.table.tiers.tiered_state import Keys, TieredState
+from recis_core.table.wrapped_backend import WrappedBackend
+
+ELSEWHERE = (
+    1 << 30
+)  # row numbers from here on are positions among the keys of the last lookup that are not on the device
+
+Apply = Callable[[Any, Any], Any]  # (table, gradient) -> table
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the inner backend saved of a forward; `numbering` is the device's by then, None off the device."""
+
+    inner: Any
+    state: TieredState
+    numbering: int | None
+
+
+@dataclass(frozen=True)
+class TieredGradient:
+    """A gradient by key. Its row numbers are the device's as long as that has not numbered its rows anew."""
+
+    inner: Any
+    state: TieredState
+    numbering: int | None
+
+    @property
+    def placed(self) -> bool:
+        return self.numbering == self.state.renumbered
+
+
+class TieredBackend(WrappedBackend):
+    """The stages of one table in tiers, as `config` says."""
+
+    def __init__(self, inner: Backend, config: CacheConfig, owner: str = "") -> None:
+        super().__init__(inner)
+        self.config, self.owner = config, owner
+
+    def create(self, spec: TableSpec) -> TieredState:
+        return TieredState(self.inner, spec, self.config, self.owner)
+
+    def add_slots(self, state: TieredState, slots: tuple[SlotSpec, ...]) -> TieredState:
+        state.add_slots(slots)
+        return state
+
+    def lookup(
+        self, state: TieredState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
+    ) -> tuple[TieredState, Tensor, Evicted | None]:
+        """Rows on the device by their number there; others known by ELSEWHERE and up, until the next lookup."""
+        keys = _numpy(ids), _numpy(tables)
+        with state.lock:
+            state.starts(clock)
+            counts = np.ones(len(ids), np.int32)
+            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.device.find(*keys)
+            away = np.flatnonzero(rows < 0)
+            known = away if mode.insert else away[state.lower.contains(keys[0][away], keys[1][away])]
+            state.elsewhere = keys[0][known], keys[1][known]
+            rows[known] = ELSEWHERE + np.arange(len(known))
+            if mode.touch and not mode.insert:
+                state.stats.count("unknown", len(away) - len(known))
+        return state, torch.from_numpy(rows).to(ids.device), None
+
+    def gather(
+        self, state: TieredState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros"
+    ) -> Tensor:
+        with state.lock:
+            away = rows >= ELSEWHERE
+            here = torch.where(away, -1, rows)
+            if not bool(away.any()):
+                return self.inner.gather(state.inner, here, ids, tables, unknown=unknown)
+            values = self.inner.gather(state.inner, here, ids, tables, unknown="initial")
+            fetched = state.lower.read(_numpy(ids[away]), _numpy(tables[away]))
+        at = away.nonzero().flatten()[torch.from_numpy(fetched.found).to(away.device)]
+        values[at] = fetched.rows.weights.float().to(values.device)
+        if unknown == "zeros":
+            values[rows == -1] = 0
+        return values
+
+    def embed(
+        self,
+        state: TieredState,
+        call: LookupCall,
+        *,
+        mode: LookupMode,
+        clock: Clock,
+        weights_need_grad: tuple[bool, ...],
+    ) -> tuple[TieredState, list[Tensor], Saved, Evicted | None]:
+        with state.lock:
+            state.starts(clock)
+            away = state.prepare(call, mode)
+            if away is None:
+                state.inner, outputs, saved, _ = self.inner.embed(
+                    state.inner, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+                )
+                return state, outputs, Saved(saved, state, state.renumbered), None
+            aside, _ = state.aside(*away, insert=mode.insert)
+        _, outputs, saved, _ = self.inner.embed(
+            aside, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+        )
+        return state, outputs, Saved(saved, state, None), None
+
+    def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
+        gradient, to_weights = self.inner.embed_grad(saved.inner, grads)
+        return None if gradient is None else TieredGradient(gradient, saved.state, saved.numbering), to_weights
+
+    def gradient(
+        self,
+        state: TieredState,
+        ids: Tensor,
+        tables: Tensor,
+        rows: Tensor,
+        values: Tensor,
+        counts: Tensor | None = None,
+    ) -> TieredGradient:
+        inner = self.inner.gradient(state.inner, ids, tables, rows, values, counts)
+        return TieredGradient(inner, state, None if bool((rows >= ELSEWHERE).any()) else state.renumbered)
+
+    def combine(self, gradients: list[TieredGradient], *, mean: bool = False) -> TieredGradient:
+        state, inner = gradients[0].state, [g.inner for g in gradients]
+        placed = all(g.placed for g in gradients)
+        if not placed and len(gradients) > 1:
+            inner = self._numbered_alike(inner)
+        return TieredGradient(self.inner.combine(inner, mean=mean), state, state.renumbered if placed else None)
+
+    def _numbered_alike(self, gradients: Sequence[Any]) -> list[Any]:
+        """One row number a key, whatever the keys' rows were when each gradient was made; -1 stays -1."""
+        read = [self.inner.read_gradient(g)[:3] for g in gradients]
+        ids, tables, rows = (torch.cat([r[k].cpu() for r in read]) for k in range(3))
+        _, numbers = torch.unique(torch.stack([tables.long(), ids]), dim=1, return_inverse=True)
+        numbers = torch.where(rows < 0, -1, numbers.int())
+        parts = numbers.split([len(r[0]) for r in read])
+        return [self.inner.renumber(g, part.to(r[0].device)) for g, part, r in zip(gradients, parts, read, strict=True)]
+
+    def read_gradient(self, gradient: TieredGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.inner.read_gradient(gradient.inner)
+
+    def renumber(self, gradient: TieredGradient, rows: Tensor) -> TieredGradient:
+        return TieredGradient(self.inner.renumber(gradient.inner, rows), gradient.state, None)
+
+    def measure(self, gradient: TieredGradient) -> tuple[Tensor, Tensor]:
+        return self.inner.measure(gradient.inner)
+
+    def update(
+        self,
+        state: TieredState,
+        gradient: TieredGradient,
+        rule: UpdateRule,
+        *,
+        hyper: np.ndarray,
+        factor: float,
+        t: tuple[int, ...],
+    ) -> TieredState:
+        def apply(table: Any, by: Any) -> Any:
+            return self.inner.update(table, by, rule, hyper=hyper, factor=factor, t=t)
+
+        with state.lock:
+            ids, tables, rows = (_numpy(x) for x in self.inner.read_gradient(gradient.inner)[:3])
+            if gradient.placed:
+                state.inner = apply(state.inner, gradient.inner)
+                state.device.changed(rows[rows >= 0])
+            else:
+                self._update_away(state, gradient.inner, (ids, tables), rows >= 0, apply)
+            state.updated()
+        return state
+
+    def _update_away(self, state: TieredState, gradient: Any, keys: Keys, known: np.ndarray, apply: Apply) -> None:
+        """The rows that are on the device there, the others in a table aside."""
+        device = state.inner_device
+        here = np.where(known, state.device.find(*keys), -1)
+        state.inner = apply(state.inner, self.inner.renumber(gradient, torch.from_numpy(here).to(device)))
+        state.device.changed(here[here >= 0])
+        away = np.flatnonzero(known & (here < 0))
+
+        def change(aside: Any, numbers: Tensor) -> Any:
+            rows = torch.full((len(known),), -1, dtype=torch.int32, device=device)
+            rows[torch.from_numpy(away).to(device)] = numbers
+            return apply(aside, self.inner.renumber(gradient, rows))
+
+        state.change_aside(keys[0][away], keys[1][away], change)
+
+    def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
+        with state.lock:
+            away = rows >= ELSEWHERE
+            values = self.inner.read_slot(state.inner, name, torch.where(away, -1, rows))
+            if bool(away.any()):
+                values[away] = state.slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
+        return values
+
+    def write_slot(self, state: TieredState, name: str, rows: Tensor, values: Tensor) -> TieredState:
+        with state.lock:
+            away = rows >= ELSEWHERE
+            here = torch.where(away, -1, rows)
+            state.inner = self.inner.write_slot(state.inner, name, here, values)
+            state.device.changed(_numpy(here[here >= 0]))
+            if bool(away.any()):
+                state.write_slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu())
+        return state
+
+    def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:
+        with state.lock:
+            state.erase(_numpy(ids), _numpy(tables))
+        return state
+
+    def export(self, state: TieredState) -> Snapshot:
+        with state.lock:
+            return export(state)
+
+    def restore(self, state: TieredState, snapshot: Snapshot) -> TieredState:
+        with state.lock:
+            restore(state, snapshot)
+        return state
+
+    def counters(self, state: TieredState) -> Counters:
+        with state.lock:
+            return state.counters()
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().contiguous().numpy()

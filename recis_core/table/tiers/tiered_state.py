@@ -1,0 +1,322 @@
+"""One table's tiers, and how its rows move between them. Every move is made under `lock`.
+
+Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
+from backends.errors import TableFull
+from recis_core.table.tiers.cache_config import CacheConfig, rows_within
+from recis_core.table.tiers.cache_stats import CacheStats
+from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
+from recis_core.table.tiers.disk_place import open_disk
+from recis_core.table.tiers.lower_tiers import LowerTiers
+from recis_core.table.tiers.policy import policy_of
+from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
+
+INDEX_BYTES = (
+    52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
+)
+LEAST_ASIDE = 64  # rows of a table that lives as long as a call
+
+Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
+
+
+class TieredState:
+    """Of one physical table.
+
+    renumbered: how often all rows on the device got other numbers, which a gradient may still name.
+    elsewhere: keys of the last lookup that are not on the device.
+    """
+
+    def __init__(self, backend: Backend, spec: TableSpec, config: CacheConfig, owner: str = "") -> None:
+        self.backend, self.spec, self.config, self.owner = backend, spec, config, owner
+        self.lock = RLock()
+        self.stats = CacheStats()
+        self.policy = policy_of(config.policy)
+        self.slots: tuple[SlotSpec, ...] = ()
+        self.tick = self.step = self.pinned_from = self.renumbered = 0
+        self.inserted = self.erased = 0
+        self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
+        self._build()
+
+    # What there is
+
+    def _build(self) -> None:
+        config = self.config
+        host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
+        disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
+        opened = open_disk(config, self.owner, disk)
+        self.lower = LowerTiers(host, disk, self._host_rows(host, 0), opened, self.stats)
+        capacity = self._device_rows(0 if opened is None else len(opened))
+        self.device = DeviceTier(self.backend, self.spec, self.slots, capacity, self.policy)
+
+    def _device_rows(self, table_rows: int) -> int:
+        config, spec = self.config, self.spec
+        row_bytes = spec.dim * getattr(torch, spec.dtype).itemsize + sum(4 * s.width for s in self.slots) + INDEX_BYTES
+        rows = rows_within(config.device_bytes, config.device_rows, row_bytes, table_rows)
+        if not rows:
+            raise ValueError(
+                f"device_bytes must hold at least one row of {row_bytes} bytes, slots and index included; "
+                f"got {config.device_bytes}."
+            )
+        return rows
+
+    def _host_rows(self, host: RowFormat, table_rows: int) -> int | None:
+        return rows_within(self.config.host_bytes, self.config.host_rows, host.row_bytes + INDEX_BYTES, table_rows)
+
+    @property
+    def inner(self) -> Any:
+        """The backend's state."""
+        return self.device.state
+
+    @inner.setter
+    def inner(self, state: Any) -> None:
+        self.device.state = state
+
+    @property
+    def inner_device(self) -> torch.device:
+        return self.device.device
+
+    @property
+    def table_rows(self) -> int:
+        """Rows that were inserted and not erased, whether still known or, never updated, forgotten."""
+        return self.inserted - self.erased
+
+    def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
+        """Rows that are there get them, wherever they lie."""
+        from recis_core.table.tiers.content import export, restore
+
+        added = {slot.name: slot for slot in self.slots} | {slot.name: slot for slot in slots}
+        for slot in self.slots:
+            if added[slot.name] != slot:
+                raise ValueError(f"slot {slot.name!r} exists as {slot}; got {added[slot.name]}.")
+        if tuple(added.values()) == self.slots:
+            return
+        snapshot = export(self)
+        self.lower.close()
+        self.slots = tuple(added.values())
+        self.renumbered += 1
+        self._build()
+        restore(self, snapshot)
+
+    # A call
+
+    def starts(self, clock: Clock) -> None:
+        """Before a call: what a full disk still owes is settled, or raises again."""
+        self.step, self.pinned_from = clock.step, clock.pinned_from
+        self.lower.settle()
+        expired = self.device.expired(self.pinned_from)
+        if len(expired):
+            self.depart(expired)
+
+    def prepare(self, call: LookupCall, mode: LookupMode) -> Keys | None:
+        """Bring a call's rows to the device. None: all that it needs is there; else its unique keys."""
+        lengths = np.array(call.lengths, np.int64)
+        tables = np.repeat(np.array(call.ordinals, np.int32), lengths)
+        unique = self.device.index.partition(call.ids.detach().cpu().contiguous().numpy(), tables)
+        ids, tables, counts = unique.ids.numpy(), unique.tables.numpy(), unique.counts.numpy()
+        if mode.insert:
+            there = self.bring(ids, tables, counts, touch=mode.touch) >= 0
+            return None if there.all() else (ids, tables)
+        away = self.device.find(ids, tables) < 0
+        return (ids, tables) if self.lower.contains(ids[away], tables[away]).any() else None
+
+    def bring(self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, *, touch: bool) -> np.ndarray:
+        """Bring unique keys to the device, as many as it holds beside pinned rows. Row numbers int32 [U], -1 for the others."""
+        self.tick += touch
+        rows = self.device.find(ids, tables)
+        missing = np.flatnonzero(rows < 0)
+        if touch:
+            self.stats.count("occurrences", int(counts.sum()))
+            self.stats.count("occurrence_hits", int(counts.sum() - counts[missing].sum()))
+            self.stats.count("hits_device", len(ids) - len(missing))
+        self._follow_share()
+        if len(missing):
+            self._make_room(len(missing), rows[rows >= 0])
+            fits = missing[: self.device.room]
+            rows[fits] = self._fetch(ids[fits], tables[fits])
+            self.stats.count("overflowed", len(missing) - len(fits))
+        here = rows >= 0
+        self.device.pin(rows[here], self.step)
+        if touch:
+            self.device.touch(rows[here], counts[here], self.tick, self.step)
+        return rows
+
+    def _fetch(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        fetched = self.lower.read(ids, tables)
+        return self.put_in(ids, tables, fetched.found, fetched.rows)
+
+    def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
+        self._count_new(len(ids) - int(found.sum()))
+        return self.device.put_in(ids, tables, found, rows, self.tick)
+
+    def _make_room(self, count: int, kept: np.ndarray) -> None:
+        over = count - self.device.room
+        if over <= 0:
+            return
+        if not self.policy.moves_rows:
+            raise TableFull(
+                f"{count} new ids need rows; the device holds {self.device.capacity} and policy 'none' lets none leave. "
+                "Raise device_bytes or device_rows, or let rows leave with policy 'lfu'."
+            )
+        self.depart(self.device.victims(over, self.pinned_from, self.tick, kept))
+
+    def depart(self, rows: np.ndarray) -> None:
+        """Rows leave the device; what changed there is written back."""
+        dirty = rows[self.device.index.at["dirty"][rows]]
+        if len(dirty):
+            ids, tables = (x.numpy() for x in self.device.index.keys(dirty))
+            self.lower.write(ids, tables, self.device.read(dirty))
+        self.device.drop(rows)
+        self.stats.count("evicted", len(rows))
+        self.stats.count("written_back", len(dirty))
+
+    # What is not on the device, and has no place there
+
+    def aside(self, ids: np.ndarray, tables: np.ndarray, *, insert: bool, slots: bool = False) -> tuple[Any, Tensor]:
+        """A table of the backend's that lives as long as a call, and row numbers int32 [n] there.
+
+        It has the rows that are known, with insert all; without slots they have weights alone. Unknown keys have -1.
+        """
+        rows = self.device.find(ids, tables)
+        here, away = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+        fetched = self.lower.read(ids[away], tables[away])
+        known = np.concatenate([here, away[fetched.found]])
+        held = self.device.read(rows[here]).followed_by(fetched.rows)
+        size = max(LEAST_ASIDE, 1 << (len(ids) - 1).bit_length())
+        state = self.backend.create(dataclasses.replace(self.spec, rows=size, max_rows=None, evict=False))
+        if slots:
+            state = self.backend.add_slots(state, self.slots)
+        keys = np.arange(len(ids)) if insert else known
+        state, given, _ = self.backend.lookup(
+            state, *self.device.keys_there(ids[keys], tables[keys]), mode=FIND_OR_INSERT, clock=Clock()
+        )
+        numbers = torch.full((len(ids),), -1, dtype=torch.int32, device=self.inner_device)
+        numbers[torch.from_numpy(keys).to(self.inner_device)] = given
+        to_device = {name: values.to(self.inner_device) for name, values in held.slots.items()} if slots else {}
+        at = numbers[torch.from_numpy(known).to(self.inner_device)]
+        return self.backend.write_rows(state, at, held.weights.to(self.inner_device), to_device), numbers
+
+    def change_aside(self, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any]) -> None:
+        """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
+        if not len(ids):
+            return
+        state, numbers = self.aside(ids, tables, insert=True, slots=True)
+        places = self.lower.places(ids, tables)
+        marks = self._marks_aside(ids, tables, places)
+        weights, slots = self.backend.read_rows(change(state, numbers), numbers)
+        rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
+        self._count_new(int((places < 0).all(1).sum()))
+        self.lower.write(ids, tables, rows)
+
+    def _marks_aside(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> np.ndarray:
+        fetched = self.lower.read_at(ids, tables, places)
+        marks = new_marks(len(ids))
+        marks[fetched.found] = fetched.rows.marks
+        scores = np.full(len(ids), -np.inf)
+        self.policy.enter(scores, np.arange(len(ids)), np.where(fetched.found, marks["score"], np.nan), self.tick)
+        self.policy.touch(scores, np.arange(len(ids)), np.ones(len(ids), np.int32), self.tick)
+        marks["score"], marks["used"] = scores, self.step
+        marks["version"] += 1
+        return marks
+
+    def _count_new(self, count: int) -> None:
+        self.inserted += count
+        self.stats.count("new", count)
+
+    # Slots of rows that are not on the device
+
+    def slot_elsewhere(self, name: str, which: np.ndarray) -> Tensor:
+        """float32 [n, width]"""
+        keys = self.elsewhere[0][which], self.elsewhere[1][which]
+        fetched = self.lower.read(*keys)
+        spec = next(slot for slot in self.slots if slot.name == name)
+        values = torch.full((len(which), spec.width), spec.initial)
+        values[torch.from_numpy(fetched.found)] = fetched.rows.slots[name]
+        return values
+
+    def write_slot_elsewhere(self, name: str, which: np.ndarray, values: Tensor) -> None:
+        ids, tables = self.elsewhere[0][which], self.elsewhere[1][which]
+        there = values.to(self.inner_device)
+        self.change_aside(ids, tables, lambda state, rows: self.backend.write_slot(state, name, rows, there))
+
+    # The rest
+
+    def overwrite(self, rows: np.ndarray, values: Rows) -> None:
+        """Rows on the device, by number."""
+        at = torch.from_numpy(rows).to(self.inner_device)
+        slots = {name: value.to(self.inner_device) for name, value in values.slots.items()}
+        self.inner = self.backend.write_rows(self.inner, at, values.weights.to(self.inner_device), slots)
+        self.device.changed(rows)
+
+    def updated(self) -> None:
+        """After an optimizer step."""
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        rows = self.device.find(ids, tables)
+        here, below = rows >= 0, self.lower.contains(ids, tables)
+        self.device.drop(rows[here])
+        self.lower.erase(ids[below], tables[below])
+        self.erased += int((here | below).sum())
+        self.stats.count("erased", int((here | below).sum()))
+
+    def _follow_share(self) -> None:
+        """Tiers whose bound is a share of the table's rows grow with it."""
+        if isinstance(self.config.host_rows, str):
+            self.lower.host_rows = self._host_rows(self.lower.host_format, self.table_rows)
+        if isinstance(self.config.device_rows, str):
+            wanted = self._device_rows(self.table_rows)
+            if wanted > 1.25 * self.device.capacity:
+                self.resize(wanted)
+
+    def resize(self, capacity: int) -> None:
+        """Another K; the rows that stay are numbered anew."""
+        old = self.device
+        over = len(old) - capacity
+        if over > 0:
+            self.depart(old.victims(over, self.pinned_from, self.tick, np.zeros(0, np.int64)))
+        rows = old.index.all_rows()
+        ids, tables = (x.numpy() for x in old.index.keys(rows))
+        self.device = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
+        mine = self.device.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
+        for name in ("score", "used", "pinned", "held", "next_use", "dirty", "stored", "version"):
+            self.device.index.at[name][mine] = old.index.at[name][rows]
+        self.renumbered += 1
+
+    def counters(self) -> Counters:
+        inner = self.backend.counters(self.inner)
+        count = self.stats.counts
+        found = count["hits_device"] + count["hits_host"] + count["hits_disk"]
+        return Counters(
+            found=found, inserted=count["new"], unknown=inner.unknown + count["unknown"], evicted=count["evicted"],
+            erased=count["erased"], stashed=inner.stashed, rows=self.known_rows(), buckets=inner.buckets,
+        )  # fmt: skip
+
+    def known_rows(self) -> int:
+        """Keys in any tier, each counted once."""
+        rows = self.device.index.all_rows()
+        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+        return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
+
+    def flush(self) -> None:
+        """Every row that was ever updated on disk, and kept there."""
+        rows = self.device.index.all_rows()
+        rows = rows[self.device.index.at["dirty"][rows]]
+        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+        self.lower.write(ids, tables, self.device.read(rows))
+        self.device.index.at["dirty"][rows], self.device.index.at["stored"][rows] = False, True
+        self.lower.flush()
+
+    def close(self) -> None:
+        self.lower.close()

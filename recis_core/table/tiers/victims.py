@@ -1,0 +1,57 @@
+"""The rows of lowest score that are free to leave, a few at a time, without looking at all rows each time.
+
+A large tier looks at all its scores once in a while, queues the lowest ones and serves from the queue. A queued row whose
+score has changed since, or that is not free, is passed over.
+
+Sizes: R rows of the tier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+SMALL = 1 << 16  # rows up to which every call looks at all of them
+SHARE = 32  # of a large tier, one part in so many is queued
+
+
+class Victims:
+    """Of one tier."""
+
+    def __init__(self) -> None:
+        self._queue = np.zeros(0, np.int64)
+        self._scores = np.zeros(0)
+
+    def pick(self, count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """At most `count` rows, int64, lowest scores first, equal ones by row.
+
+        scores: float64 [R]. free: rows -> bool, which of them are there and may leave.
+        """
+        if len(scores) <= SMALL:
+            return self._lowest(count, scores, free)
+        taken = self._serve(count, scores, free)
+        if len(taken) < count:
+            left = max(count - len(taken), len(scores) // SHARE)
+            self._queue = self._lowest(left, scores, lambda rows: free(rows) & ~np.isin(rows, taken))
+            self._scores = scores[self._queue]
+            taken = np.concatenate([taken, self._serve(count - len(taken), scores, free)])
+        return taken
+
+    def _serve(self, count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        taken: list[np.ndarray] = []
+        while count and len(self._queue):
+            rows, old = self._queue[:count], self._scores[:count]
+            self._queue, self._scores = self._queue[count:], self._scores[count:]
+            good = rows[(scores[rows] == old) & free(rows)]
+            taken.append(good)
+            count -= len(good)
+        return np.concatenate(taken) if taken else np.zeros(0, np.int64)
+
+    @staticmethod
+    def _lowest(count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        rows = np.arange(len(scores))
+        rows = rows[free(rows)]
+        if count < len(rows):
+            rows = rows[np.argpartition(scores[rows], count)[:count]]
+        return rows[np.lexsort((rows, scores[rows]))]
