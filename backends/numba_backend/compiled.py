@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, threading_layer, types
+from numba import njit, set_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -55,6 +55,11 @@ class ThreadedLoop:
             result = self._loop(*arrays)
             ThreadedLoop._locked = threading_layer() == "workqueue"
             return result
+
+
+def on_one_thread() -> None:
+    """From now on parallel loops of the calling Python thread run on it alone, beside what other threads do."""
+    set_num_threads(1)
 
 
 @intrinsic

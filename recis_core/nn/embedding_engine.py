@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
+from backends import LookupCall
 from backends.errors import RecisError
 from recis_core.exchange.joining import world_of
 from recis_core.nn.embedding_option import EmbeddingOption
@@ -23,6 +24,7 @@ from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, group_features, job_of
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
+from recis_core.table.physical import PhysicalTable
 
 
 class EmbeddingEngine(nn.Module, Joinable):
@@ -98,6 +100,15 @@ class EmbeddingEngine(nn.Module, Joinable):
             Join.notify_join_context(self)
         embedded: dict[str, Any] = self._embed(self, features)
         return embedded
+
+    def training_calls(self, features: Mapping[str, Any]) -> list[tuple[PhysicalTable, LookupCall]]:
+        """What a training forward of these features will ask of each storage; nothing is looked up.
+
+        Raises:
+          KeyError, TypeError, ValueError: as forward.
+        """
+        jobs = [job_of(group) for group in _read(self, features)[1]]
+        return [(job.table, job.call) for job in jobs if job.mode.insert or not self.training]
 
     def _read(self, feature: str, value: Any) -> FeatureInput:
         read = read_feature(feature, value, self.options[feature].use_weight)

@@ -23,8 +23,19 @@ def plain(backend: Any) -> Backend:
     return inner
 
 
+def inserts_unasked(backend: Any) -> bool:
+    """Whether every unknown id gets a row in training, so that it may get it ahead of its call."""
+    while isinstance(backend, WrappedBackend):
+        if not backend.inserts_unasked:
+            return False
+        backend = backend.inner
+    return True
+
+
 class WrappedBackend:
     """Stages that a wrapper has no say in."""
+
+    inserts_unasked = True
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner

@@ -110,8 +110,11 @@ class DeviceTier:
         self.index.at["dirty"][rows] = True
         self.index.at["version"][rows] += 1
 
-    def victims(self, count: int, pinned_from: int, tick: int, kept: np.ndarray) -> np.ndarray:
-        """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; lowest scores first."""
+    def victims(self, count: int, pinned_from: int, consumed: int, kept: np.ndarray) -> np.ndarray:
+        """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; lowest scores first.
+
+        consumed: the last planned call that came; a row's next use is known if it is a later one.
+        """
         at = self.index.at
         keep = np.zeros(self.index.rows, bool)
         keep[kept] = True
@@ -121,11 +124,11 @@ class DeviceTier:
 
         if not isinstance(self.policy, Lookahead):
             return self._victims.pick(count, at["score"], free)
-        unasked = self._victims.pick(count, at["score"], lambda rows: free(rows) & (at["next_use"][rows] <= tick))
+        unasked = self._victims.pick(count, at["score"], lambda rows: free(rows) & (at["next_use"][rows] <= consumed))
         if len(unasked) == count:
             return unasked
         rows = self.index.all_rows()
-        rows = rows[free(rows) & (at["next_use"][rows] > tick)]
+        rows = rows[free(rows) & (at["next_use"][rows] > consumed)]
         last = rows[np.lexsort((rows, -at["next_use"][rows]))][: count - len(unasked)]
         return np.concatenate([unasked, last])
 

@@ -18,6 +18,7 @@ from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.row_format import RowFormat, Rows
+from recis_core.table.tiers.upcoming import Early
 
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
 
@@ -60,22 +61,44 @@ class LowerTiers:
         """bool [n]"""
         return np.asarray((self.places(ids, tables) >= 0).any(1))
 
-    def read(self, ids: np.ndarray, tables: np.ndarray) -> Fetched:
-        places = self.places(ids, tables)
-        return self.read_at(ids, tables, places)
+    def read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None = None) -> Fetched:
+        """early: what was read of these keys before; used where it is still the newest."""
+        return self.read_at(ids, tables, self.places(ids, tables), early)
 
-    def read_at(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> Fetched:
+    def read_at(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray, early: Early | None = None) -> Fetched:
         """Rows that `places` found."""
         in_host, on_disk = np.flatnonzero(places[:, 0] >= 0), np.flatnonzero(places[:, 1] >= 0)
         rows = self.host_format.unpack(self.host.read(ids[in_host], tables[in_host])[1])
         self.stats.read("host", len(in_host), self.host_format.row_bytes)
         if self.disk is not None and len(on_disk):
-            found, packed = self.disk.read(ids[on_disk], tables[on_disk])
+            found, packed = self._read_disk(
+                self.disk, ids[on_disk], tables[on_disk], places[on_disk, 1], early, on_disk
+            )
             self.stats.read("disk", len(on_disk), self.disk_format.row_bytes)
             places[on_disk[~found]] = -1
             rows = rows.followed_by(self.disk_format.unpack(packed[found]))
             in_host = np.concatenate([in_host, on_disk[found]])
         return Fetched(np.asarray((places >= 0).any(1)), rows.pick(np.argsort(in_host)), places)
+
+    def _read_disk(
+        self,
+        disk: RowStore,
+        ids: np.ndarray,
+        tables: np.ndarray,
+        places: np.ndarray,
+        early: Early | None,
+        which: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if early is None:
+            return disk.read(ids, tables)
+        fresh = early.places[which] == places
+        found, packed = np.ones(len(ids), bool), np.empty((len(ids), self.disk_format.row_bytes), np.uint8)
+        packed[fresh] = early.packed[early.at[which[fresh]]]
+        late = np.flatnonzero(~fresh)
+        if len(late):
+            found[late], packed[late] = disk.read(ids[late], tables[late])
+        self.stats.count("read_early", int(fresh.sum()))
+        return found, packed
 
     def write(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> None:
         """Rows written back. It never fails half way: what finds no room below stays in host memory past its bound, and

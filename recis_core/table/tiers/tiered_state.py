@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import TableFull
+from recis_core.table.tiers import staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
@@ -23,6 +24,7 @@ from recis_core.table.tiers.disk_place import open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
+from recis_core.table.tiers.upcoming import Early, Upcoming
 
 INDEX_BYTES = (
     52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
@@ -47,6 +49,7 @@ class TieredState:
         self.slots: tuple[SlotSpec, ...] = ()
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.inserted = self.erased = 0
+        self.upcoming = Upcoming(spec.uids)
         self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._build()
 
@@ -103,6 +106,7 @@ class TieredState:
                 raise ValueError(f"slot {slot.name!r} exists as {slot}; got {added[slot.name]}.")
         if tuple(added.values()) == self.slots:
             return
+        staging.unstage(self)
         snapshot = export(self)
         self.lower.close()
         self.slots = tuple(added.values())
@@ -122,40 +126,65 @@ class TieredState:
 
     def prepare(self, call: LookupCall, mode: LookupMode) -> Keys | None:
         """Bring a call's rows to the device. None: all that it needs is there; else its unique keys."""
-        lengths = np.array(call.lengths, np.int64)
-        tables = np.repeat(np.array(call.ordinals, np.int32), lengths)
-        unique = self.device.index.partition(call.ids.detach().cpu().contiguous().numpy(), tables)
-        ids, tables, counts = unique.ids.numpy(), unique.tables.numpy(), unique.counts.numpy()
-        if mode.insert:
-            there = self.bring(ids, tables, counts, touch=mode.touch) >= 0
-            return None if there.all() else (ids, tables)
-        away = self.device.find(ids, tables) < 0
-        return (ids, tables) if self.lower.contains(ids[away], tables[away]).any() else None
+        batch, ready = staging.take(self, call) if mode.insert and mode.touch else (None, False)
+        ids, tables, counts = (
+            staging.unique_keys(self, call) if batch is None else (batch.ids, batch.tables, batch.counts)
+        )
+        if not mode.insert:
+            away = self.device.find(ids, tables) < 0
+            return (ids, tables) if self.lower.contains(ids[away], tables[away]).any() else None
+        if batch is not None and batch.rows is not None and ready:
+            self.tick += 1
+            self._use(batch.rows, counts, touch=True)
+            rows = batch.rows
+        else:
+            rows = self.bring(
+                ids, tables, counts, touch=mode.touch, counted=batch is not None and batch.rows is not None
+            )
+        if batch is not None:
+            here = rows >= 0
+            self.device.index.at["next_use"][rows[here]] = batch.following[here]
+        return None if (rows >= 0).all() else (ids, tables)
 
-    def bring(self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, *, touch: bool) -> np.ndarray:
-        """Bring unique keys to the device, as many as it holds beside pinned rows. Row numbers int32 [U], -1 for the others."""
+    def bring(
+        self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, *, touch: bool, counted: bool = False
+    ) -> np.ndarray:
+        """Bring unique keys to the device, as many as it holds beside pinned rows. Row numbers int32 [U], -1 for the others.
+
+        counted: whether what was asked and found has been counted before.
+        """
         self.tick += touch
+        self._follow_share()
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
-        if touch:
-            self.stats.count("occurrences", int(counts.sum()))
-            self.stats.count("occurrence_hits", int(counts.sum() - counts[missing].sum()))
-            self.stats.count("hits_device", len(ids) - len(missing))
-        self._follow_share()
-        if len(missing):
-            self._make_room(len(missing), rows[rows >= 0])
-            fits = missing[: self.device.room]
-            rows[fits] = self._fetch(ids[fits], tables[fits])
-            self.stats.count("overflowed", len(missing) - len(fits))
+        if touch and not counted:
+            self.count_asked(counts, missing)
+        rows[missing] = self.bring_missing(ids, tables, missing, rows[rows >= 0])
         here = rows >= 0
-        self.device.pin(rows[here], self.step)
-        if touch:
-            self.device.touch(rows[here], counts[here], self.tick, self.step)
+        self._use(rows[here], counts[here], touch=touch)
         return rows
 
-    def _fetch(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        fetched = self.lower.read(ids, tables)
-        return self.put_in(ids, tables, fetched.found, fetched.rows)
+    def bring_missing(
+        self, ids: np.ndarray, tables: np.ndarray, missing: np.ndarray, kept: np.ndarray, early: Early | None = None
+    ) -> np.ndarray:
+        """Rows int32 [m] for keys[missing], -1 where none could leave for them; rows `kept` stay."""
+        self._make_room(len(missing), kept)
+        fits = missing[: self.device.room]
+        keys = ids[fits], tables[fits]
+        fetched = self.lower.read(*keys, None if early is None else early.pick(fits))
+        rows = self.put_in(*keys, fetched.found, fetched.rows)
+        return np.concatenate([rows, np.full(len(missing) - len(fits), -1, np.int32)])
+
+    def _use(self, rows: np.ndarray, counts: np.ndarray, *, touch: bool) -> None:
+        self.device.pin(rows, self.step)
+        if touch:
+            self.device.touch(rows, counts, self.tick, self.step)
+
+    def count_asked(self, counts: np.ndarray, missing: np.ndarray) -> None:
+        """A call's keys, of which `missing` are not on the device when it comes, or is staged."""
+        self.stats.count("occurrences", int(counts.sum()))
+        self.stats.count("occurrence_hits", int(counts.sum() - counts[missing].sum()))
+        self.stats.count("hits_device", len(counts) - len(missing))
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
         self._count_new(len(ids) - int(found.sum()))
@@ -170,7 +199,7 @@ class TieredState:
                 f"{count} new ids need rows; the device holds {self.device.capacity} and policy 'none' lets none leave. "
                 "Raise device_bytes or device_rows, or let rows leave with policy 'lfu'."
             )
-        self.depart(self.device.victims(over, self.pinned_from, self.tick, kept))
+        self.depart(self.device.victims(over, self.pinned_from, self.upcoming.consumed, kept))
 
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; what changed there is written back."""
@@ -264,6 +293,7 @@ class TieredState:
         """After an optimizer step."""
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        staging.unstage(self)
         rows = self.device.find(ids, tables)
         here, below = rows >= 0, self.lower.contains(ids, tables)
         self.device.drop(rows[here])
@@ -282,10 +312,11 @@ class TieredState:
 
     def resize(self, capacity: int) -> None:
         """Another K; the rows that stay are numbered anew."""
+        staging.unstage(self)
         old = self.device
         over = len(old) - capacity
         if over > 0:
-            self.depart(old.victims(over, self.pinned_from, self.tick, np.zeros(0, np.int64)))
+            self.depart(old.victims(over, self.pinned_from, self.upcoming.consumed, np.zeros(0, np.int64)))
         rows = old.index.all_rows()
         ids, tables = (x.numpy() for x in old.index.keys(rows))
         self.device = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
@@ -320,3 +351,10 @@ class TieredState:
 
     def close(self) -> None:
         self.lower.close()
+
+
+def tiered(state: Any) -> TieredState | None:
+    """The tiers inside a table's state, under whatever wraps them; None where there are none."""
+    while state is not None and not isinstance(state, TieredState):
+        state = getattr(state, "inner", None)
+    return state

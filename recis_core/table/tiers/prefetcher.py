@@ -1,0 +1,184 @@
+"""Batches whose rows are on the device when they come: a thread reads ahead, plans, fetches and stages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from backends.errors import RecisError
+from backends.numba_backend.compiled import on_one_thread
+from recis_core.table.tiers import staging
+from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.upcoming import Batch, digest_of
+from recis_core.table.wrapped_backend import inserts_unasked
+
+if TYPE_CHECKING:
+    from recis_core.nn import EmbeddingEngine
+
+POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
+
+
+@dataclass
+class _Item:
+    """One batch of the reader's, and what it asks of each tiered table."""
+
+    batch: Any
+    asks: list[tuple[TieredState, Batch, bool]] = field(default_factory=list)
+    read: bool = False
+    staged: bool = False
+
+
+class Prefetcher:
+    """Iterates over the reader's batches; the embeddings of each are fetched while the model computes those before it.
+
+    A thread of its own reads `depth` batches ahead, tells policy "lookahead" when each row is used next, reads rows from
+    disk, and stages the next batch's to the device, writing back what leaves for them. Rows of a staged batch stay until
+    its forward. Training gives the same bits with and without it. Batches must come to the engine's forward as they were
+    yielded, each once; one that does not is fetched when it comes.
+
+    Args:
+      engine: whose tables have a cache; without one the batches are read ahead, and no more.
+      reader: batches. depth: how many are read ahead; 0 reads none.
+      features: from a batch to what the engine's forward is given; None: the batch itself.
+
+    Raises:
+      ValueError: depth is negative.
+      RecisError: ranks share the tables; their rows are asked for by other processes' batches, too.
+    """
+
+    def __init__(
+        self,
+        engine: EmbeddingEngine,
+        reader: Iterable[Any],
+        depth: int,
+        *,
+        features: Callable[[Any], Mapping[str, Any]] | None = None,
+    ) -> None:
+        if depth < 0:
+            raise ValueError(f"depth must be at least 0 batches; got {depth}.")
+        if depth and engine.exchange is not None:
+            raise RecisError(
+                "a Prefetcher knows this process's batches alone, and ranks share these tables: what their owner will be "
+                "asked for is in the others' batches. Use depth=0 with more processes than one."
+            )
+        self.engine, self.depth = engine, depth
+        self._source = iter(reader)
+        self._features = features or (lambda batch: batch)
+        self._window: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._stopped = self._ended = False
+        self._error: BaseException | None = None
+        self.stall_seconds = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.depth == 0:
+            yield from self._source
+            return
+        thread = threading.Thread(target=self._run, name="recis-prefetcher", daemon=True)
+        thread.start()
+        try:
+            while (item := self._next()) is not None:
+                yield item.batch
+        finally:
+            self._stop(thread)
+
+    def _next(self) -> _Item | None:
+        start = time.perf_counter()
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or (self._window[0].staged if self._window else self._ended))
+            if self._window and self._window[0].staged:
+                item = self._window.popleft()
+            elif self._error is not None:
+                raise self._error
+            else:
+                return None
+            self._changed.notify_all()
+        self._stalled(time.perf_counter() - start, item)
+        return item
+
+    def _stalled(self, seconds: float, item: _Item) -> None:
+        self.stall_seconds += seconds
+        for state, _, _ in item.asks:
+            state.stats.stall_seconds += seconds / len(item.asks)
+
+    def _stop(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if thread is not threading.current_thread():  # a dropped generator may be collected on any thread
+            thread.join()
+        for state in self._states():
+            with state.lock:
+                staging.forget(state)
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+    def _states(self) -> list[TieredState]:
+        tables = dict.fromkeys(table.physical for table in self.engine.sparse_parameters().values())
+        return [state for table in tables if (state := tiered(table.state)) is not None]
+
+    # On the thread
+
+    def _run(self) -> None:
+        on_one_thread()
+        try:
+            while not self._stopped:
+                if not self._work():
+                    with self._changed:
+                        self._changed.wait(POLL)
+        except BaseException as error:  # raised where batches are asked for, once those before it were
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _work(self) -> bool:
+        """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk."""
+        window = list(self._window)
+        if window and not window[0].staged:
+            self._stage(window[0])
+        elif not self._ended and len(window) <= self.depth:
+            self._plan_next()
+        elif unread := next((item for item in window[1:] if not item.read), None):
+            self._read(unread)
+        else:
+            return False
+        return True
+
+    def _plan_next(self) -> None:
+        try:
+            batch = next(self._source)
+        except StopIteration:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+            return
+        item = _Item(batch)
+        for table, call in self.engine.training_calls(self._features(batch)):
+            state = tiered(table.state)
+            if state is None:
+                continue
+            keys, digest = staging.unique_keys(state, call), digest_of(call)
+            with state.lock:
+                item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
+        with self._changed:
+            self._window.append(item)
+
+    def _read(self, item: _Item) -> None:
+        for state, batch, _ in item.asks:
+            if batch.rows is None:
+                staging.read_early(state, batch)
+        item.read = True
+
+    def _stage(self, item: _Item) -> None:
+        for state, batch, new in item.asks:
+            with state.lock:
+                if batch in state.upcoming.batches:
+                    staging.stage(state, batch, new=new)
+        with self._changed:
+            item.read = item.staged = True
+            self._changed.notify_all()

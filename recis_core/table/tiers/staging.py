@@ -1,0 +1,99 @@
+"""Bringing rows to the device before their call, and handing them over when it comes. Under the table's lock.
+
+Sizes: U unique keys of a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends import LookupCall
+from recis_core.table.tiers.upcoming import Batch, Early, digest_of
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_state import TieredState
+
+
+def unique_keys(state: TieredState, call: LookupCall) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ids int64 [U], tables int32 [U], counts int32 [U]) of a call."""
+    lengths = np.array(call.lengths, np.int64)
+    tables = np.repeat(np.array(call.ordinals, np.int32), lengths)
+    unique = state.device.index.partition(call.ids.detach().cpu().contiguous().numpy(), tables)
+    return unique.ids.numpy(), unique.tables.numpy(), unique.counts.numpy()
+
+
+def plan(state: TieredState, digest: bytes, keys: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Batch:
+    """Say that this call will come, and to the policy when each of its rows is used."""
+    batch = state.upcoming.plan(digest, *keys)
+    rows = state.device.find(batch.ids, batch.tables)
+    rows = rows[rows >= 0]
+    next_use = state.device.index.at["next_use"]
+    unasked = rows[next_use[rows] <= state.upcoming.consumed]
+    next_use[unasked] = batch.number
+    return batch
+
+
+def read_early(state: TieredState, batch: Batch) -> None:
+    """Read what lies on disk. The lock is held to ask where, not while reading: `stage` sees what has moved since."""
+    disk = state.lower.disk
+    if disk is None:
+        return
+    with state.lock:
+        away = np.flatnonzero(state.device.find(batch.ids, batch.tables) < 0)
+        away = away[state.lower.host.find(batch.ids[away], batch.tables[away]) < 0]
+    places, at = np.full(len(batch.ids), -1, np.int64), np.zeros(len(batch.ids), np.int64)
+    places[away] = disk.find(batch.ids[away], batch.tables[away])
+    away = away[places[away] >= 0]
+    found, packed = disk.read(batch.ids[away], batch.tables[away])
+    places[away[~found]] = -1
+    at[away] = np.arange(len(away))
+    batch.early = Early(places, at, packed)
+
+
+def stage(state: TieredState, batch: Batch, *, new: bool) -> None:
+    """Bring the call's rows to the device, as many as find room, and hold them there; with `new` also what is nowhere yet."""
+    rows = state.device.find(batch.ids, batch.tables)
+    missing = np.flatnonzero(rows < 0)
+    state.count_asked(batch.counts, missing)
+    if not new:
+        missing = missing[state.lower.contains(batch.ids[missing], batch.tables[missing])]
+    rows[missing] = state.bring_missing(batch.ids, batch.tables, missing, rows[rows >= 0], batch.early)
+    held = rows[rows >= 0]
+    state.device.index.at["held"][held] += 1
+    state.device.index.at["next_use"][held] = batch.number
+    batch.rows, batch.early = rows, None
+
+
+def take(state: TieredState, call: LookupCall) -> tuple[Batch | None, bool]:
+    """This call as it was planned, no longer held, if it was; and whether all its rows are where it says."""
+    if not state.upcoming.batches:
+        return None, False
+    batch, skipped = state.upcoming.take(digest_of(call))
+    for other in skipped:
+        release(state, other)
+    if batch is None:
+        return None, False
+    ready = batch.rows is not None and bool((batch.rows >= 0).all())
+    release(state, batch)
+    return batch, ready
+
+
+def release(state: TieredState, batch: Batch) -> None:
+    """Its rows may leave again."""
+    if batch.rows is not None:
+        state.device.index.at["held"][batch.rows[batch.rows >= 0]] -= 1
+
+
+def unstage(state: TieredState) -> None:
+    """Before rows get other numbers, or go: planned calls will find theirs when they come."""
+    for batch in state.upcoming.batches:
+        release(state, batch)
+        batch.rows = None
+
+
+def forget(state: TieredState) -> None:
+    """Nothing that is planned will come."""
+    for batch in state.upcoming.clear():
+        release(state, batch)

@@ -1,0 +1,100 @@
+"""The calls that a Prefetcher knows to come, in order, and for each of their keys which of them asks for it next.
+
+    planned ── keys known ── read from disk ── staged: on the device, held ── taken by its forward
+    number:  consumed + 3 …                    consumed + 1                   consumed
+
+Sizes: U unique keys of a call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import xxhash
+
+from backends import LookupCall
+from recis_core.table.tiers.key_index import KeyIndex
+
+NEVER = np.int64(-1)
+
+
+@dataclass
+class Early:
+    """Rows read from disk before they are needed: each key's place there when it was read, -1 for none, and its bytes."""
+
+    places: np.ndarray  # int64 [U]
+    at: np.ndarray  # int64 [U], into packed
+    packed: np.ndarray  # uint8 [·, row_bytes]
+
+    def pick(self, which: np.ndarray) -> Early:
+        return Early(self.places[which], self.at[which], self.packed)
+
+
+@dataclass(eq=False)
+class Batch:
+    """One call's unique keys."""
+
+    number: int
+    digest: bytes
+    ids: np.ndarray  # int64 [U]
+    tables: np.ndarray  # int32 [U]
+    counts: np.ndarray  # int32 [U]
+    following: np.ndarray  # int64 [U], number of the next call that asks for the key
+    early: Early | None = None
+    rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
+
+
+@dataclass
+class Upcoming:
+    """Of one table, under its lock."""
+
+    uids: tuple[int, ...]
+    batches: deque[Batch] = field(default_factory=deque)
+    consumed: int = 0
+    planned: int = 0
+
+    def __post_init__(self) -> None:
+        self._last = KeyIndex(self.uids, {"batch": (np.int64, 0), "position": (np.int64, 0)})
+
+    def plan(self, digest: bytes, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray) -> Batch:
+        """A call that comes after all that were planned before."""
+        self.planned += 1
+        batch = Batch(self.planned, digest, ids, tables, counts, np.full(len(ids), NEVER))
+        rows = self._last.find(ids, tables)
+        known = np.flatnonzero(rows >= 0)
+        for earlier in self.batches:
+            mine = known[self._last.at["batch"][rows[known]] == earlier.number]
+            earlier.following[self._last.at["position"][rows[mine]]] = batch.number
+        new = np.flatnonzero(rows < 0)
+        rows[new] = self._last.add(ids[new], tables[new])
+        self._last.at["batch"][rows], self._last.at["position"][rows] = batch.number, np.arange(len(ids))
+        self.batches.append(batch)
+        return batch
+
+    def take(self, digest: bytes) -> tuple[Batch | None, list[Batch]]:
+        """The first planned call that is this one, or None; and those that were planned before it and never came."""
+        for position, batch in enumerate(self.batches):
+            if batch.digest == digest:
+                skipped = [self._pop() for _ in range(position)]
+                return self._pop(), skipped
+        return None, []
+
+    def clear(self) -> list[Batch]:
+        """Forget all that is planned."""
+        return [self._pop() for _ in range(len(self.batches))]
+
+    def _pop(self) -> Batch:
+        batch = self.batches.popleft()
+        self.consumed = batch.number
+        rows = self._last.find(batch.ids, batch.tables)
+        self._last.drop(rows[self._last.at["batch"][rows] == batch.number])
+        return batch
+
+
+def digest_of(call: LookupCall) -> bytes:
+    """Of a call's ids and their tables."""
+    hashed = xxhash.xxh3_128(call.ids.detach().cpu().contiguous().numpy())
+    hashed.update(np.array([call.lengths, call.ordinals], np.int64))
+    return hashed.digest()
