@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 State = Any  # a backend's own; never looked into from outside
@@ -303,6 +303,10 @@ class Backend(Protocol):
 
     def erase(self, state: State, ids: Tensor, tables: Tensor) -> State:
         """Forget unique keys; their rows go on the free stack in ascending order. Unknown keys are ignored."""
+        ...
+
+    def marks(self, state: State) -> Marks:
+        """All keys with row numbers, scores and stamps; no weights and no slots leave the device. Waits for it."""
         ...
 
     def export(self, state: State) -> Snapshot:
