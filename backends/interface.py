@@ -132,8 +132,8 @@ class Backend(Protocol):
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Gradient | None, list[Tensor | None]]:
         """Backward of `embed`: the gradient by unique key, and one for each request's weights, as asked.
 
-        grads: one a request, float32, bfloat16 or float16; None is zeros. Unknown ids get none.
-        Returns Gradient None where nothing was looked up under insert=True.
+        grads: one a request, float32, bfloat16 or float16; None is zeros. Unknown ids get none, and are not in the
+        Gradient. It is None where mode.learns was not so.
         """
         ...
 
