@@ -124,7 +124,7 @@ class LFU:
 
 
 class TTL:
-    """Remembers when steps were finished, TTL_PARTS of them within a lifetime, and one before that."""
+    """Remembers when steps were finished: the last, up to 2 · TTL_PARTS of them within a lifetime, and one before."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -132,15 +132,15 @@ class TTL:
         self._finished: list[tuple[int, float]] = []  # (steps, by when), both ascending
 
     def finished(self, step: int) -> None:
-        now = self.now()
-        if not self._finished or now - self._finished[-1][1] >= self.seconds / TTL_PARTS:
-            self._finished.append((step, now))
+        now, times = self.now(), self._finished
+        if len(times) > 1 and now - times[-2][1] < self.seconds / TTL_PARTS:
+            times.pop()  # so that the last one is always there, and the others lie apart
+        times.append((step, now))
         while len(self._finished) > 1 and self._finished[1][1] <= now - self.seconds:
             self._finished.pop(0)
 
     def choose(self, view: View) -> Tensor:
         """Rows whose last use was in a step that was finished a lifetime ago."""
-        self.finished(view.step)
         before = self.now() - self.seconds
         steps = max((step for step, when in self._finished if when <= before), default=0)
         return view.marks.stamps < steps
