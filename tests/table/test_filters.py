@@ -27,6 +27,7 @@ def table_of(hook: FilterHook | str, **options) -> tuple[HashTable, SparseSGD]:
     return table, SparseSGD({"hashtable": table}, lr=0.25)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba", "jax", pytest.param("pallas", marks=pytest.mark.full)])
 def test_the_edge_of_the_step_filter(backend: str) -> None:
     """A row last used at step 1 goes after step s iff s − 1 >= n; and comes back as new, its slots zeros."""
     n = 3
