@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 State = Any  # a backend's own; never looked into from outside
@@ -132,8 +132,8 @@ class Backend(Protocol):
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Gradient | None, list[Tensor | None]]:
         """Backward of `embed`: the gradient by unique key, and one for each request's weights, as asked.
 
-        grads: one a request, float32, bfloat16 or float16; None is zeros. Unknown ids get none.
-        Returns Gradient None where nothing was looked up under insert=True.
+        grads: one a request, float32, bfloat16 or float16; None is zeros. Unknown ids get none, and are not in the
+        Gradient. It is None where mode.learns was not so.
         """
         ...
 
@@ -303,6 +303,10 @@ class Backend(Protocol):
 
     def erase(self, state: State, ids: Tensor, tables: Tensor) -> State:
         """Forget unique keys; their rows go on the free stack in ascending order. Unknown keys are ignored."""
+        ...
+
+    def marks(self, state: State) -> Marks:
+        """All keys with row numbers, scores and stamps; no weights and no slots leave the device. Waits for it."""
         ...
 
     def export(self, state: State) -> Snapshot:

@@ -85,6 +85,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """A table's keys and what eviction goes by, without what their rows hold. On the CPU, ascending by (uid, signed id)."""
+
+    ids: Tensor  # int64 [n]
+    tables: Tensor  # int32 [n], ordinals
+    rows: Tensor  # int32 [n], row numbers
+    scores: Tensor  # int32 [n], as TableSpec.score says
+    stamps: Tensor  # int32 [n], the step that last touched each
+
+
+@dataclass(frozen=True)
 class RowNoise:
     """Whose rounding noise a stochastic encode uses: initial_values.wire_noise, by (seed, uid, id, t, column) alone.
 

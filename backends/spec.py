@@ -179,14 +179,20 @@ class LookupMode:
     insert: find or insert; otherwise find only, and unknown ids get row -1.
     unknown: what an unknown id reads as under find only, "zeros" or its "initial" value.
     touch: stamp and score what is found, and count it. False when a forward is recomputed.
+    learn: under find only, `embed` keeps what a gradient of the ids it found needs; with insert it always does.
     """
 
     insert: bool = True
     unknown: str = "zeros"
     touch: bool = True
+    learn: bool = False
 
     def __post_init__(self) -> None:
         _one_of("unknown", self.unknown, ("zeros", "initial"))
+
+    @property
+    def learns(self) -> bool:
+        return self.insert or self.learn
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from bridge.dlpack import ids_to_torch, to_torch
@@ -193,6 +193,9 @@ class JaxBackend:
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         lookup.erase(self._programs, state, ids, tables)
         return state
+
+    def marks(self, state: TableState) -> Marks:
+        return export.marks(state)
 
     def export(self, state: TableState) -> Snapshot:
         return export.export(self._programs, state)

@@ -95,7 +95,7 @@ def _plan(
     poolings = tuple(map(_pooling, call.requests, sizes, weights_need_grad))
     unknown_initial = not mode.insert and mode.unknown == "initial"
     asked = Asked(manner_of(state.spec, mode), sizes, len(call.lengths))
-    return Plan(asked, poolings, unknown_initial, state.slot_initials, programs.hot)
+    return Plan(asked, poolings, mode.learns, unknown_initial, state.slot_initials, programs.hot)
 
 
 def _pooling(request: Request, size: int, weights_need_grad: bool) -> Pooling:
@@ -164,7 +164,7 @@ def embed_grad(
     crossing = inputs.Crossing()
     arrays = tuple(_padded_grad(crossing, saved, r, grad) for r, grad in enumerate(grads))
     # What the plan says of the forward alone would only make further programs.
-    asked = replace(plan.asked, manner=Manner(plan.asked.manner.insert, True, False, False), features=0)
+    asked = replace(plan.asked, manner=Manner(True, True, False, False), features=0)
     plan = replace(plan, asked=asked, slot_initials=(), unknown_initial=False)
     gradient, to_weights = programs.embed_grad(saved.kept, saved.bags, arrays, plan=plan)
     crossing.done((gradient, to_weights))

@@ -55,6 +55,7 @@ class Plan:
 
     asked: Asked
     poolings: tuple[Pooling, ...]
+    learns: bool
     unknown_initial: bool
     slot_initials: tuple[float, ...]
     hot: Hot
@@ -140,7 +141,7 @@ def pool_call(
         )
         for p, b, beg in zip(plan.poolings, bags, plan.asked.starts, strict=False)
     )
-    if not plan.asked.manner.insert and not plan.keeps_values:
+    if not plan.learns and not plan.keeps_values:
         return outputs, None
     return outputs, _kept(sought, keys, ordinals, values if plan.keeps_values else None)
 
@@ -187,7 +188,7 @@ def embed_grad_call(
         else None
         for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.asked.starts, strict=False)
     )
-    if not plan.asked.manner.insert:
+    if not plan.learns:
         return None, to_weights
     values = sum_in_order(joined(terms), kept.order, kept.offsets, kept.count, plan.hot)
     counts = kept.offsets[1:] - kept.offsets[:-1]

@@ -17,30 +17,43 @@ from backends.jax_backend.ladder import rung
 from backends.jax_backend.lookup import lookup
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import grow, settle
-from backends.jax_backend.state import TableState, empty_index
-from backends.records import Snapshot
+from backends.jax_backend.state import Index, TableState, empty_index
+from backends.records import Marks, Snapshot
 from backends.spec import Clock, LookupMode
 from bridge.dlpack import to_torch
+
+
+def marks(state: TableState) -> Marks:
+    settle(state, wait=True)
+    return _marked(state, jax.device_get(state.index))[1]
+
+
+def _marked(state: TableState, host: Index) -> tuple[np.ndarray, Marks]:
+    """Entries that hold a key, in key order, and their fields."""
+    entry = np.flatnonzero(host.rows >= 0)
+    ids = drain.ids_of(host.lo[entry], host.hi[entry])
+    order = np.lexsort((ids, host.uids[entry]))
+    entry = entry[order]
+    tables = drain.ordinals_of(state, host.uids[entry])
+    fields = (ids[order], tables, host.rows[entry], host.scores[entry], host.stamps[entry])
+    return entry, Marks(*map(torch.from_numpy, fields))
 
 
 def export(programs: Programs, state: TableState) -> Snapshot:
     settle(state, wait=True)
     host = jax.device_get(state.index)
-    entry = np.flatnonzero(host.rows >= 0)
-    ids = drain.ids_of(host.lo[entry], host.hi[entry])
-    order = np.lexsort((ids, host.uids[entry]))
-    entry, ids = entry[order], ids[order]
-    rows, ways = host.rows[entry], state.index.ways
+    entry, kept = _marked(state, host)
+    rows, ways = kept.rows.numpy(), state.index.ways
     weights, *slots = (to_torch(x)[: len(rows)].cpu().clone() for x in drain.read_rows(programs, state, rows))
     return Snapshot(
-        ids=torch.from_numpy(ids),
-        tables=torch.from_numpy(drain.ordinals_of(state, host.uids[entry])),
+        ids=kept.ids,
+        tables=kept.tables,
         weights=weights,
         slots=dict(zip(state.slots, slots, strict=True)),
         slot_numbers=torch.from_numpy(np.where(entry < ways, entry, ways - 1 - entry).astype(np.int64)),
-        row_numbers=torch.from_numpy(rows),
-        scores=torch.from_numpy(host.scores[entry]),
-        stamps=torch.from_numpy(host.stamps[entry]),
+        row_numbers=kept.rows,
+        scores=kept.scores,
+        stamps=kept.stamps,
         free_rows=torch.from_numpy(host.free[: int(host.free_count)].copy()),
         next_row=int(host.next_row),
         buckets=state.index.buckets,

@@ -26,7 +26,7 @@ from backends.numba_backend import write as write_
 from backends.numba_backend.embed import Saved
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.state import TableState
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
@@ -190,6 +190,9 @@ class NumbaBackend:
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, *_numpy(ids, tables))
         return state
+
+    def marks(self, state: TableState) -> Marks:
+        return export_.marks(state)
 
     def export(self, state: TableState) -> Snapshot:
         return export_.export(state)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from backends.numba_backend.gather import gather
-from backends.numba_backend.gradient import KeyedGradient
+from backends.numba_backend.gradient import KeyedGradient, known
 from backends.numba_backend.lookup import lookup
 from backends.numba_backend.partition import Unique, unique_keys
 from backends.numba_backend.pool import code_of, offsets_of, pool_rows, tiles, weights_of
@@ -45,7 +45,7 @@ class Saved:
     values: np.ndarray | None  # float32 [U, D]
     weights_need_grad: tuple[bool, ...]
     dim: int
-    insert: bool
+    mode: LookupMode
 
 
 def embed(
@@ -64,7 +64,7 @@ def embed(
         for r in runs
     ]
     kept = values if any(weights_need_grad) else None
-    return outputs, Saved(runs, keys, rows, kept, weights_need_grad, state.spec.dim, mode.insert), evicted
+    return outputs, Saved(runs, keys, rows, kept, weights_need_grad, state.spec.dim, mode), evicted
 
 
 def runs_of(call: LookupCall) -> tuple[Run, ...]:
@@ -92,11 +92,12 @@ def embed_grad(saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient 
         _weights_grad(saved, run, of_run) if need else None
         for run, of_run, need in zip(saved.runs, vectors, saved.weights_need_grad, strict=True)
     ]
-    if not saved.insert:
+    if not saved.mode.learns:
         return None, to_weights
     keys = saved.keys
     values, squares = _sum(saved, vectors)
-    return KeyedGradient(keys.ids, keys.tables, saved.rows, values, keys.counts, squares), to_weights
+    gradient = KeyedGradient(keys.ids, keys.tables, saved.rows, values, keys.counts, squares)
+    return gradient if saved.mode.insert else known(gradient), to_weights
 
 
 def _weights_grad(saved: Saved, run: Run, vectors: np.ndarray | None) -> Tensor:

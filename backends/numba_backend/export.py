@@ -1,4 +1,4 @@
-"""Erase, export and restore.
+"""Erase, marks, export and restore.
 
 Sizes: n keys, S buckets, W ways.
 """
@@ -14,7 +14,7 @@ from backends.numba_backend.key_order import key_order
 from backends.numba_backend.lookup import lookup
 from backends.numba_backend.state import TableState, as_stored, as_weights, empty_index, make_room
 from backends.numba_backend.write import write_entries
-from backends.records import Snapshot
+from backends.records import Marks, Snapshot
 from backends.spec import Clock, LookupMode
 
 
@@ -38,30 +38,39 @@ def _close_gaps(state: TableState, places: np.ndarray) -> None:
     index.stashed = len(kept)
 
 
-def export(state: TableState) -> Snapshot:
+def marks(state: TableState) -> Marks:
+    return _marked(state)[1]
+
+
+def _marked(state: TableState) -> tuple[np.ndarray, Marks]:
+    """Entries that hold a key, in key order, and their fields."""
     index = state.index
     entry = np.concatenate([np.flatnonzero(index.tags), index.ways + np.arange(index.stashed)])
     columns = _columns(index.entries[entry])
-    order = key_order(columns["id"], columns["table"], state.ranks)
-    entry, columns = entry[order], {name: torch.from_numpy(column[order]) for name, column in columns.items()}
-    rows = columns["row"].numpy()
+    order = key_order(columns[0], columns[1], state.ranks)
+    return entry[order], Marks(*(torch.from_numpy(column[order]) for column in columns))
+
+
+def export(state: TableState) -> Snapshot:
+    index, (entry, kept) = state.index, _marked(state)
+    rows = kept.rows.numpy()
     return Snapshot(
-        ids=columns["id"],
-        tables=columns["table"],
+        ids=kept.ids,
+        tables=kept.tables,
         weights=as_weights(state.weights[rows]),
         slots={name: torch.from_numpy(array[rows]) for name, array in state.slots.items()},
         slot_numbers=torch.from_numpy(np.where(entry < index.ways, entry, index.ways - 1 - entry)),
-        row_numbers=columns["row"],
-        scores=columns["score"],
-        stamps=columns["stamp"],
+        row_numbers=kept.rows,
+        scores=kept.scores,
+        stamps=kept.stamps,
         free_rows=torch.from_numpy(state.free.copy()),
         next_row=state.next_row,
         buckets=index.buckets,
     )
 
 
-def _columns(entries: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(entries[name]) for name in ("id", "table", "row", "score", "stamp")}
+def _columns(entries: np.ndarray) -> list[np.ndarray]:
+    return [np.ascontiguousarray(entries[name]) for name in ("id", "table", "row", "score", "stamp")]
 
 
 def restore(state: TableState, snapshot: Snapshot) -> None:

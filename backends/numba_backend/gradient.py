@@ -58,6 +58,12 @@ def _add_squares(row, partial):  # type: ignore[no-untyped-def]
         partial[d] += np.float64(row[d]) * np.float64(row[d])
 
 
+def known(g: KeyedGradient) -> KeyedGradient:
+    """Without the keys that have no row."""
+    at = g.rows >= 0
+    return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
+
+
 def measure(gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
     """See backends.interface.Backend.measure."""
     total = gradient.square_sum

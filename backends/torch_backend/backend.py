@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from backends.errors import BackendUnavailable
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, RowNoise, Snapshot
+from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 from backends.torch_backend import codec as codec_
@@ -181,6 +181,9 @@ class TorchBackend:
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
         export_.erase(state, ids, state.uids(tables))
         return state
+
+    def marks(self, state: TableState) -> Marks:
+        return export_.marks(state)
 
     def export(self, state: TableState) -> Snapshot:
         return export_.export(state)

@@ -13,7 +13,7 @@ from torch import Tensor
 from backends.records import Evicted, LookupCall, Partition, Request
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.gather import gather
-from backends.torch_backend.gradient import KeyedGradient
+from backends.torch_backend.gradient import KeyedGradient, known
 from backends.torch_backend.lookup import lookup
 from backends.torch_backend.partition import partition
 from backends.torch_backend.pool import Terms, bags, grad_terms, pool, sum_by_row, weights_grad
@@ -30,7 +30,7 @@ class Saved:
     values: Tensor | None  # float32 [U, D]
     weights_need_grad: tuple[bool, ...]
     dim: int
-    insert: bool
+    mode: LookupMode
 
 
 def embed(
@@ -44,7 +44,7 @@ def embed(
         for r, inverse in zip(call.requests, runs(call.requests, keys.inverse), strict=True)
     ]
     kept = values if any(weights_need_grad) else None
-    return outputs, Saved(call.requests, keys, rows, kept, weights_need_grad, state.spec.dim, mode.insert), evicted
+    return outputs, Saved(call.requests, keys, rows, kept, weights_need_grad, state.spec.dim, mode), evicted
 
 
 def tables_of(call: LookupCall) -> Tensor:
@@ -66,11 +66,12 @@ def embed_grad(saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient 
             saved.requests, runs(saved.requests, saved.keys.inverse), grads, saved.weights_need_grad, strict=True
         )
     ]
-    if not saved.insert:
+    if not saved.mode.learns:
         return None, [w for _, w in each]
     values = sum_by_row(_joined([terms for terms, _ in each]), saved.keys.inverse, len(saved.rows))
     keys = saved.keys
-    return KeyedGradient(keys.ids, keys.tables, saved.rows, values, keys.counts), [w for _, w in each]
+    gradient = KeyedGradient(keys.ids, keys.tables, saved.rows, values, keys.counts)
+    return gradient if saved.mode.insert else known(gradient), [w for _, w in each]
 
 
 def _request_grad(

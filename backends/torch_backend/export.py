@@ -1,4 +1,4 @@
-"""Erase, export and restore.
+"""Erase, marks, export and restore.
 
 Sizes: n keys, W ways.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.records import Snapshot
+from backends.records import Marks, Snapshot
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.lookup import find, lookup, ordinals
 from backends.torch_backend.place import key_order
@@ -35,21 +35,34 @@ def _close_gaps(index: Index) -> None:
     index.write(at[: index.stashed], **kept)
 
 
-def export(state: TableState) -> Snapshot:
-    index = state.index
+def marks(state: TableState) -> Marks:
+    return _marks(state, _occupied(state.index))
+
+
+def _occupied(index: Index) -> Tensor:
+    """Entries that hold a key, in key order."""
     entry = torch.nonzero(index.rows >= 0).squeeze(1)
-    entry = entry[key_order(index.ids[entry], index.uids[entry])]
-    e = index.read(entry)
-    rows = e["rows"].long()
+    return entry[key_order(index.ids[entry], index.uids[entry])]
+
+
+def _marks(state: TableState, entry: Tensor) -> Marks:
+    e = state.index.read(entry)
+    tables = ordinals(state, e["uids"])
+    return Marks(*(x.cpu() for x in (e["ids"], tables, e["rows"], e["scores"], e["stamps"])))
+
+
+def export(state: TableState) -> Snapshot:
+    index, entry = state.index, _occupied(state.index)
+    kept, rows = _marks(state, entry), index.rows[entry].long()
     return Snapshot(
-        ids=e["ids"].cpu(),
-        tables=ordinals(state, e["uids"]).cpu(),
+        ids=kept.ids,
+        tables=kept.tables,
         weights=state.weights[rows].cpu(),
         slots={name: array[rows].cpu() for name, array in state.slots.items()},
         slot_numbers=torch.where(entry < index.ways, entry, index.ways - 1 - entry).cpu(),
-        row_numbers=e["rows"].cpu(),
-        scores=e["scores"].cpu(),
-        stamps=e["stamps"].cpu(),
+        row_numbers=kept.rows,
+        scores=kept.scores,
+        stamps=kept.stamps,
         free_rows=state.free.cpu(),
         next_row=state.next_row,
         buckets=index.buckets,

@@ -23,6 +23,12 @@ class KeyedGradient:
     counts: Tensor  # int32 [U], occurrences
 
 
+def known(g: KeyedGradient) -> KeyedGradient:
+    """Without the keys that have no row."""
+    at = g.rows >= 0
+    return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
+
+
 def combine(gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:
     """Sum by row in the order given; with mean, divide by the occurrences."""
     g = gradients[0] if len(gradients) == 1 else _summed(gradients)

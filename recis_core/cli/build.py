@@ -30,6 +30,7 @@ def build_model(config: TrainConfig, source: Source, world: int = 1) -> nn.Modul
     return model(
         source.fields, config.dim, dense=source.dense, seed=config.seed, backend=config.backend,
         precision=Precision.parse(config.precision), sharding=read_sharding(config.sharding, world),
+        admit_hook=config.admit, filter_hook=config.evict,
     )  # fmt: skip
 
 

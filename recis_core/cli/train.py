@@ -57,7 +57,10 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     source = open_source(config, taker)
     model = build_model(config, source, taker.world).to(taker.device)
-    loop = TrainLoop(model, build_optimizer(config, model), log_every=config.log_every, on_log=report.log)
+    loop = TrainLoop(
+        model, build_optimizer(config, model), log_every=config.log_every, on_log=report.log,
+        evict_every=None if config.evict is None else config.evict_every,
+    )  # fmt: skip
     if config.resume is not None:
         _resume(config, loop)
     with report.training(source.train_rows * config.epochs, loop):
@@ -128,6 +131,7 @@ def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str,
         "rows_per_s": loop.rows_per_s,
         "backend": next(iter(tables.values())).physical.backend.name,
         "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
+        "hooks": _total(loop, _hook_counts(tables.values())),
         "tables_sha256": tables_sha256(tables),
         "exchange": exchanged,
     }
@@ -137,6 +141,20 @@ def _rows(tables: Iterable[HashTable], rank: int) -> int:
     """Of a replicated table the first rank's count."""
     physical = {table.physical for table in tables if rank == 0 or not table.physical.replicated}
     return sum(table.counters().rows for table in physical)
+
+
+def _hook_counts(tables: Iterable[HashTable]) -> dict[str, int]:
+    """What was admitted, rejected and evicted here: ids without a row count once a storage and forward."""
+    counts: Counter[str] = Counter()
+    storages = set()
+    for table in tables:
+        stats = table.stats()
+        mine = {n: c for n, c in stats.items() if n.startswith("evicted_by")}
+        if table.physical not in storages:
+            mine |= {n: stats[n] for n in ("admitted", "rejected", "counter_overflow") if n in stats}
+        storages.add(table.physical)
+        counts.update(mine)
+    return dict(counts)
 
 
 def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:

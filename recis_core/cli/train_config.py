@@ -61,6 +61,14 @@ class TrainConfig:
     sharding: str = "row"
     """Between processes: where tables live. row, table:1 or replicated for all, or a .yaml file of
     `recis plan --out` by table name; FIELD:linear of DeepFM goes with FIELD unless it is named itself."""
+    admit: str | None = None
+    """Which new ids get a row: frequency(5), frequency(5,counter=bloom,bytes=1e8), probability(.1), readonly.
+    Default: each."""
+    evict: str | None = None
+    """Which rows go: step(1000), not used for so many steps; ttl(3600), for so many seconds; lru(1e6), lfu(1e6),
+    rows a table keeps; norm(1e-4), weights' norm below. Default: none."""
+    evict_every: Annotated[int, Field(ge=1)] = 100
+    """With --evict: steps between evictions."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between log lines."""
     json: bool = False

@@ -201,7 +201,8 @@ class Exchange:
 def _plan(table: ShardedTable) -> tuple[object, ...]:
     """What ranks must have alike."""
     spec = replace(table.spec, dim=table.row_dim, first_column=0)
-    return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id
+    hooks = str(getattr(table.backend, "hook", None)), str(getattr(table.eviction, "hook", None))
+    return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id, hooks
 
 
 def _errors(table: ShardedTable) -> tuple[float, float, float, float]:

@@ -1,7 +1,7 @@
 """Ids to their owners, rows back: one forward over all its tables, each way one message a rank.
 
     counts  a job after the other: keys of each logical table, bytes of packed ids     (agreed first)
-    ids     a job after the other, packed
+    ids     a job after the other, packed; each's occurrences behind them, int16, where an owner admits by them
     counts  a job after the other: exact rows, bytes of tail
     rows    a job after the other, as wire.py lays them
 
@@ -20,12 +20,10 @@ from backends import LookupCall, LookupMode
 from recis_core.exchange import wire
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.keys import SortedKeys, ordinals_of
-from recis_core.exchange.sharded_table import Asked, ShardedTable
+from recis_core.exchange.sharded_table import Asked, AskedHere, ShardedTable
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
-
-Keys = tuple[Tensor, Tensor]  # ids int64, ordinals int32
 
 
 class Job(Protocol):
@@ -63,14 +61,19 @@ def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> 
 
 
 def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
-    """Packed ids for each rank."""
-    keys = asked.keys
-    return [table.backend.pack_ids(keys.ids[beg : beg + n]) for (beg, _), n in zip(keys.spans, keys.asked, strict=True)]
+    """Packed ids for each rank, and occurrences."""
+    keys, most = asked.keys, table.counts_to(asked.mode)
+    spans = [(beg, beg + n) for (beg, _), n in zip(keys.spans, keys.asked, strict=True)]
+    packed = [table.backend.pack_ids(keys.ids[beg:end]) for beg, end in spans]
+    if most is None:
+        return packed
+    counts = wire.as_bytes(keys.counts.clamp(max=most).short())
+    return [torch.cat([ids, counts[2 * beg : 2 * end]]) for ids, (beg, end) in zip(packed, spans, strict=True)]
 
 
 def _send_ids(
     exchange: Exchange, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
-) -> list[list[Keys]]:
+) -> list[list[AskedHere]]:
     """For each job the keys that each rank asks here."""
     W = exchange.world.size
     columns = [
@@ -85,18 +88,22 @@ def _send_ids(
     arrived = exchange.world.swap(mine, lengths.sum(1).tolist(), "ids")
     with exchange.telling("rows"):
         cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
-        return [[_keys(job.table, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
+        return [[_heard(job, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
 
 
-def _keys(table: ShardedTable, packed: Tensor, by_table: Tensor) -> Keys:
-    ids = table.backend.unpack_ids(packed.to(table.device), int(by_table.sum()))
-    return ids, ordinals_of(by_table, table.device)
+def _heard(job: Job, message: Tensor, by_table: Tensor) -> AskedHere:
+    table, n = job.table, int(by_table.sum())
+    message, counts = message.to(table.device), None
+    if table.counts_to(job.mode) is not None:
+        message, behind = message.split([len(message) - 2 * n, 2 * n])
+        counts = behind.clone().view(torch.int16).int() & 0xFFFF
+    return AskedHere(table.backend.unpack_ids(message, n), ordinals_of(by_table, table.device), counts)
 
 
-def _parts(answer: tuple[wire.EncodedRows, Tensor], keys: list[Keys]) -> list[wire.EncodedRows]:
+def _parts(answer: tuple[wire.EncodedRows, Tensor], asked: list[AskedHere]) -> list[wire.EncodedRows]:
     """For each rank the rows it asked for."""
     encoded, which = answer
-    return [wire.take(encoded, index) for index in which.split([len(ids) for ids, _ in keys])]
+    return [wire.take(encoded, index) for index in which.split([len(a.ids) for a in asked])]
 
 
 def _send_rows(

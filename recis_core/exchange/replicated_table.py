@@ -1,14 +1,20 @@
 """A table that every rank holds whole: nothing travels forward, gradients go to all.
 
 A row that no gradient has touched may be missing on a rank; it begins, wherever it is asked for, with the same value.
+Where rows are evicted, one is used when its gradient arrives, which it does on all ranks in the same step; that a rank has looked
+it up the others do not know.
 
 Sizes: U unique keys, D dim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from torch import Tensor
 
+from backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import Asked, ShardedTable
 
@@ -18,13 +24,27 @@ class ReplicatedTable(ShardedTable):
 
     replicated = True
 
+    @property
+    def touched_by_gradients(self) -> bool:  # type: ignore[override]
+        return self.eviction is not None
+
     def _owners(self) -> Owners | None:
         return None
+
+    def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
+        """See PhysicalTable.evict; on all ranks at the same step, so that they stay alike.
+
+        Raises:
+          RecisError: gradients may be on their way, which not all ranks know of.
+        """
+        if self.has_gradient:
+            raise RecisError("evict rows of replicated tables after step() or zero_grad(), or before a forward.")
+        return super().evict(ordinals)
 
     def rows_here(self, asked: Asked) -> Tensor:
         """float32 [U, D] in the order of asked.keys."""
         ids, ordinals, mode = asked.keys.ids, asked.keys.ordinals, asked.mode
-        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
-        if mode.insert:
-            self._tell(ids, ordinals)
+        if self.touched_by_gradients:
+            mode = replace(mode, touch=False)
+        rows = self._find_or_insert(ids, ordinals, None, mode)
         return self.backend.gather(self.state, rows, ids, ordinals, unknown=mode.unknown)

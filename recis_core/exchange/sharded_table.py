@@ -24,6 +24,7 @@ from recis_core.exchange.owners import Owners
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharding import Sharding
+from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import Measure, PhysicalTable, Ticket
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ class Answered:
     keys: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class AskedHere:
+    """What one rank asks of this one: ids int64 and ordinals int32 [n]; counts int32 [n] where they matter."""
+
+    ids: Tensor
+    ordinals: Tensor
+    counts: Tensor | None
+
+
 class ShardedTable(PhysicalTable):
     """A physical table whose rows live on many ranks.
 
@@ -67,6 +77,7 @@ class ShardedTable(PhysicalTable):
     """
 
     exchange: Exchange
+    touched_by_gradients = False  # whether a row's use is its gradient's arrival, and not the lookup
 
     def __init__(
         self,
@@ -140,18 +151,30 @@ class ShardedTable(PhysicalTable):
         slices = placement.slices(ids.cpu().numpy(), uids).astype(np.int32)
         return Owners(self.shardings, self.world).of(ordinals.cpu(), torch.from_numpy(slices))
 
-    def answer(self, keys: list[tuple[Tensor, Tensor]], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
+    def counts_to(self, mode: LookupMode) -> int | None:
+        """How many of a key's occurrences its owner asks for in a lookup; None: none."""
+        counts = isinstance(self.backend, AdmittingBackend) and mode.insert and mode.touch
+        return self.backend.counts_to if counts else None  # type: ignore[attr-defined]
+
+    def answer(self, asked: list[AskedHere], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
         """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
         if mode.insert and mode.touch:
-            self.answered = Answered(number, keys)
-        ids, ordinals = (torch.cat(side) for side in zip(*keys, strict=True))
-        p = self.backend.partition(self.state, ids, ordinals)
-        clock = self.clock
-        self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=mode, clock=clock)
-        if mode.insert:
-            self._tell(p.ids, p.tables)
+            self.answered = Answered(number, [(a.ids, a.ordinals) for a in asked])
+        p = self.backend.partition(
+            self.state, torch.cat([a.ids for a in asked]), torch.cat([a.ordinals for a in asked])
+        )
+        rows = self._find_or_insert(p.ids, p.tables, _occurrences(asked, p), mode)
         values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
         return self._encode_forward(values, rows, p, mode), p.inverse
+
+    def _find_or_insert(self, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
+        """Row numbers of unique keys."""
+        self.state, rows, _ = lookup_counted(
+            self.backend, self.state, ids, ordinals, counts, mode=mode, clock=self.clock
+        )
+        if mode.insert and self.observers:
+            self._tell(ids[rows >= 0], ordinals[rows >= 0])
+        return rows
 
     def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
         codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
@@ -249,7 +272,7 @@ class ShardedTable(PhysicalTable):
         """One rank's gradient of rows that live here."""
         if not len(ids):
             return
-        mode = LookupMode(insert=True, touch=False)
+        mode = LookupMode(insert=True, touch=self.touched_by_gradients)
         self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
         self.received.append(self.backend.gradient(self.state, ids, ordinals, rows, values, counts))
         self._combined = None
@@ -293,7 +316,7 @@ class ShardedTable(PhysicalTable):
         if self.hot is not None:
             self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
         self.discard()
-        self.step += 1
+        self._stepped()
 
     def discard(self) -> None:
         self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
@@ -316,6 +339,12 @@ class ShardedTable(PhysicalTable):
         if self.holds or self.received:
             raise RecisError("erase rows before backward or after step(); gradients for them are on their way.")
         super().erase(ids, ordinal)
+
+
+def _occurrences(asked: list[AskedHere], p: Partition) -> Tensor | None:
+    """int32 [U]: of each key on all ranks."""
+    counts = [a.counts for a in asked if a.counts is not None]
+    return torch.zeros_like(p.counts).index_add_(0, p.inverse.long(), torch.cat(counts)) if counts else None
 
 
 def _runs(asked: Asked) -> list[tuple[Request, Tensor]]:

@@ -20,6 +20,7 @@ from recis_core.exchange.gathering import summed
 from recis_core.exchange.mean_loss import global_mean
 from recis_core.metrics import AUROC
 from recis_core.nn import filter_out_sparse_param
+from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
 from recis_core.serialize.shared_state import by_rank
 from recis_core.serialize.tables import restore_tables, snapshot_tables
@@ -46,7 +47,8 @@ class TrainLoop:
 
     Args:
       model: batch -> logits [B]. optimizer: from optim.join. label: key of float labels [B] in a batch.
-      log_every: steps between calls of on_log.
+      log_every: steps between calls of on_log. evict_every: steps after which tables evict by their filter_hook; None:
+        never.
     """
 
     def __init__(
@@ -57,11 +59,12 @@ class TrainLoop:
         label: str = "label",
         log_every: int = 10,
         on_log: Callable[[Logged], None] = lambda logged: None,
+        evict_every: int | None = None,
     ) -> None:
         self.model, self.optimizer, self.label = model, optimizer, label
         self.exchange = exchange_of(model)
         self._forward = model if self.exchange is None else _parallel(model, self.exchange.world)
-        self.log_every, self.on_log = log_every, on_log
+        self.log_every, self.on_log, self.evict_every = log_every, on_log, evict_every
         self.step = self.rows = 0
         self.epoch = self.rows_in_epoch = 0
         self.seconds = 0.0
@@ -86,6 +89,8 @@ class TrainLoop:
         self.optimizer.step()
         value = loss.item()
         self._count(len(labels) if rows is None else rows, time.perf_counter() - start)
+        if self.evict_every is not None and self.step % self.evict_every == 0:
+            evict_tables(filter_out_sparse_param(self.model))
         self._window.add(value, logits, labels, time.perf_counter() - start)
         if self.step % self.log_every == 0:
             self.flush_log()

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
-from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption, NormalInitializer
+from recis_core.nn import (
+    AdmitHook,
+    ConstantInitializer,
+    EmbeddingEngine,
+    EmbeddingOption,
+    FilterHook,
+    NormalInitializer,
+)
 from recis_core.nn.initializers import Initializer
 
 
@@ -27,8 +34,9 @@ class DeepFM(nn.Module):
       fields: names of sparse features; each gets a row of `embedding_dim` and a weight of its own.
       embedding_dim: D. dense: X, columns of the input "dense". hidden: widths of the MLP. dropout: in the MLP.
       combiner: of ids in a bag. init_std: of embeddings; FM needs it small.
-      seed, backend, precision: as in EmbeddingOption. sharding: the same for all tables, or by table name; a table
-        `<field>:linear` goes with `<field>` unless it is named itself, and one that is not named by row.
+      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
+        by table name; a table `<field>:linear` goes with `<field>` unless it is named itself, and one that is not
+        named by row.
 
     Raises:
       ValueError: `sharding` names a table that is none of these.
@@ -50,6 +58,8 @@ class DeepFM(nn.Module):
         backend: str | None = None,
         precision: str | Precision | None = None,
         sharding: Shardings = "row",
+        admit_hook: AdmitHook | str | None = None,
+        filter_hook: FilterHook | str | None = None,
     ) -> None:
         super().__init__()
         self.fields = list(fields)
@@ -57,7 +67,7 @@ class DeepFM(nn.Module):
         def option(dim: int, initializer: Initializer, *names: str) -> EmbeddingOption:
             return EmbeddingOption(
                 dim, combiner=combiner, seed=seed, backend=backend, initializer=initializer, precision=precision,
-                sharding=sharding_of(sharding, *names),
+                sharding=sharding_of(sharding, *names), admit_hook=admit_hook, filter_hook=filter_hook,
             )  # fmt: skip
 
         check_names(sharding, [name for f in self.fields for name in (f, f"{f}:linear")])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
-from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.nn import AdmitHook, EmbeddingEngine, EmbeddingOption, FilterHook
 
 
 class DotInteraction(nn.Module):
@@ -53,8 +53,8 @@ class DLRM(nn.Module):
       dense: X, columns of the input "dense"; 0 leaves the bottom tower out.
       bottom, top: hidden widths. interaction: "dot", or "dcn" for DCN-v2 crosses.
       cross_layers, cross_rank: of "dcn". combiner: of ids in a bag.
-      seed, backend, precision: as in EmbeddingOption. sharding: the same for all tables, or by field; one that is
-        not named by row.
+      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
+        by field; one that is not named by row.
 
     Raises:
       ValueError: `sharding` names a table that is none of these.
@@ -78,6 +78,8 @@ class DLRM(nn.Module):
         backend: str | None = None,
         precision: str | Precision | None = None,
         sharding: Shardings = "row",
+        admit_hook: AdmitHook | str | None = None,
+        filter_hook: FilterHook | str | None = None,
     ) -> None:
         super().__init__()
         if interaction not in ("dot", "dcn"):
@@ -88,7 +90,7 @@ class DLRM(nn.Module):
             {
                 f: EmbeddingOption(
                     embedding_dim, combiner=combiner, seed=seed, backend=backend, precision=precision,
-                    sharding=sharding_of(sharding, f),
+                    sharding=sharding_of(sharding, f), admit_hook=admit_hook, filter_hook=filter_hook,
                 )
                 for f in self.fields
             }

@@ -4,6 +4,7 @@ from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.dynamic_embedding import DynamicEmbedding
 from recis_core.nn.embedding_engine import EmbeddingEngine
 from recis_core.nn.embedding_option import EmbeddingOption
+from recis_core.nn.filter_hook import FilterHook
 from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
 from recis_core.nn.initializers import (
     ConstantInitializer,
@@ -22,6 +23,7 @@ __all__ = [
     "DynamicEmbedding",
     "EmbeddingEngine",
     "EmbeddingOption",
+    "FilterHook",
     "HashTable",
     "KaimingNormal",
     "KaimingUniform",

@@ -18,7 +18,7 @@ from backends.errors import RecisError
 from recis_core.exchange.joining import world_of
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput, read_feature
-from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
+from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, group_features, job_of
@@ -135,6 +135,14 @@ class EmbeddingEngine(nn.Module, Joinable):
         """
         for table in self.sparse_parameters().values():
             table.physical.sync()
+
+    def evict(self) -> dict[str, int]:
+        """Forget the rows that each table's filter_hook names, on this rank; {table: how many went}. See FilterHook.
+
+        Raises:
+          RecisError: a table is replicated, and gradients of it may be pending.
+        """
+        return evict_tables(self.sparse_parameters())
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
         """For torch's Join([engine, optimizer]), see exchange.joining: a forward without ids for each of the others'."""

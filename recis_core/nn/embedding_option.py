@@ -12,6 +12,7 @@ from backends.spec import COMBINERS
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.nn.admit_hook import AdmitHook
+from recis_core.nn.filter_hook import FilterHook
 from recis_core.nn.initializers import Initializer, UniformInitializer
 from recis_core.table.tiers.cache_config import CacheConfig
 
@@ -41,7 +42,8 @@ class EmbeddingOption:
       combiner: "sum", "mean", "sqrtn", "tile" or "none".
       combiner_kwargs: {"tile_len": k} for "tile".
       grad_reduce_by: "worker" sums gradients over occurrences (÷ world size); "id" takes their mean.
-      admit_hook: AdmitHook("ReadOnly") finds and never inserts.
+      filter_hook: which rows go when the table is told to `evict()`: a FilterHook, or its text as "lru(1e6)".
+      admit_hook: which unknown ids get a row in training: an AdmitHook, or its text as "frequency(5)". None: each.
       fp16_enabled: give float16 outputs; same as output_dtype=torch.float16.
       seed: of initial values and rounding, 64 bits.
       backend: "torch", "numba", "jax" or "pallas" for this table; None is RECIS_BACKEND.
@@ -73,7 +75,8 @@ class EmbeddingOption:
     combiner: str = "sum"
     combiner_kwargs: dict[str, int] = field(default_factory=dict)
     grad_reduce_by: str = "worker"
-    admit_hook: AdmitHook | None = None
+    filter_hook: FilterHook | str | None = None
+    admit_hook: AdmitHook | str | None = None
     fp16_enabled: bool = False
     seed: int = 0
     backend: str | None = None
@@ -96,6 +99,8 @@ class EmbeddingOption:
         _one_of("backend", self.backend, (None, "auto", *NAMES))
         _one_of("output_dtype", self.output_dtype, (None, *OUTPUT))
         self._check_tile()
+        object.__setattr__(self, "admit_hook", AdmitHook.of(self.admit_hook))
+        object.__setattr__(self, "filter_hook", FilterHook.of(self.filter_hook))
         object.__setattr__(self, "sharding", Sharding.of(self.sharding))
         object.__setattr__(self, "precision", Precision.of(self.precision))
         if self.initializer is not None:
@@ -109,6 +114,17 @@ class EmbeddingOption:
             )
         if self.combiner == "tile" and self.combiner_kwargs["tile_len"] < 1:
             raise ValueError(f"tile_len must be at least 1; got {self.combiner_kwargs['tile_len']}.")
+
+    @property
+    def admits(self) -> AdmitHook | None:
+        """What chooses among new ids, if anything does."""
+        hook = AdmitHook.of(self.admit_hook)
+        return None if hook is None or hook.read_only else hook
+
+    @property
+    def filters(self) -> FilterHook | None:
+        """What chooses rows to evict, if anything does."""
+        return FilterHook.of(self.filter_hook)
 
     @property
     def tile_len(self) -> int | None:

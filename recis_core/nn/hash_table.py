@@ -17,6 +17,7 @@ from backends.records import LookupCall
 from recis_core.nn import slices
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption
+from recis_core.nn.filter_hook import FilterHook
 from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
@@ -29,7 +30,8 @@ class HashTable(nn.Module):
 
     Args:
       embedding_shape: [dim].
-      block_size, dtype, device, initializer, grad_reduce_by, seed, backend, unknown: as in EmbeddingOption.
+      block_size, dtype, device, initializer, grad_reduce_by, filter_hook, admit_hook, seed, backend, unknown: as in
+        EmbeddingOption.
       name: in keys of state_dict and in initial values; one name, one set of initial values.
 
     As recis.nn.modules.hashtable.HashTable; coalescing and slicing are the engine's work here.
@@ -44,6 +46,8 @@ class HashTable(nn.Module):
         initializer: Initializer | None = None,
         name: str = "hashtable",
         grad_reduce_by: str = "worker",
+        filter_hook: FilterHook | str | None = None,
+        admit_hook: AdmitHook | str | None = None,
         seed: int = 0,
         backend: str | None = None,
         unknown: str = "zeros",
@@ -53,7 +57,8 @@ class HashTable(nn.Module):
             raise ValueError(f"embedding_shape must be [dim]; got {list(embedding_shape)}.")
         option = EmbeddingOption(
             embedding_shape[0], block_size, dtype, device,
-            initializer=initializer, grad_reduce_by=grad_reduce_by, seed=seed, backend=backend, unknown=unknown,
+            initializer=initializer, grad_reduce_by=grad_reduce_by, filter_hook=filter_hook, admit_hook=admit_hook,
+            seed=seed, backend=backend, unknown=unknown,
         )  # fmt: skip
         self._bind(name, option, coalesce({name: option})[name])
 
@@ -80,9 +85,19 @@ class HashTable(nn.Module):
         return slices.KeyPath()
 
     def lookup_mode(self, admit_hook: AdmitHook | None = None) -> LookupMode:
-        """Find or insert in training; find only in eval or under a ReadOnly hook."""
-        hook = admit_hook or self.option.admit_hook
-        return LookupMode(insert=self.training and hook is None, unknown=self.option.unknown)
+        """Find or insert in training; find only in eval or under a ReadOnly hook.
+
+        Raises:
+          ValueError: a single lookup's hook is another than ReadOnly, or the table's own.
+        """
+        own = AdmitHook.of(self.option.admit_hook)
+        hook = admit_hook or own
+        if hook is not None and not hook.read_only and hook != own:
+            raise ValueError(
+                f"admit_hook {hook} is a table's, which must remember what it has seen; table {self.name!r} has {own}. "
+                "Set it in EmbeddingOption(admit_hook=…)."
+            )
+        return LookupMode(insert=self.training and (hook is None or not hook.read_only), unknown=self.option.unknown)
 
     def forward(self, ids: Tensor, admit_hook: AdmitHook | None = None) -> Tensor:
         """Rows of ids int64 [...] -> float32 [..., D], with gradient. In training unknown ids are inserted."""
@@ -138,6 +153,14 @@ class HashTable(nn.Module):
         tables = torch.full((len(ids),), self.ordinal, dtype=torch.int32)
         self.physical.insert(Snapshot(ids, tables, rows, slots))
 
+    def evict(self) -> int:
+        """Forget the rows that filter_hook names, on this rank; how many went. 0 without a hook. See FilterHook.
+
+        Raises:
+          RecisError: the table is replicated, and gradients of it may be pending.
+        """
+        return self.physical.evict([self.ordinal])[self.ordinal]
+
     def clear(self) -> None:
         """Forget all ids."""
         self.physical.erase(self.ids(), self.ordinal)
@@ -172,8 +195,12 @@ class HashTable(nn.Module):
         self.physical.discard()
 
     def stats(self) -> dict[str, int]:
-        """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets."""
-        return dict(vars(self.physical.counters()))
+        """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets.
+
+        With an admit_hook also admitted and rejected, unique ids a forward, and counter_overflow; with a filter_hook how
+        many rows of this table went by it, as evicted_by_lru.
+        """
+        return self.physical.stats(self.ordinal)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         slices.save(self, destination, prefix)
@@ -209,6 +236,12 @@ def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tenso
     job = Job(table.physical, call, table.lookup_mode(admit_hook), table.option.trainable, [[len(flat)]])
     [[rows]] = run_jobs([job])
     return rows.reshape(*ids.shape, table.dim)
+
+
+def evict_tables(tables: Mapping[str, HashTable]) -> dict[str, int]:
+    """Evict from each; see HashTable.evict. One look at each storage, however many tables share it."""
+    gone = {physical: physical.evict() for physical in dict.fromkeys(table.physical for table in tables.values())}
+    return {name: gone[table.physical][table.ordinal] for name, table in tables.items()}
 
 
 def filter_out_sparse_param(model: nn.Module) -> dict[str, HashTable]:

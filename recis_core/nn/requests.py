@@ -15,6 +15,7 @@ from torch import Tensor
 
 from backends import LookupMode, Request
 from backends.records import LookupCall
+from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput
 from recis_core.nn.hash_table import HashTable
@@ -46,7 +47,7 @@ def group_features(
     groups: dict[tuple[int, LookupMode], Group] = {}
     for name, option in options.items():
         table, feature = table_of(name), inputs[name]
-        mode = table.lookup_mode(option.admit_hook)
+        mode = table.lookup_mode(AdmitHook.of(option.admit_hook))
         group = groups.setdefault((id(table.physical), mode), Group(table.physical, mode, option.trainable))
         kind = (option.combiner, option.tile_len, option.output, feature.weights is not None)
         group.requests.setdefault(kind, []).append((feature, table.ordinal))

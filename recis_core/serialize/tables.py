@@ -20,6 +20,7 @@ from recis_core.exchange.pending import pending, summed_by_key
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.shared_state import by_rank
+from recis_core.table.admitting_backend import AdmittingBackend
 from recis_core.table.physical import Carried, PhysicalTable
 
 PART = "storage-"
@@ -39,6 +40,8 @@ def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
 
 def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
     saved: dict[str, Any] = {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
+    if hooks := _hooks_state(table):
+        saved["hooks"] = hooks
     if late is not None:
         saved["pending"] = dict(vars(late))
     if table.carried is not None:
@@ -50,6 +53,16 @@ def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
             kept = table.residuals.snapshot()
             saved["residual"] = {"ids": kept.ids, "ordinals": kept.tables, "values": kept.slots[SLOT]}
     return saved
+
+
+def _hooks_state(table: PhysicalTable) -> dict[str, Any]:
+    """What admission and eviction remember."""
+    state: dict[str, Any] = {}
+    if isinstance(table.backend, AdmittingBackend):
+        state["admission"] = table.state.policy.state()
+    if table.eviction is not None:
+        state["eviction"] = table.eviction.state()
+    return state
 
 
 def _pending(storages: list[PhysicalTable]) -> dict[PhysicalTable, Carried | None]:
@@ -115,6 +128,7 @@ def _resume(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
     table.insert(snapshot)
     table.step = saved["step"]
     _resume_codecs(table, saved)
+    _resume_hooks(table, saved.get("hooks", {}))
     late = saved.get("pending")
     if isinstance(table, ShardedTable) and table.residuals is not None and "residual" in saved:
         table.residuals.restore(**saved["residual"])
@@ -129,6 +143,14 @@ def _resume_codecs(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
         for chooser, state in ((table.to_rows, "rows"), (table.to_gradients, "gradients")):
             if chooser.state().keys() == saved["codecs"][state].keys():
                 chooser.load_state(saved["codecs"][state])
+
+
+def _resume_hooks(table: PhysicalTable, state: Mapping[str, Any]) -> None:
+    """Under another hook what was remembered is dropped."""
+    if isinstance(table.backend, AdmittingBackend) and "admission" in state:
+        table.state.policy.load_state(state["admission"])
+    if table.eviction is not None and "eviction" in state:
+        table.eviction.load_state(state["eviction"])
 
 
 def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -152,6 +174,18 @@ def _hand_out(tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: 
         tables[name].physical.step = saved["step"]
         if "pending" in saved:
             _take_pending(tables[name], Carried(**saved["pending"]), ordinal)
+    _hand_out_hooks(tables, saved)
+
+
+def _hand_out_hooks(tables: Mapping[str, HashTable], saved: Mapping[str, Any]) -> None:
+    """Counts of ids without a row go where their rows would; what a filter remembers by row begins anew."""
+    state, ours = saved.get("hooks", {}), [tables[name] for name in saved["names"]]
+    for physical in dict.fromkeys(table.physical for table in ours):
+        ordinals = {theirs: t.ordinal for theirs, t in enumerate(ours) if t.physical is physical}
+        if isinstance(physical.backend, AdmittingBackend) and "admission" in state:
+            physical.state.policy.merge(state["admission"], ordinals, physical.keeps)
+        if physical.eviction is not None and "eviction" in state:
+            physical.eviction.load_state(state["eviction"], moved=True)
 
 
 def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -165,7 +199,8 @@ def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
     snapshot["weights"] = whole("snapshot", "weights")
     slots = [shard["snapshot"]["slots"] for shard in shards]
     snapshot["slots"] = {name: torch.cat([s[name] for s in slots], 1) for name in slots[0]}
-    saved = {"names": first["names"], "snapshot": snapshot, "step": first["step"], "shardings": first["shardings"]}
+    saved = {name: first[name] for name in ("names", "step", "shardings", "hooks") if name in first}
+    saved["snapshot"] = snapshot
     if "pending" in first:
         kept = first["pending"]
         saved["pending"] = {"ids": kept["ids"], "ordinals": kept["ordinals"], "values": whole("pending", "values")}

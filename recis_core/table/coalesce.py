@@ -16,6 +16,7 @@ from backends.interface import Backend
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.exchange.world import World, world_rank, world_size
+from recis_core.table.hooks import check_hooks, eviction_of, score_of, with_admission
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.uid import distinct_uids
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # What a table is, apart from how a feature looks it up. Equal here: one storage.
 ATTRIBUTES = (
     "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
-    "admit_hook", "block_size", "unknown", "precision", "sharding",
+    "admit_hook", "filter_hook", "block_size", "unknown", "precision", "sharding",
     "residual_bytes", "cache",
 )  # fmt: skip
 
@@ -111,13 +112,16 @@ def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[s
         distribution=option.init.distribution(option.embedding_dim),
         device=str(option.device) if option.device is not None else default_device(backend),
         rows=option.block_size,
+        score=score_of(option),
     )
+    backend = with_admission(backend, option)
     by_id = option.grad_reduce_by == "id"
     table = (
         PhysicalTable(backend, spec, tuple(names), reduce_by_id=by_id)
         if size == 1
         else _share(backend, spec, tables, size, by_id)
     )
+    table.eviction = eviction_of([option for _, option in tables], size)
     return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
 
 
@@ -139,6 +143,7 @@ def _share(
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]
+    check_hooks(shardings[0], tables[0][1])
     kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
     kind = kinds.get(shardings[0].kind, ShardedTable)
     return kind(

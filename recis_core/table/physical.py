@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from backends import (
     placement,
 )
 from backends.errors import RecisError
+from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
+
+if TYPE_CHECKING:
+    from recis_core.table.eviction import Eviction
 
 SLICES = 1 << placement.SLICE_BITS
 
@@ -65,6 +69,7 @@ class PhysicalTable:
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
     replicated = False  # whether other ranks hold the same rows
+    eviction: Eviction | None = None  # which rows go when it is told to evict
 
     def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool) -> None:
         self.backend, self.spec, self.names = backend, spec, names
@@ -108,12 +113,21 @@ class PhysicalTable:
             self.state, call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
         )
         if self.observers and mode.insert:
-            self._tell(call.ids, _ordinals(call))
+            self._tell(*self._known(call))
             if evicted is not None:
                 self._tell(evicted.ids, evicted.tables)
         ticket = Ticket(self.step)
         self._tickets.add(ticket)
         return outputs, saved, ticket
+
+    def _known(self, call: LookupCall) -> tuple[Tensor, Tensor]:
+        """Keys of a call that inserted, without those that were not admitted."""
+        keys = call.ids, tables_of(call)
+        if not isinstance(self.backend, AdmittingBackend):
+            return keys
+        p = self.backend.partition(self.state, *keys)
+        self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=FIND, clock=self.clock)
+        return p.ids[rows >= 0], p.tables[rows >= 0]
 
     def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
         """Backward of `embed`: the gradient to push, and one for each request's weights, as asked."""
@@ -175,7 +189,12 @@ class PhysicalTable:
 
     def _consumed(self) -> None:
         self._pending, self._combined, self._measure, self._oldest_pending = [], None, None, None
+        self._stepped()
+
+    def _stepped(self) -> None:
         self.step += 1
+        if self.eviction is not None:
+            self.eviction.filter.finished(self.step)
 
     @property
     def has_gradient(self) -> bool:
@@ -236,10 +255,19 @@ class PhysicalTable:
         """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
         known = {slot.name for slot in (*self._slots, *self.own_slots)}
         slots = {name: values for name, values in snapshot.slots.items() if name in known}
+        snapshot = self._used_now(snapshot)
         self.state = self.backend.restore(self.state, dataclasses.replace(snapshot, slots=slots))
         if slots.keys() != snapshot.slots.keys():
             self._homeless_slots.append(snapshot)
         self._tell(snapshot.ids, snapshot.tables)
+
+    def _used_now(self, snapshot: Snapshot) -> Snapshot:
+        """Rows without a history count as used in the step under way, so that no filter takes them for old."""
+        if self.step == 0 or snapshot.stamps is not None:
+            return snapshot
+        now = torch.full((len(snapshot.ids),), self.step, dtype=torch.int32)
+        scores = now if self.spec.score == "step" else snapshot.scores
+        return dataclasses.replace(snapshot, stamps=now, scores=scores)
 
     def _house_slots(self) -> None:
         waiting, self._homeless_slots = self._homeless_slots, []
@@ -251,9 +279,18 @@ class PhysicalTable:
         self.state = self.backend.restore(self.state, now)
 
     def erase(self, ids: Tensor, ordinal: int) -> None:
-        tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=self.device)
-        self.state = self.backend.erase(self.state, ids.to(self.device), tables)
-        self._tell(ids, tables)
+        self.forget(ids, torch.full((len(ids),), ordinal, dtype=torch.int32, device=self.device))
+
+    def forget(self, ids: Tensor, ordinals: Tensor) -> None:
+        """Erase unique keys, whose gradients are none that are pending."""
+        ids, ordinals = ids.to(self.device), ordinals.to(self.device)
+        self.state = self.backend.erase(self.state, ids, ordinals)
+        self._tell(ids, ordinals)
+
+    def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
+        """Let the filter take rows of these logical tables, or of all; how many of each went. None without a filter."""
+        chosen = range(len(self.names)) if ordinals is None else ordinals
+        return dict.fromkeys(chosen, 0) if self.eviction is None else self.eviction.run(self, chosen)
 
     def export(self) -> Snapshot:
         return self.backend.export(self.state)
@@ -261,11 +298,11 @@ class PhysicalTable:
     def counters(self) -> Counters:
         return self.backend.counters(self.state)
 
-
-def _ordinals(call: LookupCall) -> Tensor:
-    """The logical table of each id of a call."""
-    lengths = torch.tensor(call.lengths, device=call.ids.device)
-    return torch.tensor(call.ordinals, dtype=torch.int32, device=call.ids.device).repeat_interleave(lengths)
+    def stats(self, ordinal: int) -> dict[str, int]:
+        """Counts of the storage, and of what was evicted from one logical table."""
+        admission: dict[str, int] = self.state.stats() if isinstance(self.backend, AdmittingBackend) else {}
+        eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
+        return {**vars(self.counters()), **admission, **eviction}
 
 
 def _overwrite_slots(now: Snapshot, loaded: Snapshot) -> None:

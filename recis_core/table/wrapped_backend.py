@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, Snapshot, UpdateRule
-from backends.records import EncodedRows, Evicted, Partition, RowNoise
+from backends.records import EncodedRows, Evicted, Marks, Partition, RowNoise
 from backends.spec import RowCodec
 
 
@@ -134,6 +134,9 @@ class WrappedBackend:
     def erase(self, state: Any, ids: Tensor, tables: Tensor) -> Any:
         state.inner = self.inner.erase(state.inner, ids, tables)
         return state
+
+    def marks(self, state: Any) -> Marks:
+        return self.inner.marks(state.inner)
 
     def export(self, state: Any) -> Snapshot:
         return self.inner.export(state.inner)

@@ -148,3 +148,19 @@ def test_doctor(capsys):
 def test_help(capsys):
     assert run(capsys, "--help")[1].startswith("usage: recis")
     assert "recis data synth" in run(capsys, "data", "--help")[1]
+
+
+def test_admission_and_eviction(capsys):
+    """Fewer rows than without, and the last line says why."""
+    args = [*TINY, "--backend", "numba"]
+    plain = lines(capsys, *args)[-1]
+    final = lines(capsys, *args, "--admit", "frequency(3)", "--evict", "lru(20)", "--evict-every", "2")[-1]
+    assert plain["hooks"] == {}
+    assert final["table_rows"] < plain["table_rows"]
+    hooks = final["hooks"]
+    assert hooks["admitted"] - hooks["evicted_by_lru"] == final["table_rows"]
+    assert hooks["rejected"] > 0
+    assert 0.4 < final["auc"] < 1
+    status, _, err = run(capsys, *args, "--evict", "oldest(3)")
+    assert status == 1
+    assert "filter_hook must read step(filter_step), lru(max_rows)" in err

@@ -97,6 +97,29 @@ def test_find_only(backend: Recorded, unknown: str) -> None:
     pair.check()
 
 
+@pytest.mark.parametrize("unknown", ["zeros", "initial"])
+def test_find_and_learn(backend: Recorded, unknown: str) -> None:
+    """Of half-known ids the known ones get the gradient they have beside unknown ones; two such add."""
+    pair, c = Pair(backend, make_spec()), case("several_tables")
+    pair.embed(replace(c, features=tuple((ids % 25, t) for ids, t in c.features)))
+    embedded = pair.embed(c, LookupMode(insert=False, unknown=unknown, touch=False, learn=True), Clock(1))
+    grads = embedded.grads()
+    gradient, _ = backend.embed_grad(embedded.saved, grads)
+    keys = pair.reference.keys(embedded.ids, embedded.tables)
+    known = np.array([key in pair.reference.entries for key in keys])
+    want = embedded.expected(grads)[0][known]
+    assert 5 < known.sum() < len(known) - 5
+    for got, factor in ((gradient, 1), (backend.combine([gradient, gradient]), 2)):
+        ids, tables, rows, values = backend.read_gradient(got)
+        order = by_key(ids, tables)
+        assert ids[order].tolist() == embedded.ids[known].tolist()
+        assert (rows >= 0).all()
+        assert_close("gradient", values[order], factor * want, torch.float32, gradient=True)
+        squares, _ = backend.measure(got)
+        np.testing.assert_allclose(float(squares), ((factor * want) ** 2).sum(), rtol=1e-4)
+    pair.check()
+
+
 def test_bfloat16_table(backend: Recorded) -> None:
     pair = Pair(backend, make_spec(dtype="bfloat16"))
     embedded = pair.embed(case("several_tables"))

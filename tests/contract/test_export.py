@@ -1,4 +1,4 @@
-"""export, restore, erase and counters."""
+"""marks, export, restore, erase and counters."""
 
 from dataclasses import replace
 
@@ -28,6 +28,31 @@ def _lived_in(backend: Recorded, **changes) -> Pair:
     ids, tables = IDS[16:], TABLES[16:]
     pair.update(ids, tables, np.ones((24, 8)) / 4, UpdateRule("sgd"), hyper, factor=1.0, t=(1, 1, 1))
     return pair
+
+
+def _assert_marks(pair: Pair) -> None:
+    got, want = pair.backend.marks(pair.state), snapshots.export(pair.reference)
+    for name in ("ids", "tables", "scores", "stamps"):
+        assert_same(name, getattr(got, name), getattr(want, name))
+    assert_same("rows", got.rows, want.row_numbers)
+
+
+@pytest.mark.parametrize("score", ["step", "count"])
+def test_marks(backend: Recorded, score: str) -> None:
+    pair = _lived_in(backend, score=score)
+    _assert_marks(pair)
+    before = backend.marks(pair.state)
+    pair.lookup(IDS, TABLES, clock=Clock(7))
+    assert len(before.ids) == 33
+    assert int(before.stamps.max()) == 2  # a copy, whatever the table does afterwards
+    _assert_marks(pair)
+
+
+def test_marks_of_a_stash_and_of_nothing(backend: Recorded) -> None:
+    pair = Pair(backend, make_spec())
+    _assert_marks(pair)
+    pair.lookup(ids_of_buckets(40, (2, 5)), np.zeros(40, np.int32))
+    _assert_marks(pair)
 
 
 def _restore(pair: Pair, snapshot: Snapshot) -> None:

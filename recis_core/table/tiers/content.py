@@ -1,4 +1,4 @@
-"""All of a tiered table out and in, wherever its rows lie.
+"""All of a tiered table out and in, wherever its rows lie; or its keys alone.
 
 Sizes: n rows.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from backends import Snapshot
+from backends.records import Marks
 from backends.row_checks import check_rows
 from recis_core.table.tiers.row_format import MARKS, Rows
 
@@ -42,6 +43,25 @@ def export(state: TieredState) -> Snapshot:
     )
 
 
+def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
+    """Ascending as in `export`, with row numbers on the device, -1 for others; and which those are, bool [n].
+
+    Scores are stamps: what the tiers' policy goes by is none of the table's.
+    """
+    here = state.device.index.all_rows()
+    ids, tables = (x.numpy() for x in state.device.index.keys(here))
+    parts = [(ids, tables, state.device.index.at["used"][here].astype(np.int32))]
+    for ids, tables, kept in state.lower.scan_marks():
+        only = state.device.find(ids, tables) < 0
+        parts.append((ids[only], tables[only], kept["used"][only]))
+    ids, tables, stamps = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    order = np.lexsort((ids, np.array(state.spec.uids, np.uint32)[tables]))
+    ids, tables, stamps = ids[order], tables[order], stamps[order]
+    rows = state.device.find(ids, tables).astype(np.int32)
+    tensors = (torch.from_numpy(x) for x in (ids, tables, rows, stamps.copy(), stamps))
+    return Marks(*tensors), rows < 0
+
+
 def restore(state: TieredState, snapshot: Snapshot) -> None:
     """Rows are written below the device; those that are on it are overwritten there too."""
     known = {slot.name for slot in state.slots}
@@ -64,3 +84,5 @@ def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: di
     state.lower.write(ids, tables, rows)
     there = here >= 0
     state.overwrite(here[there], rows.pick(there))
+    if snapshot.stamps is not None:
+        state.device.index.at["used"][here[there]] = marks["used"][there]

@@ -176,6 +176,14 @@ class LowerTiers:
             if len(only):
                 yield ids[only], tables[only], self.disk_format.unpack(packed[only])
 
+    def scan_marks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `scan`, of marks alone: MARKS [n]."""
+        for ids, tables, packed in self.host.scan():
+            yield ids, tables, self.host_format.marks(packed)
+        for ids, tables, packed in self.disk.scan() if self.disk is not None else ():
+            only = np.flatnonzero(self.host.find(ids, tables) < 0)
+            yield ids[only], tables[only], self.disk_format.marks(packed[only])
+
     def known_rows(self) -> int:
         """Keys here, each counted once."""
         if self.disk is None:

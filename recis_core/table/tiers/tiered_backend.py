@@ -28,9 +28,9 @@ from backends import (
     TableSpec,
     UpdateRule,
 )
-from backends.records import Evicted
+from backends.records import Evicted, Marks
 from recis_core.table.tiers.cache_config import CacheConfig
-from recis_core.table.tiers.content import export, restore
+from recis_core.table.tiers.content import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
 
@@ -87,7 +87,10 @@ class TieredBackend(WrappedBackend):
             counts = np.ones(len(ids), np.int32)
             rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.device.find(*keys)
             away = np.flatnonzero(rows < 0)
-            known = away if mode.insert else away[state.lower.contains(keys[0][away], keys[1][away])]
+            below = state.lower.contains(keys[0][away], keys[1][away])
+            known = away if mode.insert else away[below]
+            if mode.insert and mode.touch:
+                state.begin_below(keys[0][away[~below]], keys[1][away[~below]])
             state.elsewhere = keys[0][known], keys[1][known]
             rows[known] = ELSEWHERE + np.arange(len(known))
             if mode.touch and not mode.insert:
@@ -234,6 +237,14 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             state.erase(_numpy(ids), _numpy(tables))
         return state
+
+    def marks(self, state: TieredState) -> Marks:
+        """Of all tiers; rows that are not on the device have numbers as those of a lookup."""
+        with state.lock:
+            found, away = marks(state)
+            state.elsewhere = found.ids.numpy()[away], found.tables.numpy()[away]
+        found.rows[torch.from_numpy(away)] = ELSEWHERE + torch.arange(int(away.sum()), dtype=torch.int32)
+        return found
 
     def export(self, state: TieredState) -> Snapshot:
         with state.lock:

@@ -188,7 +188,9 @@ class TieredState:
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
         self._count_new(len(ids) - int(found.sum()))
-        return self.device.put_in(ids, tables, found, rows, self.tick)
+        mine = self.device.put_in(ids, tables, found, rows, self.tick)
+        self.device.index.at["used"][mine[~found]] = self.step
+        return mine
 
     def _make_room(self, count: int, kept: np.ndarray) -> None:
         over = count - self.device.room
@@ -248,6 +250,10 @@ class TieredState:
         rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
         self._count_new(int((places < 0).all(1).sum()))
         self.lower.write(ids, tables, rows)
+
+    def begin_below(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        """New keys that find no place on the device are known from now on."""
+        self.change_aside(ids, tables, lambda state, numbers: state)
 
     def _marks_aside(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> np.ndarray:
         fetched = self.lower.read_at(ids, tables, places)

@@ -1,0 +1,89 @@
+"""Occurrences of ids that have no row yet: counts by key, of as many as fit.
+
+Sizes: U unique keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backends import Clock, LookupMode, SlotSpec, TableSpec, get, placement
+from backends.errors import TableFull
+from backends.records import Snapshot
+
+SLOT = "occurrences"
+FIRST_ROWS = 1024
+PART = 8  # a call is counted in parts of this share of what fits, so that no part displaces its own keys
+
+
+class ExactCounter:
+    """A table of one slot on the CPU, whatever the backend. Where it is full, the key seen longest ago makes room.
+
+    Args:
+      capacity: keys at least; what its index holds at full load.
+    """
+
+    def __init__(self, uids: tuple[int, ...], capacity: int) -> None:
+        num, den = placement.MAX_LOAD
+        self.capacity = placement.initial_buckets(capacity) * placement.WAYS * num // den
+        self.backend = get("numba")
+        self.spec = TableSpec(1, uids, rows=min(FIRST_ROWS, capacity), max_rows=self.capacity, evict=True)
+        self._empty()
+
+    def _empty(self) -> None:
+        self._table = self.backend.add_slots(self.backend.create(self.spec), (SlotSpec(SLOT, 1),))
+        self._calls = self.overflow = 0
+
+    def add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
+        """int64 [U]: occurrences of unique keys so far, these among them."""
+        part = max(1, self.capacity // PART)
+        parts = zip(ids.split(part), ordinals.split(part), counts.split(part), strict=True)
+        return torch.cat([self._add(*each) for each in parts])
+
+    def _add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
+        self._calls += 1
+        rows = self._insert(ids, ordinals)
+        seen = self.backend.read_slot(self._table, SLOT, rows)[:, 0].long() + counts
+        self._table = self.backend.write_slot(self._table, SLOT, rows, seen[:, None].float())
+        return seen
+
+    def _insert(self, ids: Tensor, ordinals: Tensor) -> Tensor:
+        clock = Clock(self._calls, self._calls)
+        try:
+            self._table, rows, lost = self.backend.lookup(self._table, ids, ordinals, mode=LookupMode(), clock=clock)
+        except TableFull as error:
+            raise TableFull(
+                f"the counter of AdmitHook('Frequency') holds {self.capacity} ids and found no place for {len(ids)} "
+                "more. Raise its capacity, or use counter='bloom'."
+            ) from error
+        self.overflow += 0 if lost is None else len(lost.ids)
+        return rows
+
+    def forget(self, ids: Tensor, ordinals: Tensor) -> None:
+        """Drop keys; ones that are not here are ignored."""
+        if len(ids):
+            self._table = self.backend.erase(self._table, ids, ordinals)
+
+    def __len__(self) -> int:
+        return self.backend.counters(self._table).rows
+
+    def state(self) -> dict[str, Any]:
+        """To go on from, and to hand out by key."""
+        kept = dict(vars(self.backend.export(self._table)))
+        return {"kind": "exact", "calls": self._calls, "overflow": self.overflow, "keys": kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        fields = {f.name for f in dataclasses.fields(Snapshot)}
+        kept = Snapshot(**{name: value for name, value in state["keys"].items() if name in fields})
+        self._empty()
+        self._table = self.backend.restore(self._table, kept)
+        self._calls, self.overflow = state["calls"], state["overflow"]
+
+    def take(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> None:
+        """Keys of another counter's state, the ones seen last behind."""
+        if len(ids):
+            self.add(ids, ordinals, counts)
