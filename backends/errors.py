@@ -21,6 +21,10 @@ class CorruptStorage(RecisError):
     """A table's files on disk are damaged, or of another format or table."""
 
 
+class StorageInUse(RecisError):
+    """Another process, or another table of this one, has a directory open."""
+
+
 class NonFiniteGradient(RecisError):
     """A sparse gradient holds NaN or inf; the update was not applied."""
 

@@ -1,0 +1,307 @@
+"""Rows on disk: a log of checksummed segments, an index with a byte a slot in memory, one manifest a flush.
+
+Sizes: N keys of a call, B bytes of a row.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from backends.numba_backend.disk_index import KEY
+from recis_core.table.disk.compaction import Compactor
+from recis_core.table.disk.disk_space import sync_file
+from recis_core.table.disk.index import Index
+from recis_core.table.disk.log import Log
+from recis_core.table.disk.manifest import lock_directory, open_directory
+from recis_core.table.disk.mapping import MappedMemory
+from recis_core.table.disk.rows_view import RowReader
+from recis_core.table.disk.segment import Segment
+from recis_core.table.row_store import Chunk
+
+READ_THREADS = 8  # reads that a disk is given at a time
+
+
+class DiskStore:
+    """A RowStore in a directory. Local disks; Linux.
+
+    What was flushed is there after a crash, all of it and nothing of later writes. A full disk raises StorageFull and
+    changes nothing. A damaged row raises CorruptStorage when it is read.
+
+    Args:
+      path: of the directory, made if need be; one store has it open at a time.
+      row_bytes: B.
+      tag: whose rows these are; a directory with another tag is refused.
+      segment_bytes: of a file, about.
+      threads: that read rows.
+      mapped_bytes: pages of files that this process keeps mapped, beyond what it had; the page cache keeps them anyway.
+      compact_below: a file whose rows are used to a smaller share is compacted.
+      sync: whether a flush waits for the disk. Without, it outlives a crash of the process, not one of the machine.
+    """
+
+    def __init__(
+        self, path: str | Path, row_bytes: int, *, tag: str, segment_bytes: int = 64 << 20,
+        threads: int = READ_THREADS, mapped_bytes: int = 1 << 30, compact_below: float = 0.5, sync: bool = True,
+    ) -> None:  # fmt: skip
+        """
+        Raises:
+          StorageInUse, CorruptStorage, StorageFull.
+        """
+        if row_bytes < 1 or threads < 1 or not 0 <= compact_below < 1:
+            raise ValueError(
+                "row_bytes and threads must be at least 1, compact_below in [0, 1); "
+                f"got {row_bytes}, {threads} and {compact_below}."
+            )
+        self.path, self.row_bytes = Path(path), row_bytes
+        self._sync, self._mapped_bytes = sync, mapped_bytes
+        self._lock, self._flushing = threading.RLock(), threading.Lock()
+        self._broken: OSError | None = None
+        self._closed = False
+        self._flushes = self._bytes_read = 0
+        self._directory_lock = lock_directory(self.path)
+        try:
+            self._open(tag, segment_bytes, threads, compact_below)
+        except BaseException:
+            os.close(self._directory_lock)
+            raise
+
+    def _open(self, tag: str, segment_bytes: int, threads: int, compact_below: float) -> None:
+        manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
+        self._index = Index(self.path)
+        try:
+            self._log = Log(self.path, manifest, self._index, segment_bytes)
+        except BaseException:
+            self._index.close()
+            raise
+        self._mapped = MappedMemory()
+        self._reader = RowReader(self.row_bytes, threads)
+        self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
+        self._check(ids, tables)
+        with self._lock:
+            return self._index.find(ids, tables)[0]
+
+    def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [N], which are here; uint8 [N, B], zeros for the others)
+
+        Raises:
+          CorruptStorage: a row is not what was written.
+        """
+        self._check(ids, tables)
+        with self._lock:
+            locations, checks = self._index.find(ids, tables)
+            view = self._log.view
+        rows = self._reader.read(view, ids, tables, locations, checks)
+        here = locations >= 0
+        self._bytes_read += int(np.count_nonzero(here)) * self.row_bytes
+        self._bound_mapped()
+        return here, rows
+
+    def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
+        """Insert or overwrite.
+
+        Raises:
+          StorageFull: nothing was written.
+        """
+        self._check(ids, tables)
+        if rows.dtype != np.uint8 or rows.shape != (len(ids), self.row_bytes):
+            raise ValueError(
+                f"rows must be uint8 [{len(ids)}, {self.row_bytes}]; got {rows.dtype} {list(rows.shape)}. "
+                "View other dtypes as bytes."
+            )
+        self._check_whole()
+        if not len(ids):
+            return
+        rows = np.ascontiguousarray(rows)
+        keys = self._reader.seal(ids, tables, rows)
+        with self._lock:
+            self._log.append(keys, rows)
+        self._compactor.look()
+        self._bound_mapped()
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
+        """Forget keys; how many were here.
+
+        Raises:
+          StorageFull: all are here still; a key that is erased is written too.
+        """
+        self._check(ids, tables)
+        self._check_whole()
+        with self._lock:
+            here = self._index.find(ids, tables)[0] >= 0
+            if here.any():
+                self._log.append(_tombstones(ids[here], tables[here]), None)
+        self._compactor.look()
+        return int(here.sum())
+
+    def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
+        """All rows, each once, in the order in which they were written. Nothing may be written or erased until it ends.
+
+        Raises:
+          CorruptStorage: keys or a row are not what was written.
+        """
+        self._check_open()
+        with self._compactor.paused():
+            for segment in list(self._log.segments):
+                yield from self._scan_segment(segment, chunk)
+
+    def _scan_segment(self, segment: Segment, chunk: int) -> Iterator[Chunk]:
+        keys = segment.keys()
+        for beg in range(0, len(keys), chunk):
+            part = keys[beg : beg + chunk]
+            here = (np.int64(segment.number) << 32) + beg + np.arange(len(part))
+            ids, tables = part["id"].copy(), part["table"].copy()
+            with self._lock:
+                locations, checks = self._index.find(ids, tables)
+            used = locations == here
+            if used.any():
+                ids, tables = ids[used], tables[used]
+                yield ids, tables, self._reader.read(self._log.view, ids, tables, here[used], checks[used])
+                self._bound_mapped()
+
+    def verify(self) -> int:
+        """Read everything; the number of rows.
+
+        Raises:
+          CorruptStorage: keys or a row are not what was written.
+        """
+        return sum(len(ids) for ids, _, _ in self.scan())
+
+    def compact(self) -> None:
+        """Take back all space that is worth it, and flush.
+
+        Raises:
+          StorageFull: what was not compacted is as before.
+        """
+        self._check_whole()
+        self._compactor.finish()
+        self.flush()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._index)
+
+    def flush(self) -> None:
+        """What was written before is kept, whatever becomes of this process.
+
+        Raises:
+          StorageFull: the directory holds what the last flush left, and this store what it held.
+          OSError: the disk failed. What it holds of later writes is unknown, so no more are taken.
+        """
+        self._check_whole()
+        self._flush()
+        self._compactor.resume()
+
+    def _flush(self) -> None:
+        with self._flushing:
+            with self._lock:
+                log = self._log
+                manifest, unsynced, condemned, changed = log.manifest(), log.unsynced, list(log.condemned), log.changed
+                log.unsynced, log.changed = set(), False
+            try:
+                if changed:
+                    self._sync_all(unsynced)
+                    manifest.commit(self.path, sync=self._sync)
+                    self._flushes += 1
+            except BaseException:
+                with self._lock:
+                    log.unsynced |= unsynced
+                    log.changed = True
+                raise
+            self._delete(condemned)
+
+    def _sync_all(self, segments: set[Segment]) -> None:
+        """After a failed fsync the system may call lost pages written, so that a second one says nothing."""
+        try:
+            for segment in segments if self._sync else ():
+                sync_file(segment.path)
+        except OSError as error:
+            self._broken = error
+            raise
+
+    def _delete(self, condemned: list[Segment]) -> None:
+        for segment in condemned:
+            segment.delete()
+        with self._lock:
+            self._log.condemned = [s for s in self._log.condemned if s not in condemned]
+
+    def close(self) -> None:
+        """Flush, and give back files and threads. If the flush raises StorageFull, the store stays open."""
+        if self._closed:
+            return
+        if self._broken is None:
+            self._flush()
+        self._closed = True
+        self._compactor.end()
+        self._reader.close()
+        self._log.release()
+        self._index.close()
+        self._mapped.close()
+        os.close(self._directory_lock)
+        self._compactor.raise_error()
+        self._check_unbroken()
+
+    def stats(self) -> dict[str, int]:
+        """Counts and bytes; of files, `disk_bytes` is what a manifest or a row needs, `dead_bytes` what is not used."""
+        with self._lock:
+            segments, rows = self._log.segments, len(self._index)
+            disk = sum(s.bytes for s in segments + self._log.condemned)
+            live = rows * (self.row_bytes + 16)
+            return {
+                "rows": rows,
+                "live_bytes": live,
+                "dead_bytes": disk - live,
+                "disk_bytes": disk,
+                "tombstones": sum(s.tombstones for s in segments),
+                "segments": len(segments),
+                "index_memory_bytes": self._index.memory_bytes,
+                "index_disk_bytes": self._index.disk_bytes,
+                "compactions": self._compactor.compactions,
+                "bytes_read": self._bytes_read + self._compactor.bytes_read,
+                "bytes_written": self._log.bytes_written,
+                "flushes": self._flushes,
+            }
+
+    def _bound_mapped(self) -> None:
+        if self._mapped.grown() > self._mapped_bytes:
+            self._log.view.let_go()
+            self._index.let_go()
+            self._mapped.restart()
+
+    def _check(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        self._check_open()
+        if ids.dtype != np.int64 or tables.dtype != np.int32 or ids.ndim != 1 or ids.shape != tables.shape:
+            raise ValueError(
+                "ids must be int64 [N] and tables int32 [N]; "
+                f"got {ids.dtype} {list(ids.shape)} and {tables.dtype} {list(tables.shape)}."
+            )
+        if len(tables) and tables.min() < 0:
+            raise ValueError(f"tables must be at least 0; got {tables.min()}.")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path} was closed. Open it again with DiskStore.")
+        self._compactor.raise_error()
+
+    def _check_whole(self) -> None:
+        self._check_open()
+        self._check_unbroken()
+
+    def _check_unbroken(self) -> None:
+        if self._broken is not None:
+            raise OSError(
+                self._broken.errno, f"{self.path}: the disk failed in a flush ({self._broken}); what was flushed before is "
+                "whole. Close the store, and open it again on a sound disk.",
+            )  # fmt: skip
+
+
+def _tombstones(ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    keys = np.zeros(len(ids), KEY)
+    keys["id"], keys["table"] = ids, ~tables
+    return keys
