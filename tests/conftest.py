@@ -1,13 +1,18 @@
 """Set before any backend is imported. Imports neither torch nor jax: tests/kernels runs without torch."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 
 os.environ.setdefault("RECIS_PALLAS_INTERPRET", "1")  # Pallas kernels run on the CPU here, in JAX's interpreter
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning OpenMP threads cost 8 ms a region on a busy machine
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # halves compile times here; 0 tests what users run
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").startswith("0.10."):
+    # Halves them again. jaxlib 0.11 has the fusion emitters only, and ends a process that names a flag it lacks.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 import pytest
 
@@ -24,3 +29,10 @@ def release_compiled_programs() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting garbage over and over through torch and jax took a tenth of a run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
