@@ -1,6 +1,5 @@
 """Set before any backend is imported. Imports neither torch nor jax: tests/kernels runs without torch."""
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").sta
 
 import pytest
 
+from tests.garbage import pytest_collection_finish  # noqa: F401
+
 
 @pytest.fixture(params=["torch", "numba", "jax", "pallas"])
 def backend(request):
@@ -29,10 +30,3 @@ def release_compiled_programs() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: collecting garbage over and over through torch and jax took a tenth of a run."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
