@@ -80,6 +80,7 @@ class DiskStore:
         self._mapped = MappedMemory()
         self._reader = RowReader(self.row_bytes, threads)
         self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
+        self._compactor.look()
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
