@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,16 @@ def test_a_write_finds_the_disk_full(small_disk: Path) -> None:
     store, model, ballast = open_store("disk", small_disk / "rows", segment_bytes=MIB), {}, Ballast(small_disk)
     ballast.take(leave=4 * MIB)
     number = 0
-    with pytest.raises(StorageFull, match="Free space and call again"):
-        for number in range(10_000):
+    with suppress(StorageFull):
+        while True:
             put(store, model, [(0, 300 * number + i) for i in range(300)], number)
+            number += 1
+    assert number > 10
     assert whole(store, model)
     again = [(0, 300 * number + i) for i in range(300)]
-    with pytest.raises(StorageFull, match=r"needs [\d,]+ bytes more; its disk has [\d,]+ free"):
+    with pytest.raises(
+        StorageFull, match=r"needs [\d,]+ bytes more; its disk has [\d,]+ free .* Free space and call again"
+    ):
         put(store, model, again, number)
     assert not store.read(*arrays(again))[0].any()
     ballast.give_back()
@@ -146,7 +151,7 @@ class FullAt:
 
     def _wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            if isinstance(args[0], Path) and not args[1:2] == ("w",):
+            if isinstance(args[0], Path) and args[1:2] != ("w",):
                 return original(*args, **options)
             self.calls += 1
             if self.call is not None and self.calls > self.call:
@@ -164,7 +169,9 @@ def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.Mon
     random = np.random.default_rng(0)
     for turn in range(25):
         keys = [(int(i) % 2, int(i)) for i in random.choice(2000, 150, replace=False)]
-        failures += _until_it_succeeds(full, store, model, lambda k=keys, t=turn: store.write(*arrays(k), rows_of(k, t)))
+        failures += _until_it_succeeds(
+            full, store, model, lambda k=keys, t=turn: store.write(*arrays(k), rows_of(k, t))
+        )
         model |= {key: row.tobytes() for key, row in zip(keys, rows_of(keys, turn), strict=True)}
         gone = keys[::3]
         failures += _until_it_succeeds(full, store, model, lambda k=gone: store.erase(*arrays(k)))

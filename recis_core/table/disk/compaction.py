@@ -23,7 +23,7 @@ from recis_core.table.disk.log import Log
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment
 
-BATCH = 8192  # rows moved while writers wait
+BATCH = 2048  # rows moved while writers wait
 FAR_BEHIND = 3  # as many unused rows as used ones, and writers lend a hand
 
 

@@ -185,6 +185,7 @@ class DiskStore:
         self.flush()
 
     def __len__(self) -> int:
+        self._check_open()
         with self._lock:
             return len(self._index)
 
@@ -238,11 +239,12 @@ class DiskStore:
             return
         if self._broken is None:
             self._flush()
-        self._closed = True
         self._compactor.end()
+        with self._lock:
+            self._closed = True
+            self._log.release()
+            self._index.close()
         self._reader.close()
-        self._log.release()
-        self._index.close()
         self._mapped.close()
         os.close(self._directory_lock)
         self._compactor.raise_error()
@@ -250,6 +252,7 @@ class DiskStore:
 
     def stats(self) -> dict[str, int]:
         """Counts and bytes; of files, `disk_bytes` is what a manifest or a row needs, `dead_bytes` what is not used."""
+        self._check_open()
         with self._lock:
             segments, rows = self._log.segments, len(self._index)
             disk = sum(s.bytes for s in segments + self._log.condemned)
