@@ -17,6 +17,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,7 @@ def test_threads_read_whole_rows_while_others_write_and_compact(tmp_path: Path) 
         ended.set()
         assert all(reader.result() > 0 for reader in readers)
         flusher.result()
+    store.flush()  # files that were compacted go
     assert store.stats()["compactions"] > 0
     assert store.stats()["dead_bytes"] < 6 * store.stats()["live_bytes"] + 8 * (1 << 15)
     store.close()

@@ -26,7 +26,7 @@ def room_for(path: Path, wanted: int) -> Iterator[None]:
             raise
         raise StorageFull(
             f"{path} needs {wanted:,} bytes more; its disk has {_free(path.parent):,} free ({error.strerror}). "
-            "No row was lost. Free space, or have it erase rows and flush, and call again."
+            "No row was lost. Free space and call again."
         ) from error
 
 

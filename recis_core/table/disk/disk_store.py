@@ -80,6 +80,7 @@ class DiskStore:
         self._mapped = MappedMemory()
         self._reader = RowReader(self.row_bytes, threads)
         self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
+        self._compactor.look()
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
@@ -184,6 +185,7 @@ class DiskStore:
         self.flush()
 
     def __len__(self) -> int:
+        self._check_open()
         with self._lock:
             return len(self._index)
 
@@ -237,11 +239,12 @@ class DiskStore:
             return
         if self._broken is None:
             self._flush()
-        self._closed = True
         self._compactor.end()
+        with self._lock:
+            self._closed = True
+            self._log.release()
+            self._index.close()
         self._reader.close()
-        self._log.release()
-        self._index.close()
         self._mapped.close()
         os.close(self._directory_lock)
         self._compactor.raise_error()
@@ -249,6 +252,7 @@ class DiskStore:
 
     def stats(self) -> dict[str, int]:
         """Counts and bytes; of files, `disk_bytes` is what a manifest or a row needs, `dead_bytes` what is not used."""
+        self._check_open()
         with self._lock:
             segments, rows = self._log.segments, len(self._index)
             disk = sum(s.bytes for s in segments + self._log.condemned)
