@@ -28,6 +28,7 @@ from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.shared_budget import share_budget
+from recis_core.table.tiers.tiered_state import tiered
 
 
 class EmbeddingEngine(nn.Module, Joinable):
@@ -170,6 +171,19 @@ class EmbeddingEngine(nn.Module, Joinable):
     @property
     def join_process_group(self) -> Any:
         return world_of(self.exchange).parent
+
+    def flush(self) -> None:
+        """Every row that was updated onto the disk of its cache, synced: what CacheConfig(keep=True) opens again.
+
+        Tables without a disk are left alone. Optimizers' own state, as t, is not in it: see their state_dict().
+
+        Raises:
+          StorageFull: nothing was lost; call again once there is space.
+        """
+        for physical in dict.fromkeys(table.physical for table in self.sparse_parameters().values()):
+            tiers = tiered(physical.state)
+            if tiers is not None:
+                tiers.flush()
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats."""

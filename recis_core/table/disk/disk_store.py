@@ -273,9 +273,13 @@ class DiskStore:
             }
 
     def _bound_mapped(self) -> None:
-        if self._mapped.grown() > self._mapped_bytes:
-            self._log.view.let_go()
-            self._index.let_go()
+        """Rows go first: they come back by large pages, the index by small ones, a fault for each key."""
+        if self._mapped.grown() <= self._mapped_bytes:
+            return
+        self._log.view.let_go()
+        if self._mapped.grown() > self._mapped_bytes // 2:
+            with self._lock:
+                self._index.let_go()
             self._mapped.restart()
 
     def _check(self, ids: np.ndarray, tables: np.ndarray) -> None:

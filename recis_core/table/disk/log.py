@@ -120,4 +120,4 @@ class Log:
         for segment in self.segments + self.condemned:
             segment.release()
         self.segments, self.condemned = [], []
-        self.view = RowsView.of([])
+        self._segments_changed()

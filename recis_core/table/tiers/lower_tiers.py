@@ -191,10 +191,6 @@ class LowerTiers:
         ids, tables = (x.numpy() for x in self.host.index.keys(self.host.index.all_rows()))
         return len(self.disk) + int((self.disk.find(ids, tables) < 0).sum())
 
-    def close(self) -> None:
-        if self.disk is not None:
-            self.disk.close()
-
     def flush(self) -> None:
         """Everything that lies in host memory also on disk, and kept there."""
         if self.disk is None:

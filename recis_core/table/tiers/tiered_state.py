@@ -6,6 +6,7 @@ Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from recis_core.table.tiers import staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
-from recis_core.table.tiers.disk_place import open_disk
+from recis_core.table.tiers.disk_place import close_disk, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
@@ -51,6 +52,7 @@ class TieredState:
         self.stats = CacheStats()
         self.policy = policy_of(config.policy)
         self.slots: tuple[SlotSpec, ...] = ()
+        self._closing: Any = None
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.inserted = self.erased = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
@@ -62,13 +64,23 @@ class TieredState:
     # What there is
 
     def _build(self) -> None:
+        """Empty tiers; the disk is opened when it is first asked for, for optimizers attach later and widen its rows."""
         config = self.config
         host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
-        opened = open_disk(config, self.owner, disk)
-        self.lower = LowerTiers(host, disk, self._host_rows(host, 0), opened, self.stats)
-        capacity = self._device_rows(0 if opened is None else len(opened))
-        self.device = DeviceTier(self.backend, self.spec, self.slots, capacity, self.policy)
+        self._lower = LowerTiers(host, disk, self._host_rows(host, 0), None, self.stats)
+        self._unopened, self._closing = config.disk is not None, None
+        self.device = DeviceTier(self.backend, self.spec, self.slots, self._device_rows(0), self.policy)
+
+    @property
+    def lower(self) -> LowerTiers:
+        """What lies below the device."""
+        if self._unopened:
+            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format)
+            # Closed when this state goes; not left to the store's own end, for its threads hold it.
+            self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
+            self.inserted += len(opened)
+        return self._lower
 
     @property
     def row_bytes(self) -> int:
@@ -95,7 +107,7 @@ class TieredState:
     def take_portion(self, portion: float) -> None:
         """Of the config's bytes."""
         self.portion = portion
-        self.lower.host_rows = self._host_rows(self.lower.host_format, self.table_rows)
+        self._lower.host_rows = self._host_rows(self._lower.host_format, self.table_rows)
         wanted = self._device_rows(self.table_rows)
         if wanted != self.device.capacity:
             self.resize(wanted)
@@ -129,12 +141,13 @@ class TieredState:
         if tuple(added.values()) == self.slots:
             return
         staging.unstage(self)
-        snapshot = export(self)
-        self.lower.close()
+        snapshot = None if self._unopened else export(self)
+        self.close()
         self.slots = tuple(added.values())
         self.renumbered += 1
         self._build()
-        restore(self, snapshot)
+        if snapshot is not None:
+            restore(self, snapshot)
 
     # A call
 
@@ -401,15 +414,20 @@ class TieredState:
 
     def flush(self) -> None:
         """Every row that was ever updated on disk, and kept there."""
-        rows = self.device.index.all_rows()
-        rows = rows[self.device.index.at["dirty"][rows]]
-        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
-        self.lower.write(ids, tables, self.device.read(rows))
-        self.device.index.at["dirty"][rows], self.device.index.at["stored"][rows] = False, True
-        self.lower.flush()
+        with self.lock:
+            at = self.device.index.at
+            rows = self.device.index.all_rows()
+            rows = rows[at["dirty"][rows]]
+            ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+            self.lower.write(ids, tables, self.device.read(rows))
+            at["dirty"][rows], at["stored"][rows] = False, True
+            self.lower.settle()
+            self.lower.flush()
 
     def close(self) -> None:
-        self.lower.close()
+        """Give back what the disk tier holds of threads and files."""
+        if self._closing is not None:
+            self._closing()
 
 
 def tiered(state: Any) -> TieredState | None:
