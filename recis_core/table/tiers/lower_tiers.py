@@ -124,8 +124,9 @@ class LowerTiers:
         Raises:
           TableFull: no disk lies below it. StorageFull: the disk is full. Nothing was lost; call again once there is room.
         """
-        if self._owes and self.host_rows is not None:
-            self._spill(max(0, len(self.host) - self.host_rows))
+        over = 0 if self.host_rows is None else len(self.host) - self.host_rows
+        if self._owes and over > 0:
+            self._spill(over)
         self._owes = False
 
     def _past(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray, Rows]:

@@ -178,7 +178,18 @@ class TieredState:
         if batch is not None:
             here = rows >= 0
             self.device.index.at["next_use"][rows[here]] = batch.following[here]
-        return None if (rows != AWAY).all() else (ids, tables)
+        away = int((rows == AWAY).sum())
+        if not away:
+            return None
+        self._count_aside(away, int((rows == UNKNOWN).sum()), mode)
+        return ids, tables
+
+    def _count_aside(self, away: int, unknown: int, mode: LookupMode) -> None:
+        """Of a call that is made on a table aside, which counts for nobody."""
+        if mode.insert:
+            self.stats.count("overflowed", away)
+        elif mode.touch:
+            self.stats.count("unknown", unknown)
 
     def _find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """Row numbers int32 [U]; AWAY for keys that lie below, UNKNOWN for those that are nowhere."""
