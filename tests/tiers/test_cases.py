@@ -433,9 +433,9 @@ def test_row_numbers_of_a_table_in_tiers_are_refused(both: Any) -> None:
     """They change whenever rows move."""
     _, tiered = both()
     train(tiered, adam(tiered), random_batches(2, 60))
-    with pytest.raises(RecisError, match=r"table 'f' .* in tiers"):
+    with pytest.raises(RecisError, match=r"table 'f' have no numbers that last"):
         tiered.table("f").lookup_index(torch.arange(5))
-    with pytest.raises(RecisError, match=r"table 'f' .* in tiers"):
+    with pytest.raises(RecisError, match=r"table 'f' have no numbers that last"):
         tiered.table("f").accept_grad(torch.arange(5), torch.zeros(5, D))
 
 
