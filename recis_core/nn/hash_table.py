@@ -167,8 +167,7 @@ class HashTable(nn.Module):
 
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:
         """Add grad float32 [n, D] for the distinct row numbers `index` (see lookup_index) to what is pending."""
-        mine = self.snapshot()
-        ids_by_row = dict(zip(mine.row_numbers.tolist(), mine.ids.tolist(), strict=True))  # type: ignore[union-attr]
+        ids_by_row = {row: i for i, row in self._numbered().items()}
         missing = [row for row in index.tolist() if row not in ids_by_row]
         if missing:
             raise ValueError(f"index must hold row numbers of table {self.name!r}; {missing[:5]} are not.")
@@ -177,9 +176,21 @@ class HashTable(nn.Module):
 
     def lookup_index(self, ids: Tensor) -> Tensor:
         """Row numbers int64 [n] of ids, -1 for unknown; inserts nothing."""
-        mine = self.snapshot()
-        rows = dict(zip(mine.ids.tolist(), mine.row_numbers.tolist(), strict=True))  # type: ignore[union-attr]
+        rows = self._numbered()
         return torch.tensor([rows.get(i, -1) for i in ids.tolist()], dtype=torch.int64, device=ids.device)
+
+    def _numbered(self) -> dict[int, int]:
+        """Row number by id.
+
+        Raises:
+          RecisError: the table's rows have no number that lasts.
+        """
+        mine = self.snapshot()
+        if mine.row_numbers is None:
+            raise RecisError(
+                f"rows of table {self.name!r} have no numbers that last, for it is in tiers (cache=…). Go by id."
+            )
+        return dict(zip(mine.ids.tolist(), mine.row_numbers.tolist(), strict=True))
 
     def grad(self, acc_step: int = 1) -> tuple[Tensor, Tensor]:
         """(row numbers int64 [U], summed gradient float32 [U, D] ÷ acc_step) of this table's pending gradient."""

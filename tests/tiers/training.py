@@ -26,7 +26,9 @@ Batch = dict[str, Any]
 Loss = Callable[[dict[str, Any]], Tensor]
 
 
-def cache_in(folder: Path | str, device_rows: int | str = DEVICE, host_rows: int | str = HOST, **more: Any) -> CacheConfig:
+def cache_in(
+    folder: Path | str, device_rows: int | str = DEVICE, host_rows: int | str = HOST, **more: Any
+) -> CacheConfig:
     return CacheConfig(device_rows=device_rows, host_rows=host_rows, disk=str(folder), **({"policy": "lru"} | more))
 
 
@@ -112,7 +114,9 @@ def _places(state: TieredState) -> dict[str, np.ndarray]:
     """Which rows each tier holds, and what."""
     rows = state.device.index.all_rows()
     kept = state.device.read(rows)
-    found = {f"device {name}": state.device.index.at[name][rows] for name in ("ids", "tables", "score", "used", "dirty")}
+    found = {
+        f"device {name}": state.device.index.at[name][rows] for name in ("ids", "tables", "score", "used", "dirty")
+    }
     found |= {"device weights": kept.weights.float().numpy(), "marks": kept.marks}
     for tier, store in (("host", state.lower.host), ("disk", state.lower.disk)):
         chunks = [] if store is None else list(store.scan())

@@ -23,7 +23,7 @@ AT_ONCE = 1 << 16
 
 def export(state: TieredState) -> Snapshot:
     """Ascending by (uid, signed id), as other tables; without a placement, for rows have none that lasts."""
-    here = state.device.index.all_rows()
+    here = state.device.known_rows()
     ids, tables = (x.numpy() for x in state.device.index.keys(here))
     parts = [(ids, tables, state.device.read(here))]
     for ids, tables, rows in state.lower.scan():
@@ -48,7 +48,7 @@ def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
 
     Scores are stamps: what the tiers' policy goes by is none of the table's.
     """
-    here = state.device.index.all_rows()
+    here = state.device.known_rows()
     ids, tables = (x.numpy() for x in state.device.index.keys(here))
     parts = [(ids, tables, state.device.index.at["used"][here].astype(np.int32))]
     for ids, tables, kept in state.lower.scan_marks():

@@ -59,6 +59,24 @@ class DeviceTier:
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         return self.index.find(ids, tables)
 
+    def is_known(self, rows: np.ndarray) -> np.ndarray:
+        """bool [n]: all but the rows that were made ahead of the first call to ask for them, which are not the table's yet."""
+        at = self.index.at
+        return (at["pinned"][rows] >= 0) | at["dirty"][rows] | at["stored"][rows]
+
+    def known_rows(self) -> np.ndarray:
+        rows = self.index.all_rows()
+        return rows[self.is_known(rows)]
+
+    def find_known(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        rows = self.index.find(ids, tables)
+        return np.where((rows >= 0) & self.is_known(rows), rows, np.int32(-1))
+
+    def unsaved(self, rows: np.ndarray) -> np.ndarray:
+        """Of these rows those that no tier below has as they are."""
+        at = self.index.at
+        return rows[at["dirty"][rows] | (self.is_known(rows) & ~at["stored"][rows])]
+
     def keys_there(self, ids: np.ndarray, tables: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
 

@@ -85,7 +85,7 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             state.starts(clock)
             counts = np.ones(len(ids), np.int32)
-            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.device.find(*keys)
+            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.device.find_known(*keys)
             away = np.flatnonzero(rows < 0)
             below = state.lower.contains(keys[0][away], keys[1][away])
             known = away if mode.insert else away[below]

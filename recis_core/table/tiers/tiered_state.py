@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 INDEX_BYTES = (
     52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
 )
-AWAY, UNKNOWN = -1, -2  # instead of a row number on the device
+AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 LEAST_ASIDE = 64  # rows of a table that lives as long as a call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -128,7 +128,7 @@ class TieredState:
 
     @property
     def table_rows(self) -> int:
-        """Rows that were inserted and not erased, whether still known or, never updated, forgotten."""
+        """Rows that were inserted and not erased; those made ahead of a call that never came, too."""
         return self.inserted - self.erased
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
@@ -178,24 +178,28 @@ class TieredState:
         if batch is not None:
             here = rows >= 0
             self.device.index.at["next_use"][rows[here]] = batch.following[here]
-        away = int((rows == AWAY).sum())
-        if not away:
+        if ((rows >= 0) | (rows == UNKNOWN)).all():
             return None
-        self._count_aside(away, int((rows == UNKNOWN).sum()), mode)
+        self._tell_aside(ids, tables, rows, mode)
         return ids, tables
 
-    def _count_aside(self, away: int, unknown: int, mode: LookupMode) -> None:
-        """Of a call that is made on a table aside, which counts for nobody."""
-        if mode.insert:
-            self.stats.count("overflowed", away)
-        elif mode.touch:
-            self.stats.count("unknown", unknown)
+    def _tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
+        """What a call that is made on a table aside leaves behind: new keys, and counts."""
+        if not mode.insert:
+            self.stats.count("unknown", mode.touch * int((rows <= UNKNOWN).sum()))
+            return
+        away = np.flatnonzero(rows == AWAY)
+        self.stats.count("overflowed", len(away))
+        if mode.touch:
+            new = away[~self.lower.contains(ids[away], tables[away])]
+            self.begin_below(ids[new], tables[new])
 
     def _find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [U]; AWAY for keys that lie below, UNKNOWN for those that are nowhere."""
+        """Row numbers int32 [U]; AWAY for keys that lie below, EARLY and UNKNOWN for those that are nowhere yet."""
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
         rows[missing] = np.where(self.lower.contains(ids[missing], tables[missing]), AWAY, UNKNOWN)
+        rows[(rows >= 0) & ~self.device.is_known(rows)] = EARLY
         return rows
 
     def bring(
@@ -256,14 +260,14 @@ class TieredState:
         self.depart(self.device.victims(over, self.pinned_from, self.upcoming.consumed, kept))
 
     def depart(self, rows: np.ndarray) -> None:
-        """Rows leave the device; what changed there is written back."""
-        dirty = rows[self.device.index.at["dirty"][rows]]
-        if len(dirty):
-            ids, tables = (x.numpy() for x in self.device.index.keys(dirty))
-            self.lower.write(ids, tables, self.device.read(dirty))
+        """Rows leave the device; those that are new or changed there are written back."""
+        unsaved = self.device.unsaved(rows)
+        if len(unsaved):
+            ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
+            self.lower.write(ids, tables, self.device.read(unsaved))
         self.device.drop(rows)
         self.stats.count("evicted", len(rows))
-        self.stats.count("written_back", len(dirty))
+        self.stats.count("written_back", len(unsaved))
 
     # What is not on the device, and has no place there
 
@@ -272,7 +276,7 @@ class TieredState:
 
         It has the rows that are known, with insert all; without slots they have weights alone. Unknown keys have -1.
         """
-        rows = self.device.find(ids, tables)
+        rows = self.device.find_known(ids, tables)
         here, away = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
         fetched = self.lower.read(ids[away], tables[away])
         known = np.concatenate([here, away[fetched.found]])
@@ -409,8 +413,7 @@ class TieredState:
 
     def known_rows(self) -> int:
         """Keys in any tier, each counted once."""
-        rows = self.device.index.all_rows()
-        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+        ids, tables = (x.numpy() for x in self.device.index.keys(self.device.known_rows()))
         return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
 
     def flush(self) -> None:
