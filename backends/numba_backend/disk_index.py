@@ -19,6 +19,7 @@ KEY = np.dtype([("id", "i8"), ("table", "i4"), ("check", "u4")])  # of a tombsto
 ENTRY = np.dtype([("id", "i8"), ("table", "i4"), ("segment", "i4"), ("row", "i4"), ("check", "u4")])
 P = 256
 G = 1 << 21  # addresses only: memory and disk count once they are used
+CHUNK = 16  # groups of one partition that lie together; the next chunk is behind all partitions' chunks of this number
 GROUP = 8
 BLOCK = 64  # keys whose cache lines are asked for together
 FREE, ERASED = np.uint64(0), np.uint64(1)
@@ -38,6 +39,12 @@ def _partition_of(h):  # type: ignore[no-untyped-def]
 def _group_of(h, groups):  # type: ignore[no-untyped-def]
     """A number below `groups`, which need not be a power of two."""
     return np.int64(((h & LOW_HALF) * np.uint64(groups)) >> HALF)
+
+
+@inlined
+def _word_of(p, g):  # type: ignore[no-untyped-def]
+    """Where group g of partition p lies, so that while partitions are of like sizes, what is used lies together."""
+    return ((g // CHUNK) * P + p) * CHUNK + g % CHUNK
 
 
 @inlined
@@ -64,10 +71,11 @@ def _slot_of(id_, table, h, words, groups, entries):  # type: ignore[no-untyped-
     size, pattern = groups[p], _fingerprint_of(h) * LOW_BITS
     g = _group_of(h, size)
     for _ in range(size):
-        word = words[p * G + g]
+        at = _word_of(p, g)
+        word = words[at]
         hits = _hits(word, pattern)
         while hits != FREE:
-            e = (p * G + g) * GROUP + _first_byte(hits)
+            e = at * GROUP + _first_byte(hits)
             if entries[e].id == id_ and entries[e].table == table:
                 return e
             hits &= hits - ONE
@@ -83,15 +91,16 @@ def _take_slot(h, words, groups, counts):  # type: ignore[no-untyped-def]
     p = _partition_of(h)
     g = _group_of(h, groups[p])
     while True:
-        word = words[p * G + g]
+        at = _word_of(p, g)
+        word = words[at]
         hits = _hits(word & ~LOW_BITS, FREE)
         if hits != FREE:
             slot = _first_byte(hits)
             shift = np.uint64(8 * slot)
             counts[p, 0] += (word >> shift) & BYTE == FREE
             counts[p, 1] += 1
-            words[p * G + g] = (word & ~(BYTE << shift)) | (_fingerprint_of(h) << shift)
-            return (p * G + g) * GROUP + slot
+            words[at] = (word & ~(BYTE << shift)) | (_fingerprint_of(h) << shift)
+            return at * GROUP + slot
         g = g + 1 if g + 1 < groups[p] else 0
 
 
@@ -100,23 +109,23 @@ def _free_slot(e, words, counts):  # type: ignore[no-untyped-def]
     """Probes end at a group with a free slot: there one more is free, elsewhere it must be remembered as erased."""
     at, shift = e // GROUP, np.uint64(8 * (e % GROUP))
     word = words[at]
-    free = _hits(word, FREE) != FREE
-    counts[at // G, 0] -= free
-    counts[at // G, 1] -= 1
+    free, p = _hits(word, FREE) != FREE, at // CHUNK % P
+    counts[p, 0] -= free
+    counts[p, 1] -= 1
     words[at] = (word & ~(BYTE << shift)) | ((FREE if free else ERASED) << shift)
 
 
 @inlined
 def _prefetch_group(h, words, groups):  # type: ignore[no-untyped-def]
     p = _partition_of(h)
-    prefetch(words, 8 * (p * G + _group_of(h, groups[p])))
+    prefetch(words, 8 * _word_of(p, _group_of(h, groups[p])))
 
 
 @inlined
 def _prefetch_entry(h, words, groups, entries):  # type: ignore[no-untyped-def]
     """The entry of the first equal fingerprint, most often the right one; it may lie on two cache lines."""
     p = _partition_of(h)
-    at = p * G + _group_of(h, groups[p])
+    at = _word_of(p, _group_of(h, groups[p]))
     hits = _hits(words[at], _fingerprint_of(h) * LOW_BITS)
     if hits != FREE:
         byte = (at * GROUP + _first_byte(hits)) * entries.itemsize
@@ -178,13 +187,10 @@ def _apply_one(key, h, segment, row, words, groups, counts, entries, live):  # t
 
 
 @compiled
-def count_keys(keys, words, groups, entries, known, coming):  # type: ignore[no-untyped-def]
-    """Add to coming, int64 [P], the keys of each partition; those that are in the index only if `known`."""
+def count_keys(keys, counts):  # type: ignore[no-untyped-def]
+    """Add to counts, int64 [P], the keys of each partition."""
     for i in range(len(keys)):
-        table = _table_of(keys[i])
-        h = key_hash(keys[i].id, table)
-        if known or _slot_of(keys[i].id, table, h, words, groups, entries) < 0:
-            coming[_partition_of(h)] += 1
+        counts[_partition_of(key_hash(keys[i].id, _table_of(keys[i])))] += 1
 
 
 @compiled
@@ -192,12 +198,20 @@ def regroup(p, size, words, groups, counts, entries):  # type: ignore[no-untyped
     """Make of partition p one of `size` groups, without erased slots."""
     kept = np.empty(counts[p, 1], entries.dtype)
     n = 0
-    for e in range(p * G * GROUP, (p * G + groups[p]) * GROUP):
-        if (words[e // GROUP] >> np.uint64(8 * (e % GROUP))) & BYTE > ERASED:
-            kept[n] = entries[e]
-            n += 1
-    words[p * G : p * G + size] = FREE
+    for g in range(groups[p]):
+        at = _word_of(p, g)
+        for slot in range(GROUP):
+            if (words[at] >> np.uint64(8 * slot)) & BYTE > ERASED:
+                kept[n] = entries[at * GROUP + slot]
+                n += 1
+    for g in range(size):
+        words[_word_of(p, g)] = FREE
     groups[p], counts[p, 0], counts[p, 1] = size, 0, 0
     for i in range(n):
         e = _take_slot(key_hash(kept[i].id, kept[i].table), words, groups, counts)
         entries[e] = kept[i]
+
+
+def bytes_for(groups: int) -> int:
+    """Of entries, up to group `groups` of the last partition."""
+    return -(-groups // CHUNK) * CHUNK * P * GROUP * ENTRY.itemsize

@@ -31,7 +31,8 @@ class JsonReport:
         yield
 
     def log(self, logged: Logged) -> None:
-        print(json.dumps({"step": logged.step, "loss": logged.loss, "rows_per_s": logged.rows_per_s}), flush=True)
+        said: dict[str, Any] = {"step": logged.step, "loss": logged.loss, "rows_per_s": logged.rows_per_s}
+        print(json.dumps(said | ({"cache": logged.cache} if logged.cache else {})), flush=True)
 
     def final(self, final: dict[str, Any]) -> None:
         print(json.dumps(final), flush=True)
@@ -58,7 +59,9 @@ class ScreenReport:
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("rows  {task.fields[rate]}  loss {task.fields[loss]}  AUC {task.fields[auc]}"),
+            TextColumn(
+                "rows  {task.fields[rate]}  loss {task.fields[loss]}  AUC {task.fields[auc]}{task.fields[cache]}"
+            ),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
@@ -67,7 +70,7 @@ class ScreenReport:
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
         self._loop = loop
-        self._task = self._progress.add_task("", total=rows, rate="", loss="", auc="")
+        self._task = self._progress.add_task("", total=rows, rate="", loss="", auc="", cache="")
         with self._progress:
             yield
 
@@ -78,6 +81,7 @@ class ScreenReport:
             rate=f"{logged.rows_per_s:,.0f} rows/s",
             loss=f"{logged.loss:.4f}",
             auc=f"{logged.auc:.4f}",
+            cache=_cache(logged.cache),
         )
 
     def final(self, final: dict[str, Any]) -> None:
@@ -91,6 +95,13 @@ class ScreenReport:
         if final["bayes_auc"] is not None:
             line += f"  Bayes AUC {final['bayes_auc']:.4f}  gap {final['bayes_auc'] - final['auc']:.4f}"
         say(line, highlight=False)
+
+
+def _cache(cache: dict[str, float]) -> str:
+    """Share of ids whose rows were on the device, and the share of time that was waited for the others."""
+    if not cache:
+        return ""
+    return f"  on device {100 * cache['hit_rate']:.1f} %  stalled {100 * cache['stalled']:.0f} %"
 
 
 def _ranks(final: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ import tyro
 
 from backends import select
 from recis_core.cli.build import build_model, build_optimizer, read_sharding
+from recis_core.cli.cache import cache_totals
 from recis_core.cli.report import JsonReport, Report, ScreenReport, SilentReport
-from recis_core.cli.source import Source, Taker, open_source
+from recis_core.cli.source import Batch, Source, Taker, open_source
+from recis_core.cli.tensorboard import TensorBoardReport
 from recis_core.cli.torchrun import process_group
 from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange import Precision
 from recis_core.exchange.gathering import gathered_json
 from recis_core.framework import TrainLoop, evaluate
-from recis_core.nn import HashTable, filter_out_sparse_param
+from recis_core.nn import HashTable, Prefetcher, filter_out_sparse_param
 from recis_core.serialize import (
     SavedState,
     latest_shared_state,
@@ -39,7 +41,8 @@ def run(argv: list[str]) -> int:
     config = tyro.cli(TrainConfig, args=argv, prog="recis train")
     if config.backend is not None:
         os.environ["RECIS_BACKEND"] = config.backend
-    train(config, JsonReport() if config.json else ScreenReport())
+    report: Report = JsonReport() if config.json else ScreenReport()
+    train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
     return 0
 
 
@@ -74,7 +77,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
 
 def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop) -> None:
     while loop.epoch < config.epochs and (config.steps is None or loop.step < config.steps):
-        for batch in source.train_batches(config.batch_size, first_row=loop.rows_in_epoch):
+        for batch in _batches(config, source, loop):
             loop.train_step(batch, min(config.batch_size, source.train_rows - loop.rows_in_epoch))
             if config.save_every is not None and loop.step % config.save_every == 0:
                 _save(config, loop)
@@ -83,6 +86,13 @@ def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop) -> None:
                 return
         loop.end_epoch()
     loop.flush_log()
+
+
+def _batches(config: TrainConfig, source: Source, loop: TrainLoop) -> Iterator[Batch]:
+    """The rest of the epoch, its rows fetched ahead as the config says."""
+    batches = source.train_batches(config.batch_size, first_row=loop.rows_in_epoch)
+    model: Any = loop.model
+    return iter(Prefetcher(model.embeddings, batches, config.prefetch, features=model.sparse_features))
 
 
 def _save(config: TrainConfig, loop: TrainLoop) -> None:
@@ -131,6 +141,7 @@ def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str,
         "rows_per_s": loop.rows_per_s,
         "backend": next(iter(tables.values())).physical.backend.name,
         "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
+        "cache": _total(loop, cache_totals(tables.values())),
         "hooks": _total(loop, _hook_counts(tables.values())),
         "tables_sha256": tables_sha256(tables),
         "exchange": exchanged,

@@ -69,6 +69,26 @@ class TrainConfig:
     rows a table keeps; norm(1e-4), weights' norm below. Default: none."""
     evict_every: Annotated[int, Field(ge=1)] = 100
     """With --evict: steps between evictions."""
+    cache_device_rows: str | None = None
+    """Rows that each table keeps on the device, "100000" or a share of its rows, "1%"; the others lie in host memory
+    and on disk. Default: all."""
+    cache_device_bytes: str | None = None
+    """The same in bytes of all tables together, 512MB or 40GiB."""
+    cache_host_rows: str | None = None
+    """Rows that each table keeps in host memory; the others lie on disk. Default: all."""
+    cache_host_bytes: str | None = None
+    """The same in bytes of all tables together."""
+    cache_disk: str | None = None
+    """Directory of the rows on disk: scratch, removed at the end."""
+    cache_policy: str | None = None
+    """Which rows leave first: lfu, lfu(.97), lru, ttl(3600), lookahead, none. Default: lookahead with --prefetch,
+    else lfu."""
+    cache_precision: str = "same"
+    """Weights off the device: same, bf16, fp16, fp8, int8 or int4; or two by comma, host memory and disk."""
+    prefetch: Annotated[int, Field(ge=0)] = 0
+    """Batches that are read ahead, so that their rows are on the device when they come."""
+    tensorboard: str | None = None
+    """Directory for TensorBoard: loss, AUC, rows/s and what the cache did."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between log lines."""
     json: bool = False
@@ -88,3 +108,10 @@ class TrainConfig:
             raise ValueError("--save-every needs --save DIR.")
         if self.resume_if_any and self.resume is None:
             raise ValueError("--resume-if-any needs --resume DIR.")
+        if self.cache_device_rows is None and self.cache_device_bytes is None:
+            asked = [
+                n for n in ("host_rows", "host_bytes", "disk", "policy") if getattr(self, f"cache_{n}") is not None
+            ]
+            if asked:
+                flags = ", ".join(f"--cache-{name.replace('_', '-')}" for name in asked)
+                raise ValueError(f"{flags} needs --cache-device-rows or --cache-device-bytes, what the device keeps.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from recis_core.exchange.gathering import summed
 from recis_core.exchange.mean_loss import global_mean
+from recis_core.framework.cache_window import CacheWindow
 from recis_core.metrics import AUROC
 from recis_core.nn import filter_out_sparse_param
 from recis_core.nn.hash_table import evict_tables
@@ -30,12 +31,17 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Logged:
-    """What happened since the last log: mean loss and AUC of predictions made before each update."""
+    """What happened since the last log: mean loss and AUC of predictions made before each update.
+
+    cache: of tables that have one, hit_rate: ids whose row was on the device, as a share; stalled: seconds waited for a
+    Prefetcher, as a share of all; and counts, as in CacheStats. Of this rank alone.
+    """
 
     step: int
     loss: float
     auc: float
     rows_per_s: float
+    cache: dict[str, float] = field(default_factory=dict)
 
 
 class TrainLoop:
@@ -69,6 +75,7 @@ class TrainLoop:
         self.epoch = self.rows_in_epoch = 0
         self.seconds = 0.0
         self._window = _Window()
+        self._caches = CacheWindow(model)
 
     def train_step(self, batch: Batch, rows: int | None = None) -> float:
         """One forward, backward and step.
@@ -114,7 +121,8 @@ class TrainLoop:
     def flush_log(self) -> None:
         """Report what was trained since the last report, if anything was."""
         if self._window.steps:
-            self.on_log(self._window.logged(self.step, None if self.exchange is None else self.exchange.world))
+            logged = self._window.logged(self.step, None if self.exchange is None else self.exchange.world)
+            self.on_log(replace(logged, cache=self._caches.since_last()))
             self._window = _Window()
 
     @property

@@ -16,6 +16,7 @@ from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import (
     AdmitHook,
+    CacheConfig,
     ConstantInitializer,
     EmbeddingEngine,
     EmbeddingOption,
@@ -37,6 +38,7 @@ class DeepFM(nn.Module):
       seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
         by table name; a table `<field>:linear` goes with `<field>` unless it is named itself, and one that is not
         named by row.
+      cache: a CacheConfig whose bytes all tables share.
 
     Raises:
       ValueError: `sharding` names a table that is none of these.
@@ -60,6 +62,7 @@ class DeepFM(nn.Module):
         sharding: Shardings = "row",
         admit_hook: AdmitHook | str | None = None,
         filter_hook: FilterHook | str | None = None,
+        cache: CacheConfig | None = None,
     ) -> None:
         super().__init__()
         self.fields = list(fields)
@@ -74,16 +77,20 @@ class DeepFM(nn.Module):
         vectors, weights = NormalInitializer(0.0, init_std), ConstantInitializer(0.0)
         self.embeddings = EmbeddingEngine(
             {f: option(embedding_dim, vectors, f) for f in self.fields}
-            | {f"{f}:linear": option(1, weights, f"{f}:linear", f) for f in self.fields}
+            | {f"{f}:linear": option(1, weights, f"{f}:linear", f) for f in self.fields},
+            cache=cache,
         )
         self.dense_linear = nn.Linear(dense, 1, bias=False) if dense else None
         self.tower = mlp([len(self.fields) * embedding_dim + dense, *hidden, 1], dropout=dropout)
         self.bias = nn.Parameter(torch.zeros(1))
 
+    def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What forward asks of `embeddings`, for a Prefetcher."""
+        return {f: batch[f] for f in self.fields} | {f"{f}:linear": batch[f] for f in self.fields}
+
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B]."""
-        ids = {f: batch[f] for f in self.fields} | {f"{f}:linear": batch[f] for f in self.fields}
-        out = self.embeddings(ids)
+        out = self.embeddings(self.sparse_features(batch))
         v = torch.stack([out[f] for f in self.fields], dim=1)  # [B, F, D]
         linear = torch.stack([out[f"{f}:linear"] for f in self.fields], dim=1).sum(dim=(1, 2))
         pairs = 0.5 * (v.sum(1).square() - v.square().sum(1)).sum(1)

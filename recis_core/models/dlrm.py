@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recis_core.exchange import Precision
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
-from recis_core.nn import AdmitHook, EmbeddingEngine, EmbeddingOption, FilterHook
+from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, FilterHook
 
 
 class DotInteraction(nn.Module):
@@ -55,6 +55,7 @@ class DLRM(nn.Module):
       cross_layers, cross_rank: of "dcn". combiner: of ids in a bag.
       seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
         by field; one that is not named by row.
+      cache: a CacheConfig whose bytes all tables share.
 
     Raises:
       ValueError: `sharding` names a table that is none of these.
@@ -80,6 +81,7 @@ class DLRM(nn.Module):
         sharding: Shardings = "row",
         admit_hook: AdmitHook | str | None = None,
         filter_hook: FilterHook | str | None = None,
+        cache: CacheConfig | None = None,
     ) -> None:
         super().__init__()
         if interaction not in ("dot", "dcn"):
@@ -93,7 +95,8 @@ class DLRM(nn.Module):
                     sharding=sharding_of(sharding, f), admit_hook=admit_hook, filter_hook=filter_hook,
                 )
                 for f in self.fields
-            }
+            },
+            cache=cache,
         )  # fmt: skip
         self.bottom = mlp([dense, *bottom, embedding_dim], last_relu=True) if dense else None
         vectors = len(self.fields) + bool(dense)
@@ -107,9 +110,13 @@ class DLRM(nn.Module):
         self.keeps_bottom = interaction == "dot" and bool(dense)
         self.top = mlp([crossed, *top, 1])
 
+    def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What forward asks of `embeddings`, for a Prefetcher."""
+        return {f: batch[f] for f in self.fields}
+
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B]."""
-        out = self.embeddings({f: batch[f] for f in self.fields})
+        out = self.embeddings(self.sparse_features(batch))
         vectors = [out[f] for f in self.fields]
         if self.bottom is not None:
             vectors = [self.bottom(batch["dense"]), *vectors]

@@ -16,9 +16,13 @@ from recis_core.nn.initializers import (
     XavierNormal,
     XavierUniform,
 )
+from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.policy import Policy
+from recis_core.table.tiers.prefetcher import Prefetcher
 
 __all__ = [
     "AdmitHook",
+    "CacheConfig",
     "ConstantInitializer",
     "DynamicEmbedding",
     "EmbeddingEngine",
@@ -28,6 +32,8 @@ __all__ = [
     "KaimingNormal",
     "KaimingUniform",
     "NormalInitializer",
+    "Policy",
+    "Prefetcher",
     "TruncNormalInitializer",
     "UniformInitializer",
     "XavierNormal",

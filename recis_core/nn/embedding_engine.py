@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from recis_core.nn.requests import Group, group_features, job_of
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
+from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.shared_budget import share_budget
+from recis_core.table.tiers.tiered_state import tiered
 
 
 class EmbeddingEngine(nn.Module, Joinable):
@@ -37,6 +41,8 @@ class EmbeddingEngine(nn.Module, Joinable):
         backward with every forward: a rank that leaves all outputs unused lets the others wait until they time out.
         Not with error feedback, accumulation or a GradScaler.
       hierarchical: with more ranks than one, exchange inside a node first, then between nodes.
+      cache: a CacheConfig for all tables whose option has none; its bytes are shared, divided by what each table is
+        asked for.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.
@@ -46,7 +52,12 @@ class EmbeddingEngine(nn.Module, Joinable):
     """
 
     def __init__(
-        self, options: Mapping[str, EmbeddingOption], *, overlap: bool = False, hierarchical: bool = False
+        self,
+        options: Mapping[str, EmbeddingOption],
+        *,
+        overlap: bool = False,
+        hierarchical: bool = False,
+        cache: CacheConfig | None = None,
     ) -> None:
         nn.Module.__init__(self)
         Joinable.__init__(self)
@@ -59,9 +70,12 @@ class EmbeddingEngine(nn.Module, Joinable):
                 raise ValueError(
                     f"table name {table_name(feature, option)!r} holds a '.', which state_dict keys reserve."
                 )
+        sharing = [feature for feature, option in options.items() if option.cache is None and cache is not None]
+        options = {f: replace(o, cache=cache) if f in sharing else o for f, o in options.items()}
         self.options = dict(options)
         self._embed = outside_graphs(_embed)
         homes = coalesce(options, overlap=overlap, hierarchical=hierarchical)
+        share_budget([homes[table_name(f, options[f])].table.state for f in sharing])
         self.tables = nn.Module()
         for feature, option in options.items():
             name = table_name(feature, option)
@@ -157,6 +171,19 @@ class EmbeddingEngine(nn.Module, Joinable):
     @property
     def join_process_group(self) -> Any:
         return world_of(self.exchange).parent
+
+    def flush(self) -> None:
+        """Every row that was updated onto the disk of its cache, synced: what CacheConfig(keep=True) opens again.
+
+        Tables without a disk are left alone. Optimizers' own state, as t, is not in it: see their state_dict().
+
+        Raises:
+          StorageFull: nothing was lost; call again once there is space.
+        """
+        for physical in dict.fromkeys(table.physical for table in self.sparse_parameters().values()):
+            tiers = tiered(physical.state)
+            if tiers is not None:
+                tiers.flush()
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats."""

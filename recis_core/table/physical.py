@@ -29,6 +29,7 @@ from backends import (
 )
 from backends.errors import RecisError
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
+from recis_core.table.tiers.tiered_state import tiered
 
 if TYPE_CHECKING:
     from recis_core.table.eviction import Eviction
@@ -302,7 +303,8 @@ class PhysicalTable:
         """Counts of the storage, and of what was evicted from one logical table."""
         admission: dict[str, int] = self.state.stats() if isinstance(self.backend, AdmittingBackend) else {}
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
-        return {**vars(self.counters()), **admission, **eviction}
+        tiers = tiered(self.state)
+        return {**vars(self.counters()), **admission, **eviction, **({} if tiers is None else tiers.summary())}
 
 
 def _overwrite_slots(now: Snapshot, loaded: Snapshot) -> None:

@@ -37,15 +37,22 @@ def _assert_marks(pair: Pair) -> None:
     assert_same("rows", got.rows, want.row_numbers)
 
 
-@pytest.mark.parametrize("score", ["step", "count"])
-def test_marks(backend: Recorded, score: str) -> None:
-    pair = _lived_in(backend, score=score)
+def test_marks(backend: Recorded) -> None:
+    pair = _lived_in(backend)
     _assert_marks(pair)
     before = backend.marks(pair.state)
     pair.lookup(IDS, TABLES, clock=Clock(7))
     assert len(before.ids) == 33
     assert int(before.stamps.max()) == 2  # a copy, whatever the table does afterwards
     _assert_marks(pair)
+
+
+def test_marks_that_count(compiled_backend: Recorded) -> None:
+    pair = Pair(compiled_backend, make_spec(score="count"))
+    for step in range(3):
+        pair.lookup(IDS[: 40 - 8 * step], TABLES[: 40 - 8 * step], clock=Clock(step))
+    _assert_marks(pair)
+    assert sorted(set(compiled_backend.marks(pair.state).scores.tolist())) == [1, 2, 3]
 
 
 def test_marks_of_a_stash_and_of_nothing(backend: Recorded) -> None:

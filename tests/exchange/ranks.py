@@ -20,17 +20,7 @@ LIMIT = 420  # seconds for all ranks, which compile their loops on a fresh check
 QUIET = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "RECIS_EXCHANGE_TIMEOUT": "240"}
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    [
-        "torch",
-        "torch.distributed",
-        "torch._dynamo",
-        "tests.exchange.preloaded",
-        "recis_core.nn",
-        "recis_core.optim",
-        "tests.exchange.models",
-    ]
-)
+_context.set_forkserver_preload(["tests.exchange.preloaded"])
 
 
 @dataclass

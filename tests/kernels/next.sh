@@ -29,5 +29,5 @@ for jax in "$@"; do
   fi
   echo "kernel tests on jax $jax, $("$venv/bin/python" --version)"
   # XLA's CPU compiler takes minutes over some interpreted kernels, unless told not to optimize them.
-  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest tests/kernels --confcutdir=tests/kernels -m "not full"
+  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest -p tests.garbage tests/kernels --confcutdir=tests/kernels -m "not full"
 done

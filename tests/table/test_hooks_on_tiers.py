@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -35,9 +37,9 @@ def _train(engine: EmbeddingEngine) -> list[tuple[torch.Tensor, dict[str, int]]]
 
 @pytest.mark.parametrize("device_rows", [4, 16])
 @pytest.mark.parametrize("hooks", HOOKS, ids=lambda hooks: "-".join(hooks.values()))
-def test_as_without_tiers(hooks: dict[str, str], device_rows: int) -> None:
-    """A device that holds a call, and one that does not."""
-    cache = CacheConfig(device_rows=device_rows, policy="lru")
+def test_as_without_tiers(hooks: dict[str, str], device_rows: int, tmp_path: Path) -> None:
+    """A device that holds a call, and one that does not; host memory of 6 rows; the rest on disk."""
+    cache = CacheConfig(device_rows=device_rows, host_rows=6, disk=str(tmp_path), policy="lru")
     plain, tiered = engine_of(backend="numba", **hooks), engine_of(backend="numba", cache=cache, **hooks)
     for (out, gone), (want, went) in zip(_train(tiered), _train(plain), strict=True):
         assert_same("output", out, want)
@@ -53,8 +55,8 @@ def test_as_without_tiers(hooks: dict[str, str], device_rows: int) -> None:
         assert sum(gone["f"] for _, gone in _train(engine_of(backend="numba", **hooks))) > 0
 
 
-def test_marks_of_all_tiers() -> None:
-    cache = CacheConfig(device_rows=4)
+def test_marks_of_all_tiers(tmp_path: Path) -> None:
+    cache = CacheConfig(device_rows=4, host_rows=6, disk=str(tmp_path))
     engine = engine_of(backend="numba", cache=cache)
     _train(engine)
     physical = engine.table("f").physical

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Writers:
         for line in self.process.stdout:
             word, *rest = line.split(maxsplit=1)
             if word == "pid":
-                killer = threading.Timer(seconds, os.kill, (int(rest[0]), signal.SIGKILL))
+                killer = threading.Timer(seconds, _kill, (int(rest[0]),))
                 killer.start()
             elif word == "flushed":
                 acknowledged = int(rest[0])
@@ -83,6 +84,11 @@ class Writers:
 
     def close(self) -> None:
         self.process.communicate()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

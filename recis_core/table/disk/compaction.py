@@ -17,13 +17,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from backends.errors import StorageFull
+from backends.errors import CorruptStorage, StorageFull
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment
 
-BATCH = 8192  # rows moved while writers wait
+BATCH = 2048  # rows moved while writers wait
 FAR_BEHIND = 3  # as many unused rows as used ones, and writers lend a hand
 
 
@@ -38,7 +38,7 @@ class Compactor:
         self._ended = self._postponed = False
         self._pauses = 0
         self._error: Exception | None = None
-        self._spoiled: list[int] = []  # damaged segments, left alone
+        self._spoiled: list[int] = []  # damaged segments, which the thread leaves alone
         self.compactions = self.bytes_read = 0
         self._thread = threading.Thread(target=self._run, name="recis-disk-compaction", daemon=True)
         self._thread.start()
@@ -74,8 +74,10 @@ class Compactor:
                 raise RuntimeError(
                     "compact() would move rows that a scan has not come to. End or close the scan first."
                 )
+            self.raise_error()
+            self._spoiled.clear()
             while (victim := self._victim()) is not None:
-                self._clean(victim)
+                self._try(victim)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -110,13 +112,19 @@ class Compactor:
             if victim is None:
                 return False
             try:
-                self._clean(victim)
+                self._try(victim)
             except StorageFull:
                 self._postponed = True
             except Exception as error:
-                self._spoiled.append(victim.number)
-                self._error = error
+                self._error, self._postponed = error, not isinstance(error, CorruptStorage)
             return True
+
+    def _try(self, victim: Segment) -> None:
+        try:
+            self._clean(victim)
+        except CorruptStorage:
+            self._spoiled.append(victim.number)
+            raise
 
     def _victim(self) -> Segment | None:
         """The full segment with the smallest share in use, if that is small."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.numba_backend.disk_index import KEY
 from recis_core.table.disk.compaction import Compactor
-from recis_core.table.disk.disk_space import sync_file
+from recis_core.table.disk.disk_space import Reserve, sync_file
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.manifest import lock_directory, open_directory
@@ -78,8 +78,10 @@ class DiskStore:
             self._index.close()
             raise
         self._mapped = MappedMemory()
+        self._reserve = Reserve(self.path)
         self._reader = RowReader(self.row_bytes, threads)
         self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
+        self._compactor.look()
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
@@ -129,14 +131,15 @@ class DiskStore:
         """Forget keys; how many were here.
 
         Raises:
-          StorageFull: all are here still; a key that is erased is written too.
+          StorageFull: all are here still. What is erased is written too; a reserve of 1 MiB is kept for that.
         """
         self._check(ids, tables)
         self._check_whole()
         with self._lock:
             here = self._index.find(ids, tables)[0] >= 0
             if here.any():
-                self._log.append(_tombstones(ids[here], tables[here]), None)
+                keys = _tombstones(ids[here], tables[here])
+                self._reserve.lend(lambda: self._log.append(keys, None))
         self._compactor.look()
         return int(here.sum())
 
@@ -184,6 +187,7 @@ class DiskStore:
         self.flush()
 
     def __len__(self) -> int:
+        self._check_open()
         with self._lock:
             return len(self._index)
 
@@ -207,7 +211,7 @@ class DiskStore:
             try:
                 if changed:
                     self._sync_all(unsynced)
-                    manifest.commit(self.path, sync=self._sync)
+                    self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
                     self._flushes += 1
             except BaseException:
                 with self._lock:
@@ -215,6 +219,7 @@ class DiskStore:
                     log.changed = True
                 raise
             self._delete(condemned)
+            self._reserve.fill()
 
     def _sync_all(self, segments: set[Segment]) -> None:
         """After a failed fsync the system may call lost pages written, so that a second one says nothing."""
@@ -237,11 +242,12 @@ class DiskStore:
             return
         if self._broken is None:
             self._flush()
-        self._closed = True
         self._compactor.end()
+        with self._lock:
+            self._closed = True
+            self._log.release()
+            self._index.close()
         self._reader.close()
-        self._log.release()
-        self._index.close()
         self._mapped.close()
         os.close(self._directory_lock)
         self._compactor.raise_error()
@@ -249,6 +255,7 @@ class DiskStore:
 
     def stats(self) -> dict[str, int]:
         """Counts and bytes; of files, `disk_bytes` is what a manifest or a row needs, `dead_bytes` what is not used."""
+        self._check_open()
         with self._lock:
             segments, rows = self._log.segments, len(self._index)
             disk = sum(s.bytes for s in segments + self._log.condemned)
@@ -269,9 +276,13 @@ class DiskStore:
             }
 
     def _bound_mapped(self) -> None:
-        if self._mapped.grown() > self._mapped_bytes:
-            self._log.view.let_go()
-            self._index.let_go()
+        """Rows go first: they come back by large pages, the index by small ones, a fault for each key."""
+        if self._mapped.grown() <= self._mapped_bytes:
+            return
+        self._log.view.let_go()
+        if self._mapped.grown() > self._mapped_bytes // 2:
+            with self._lock:
+                self._index.let_go()
             self._mapped.restart()
 
     def _check(self, ids: np.ndarray, tables: np.ndarray) -> None:

@@ -119,3 +119,5 @@ class Log:
     def release(self) -> None:
         for segment in self.segments + self.condemned:
             segment.release()
+        self.segments, self.condemned = [], []
+        self._segments_changed()

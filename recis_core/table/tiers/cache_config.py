@@ -22,8 +22,8 @@ class CacheConfig:
         two. Rows are a number, or a share of all rows the table has, as "1%".
       host_bytes, host_rows: the same of host memory. None of them: no bound, and nothing goes to disk.
       disk: a directory; one of its own there for each table and process. None: no third tier.
-      keep: the disk's rows are the table's: an existing directory is opened with what its last `flush` left. Otherwise
-        it is scratch, and removed when the process ends.
+      keep: the disk's rows are the table's: an existing directory is opened with what the engine's last `flush()` left,
+        for the same tables and optimizer, which must be attached first. Otherwise it is scratch, and removed at the end.
       policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
         "none": nothing leaves, and a full device raises TableFull.
       prefetch: batches that a Prefetcher reads ahead.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import weakref
 from pathlib import Path
 
 import xxhash
@@ -19,24 +18,31 @@ from recis_core.table.tiers.row_format import RowFormat
 SCRATCH = ".scratch"
 
 
-def open_disk(config: CacheConfig, owner: str, row_format: RowFormat) -> RowStore | None:
-    """The disk tier of a table whose rows are as the format says; None where the config has none.
+def open_disk(config: CacheConfig, owner: str, row_format: RowFormat) -> RowStore:
+    """The disk tier of a table whose rows are as the format says.
 
     owner: tells apart tables and ranks that share one directory.
+
+    Raises:
+      CorruptStorage: what is kept there has rows of another format, or is damaged.
     """
-    if config.disk is None:
-        return None
     from recis_core.table.disk import DiskStore
 
     name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
+    root = Path(str(config.disk))
     if config.keep:
-        return DiskStore(Path(config.disk) / name, row_format.row_bytes, tag=row_format.tag)
-    root = Path(config.disk)
+        return DiskStore(root / name, row_format.row_bytes, tag=row_format.tag)
     remove_abandoned(root)
     path = root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}"
-    store = DiskStore(path, row_format.row_bytes, tag=row_format.tag, sync=False)
-    weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
-    return store
+    return DiskStore(path, row_format.row_bytes, tag=row_format.tag, sync=False)
+
+
+def close_disk(store: RowStore) -> None:
+    """Close it; scratch is removed."""
+    store.close()
+    path: Path = store.path  # type: ignore[attr-defined]
+    if path.name.endswith(SCRATCH):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_abandoned(root: Path) -> None:

@@ -6,9 +6,10 @@ Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,15 +21,19 @@ from recis_core.table.tiers import staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
-from recis_core.table.tiers.disk_place import open_disk
+from recis_core.table.tiers.disk_place import close_disk, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
 from recis_core.table.tiers.upcoming import Early, Upcoming
 
+if TYPE_CHECKING:
+    from recis_core.table.tiers.shared_budget import SharedBudget
+
 INDEX_BYTES = (
     52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
 )
+AWAY, UNKNOWN = -1, -2  # instead of a row number on the device
 LEAST_ASIDE = 64  # rows of a table that lives as long as a call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -47,8 +52,11 @@ class TieredState:
         self.stats = CacheStats()
         self.policy = policy_of(config.policy)
         self.slots: tuple[SlotSpec, ...] = ()
+        self._closing: Any = None
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.inserted = self.erased = 0
+        self.portion: float = 1.0  # of the config's bytes, where tables share them
+        self.budget: SharedBudget | None = None
         self.upcoming = Upcoming(spec.uids)
         self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._build()
@@ -56,27 +64,54 @@ class TieredState:
     # What there is
 
     def _build(self) -> None:
+        """Empty tiers; the disk is opened when it is first asked for, for optimizers attach later and widen its rows."""
         config = self.config
         host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
-        opened = open_disk(config, self.owner, disk)
-        self.lower = LowerTiers(host, disk, self._host_rows(host, 0), opened, self.stats)
-        capacity = self._device_rows(0 if opened is None else len(opened))
-        self.device = DeviceTier(self.backend, self.spec, self.slots, capacity, self.policy)
+        self._lower = LowerTiers(host, disk, self._host_rows(host, 0), None, self.stats)
+        self._unopened, self._closing = config.disk is not None, None
+        self.device = DeviceTier(self.backend, self.spec, self.slots, self._device_rows(0), self.policy)
+
+    @property
+    def lower(self) -> LowerTiers:
+        """What lies below the device."""
+        if self._unopened:
+            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format)
+            # Closed when this state goes; not left to the store's own end, for its threads hold it.
+            self._lower.scratch = not self.config.keep
+            self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
+            self.inserted += len(opened)
+        return self._lower
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row on the device, slots and index included."""
+        width = self.spec.dim * getattr(torch, self.spec.dtype).itemsize
+        return width + sum(4 * slot.width for slot in self.slots) + INDEX_BYTES
 
     def _device_rows(self, table_rows: int) -> int:
-        config, spec = self.config, self.spec
-        row_bytes = spec.dim * getattr(torch, spec.dtype).itemsize + sum(4 * s.width for s in self.slots) + INDEX_BYTES
-        rows = rows_within(config.device_bytes, config.device_rows, row_bytes, table_rows)
+        size = self._part_of(self.config.device_bytes)
+        rows = rows_within(size, self.config.device_rows, self.row_bytes, table_rows)
         if not rows:
             raise ValueError(
-                f"device_bytes must hold at least one row of {row_bytes} bytes, slots and index included; "
-                f"got {config.device_bytes}."
+                f"device_bytes must hold at least one row of {self.row_bytes} bytes, slots and index included; got {size}."
             )
         return rows
 
     def _host_rows(self, host: RowFormat, table_rows: int) -> int | None:
-        return rows_within(self.config.host_bytes, self.config.host_rows, host.row_bytes + INDEX_BYTES, table_rows)
+        size = self._part_of(self.config.host_bytes)
+        return rows_within(size, self.config.host_rows, host.row_bytes + INDEX_BYTES, table_rows)
+
+    def _part_of(self, size: int | None) -> int | None:
+        return None if size is None else int(size * self.portion)
+
+    def take_portion(self, portion: float) -> None:
+        """Of the config's bytes."""
+        self.portion = portion
+        self._lower.host_rows = self._host_rows(self._lower.host_format, self.table_rows)
+        wanted = self._device_rows(self.table_rows)
+        if wanted != self.device.capacity:
+            self.resize(wanted)
 
     @property
     def inner(self) -> Any:
@@ -107,12 +142,13 @@ class TieredState:
         if tuple(added.values()) == self.slots:
             return
         staging.unstage(self)
-        snapshot = export(self)
-        self.lower.close()
+        snapshot = None if self._unopened else export(self)
+        self.close()
         self.slots = tuple(added.values())
         self.renumbered += 1
         self._build()
-        restore(self, snapshot)
+        if snapshot is not None:
+            restore(self, snapshot)
 
     # A call
 
@@ -126,25 +162,41 @@ class TieredState:
 
     def prepare(self, call: LookupCall, mode: LookupMode) -> Keys | None:
         """Bring a call's rows to the device. None: all that it needs is there; else its unique keys."""
-        batch, ready = staging.take(self, call) if mode.insert and mode.touch else (None, False)
+        batch, ready = staging.take(self, call) if mode.learns else (None, False)
         ids, tables, counts = (
             staging.unique_keys(self, call) if batch is None else (batch.ids, batch.tables, batch.counts)
         )
         if not mode.insert:
-            away = self.device.find(ids, tables) < 0
-            return (ids, tables) if self.lower.contains(ids[away], tables[away]).any() else None
-        if batch is not None and batch.rows is not None and ready:
-            self.tick += 1
-            self._use(batch.rows, counts, touch=True)
+            rows = self._find_all(ids, tables)
+        elif ready and batch is not None and batch.rows is not None:
             rows = batch.rows
+            self.tick += mode.touch
+            self._use(rows, counts, touch=mode.touch)
         else:
-            rows = self.bring(
-                ids, tables, counts, touch=mode.touch, counted=batch is not None and batch.rows is not None
-            )
+            counted = batch is not None and batch.rows is not None
+            rows = self.bring(ids, tables, counts, touch=mode.touch, counted=counted)
         if batch is not None:
             here = rows >= 0
             self.device.index.at["next_use"][rows[here]] = batch.following[here]
-        return None if (rows >= 0).all() else (ids, tables)
+        away = int((rows == AWAY).sum())
+        if not away:
+            return None
+        self._count_aside(away, int((rows == UNKNOWN).sum()), mode)
+        return ids, tables
+
+    def _count_aside(self, away: int, unknown: int, mode: LookupMode) -> None:
+        """Of a call that is made on a table aside, which counts for nobody."""
+        if mode.insert:
+            self.stats.count("overflowed", away)
+        elif mode.touch:
+            self.stats.count("unknown", unknown)
+
+    def _find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [U]; AWAY for keys that lie below, UNKNOWN for those that are nowhere."""
+        rows = self.device.find(ids, tables)
+        missing = np.flatnonzero(rows < 0)
+        rows[missing] = np.where(self.lower.contains(ids[missing], tables[missing]), AWAY, UNKNOWN)
+        return rows
 
     def bring(
         self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, *, touch: bool, counted: bool = False
@@ -297,13 +349,15 @@ class TieredState:
 
     def updated(self) -> None:
         """After an optimizer step."""
+        if self.budget is not None:
+            self.budget.stepped(self)
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         staging.unstage(self)
         rows = self.device.find(ids, tables)
         here, below = rows >= 0, self.lower.contains(ids, tables)
+        self.lower.erase(ids[below], tables[below])  # first, for a full disk may refuse
         self.device.drop(rows[here])
-        self.lower.erase(ids[below], tables[below])
         self.erased += int((here | below).sum())
         self.stats.count("erased", int((here | below).sum()))
 
@@ -331,6 +385,19 @@ class TieredState:
             self.device.index.at[name][mine] = old.index.at[name][rows]
         self.renumbered += 1
 
+    def summary(self) -> dict[str, int]:
+        """For a table's stats(): CacheStats, what the tiers hold, and what fewer bits have cost, in millionths."""
+        with self.lock:
+            said = {name: self.stats.counts[name] for name in sorted(self.stats.counts)}
+            said |= {"stall_ms": round(1e3 * self.stats.stall_seconds), "device_rows": len(self.device)}
+            said |= {"device_capacity": self.device.capacity, "host_rows": len(self.lower.host)}
+            said |= {f"host_{name}": count for name, count in self.lower.host.stats().items() if name != "rows"}
+            if self.lower.disk is not None:
+                said |= {f"disk_{name}": count for name, count in self.lower.disk.stats().items()}
+            said |= {"host_rounding_ppm": round(1e6 * self.lower.host_format.rounding.rms)}
+            said |= {"disk_rounding_ppm": round(1e6 * self.lower.disk_format.rounding.rms)}
+            return {f"cache_{name}": count for name, count in said.items()}
+
     def counters(self) -> Counters:
         inner = self.backend.counters(self.inner)
         count = self.stats.counts
@@ -348,15 +415,20 @@ class TieredState:
 
     def flush(self) -> None:
         """Every row that was ever updated on disk, and kept there."""
-        rows = self.device.index.all_rows()
-        rows = rows[self.device.index.at["dirty"][rows]]
-        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
-        self.lower.write(ids, tables, self.device.read(rows))
-        self.device.index.at["dirty"][rows], self.device.index.at["stored"][rows] = False, True
-        self.lower.flush()
+        with self.lock:
+            at = self.device.index.at
+            rows = self.device.index.all_rows()
+            rows = rows[at["dirty"][rows]]
+            ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+            self.lower.write(ids, tables, self.device.read(rows))
+            at["dirty"][rows], at["stored"][rows] = False, True
+            self.lower.settle()
+            self.lower.flush()
 
     def close(self) -> None:
-        self.lower.close()
+        """Give back what the disk tier holds of threads and files."""
+        if self._closing is not None:
+            self._closing()
 
 
 def tiered(state: Any) -> TieredState | None:

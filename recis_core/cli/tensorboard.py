@@ -1,0 +1,51 @@
+"""What `recis train --tensorboard DIR` writes, beside another report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from recis_core.cli.report import Report
+from recis_core.framework import Logged, TrainLoop
+
+
+class TensorBoardReport:
+    """Scalars by step: train/loss, train/auc, train/rows_per_s, cache/…; at the end test/auc and test/logloss.
+
+    Raises:
+      ModuleNotFoundError: tensorboard is not installed; the message says how to.
+    """
+
+    def __init__(self, inner: Report, directory: str) -> None:
+        self._inner = inner
+        self._writer = _writer(directory)
+
+    @contextmanager
+    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
+        with self._inner.training(rows, loop):
+            yield
+
+    def log(self, logged: Logged) -> None:
+        self._inner.log(logged)
+        scalars = {"loss": logged.loss, "auc": logged.auc, "rows_per_s": logged.rows_per_s}
+        for name, value in scalars.items():
+            self._writer.add_scalar(f"train/{name}", value, logged.step)
+        for name, value in logged.cache.items():
+            self._writer.add_scalar(f"cache/{name}", value, logged.step)
+
+    def final(self, final: dict[str, Any]) -> None:
+        self._inner.final(final)
+        for name in ("auc", "logloss"):
+            self._writer.add_scalar(f"test/{name}", final[name], final["steps"])
+        self._writer.close()
+
+
+def _writer(directory: str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"--tensorboard needs {error.name}, which is not installed: pip install 'recis-core[tensorboard]'."
+        ) from error
+    return SummaryWriter(directory)

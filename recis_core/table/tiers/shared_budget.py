@@ -1,0 +1,58 @@
+"""Bytes that all tables of a model share, divided by what each is asked for.
+
+Sizes: T tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recis_core.table.tiers.tiered_state import TieredState, tiered
+
+FIRST, PERIOD = 16, 1024  # updates of a table after which shares are measured anew: 16, 32, 64, … and then every 1024
+LEAST = 1 / 16  # of an equal share, that a table keeps though nobody asks for it
+NOTICED = 0.2  # change of a share below which a table is left as it is
+ASKED = ("hits_device", "hits_host", "hits_disk", "new")
+
+
+class SharedBudget:
+    """Of one engine. Bounds in rows are each table's own; those in bytes are divided."""
+
+    def __init__(self, states: Sequence[TieredState]) -> None:
+        self.states = list(states)
+        self._steps, self._next = 0, FIRST
+        self._asked = dict.fromkeys(self.states, 0)
+        for state in self.states:
+            state.budget = self
+            state.take_portion(1 / len(self.states))
+
+    def stepped(self, state: TieredState) -> None:
+        """A table was updated; the first one's updates count."""
+        if state is not self.states[0]:
+            return
+        self._steps += 1
+        if self._steps == self._next:
+            self._next += min(self._next, PERIOD)
+            self._divide()
+
+    def _divide(self) -> None:
+        """By bytes of rows asked for since the last time."""
+        asked = {state: sum(state.stats.counts[name] for name in ASKED) for state in self.states}
+        used = {state: (asked[state] - self._asked[state]) * state.row_bytes for state in self.states}
+        self._asked, total = asked, sum(used.values())
+        if not total:
+            return
+        least = LEAST / len(self.states)
+        for state in self.states:
+            portion = least + (1 - LEAST) * used[state] / total
+            if abs(portion - state.portion) > NOTICED * state.portion:
+                with state.lock:
+                    state.take_portion(portion)
+
+
+def share_budget(states: Sequence[Any]) -> None:
+    """Divide their config's bytes among these tables' tiers."""
+    each = [state for state in map(tiered, dict.fromkeys(states)) if state is not None]
+    if len(each) > 1:
+        SharedBudget(each)
