@@ -6,7 +6,6 @@ rows many times the memory it may take, instead.
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import tempfile
@@ -23,11 +22,12 @@ from bench.cache.hits import POLICIES, Replay
 from bench.cache.large import large
 from bench.cache.steps import Case, compare
 from bench.cache.traces import TRACES, Trace, trace
+from bench.disk import DiskConfig, stores
 from bench.exchange.workloads import missing
 from bench.provenance import provenance
 from recis_core.table.tiers.cache_config import CacheConfig
 
-HITS = ("trace", "capacity", "policy", "bound", "hit_rate", "on_arrival", "belady", "peer", "step_ms", "in_memory_ms")
+HITS = ("trace", "batch_rows", "capacity", "policy", "bound", "hit_rate", "on_arrival", "belady", "peer", "step_ms", "in_memory_ms")
 STEPS = ("trace", "dim", "capacity", "name", "step_ms", "in_memory_ms", "ratio", "hits_on_arrival", "stalled_ms")
 PEER = {"lru": 0.812, "lfu": 0.860, "lookahead 4": 0.873, "lookahead 16": 0.888}  # on click-log-39, 10 %
 STEPPED = ("click-log", "zipf-drift")
@@ -44,12 +44,15 @@ class CacheBench:
     policies: tuple[str, ...] = POLICIES
     rows: Annotated[int, Field(ge=1)] = 512
     """Of a batch of the click log; PEERS.md's figures are of 512."""
-    zipf_rows: Annotated[int, Field(ge=1)] = 2048
+    zipf_rows: tuple[int, ...] = (2048, 512)
+    """Of a batch of zipf-drift; steps are timed with the first."""
     batches: Annotated[int, Field(ge=1)] = 60
     """Of zipf-drift."""
     dims: tuple[int, ...] = (16, 64)
     turns: Annotated[int, Field(ge=0)] = 5
     """Timed passes over the trace of each competitor; 0 leaves step times out."""
+    disk_rows: Annotated[int, Field(ge=0)] = 1_000_000
+    """Of the table that stores on disk are measured with; 0 leaves them out. More of it in python -m bench.disk."""
     seed: int = 0
     large: bool = False
     """The build of a large table alone."""
@@ -87,19 +90,22 @@ def _all(config: CacheBench) -> Iterator[Row]:
         if name.startswith("click-log") and missing("click-log") is not None:
             print(f"{name}: skipped: {missing('click-log')}", file=sys.stderr)
             continue
-        read = trace(name, config.zipf_rows if name == "zipf-drift" else config.rows, config.batches, config.seed)
-        yield from _hits(config, read)
-        if config.turns and name in STEPPED:
-            yield from _steps(config, read)
+        sizes = config.zipf_rows if name == "zipf-drift" else (config.rows,)
+        for rows in sizes:
+            read = trace(name, rows, config.batches * sizes[0] // rows, config.seed)
+            timed = config.turns > 0 and name in STEPPED and rows == sizes[0]
+            yield from _hits(config, read, timed=timed)
+            if timed:
+                yield from _steps(config, read)
     yield from _disk(config)
 
 
-def _hits(config: CacheBench, read: Trace) -> Iterator[Row]:
+def _hits(config: CacheBench, read: Trace, *, timed: bool) -> Iterator[Row]:
     replay = Replay(read.calls())
     facts = {"part": "hits", "trace": read.name, "batch_rows": read.rows, "distinct": replay.distinct}
     for capacity in config.capacities:
         K = int(capacity * replay.distinct)
-        times = _times(config, read, capacity, K) if config.turns and read.name in STEPPED else {}
+        times = _times(config, read, capacity, K) if timed else {}
         for between in (False, True) if read.name == "click-log-39" else (False,):
             belady = replay.optimum(K, between=between) if between or K >= replay.largest else None
             for policy in config.policies:
@@ -143,10 +149,15 @@ def _steps(config: CacheBench, read: Trace) -> Iterator[Row]:
 
 
 def _disk(config: CacheBench) -> Iterator[Row]:
-    """What bench.disk has to say, where it is."""
-    if importlib.util.find_spec("bench.disk") is None:
+    """{store, op, rows_per_s, warm, …} of every store that is installed."""
+    if config.disk_rows == 0:
         return
-    for row in importlib.import_module("bench.disk").measure(config.folder, config.seed):
+    try:
+        found = stores(DiskConfig(rows=config.disk_rows, directory=config.folder, seed=config.seed))
+    except ModuleNotFoundError as error:
+        print(f"disk: skipped: {error}", file=sys.stderr)
+        return
+    for row in found:
         yield {"part": "disk", **row}
 
 
