@@ -27,7 +27,19 @@ from bench.exchange.workloads import missing
 from bench.provenance import provenance
 from recis_core.table.tiers.cache_config import CacheConfig
 
-HITS = ("trace", "batch_rows", "capacity", "policy", "bound", "hit_rate", "on_arrival", "belady", "peer", "step_ms", "in_memory_ms")
+HITS = (
+    "trace",
+    "batch_rows",
+    "capacity",
+    "policy",
+    "bound",
+    "hit_rate",
+    "on_arrival",
+    "belady",
+    "peer",
+    "step_ms",
+    "in_memory_ms",
+)
 STEPS = ("trace", "dim", "capacity", "name", "step_ms", "in_memory_ms", "ratio", "hits_on_arrival", "stalled_ms")
 PEER = {"lru": 0.812, "lfu": 0.860, "lookahead 4": 0.873, "lookahead 16": 0.888}  # on click-log-39, 10 %
 STEPPED = ("click-log", "zipf-drift")
@@ -107,7 +119,7 @@ def _hits(config: CacheBench, read: Trace, *, timed: bool) -> Iterator[Row]:
         K = int(capacity * replay.distinct)
         times = _times(config, read, capacity, K) if timed else {}
         for between in (False, True) if read.name == "click-log-39" else (False,):
-            belady = replay.optimum(K, between=between) if between or K >= replay.largest else None
+            belady = replay.optimum(K, between=between) if between or replay.largest <= K else None
             for policy in config.policies:
                 hits = replay.run(policy, K, between=between)
                 row = {"capacity": capacity, "device_rows": K, "policy": policy, "belady": belady, **vars(hits)}
