@@ -34,7 +34,7 @@ class Replay:
 
     def __init__(self, calls: list[LookupCall]) -> None:
         self.calls = calls
-        self.uids = tuple(range(1, 1 + len(calls[0].lengths)))
+        self.uids = tuple(range(1, 2 + max(calls[0].ordinals)))
         state = self._state("lru", 1)
         self.keys: list[Keys] = [staging.unique_keys(state, call) for call in calls]
         self.digests = [digest_of(call) for call in calls]

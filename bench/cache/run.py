@@ -146,7 +146,7 @@ def _case(policy: str, cache: CacheConfig) -> Case:
 
 def _steps(config: CacheBench, read: Trace) -> Iterator[Row]:
     """The device holds a tenth; the host all others, or a quarter and a disk the rest."""
-    distinct = read.distinct
+    distinct = Replay(read.calls()).distinct
     K = distinct // 10
     for dim in config.dims:
         with tempfile.TemporaryDirectory(dir=config.folder) as folder:

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.cache.traces import Batch, Trace
+from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.prefetcher import Prefetcher
 from recis_core.table.tiers.tiered_state import TieredState, tiered
 
-HIDDEN = 64
+HIDDEN = (128, 64)  # as DeepFM's, if nothing else is said
 LR = 1e-3
 
 
@@ -48,16 +49,13 @@ class Trainer:
     seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        option = EmbeddingOption(self.dim, backend="numba", cache=self.case.cache)
+        shared = "item" if self.trace.shared else None
+        option = EmbeddingOption(self.dim, backend="numba", cache=self.case.cache, shared_name=shared)
         self.engine = EmbeddingEngine(dict.fromkeys(self.trace.fields, option))
         torch.manual_seed(0)
-        wide = sum(self._wide(name) for name in self.trace.fields)
-        self.dense = nn.Sequential(nn.Linear(wide, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+        self.dense = mlp([len(self.trace.fields) * self.dim, *HIDDEN, 1])
         self.sparse = SparseAdam(self.engine.sparse_parameters(), lr=LR)
         self.adam = torch.optim.Adam(self.dense.parameters(), lr=LR)
-
-    def _wide(self, name: str) -> int:
-        return self.dim
 
     def pass_(self) -> list[Tensor]:
         """Losses of one pass over the trace; its seconds go on the list."""

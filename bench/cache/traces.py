@@ -2,7 +2,7 @@
 
 click-log      its 26 categorical fields as they come: a row may leave one empty
 click-log-39   what PEERS.md's figures are of: its 13 numbers are ids, too, and so is an empty field
-zipf-drift     Zipf(1.05), its ranks moving to other ids as time goes
+zipf-drift     Zipf(1.05), its ranks moving to other ids as time goes; all fields share a table
 
 Sizes: F fields, B rows of a batch, V ids of a vocabulary, N ids of a call.
 """
@@ -34,7 +34,7 @@ Batch = dict[str, RaggedTensor]
 
 @dataclass(frozen=True)
 class Trace:
-    """Batches of single-hot fields, each a logical table."""
+    """Batches of single-hot fields."""
 
     name: str
     rows: int  # B
@@ -45,22 +45,19 @@ class Trace:
         return list(self.batches[0])
 
     @property
-    def distinct(self) -> int:
-        """(field, id) pairs: rows of the table once all was seen."""
-        return sum(len(np.unique(self._of(field))) for field in self.fields)
-
-    def _of(self, field: str) -> np.ndarray:
-        return np.concatenate([batch[field].values().numpy() for batch in self.batches])
+    def shared(self) -> bool:
+        """Whether all fields share one logical table; else each has its own. Storage is one in any case."""
+        return self.name == "zipf-drift"
 
     def calls(self) -> list[LookupCall]:
-        """What one physical table that all fields share, a logical one each, is asked for."""
-        return [_call(batch) for batch in self.batches]
+        """What the table is asked for."""
+        return [self._call(batch) for batch in self.batches]
 
-
-def _call(batch: Batch) -> LookupCall:
-    ids = torch.cat([ragged.values() for ragged in batch.values()])
-    requests = tuple(Request("sum", ragged.offsets()[0]) for ragged in batch.values())
-    return LookupCall(ids, tuple(len(r.values()) for r in batch.values()), tuple(range(len(batch))), requests)
+    def _call(self, batch: Batch) -> LookupCall:
+        ids = torch.cat([ragged.values() for ragged in batch.values()])
+        requests = tuple(Request("sum", ragged.offsets()[0]) for ragged in batch.values())
+        ordinals = tuple(0 if self.shared else k for k in range(len(batch)))
+        return LookupCall(ids, tuple(len(r.values()) for r in batch.values()), ordinals, requests)
 
 
 def trace(name: str, rows: int, batches: int, seed: int) -> Trace:
@@ -111,12 +108,10 @@ def _filled(ragged: RaggedTensor) -> RaggedTensor:
 
 
 def _zipf_drift(rows: int, batches: int, seed: int) -> Iterator[Batch]:
-    """One vocabulary under F fields' names would be F tables; it is one, asked for F ids a row."""
     rng = np.random.default_rng(seed)
     id_of_rank = rng.permutation(VOCABULARY)
-    offsets = torch.arange(rows + 1) * FIELDS
     for _ in range(batches):
         moved = rng.choice(VOCABULARY, int(MOVES * VOCABULARY), replace=False)
         id_of_rank[moved] = np.roll(id_of_rank[moved], 1)
-        ids = id_of_rank[zipf_ranks(rng, ALPHA, VOCABULARY, rows * FIELDS)]
-        yield {"item": RaggedTensor(ids_of(torch.from_numpy(ids)), offsets)}
+        ids = ids_of(torch.from_numpy(id_of_rank[zipf_ranks(rng, ALPHA, VOCABULARY, rows * FIELDS)]))
+        yield {f"c{k + 1}": _whole(part) for k, part in enumerate(ids.split(rows))}
