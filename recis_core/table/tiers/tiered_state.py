@@ -152,8 +152,9 @@ class TieredState:
     # A call
 
     def starts(self, clock: Clock) -> None:
-        """Before a call: what a full disk still owes is settled, or raises again."""
+        """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         self.step, self.pinned_from = clock.step, clock.pinned_from
+        self._follow_share()
         self.lower.settle()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
@@ -209,7 +210,6 @@ class TieredState:
         counted: whether what was asked and found has been counted before.
         """
         self.tick += touch
-        self._follow_share()
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
         if touch and not counted:
