@@ -19,6 +19,7 @@ from recis_core.table.wrapped_backend import inserts_unasked
 if TYPE_CHECKING:
     from recis_core.nn import EmbeddingEngine
 
+LATE = 8  # batches yielded since, after which one that never came to forward is given up
 POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
 
 
@@ -37,8 +38,8 @@ class Prefetcher:
 
     A thread of its own reads `depth` batches ahead, tells policy "lookahead" when each row is used next, reads rows from
     disk, and stages the next batch's to the device, writing back what leaves for them. Rows of a staged batch stay until
-    its forward. Training gives the same bits with and without it. Batches must come to the engine's forward as they were
-    yielded, each once; one that does not is fetched when it comes.
+    its forward. Training gives the same bits with and without it. Batches should come to the engine's forward as they were
+    yielded, each once, and before 8 more are asked for; one that does not is fetched when it comes.
 
     Args:
       engine: whose tables have a cache; without one the batches are read ahead, and no more.
@@ -69,6 +70,7 @@ class Prefetcher:
         self._source = iter(reader)
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()
+        self._yielded: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._stopped = self._ended = False
         self._error: BaseException | None = None
@@ -98,7 +100,16 @@ class Prefetcher:
                 return None
             self._changed.notify_all()
         self._stalled(time.perf_counter() - start, item)
+        self._give_up_late(item)
         return item
+
+    def _give_up_late(self, newest: _Item) -> None:
+        """So that what is held stays bounded where batches never come as they were planned."""
+        self._yielded.append(newest)
+        if len(self._yielded) > LATE:
+            for state, batch, _ in self._yielded.popleft().asks:
+                with state.lock:
+                    staging.give_up(state, batch.number)
 
     def _stalled(self, seconds: float, item: _Item) -> None:
         self.stall_seconds += seconds
