@@ -1,16 +1,17 @@
-"""python -m bench step | kernels | bridge | exchange [--help]"""
+"""python -m bench step | kernels | bridge | exchange | cache [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,kernels,bridge,exchange} ...
+USAGE = """usage: python -m bench {step,kernels,bridge,exchange,cache} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
+  cache   hit rates and step times of tables in tiers, beside Belady's optimum and tables in memory
 
 Each has --help."""
 
@@ -35,6 +36,10 @@ def main(argv: list[str]) -> int:
         from bench.exchange.run import run as run_exchange
 
         return run_exchange(rest)
+    if command == "cache":
+        from bench.cache.run import run as run_cache
+
+        return run_cache(rest)
     print(USAGE)
     return 0 if command in ("-h", "--help") else 2
 

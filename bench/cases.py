@@ -27,9 +27,15 @@ class Bags:
 
 def zipf(rng: np.random.Generator, alpha: float, vocabulary: int, n: int) -> np.ndarray:
     """n ranks below `vocabulary` with P(r) ∝ (r + 1)^−alpha, in random order of popularity."""
+    ranks = zipf_ranks(rng, alpha, vocabulary, n)
+    return rng.permutation(vocabulary)[ranks]
+
+
+def zipf_ranks(rng: np.random.Generator, alpha: float, vocabulary: int, n: int) -> np.ndarray:
+    """n ranks below `vocabulary`, int64, 0 the most popular."""
     weights = np.arange(1, vocabulary + 1, dtype=np.float64) ** -alpha
     ranks = np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(n))
-    return rng.permutation(vocabulary)[np.minimum(ranks, vocabulary - 1)]
+    return np.minimum(ranks, vocabulary - 1)
 
 
 def bags(distribution: str, *, n: int = 65_536, b: int = 8_192, vocabulary: int = 1_000_000, seed: int = 0) -> Bags:

@@ -158,7 +158,7 @@ def rows_of(numbers: np.ndarray, row_bytes: int, version: int = 0) -> np.ndarray
 
 
 def stores(config: DiskConfig) -> list[dict[str, Any]]:
-    """Rows {store, op, warm, rows_per_s, …} of every store that is installed."""
+    """Rows {store, op, warm, rows_per_s, …} of ours, rocksdict and lmdb; both must be installed."""
     found = []
     for row_bytes in config.row_bytes:
         with tempfile.TemporaryDirectory(dir=config.directory) as folder:
@@ -257,7 +257,7 @@ class Case:
 
 
 def drop_cache(folder: Path) -> None:
-    """Of the files of closed stores; for all processes, where the system lets us."""
+    """Of the files of closed stores alone: other processes keep their pages."""
     for path in folder.rglob("*"):
         if path.is_file():
             handle = os.open(path, os.O_RDONLY)

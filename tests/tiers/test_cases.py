@@ -21,8 +21,8 @@ from recis_core.ragged import RaggedTensor
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
     B,
-    D,
     Batch,
+    D,
     adam,
     assert_same_engines,
     cache_in,

@@ -43,9 +43,9 @@ class Ballast:
     def take(self, leave: int = 0) -> None:
         found = os.statvfs(self.path.parent)
         size = found.f_bavail * found.f_frsize - leave
-        with self.path.open("wb") as file:
+        with self.path.open("ab") as file:
             if size > 0:
-                os.posix_fallocate(file.fileno(), 0, size)
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
 
     def give_back(self) -> None:
         self.path.unlink()
@@ -107,10 +107,15 @@ def test_the_index_finds_the_disk_full(small_disk: Path) -> None:
 
 
 def test_a_flush_finds_the_disk_full(small_disk: Path) -> None:
+    """It has space in reserve, until that is gone too."""
     store, model, ballast = open_store("disk", small_disk / "rows", segment_bytes=MIB), {}, Ballast(small_disk)
     put(store, model, [(0, i) for i in range(10)], 0)
     store.flush()
     put(store, model, [(0, i) for i in range(10)], 1)
+    ballast.take()
+    store.flush()
+    put(store, model, [(0, i) for i in range(10)], 2)
+    (small_disk / "rows" / "reserve").unlink()
     ballast.take()
     for call in (store.flush, store.close):
         with pytest.raises(StorageFull, match=r"manifest.json.writing needs"):
@@ -120,6 +125,27 @@ def test_a_flush_finds_the_disk_full(small_disk: Path) -> None:
     store.close()
     store = open_store("disk", small_disk / "rows")
     assert contents(store) == model
+    store.close()
+
+
+def test_erasing_gives_space_back_on_a_full_disk(small_disk: Path) -> None:
+    store, model, ballast = open_store("disk", small_disk / "rows", segment_bytes=MIB // 4), {}, Ballast(small_disk)
+    keys = [(0, i) for i in range(20_000)]
+    put(store, model, keys, 0)
+    ballast.take()
+    again = [(0, i) for i in range(30_000, 40_000)]
+    with pytest.raises(StorageFull):
+        put(store, model, again, 0)
+    assert store.erase(*arrays(keys[:15_000])) == 15_000
+    for key in keys[:15_000]:
+        del model[key]
+    for _ in range(3):  # each lets the next have more space
+        store.flush()
+        store.compact()
+    put(store, model, again, 0)
+    store.close()
+    store = open_store("disk", small_disk / "rows")
+    assert contents(store, 5000) == model
     store.close()
 
 

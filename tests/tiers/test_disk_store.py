@@ -354,3 +354,60 @@ def test_rocks_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "rocksdict", None)
     with pytest.raises(BackendUnavailable, match=r"pip install recis-core\[rocksdict\]"):
         open_store("rocks", tmp_path)
+
+
+def test_rows_written_and_erased_while_they_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the compaction's read of a row and its append of it."""
+    store = open_store("disk", tmp_path, compact_below=0)
+    keys = [(0, i) for i in range(72)]
+    store.write(*arrays(keys), rows_of(keys, 0))
+    store.erase(*arrays(keys[::3]))
+    read, now = store._reader.read, [0]
+
+    def read_and_be_late(*args: Any) -> np.ndarray:
+        rows = read(*args)
+        if threading.current_thread() is threading.main_thread() and now[0] < 3:
+            now[0] += 1
+            part = keys[24 * now[0] - 24 : 24 * now[0]]
+            store.write(*arrays(part[::3]), rows_of(part[::3], 1))  # erased before
+            store.write(*arrays(part[1::3]), rows_of(part[1::3], 1))
+            store.erase(*arrays(part[2::3]))
+        return rows
+
+    monkeypatch.setattr(store._reader, "read", read_and_be_late)
+    store._compactor._below = 0.9
+    store.compact()
+    monkeypatch.undo()
+    assert now[0] == 3
+    kept = [key for key in keys if key[1] % 3 != 2]
+    expected = {key: row.tobytes() for key, row in zip(kept, rows_of(kept, 1), strict=True)}
+    assert contents(store) == expected
+    store.close()
+    store = open_store("disk", tmp_path)
+    assert contents(store) == expected
+    store.close()
+
+
+def test_a_moved_tombstone_hides_what_is_older_and_nothing_newer(tmp_path: Path) -> None:
+    """
+    segment 1   24 rows, of which 21 stay in use
+            2   18 rows that are written again, and tombstones of six rows of segment 1; compacted
+            3   the 18 rows, and three of the six
+    """
+    store = open_store("disk", tmp_path)
+    old, others = [(0, i) for i in range(24)], [(1, i) for i in range(18)]
+    store.write(*arrays(old), rows_of(old, 0))
+    store.write(*arrays(others), rows_of(others, 0))
+    store.erase(*arrays(old[:6]))
+    expected = dict(zip(old[6:], rows_of(old[6:], 0), strict=True))
+    for keys in (others, old[:3]):
+        store.write(*arrays(keys), rows_of(keys, 1))
+        expected |= dict(zip(keys, rows_of(keys, 1), strict=True))
+    store.compact()
+    assert not (tmp_path / "segment-00000002.rows").exists()
+    assert (tmp_path / "segment-00000001.rows").exists()
+    for _ in range(2):
+        assert contents(store) == {key: row.tobytes() for key, row in expected.items()}
+        store.close()
+        store = open_store("disk", tmp_path)
+    store.close()

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.numba_backend.disk_index import KEY
 from recis_core.table.disk.compaction import Compactor
-from recis_core.table.disk.disk_space import sync_file
+from recis_core.table.disk.disk_space import Reserve, sync_file
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.manifest import lock_directory, open_directory
@@ -78,6 +78,7 @@ class DiskStore:
             self._index.close()
             raise
         self._mapped = MappedMemory()
+        self._reserve = Reserve(self.path)
         self._reader = RowReader(self.row_bytes, threads)
         self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
         self._compactor.look()
@@ -130,14 +131,15 @@ class DiskStore:
         """Forget keys; how many were here.
 
         Raises:
-          StorageFull: all are here still; a key that is erased is written too.
+          StorageFull: all are here still. What is erased is written too; a reserve of 1 MiB is kept for that.
         """
         self._check(ids, tables)
         self._check_whole()
         with self._lock:
             here = self._index.find(ids, tables)[0] >= 0
             if here.any():
-                self._log.append(_tombstones(ids[here], tables[here]), None)
+                keys = _tombstones(ids[here], tables[here])
+                self._reserve.lend(lambda: self._log.append(keys, None))
         self._compactor.look()
         return int(here.sum())
 
@@ -209,7 +211,7 @@ class DiskStore:
             try:
                 if changed:
                     self._sync_all(unsynced)
-                    manifest.commit(self.path, sync=self._sync)
+                    self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
                     self._flushes += 1
             except BaseException:
                 with self._lock:
@@ -217,6 +219,7 @@ class DiskStore:
                     log.changed = True
                 raise
             self._delete(condemned)
+            self._reserve.fill()
 
     def _sync_all(self, segments: set[Segment]) -> None:
         """After a failed fsync the system may call lost pages written, so that a second one says nothing."""

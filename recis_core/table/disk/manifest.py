@@ -2,6 +2,7 @@
 
 DIR/manifest.json            format, tag, bytes of a row, segments with committed rows, and the xxh3 of all that
     lock                     held by the process that has it open
+    reserve                  space for the next manifest on a full disk
     segment-00000001.rows    see segment.py
 """
 

@@ -122,7 +122,7 @@ class RocksStore:
             self._db = None
 
     def stats(self) -> dict[str, int]:
-        disk = sum(path.stat().st_size for path in self.path.iterdir())
+        disk = self._db.property_int_value("rocksdb.total-sst-files-size") or 0
         return {
             "rows": self._count,
             "live_bytes": self._count * (self.row_bytes + 20),

@@ -21,6 +21,7 @@ from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early
 
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
+FLUSHED_AFTER = 256 << 20  # bytes written to scratch
 
 
 @dataclass
@@ -33,7 +34,10 @@ class Fetched:
 
 
 class LowerTiers:
-    """host_rows: rows in host memory at most; None for no bound. disk: None where there is none."""
+    """host_rows: rows in host memory at most; None for no bound. disk: None where there is none.
+
+    scratch: nobody will open the disk's directory again, so it may be flushed at any time.
+    """
 
     def __init__(
         self,
@@ -45,7 +49,8 @@ class LowerTiers:
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
         self.host = HostStore(host_format.spec.uids, host_format.row_bytes)
-        self.disk, self.stats = disk, stats
+        self.disk, self.stats, self.scratch = disk, stats, False
+        self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
 
     def places(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -162,6 +167,10 @@ class LowerTiers:
             packed = self.disk_format.pack(rows)
         disk.write(ids, tables, np.ascontiguousarray(packed))
         self.stats.wrote("disk", len(ids), self.disk_format.row_bytes)
+        self._unflushed += len(ids) * self.disk_format.row_bytes
+        if self.scratch and self._unflushed > FLUSHED_AFTER:  # files that were compacted go with a flush
+            self._unflushed = 0
+            disk.flush()
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         if self.disk is not None:

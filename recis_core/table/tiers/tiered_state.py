@@ -78,6 +78,7 @@ class TieredState:
         if self._unopened:
             self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format)
             # Closed when this state goes; not left to the store's own end, for its threads hold it.
+            self._lower.scratch = not self.config.keep
             self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
             self.inserted += len(opened)
         return self._lower
@@ -359,8 +360,8 @@ class TieredState:
         staging.unstage(self)
         rows = self.device.find(ids, tables)
         here, below = rows >= 0, self.lower.contains(ids, tables)
+        self.lower.erase(ids[below], tables[below])  # first, for a full disk may refuse
         self.device.drop(rows[here])
-        self.lower.erase(ids[below], tables[below])
         self.erased += int((here | below).sum())
         self.stats.count("erased", int((here | below).sum()))
 

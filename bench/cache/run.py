@@ -1,0 +1,192 @@
+"""python -m bench cache: hit rates beside Belady's optimum, and step times beside the same table all in memory.
+
+One row a trace, capacity and policy; then one a way to run the whole step; then the disk's rows. `--large` builds a table of
+rows many times the memory it may take, instead.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from bench import rows as result_rows
+from bench.cache.hits import POLICIES, Replay
+from bench.cache.large import large
+from bench.cache.steps import Case, compare
+from bench.cache.traces import TRACES, Trace, trace
+from bench.disk import DiskConfig, stores
+from bench.exchange.workloads import missing
+from bench.provenance import provenance
+from recis_core.table.tiers.cache_config import CacheConfig
+
+HITS = (
+    "trace",
+    "batch_rows",
+    "capacity",
+    "policy",
+    "bound",
+    "hit_rate",
+    "on_arrival",
+    "belady",
+    "peer",
+    "step_ms",
+    "in_memory_ms",
+)
+STEPS = ("trace", "dim", "capacity", "name", "step_ms", "in_memory_ms", "ratio", "hits_on_arrival", "stalled_ms")
+PEER = {"lru": 0.812, "lfu": 0.860, "lookahead 4": 0.873, "lookahead 16": 0.888}  # on click-log-39, 10 %
+STEPPED = ("click-log", "zipf-drift")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheBench:
+    """Hit rates, step times and sizes of tables in tiers."""
+
+    traces: tuple[str, ...] = TRACES
+    capacities: tuple[float, ...] = (0.05, 0.10, 0.25)
+    """Shares of the trace's distinct keys that the device holds."""
+    policies: tuple[str, ...] = POLICIES
+    rows: Annotated[int, Field(ge=1)] = 512
+    """Of a batch of the click log; PEERS.md's figures are of 512."""
+    zipf_rows: tuple[int, ...] = (2048, 512)
+    """Of a batch of zipf-drift; steps are timed with the first."""
+    batches: Annotated[int, Field(ge=1)] = 60
+    """Of zipf-drift."""
+    dims: tuple[int, ...] = (16, 64)
+    turns: Annotated[int, Field(ge=0)] = 5
+    """Timed passes over the trace of each competitor; 0 leaves step times out."""
+    disk_rows: Annotated[int, Field(ge=0)] = 1_000_000
+    """Of the table that stores on disk are measured with; 0 leaves them out. More of it in python -m bench.disk."""
+    seed: int = 0
+    large: bool = False
+    """The build of a large table alone."""
+    large_rows: Annotated[float, Field(ge=1)] = 1e8
+    """Of --large."""
+    folder: str | None = None
+    """Where --large and the disk's rows put their files; default: a temporary one."""
+    json: bool = False
+    """One JSON object a row on stdout, in place of the tables."""
+    out: str | None = None
+    """Append result rows to this JSON Lines file."""
+
+
+def run(argv: list[str]) -> int:
+    config = tyro.cli(CacheBench, args=argv, prog="python -m bench cache")
+    said = {"bench": "cache", **provenance(config.seed)}
+    found = []
+    for row in _large(config) if config.large else _all(config):
+        found.append({**row, **said})
+        result_rows.write(found[-1:], config.out)
+        if config.json:
+            print(json.dumps(found[-1]), flush=True)
+    if not config.json:
+        _tell(found)
+    return 0
+
+
+def _large(config: CacheBench) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+        yield from large(int(config.large_rows), Path(folder), config.seed)
+
+
+def _all(config: CacheBench) -> Iterator[Row]:
+    for name in config.traces:
+        if name.startswith("click-log") and missing("click-log") is not None:
+            print(f"{name}: skipped: {missing('click-log')}", file=sys.stderr)
+            continue
+        sizes = config.zipf_rows if name == "zipf-drift" else (config.rows,)
+        for rows in sizes:
+            read = trace(name, rows, config.batches * sizes[0] // rows, config.seed)
+            timed = config.turns > 0 and name in STEPPED and rows == sizes[0]
+            yield from _hits(config, read, timed=timed)
+            if timed:
+                yield from _steps(config, read)
+    yield from _disk(config)
+
+
+def _hits(config: CacheBench, read: Trace, *, timed: bool) -> Iterator[Row]:
+    replay = Replay(read.calls())
+    facts = {"part": "hits", "trace": read.name, "batch_rows": read.rows, "distinct": replay.distinct}
+    for capacity in config.capacities:
+        K = int(capacity * replay.distinct)
+        times = _times(config, read, capacity, K) if timed else {}
+        for between in (False, True) if read.name == "click-log-39" else (False,):
+            belady = replay.optimum(K, between=between) if between or replay.largest <= K else None
+            for policy in config.policies:
+                hits = replay.run(policy, K, between=between)
+                row = {"capacity": capacity, "device_rows": K, "policy": policy, "belady": belady, **vars(hits)}
+                row["bound"] = "between calls" if between else "always"
+                row["peer"] = PEER.get(policy) if between and capacity == 0.10 else None
+                yield {**facts, **row, **times.get(policy, {})}
+
+
+def _times(config: CacheBench, read: Trace, capacity: float, rows: int) -> dict[str, Row]:
+    """{policy: times} at the first dim."""
+    cases = [_case(policy, CacheConfig(device_rows=rows, policy=_kind(policy))) for policy in config.policies]
+    found = compare(read, config.dims[0], [Case("in memory", None), *cases], config.turns)
+    wanted = ("step_ms", "step_min_ms", "in_memory_ms", "ratio", "depth")
+    return {row["name"]: {name: row[name] for name in wanted} | {"dim": config.dims[0]} for row in found[1:]}
+
+
+def _kind(policy: str) -> str:
+    return {"ttl": "ttl(1e9)"}.get(policy, policy.partition(" ")[0])
+
+
+def _case(policy: str, cache: CacheConfig) -> Case:
+    return Case(policy, cache, int(policy.partition(" ")[2] or 4))
+
+
+def _steps(config: CacheBench, read: Trace) -> Iterator[Row]:
+    """The device holds a tenth; the host all others, or a quarter and a disk the rest."""
+    distinct = read.distinct
+    K = distinct // 10
+    for dim in config.dims:
+        with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+            host = CacheConfig(device_rows=K, policy="lookahead")
+            disk = CacheConfig(device_rows=K, host_rows=distinct // 4, disk=folder, policy="lookahead")
+            cases = [Case("in memory", None), Case("host", host), Case("disk", disk)]
+            cases += [Case(f"host, prefetch {depth}", host, depth) for depth in (4, 8, 16)]
+            cases += [Case(f"disk, prefetch {depth}", disk, depth) for depth in (4, 16)]
+            for row in compare(read, dim, cases, config.turns):
+                facts = {"part": "steps", "trace": read.name, "batch_rows": read.rows, "capacity": 0.10}
+                yield {**facts, "device_rows": K, "dim": dim, **row}
+
+
+def _disk(config: CacheBench) -> Iterator[Row]:
+    """{store, op, rows_per_s, warm, …} of every store that is installed."""
+    if config.disk_rows == 0:
+        return
+    try:
+        found = stores(DiskConfig(rows=config.disk_rows, directory=config.folder, seed=config.seed))
+    except ModuleNotFoundError as error:
+        print(f"disk: skipped: {error}", file=sys.stderr)
+        return
+    for row in found:
+        yield {"part": "disk", **row}
+
+
+def _tell(found: list[Row]) -> None:
+    def part(name: str) -> list[Row]:
+        return [row for row in found if row["part"] == name]
+
+    if part("hits"):
+        result_rows.show([_percent(row) for row in part("hits")], HITS, "% of occurrences that moved no row")
+    if part("steps"):
+        result_rows.show(part("steps"), STEPS, "the whole step, ms; ratio to in memory of passes in turns")
+    for name in ("disk", "large"):
+        if part(name):
+            shown = [column for column in part(name)[0] if column not in provenance(0)]
+            result_rows.show(part(name), shown, name)
+
+
+def _percent(row: Row) -> Row:
+    rates = ("hit_rate", "on_arrival", "belady", "peer")
+    return row | {name: 100 * row[name] for name in rates if row[name] is not None}

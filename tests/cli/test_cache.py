@@ -1,0 +1,78 @@
+"""recis train with tables in tiers."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_train import TINY, lines, run
+
+TIERS = ["--cache-device-rows", "5%", "--cache-host-rows", "20%"]
+
+
+def test_the_same_tables_as_without(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    *_, plain = lines(capsys, *TINY)
+    disk = ["--cache-disk", str(tmp_path / "disk")]
+    for more in ([], ["--prefetch", "4"], ["--prefetch", "2", "--cache-policy", "lru"]):
+        *logged, final = lines(capsys, *TINY, *TIERS, *disk, *more, "--log-every", "2")
+        assert final["tables_sha256"] == plain["tables_sha256"]
+        assert final["auc"] == plain["auc"]
+        assert final["cache"]["hits_disk"] > 0
+        assert final["cache"]["written_back"] > 0
+        assert all(0 <= line["cache"]["hit_rate"] <= 1 for line in logged)
+        gc.collect()
+        assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_saved_states_go_on_in_tiers_and_out_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    *_, whole = lines(capsys, *TINY, "--epochs", "2")
+    first, second = str(tmp_path / "a"), str(tmp_path / "b")
+    disk = ["--cache-disk", str(tmp_path / "disk")]
+    lines(capsys, *TINY, "--steps", "3", "--save", first)
+    lines(capsys, *TINY, *TIERS, *disk, "--steps", "5", "--resume", first, "--save", second, "--prefetch", "3")
+    *_, final = lines(capsys, *TINY, "--epochs", "2", "--resume", second)
+    assert final["tables_sha256"] == whole["tables_sha256"]
+
+
+def test_bytes_are_shared_by_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    *_, plain = lines(capsys, *TINY, "--epochs", "3")
+    *_, final = lines(capsys, *TINY, "--epochs", "3", "--cache-device-bytes", "40kB")
+    assert final["tables_sha256"] == plain["tables_sha256"]
+    assert 0 < final["cache"]["device_rows"] < plain["table_rows"]
+
+
+def test_tensorboard_has_loss_and_cache(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lines(capsys, *TINY, *TIERS, "--cache-disk", str(tmp_path / "disk"), "--tensorboard", str(tmp_path / "board"))
+    events = b"".join(path.read_bytes() for path in (tmp_path / "board").iterdir())
+    for tag in (b"train/loss", b"train/auc", b"cache/hit_rate", b"cache/bytes_from_disk", b"test/auc"):
+        assert tag in events
+
+
+def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, err = run(capsys, *TINY, *TIERS, "--cache-disk", str(tmp_path / "disk"))
+    assert status == 0, err
+    assert "on device" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--cache-device-rows", "5%", "--cache-device-bytes", "1MB"], "give device_bytes or device_rows, not both"),
+        (["--cache-device-rows", "150%"], "a share of all rows as '1%'"),
+        (["--cache-device-rows", "5%", "--cache-disk", "d"], "disk needs host_bytes or host_rows"),
+        (["--cache-device-rows", "5%", "--cache-policy", "lfu(2)"], "decay must be between 0 and 1"),
+        (["--cache-device-bytes", "10"], "device_bytes must hold at least one row"),
+    ],
+)
+def test_bad_flags_say_what_is_wanted(capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
+    status, _, err = run(capsys, *TINY, *flags)
+    assert status != 0
+    assert said in err.replace("\n", " ")
+
+
+def test_a_cache_needs_to_know_what_the_device_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, *TINY, "--cache-disk", "d")
+    assert "--cache-disk needs --cache-device-rows" in capsys.readouterr().err.replace("\n", " ")

@@ -1,0 +1,75 @@
+"""A table whose disk is full: a step says so before it changes anything; freed, training goes on to the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from backends.errors import StorageFull, TableFull
+from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
+from recis_core.optim import SparseAdam
+from tests.tiers.test_disk_full import Ballast, small_disk
+
+__all__ = ["small_disk"]
+STEPS, FULL_AT, DIM = 60, 20, 32
+
+
+def _engine(cache: CacheConfig | None) -> tuple[EmbeddingEngine, SparseAdam]:
+    engine = EmbeddingEngine({"f": EmbeddingOption(DIM, backend="numba", cache=cache)})
+    return engine, SparseAdam(engine.sparse_parameters(), lr=0.01)
+
+
+def _step(engine: EmbeddingEngine, optimizer: SparseAdam, step: int) -> None:
+    ids = torch.randint(20_000, (100, 2), generator=torch.Generator().manual_seed(step))
+    engine({"f": ids})["f"].square().sum().backward()
+    optimizer.step()
+
+
+def _refused(engine: EmbeddingEngine, optimizer: SparseAdam, step: int) -> None:
+    with pytest.raises(StorageFull, match="free"):
+        _step(engine, optimizer, step)
+
+
+def _train_until_full(engine: EmbeddingEngine, optimizer: SparseAdam) -> int:
+    """The step that was refused."""
+    for step in range(FULL_AT, STEPS):
+        try:
+            _step(engine, optimizer, step)
+        except StorageFull:
+            return step
+    raise AssertionError("the disk never was full")
+
+
+def test_training_goes_on_once_there_is_space(small_disk: Path) -> None:
+    plain, tiered = _engine(None), _engine(CacheConfig(device_rows=300, host_rows=400, disk=str(small_disk)))
+    for step in range(STEPS):
+        _step(*plain, step)
+    for step in range(FULL_AT):
+        _step(*tiered, step)
+    ballast = Ballast(small_disk)
+    ballast.take()
+    full_at = _train_until_full(*tiered)
+    _refused(*tiered, full_at)
+    ballast.give_back()
+    for step in range(full_at, STEPS):
+        _step(*tiered, step)
+    state = tiered[0].table("f").physical.state
+    assert len(state.lower.host) <= 400
+    mine, theirs = tiered[0].table("f").snapshot(), plain[0].table("f").snapshot()
+    assert torch.equal(mine.ids, theirs.ids)
+    assert torch.equal(mine.weights, theirs.weights)
+    assert all(torch.equal(mine.slots[name], theirs.slots[name]) for name in theirs.slots)
+    state.close()
+
+
+def test_without_a_disk_a_full_host_tier_says_what_to_do() -> None:
+    engine, optimizer = _engine(CacheConfig(device_rows=300, host_rows=400))
+
+    def train() -> None:
+        for step in range(STEPS):
+            _step(engine, optimizer, step)
+
+    with pytest.raises(TableFull, match=r"CacheConfig\(disk=DIR\)"):
+        train()
