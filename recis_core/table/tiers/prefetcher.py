@@ -73,7 +73,8 @@ class Prefetcher:
         self._yielded: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._stopped = self._ended = False
-        self._error: BaseException | None = None
+        self._error: BaseException | None = None  # of the thread, at once
+        self._last: BaseException | None = None  # of the reader, once the batches before it were given
         self.stall_seconds = 0.0
 
     def __iter__(self) -> Iterator[Any]:
@@ -94,8 +95,8 @@ class Prefetcher:
             self._changed.wait_for(lambda: self._error or (self._window[0].staged if self._window else self._ended))
             if self._window and self._window[0].staged:
                 item = self._window.popleft()
-            elif self._error is not None:
-                raise self._error
+            elif error := self._error or self._last:
+                raise error
             else:
                 return None
             self._changed.notify_all()
@@ -142,7 +143,7 @@ class Prefetcher:
                 if not self._work():
                     with self._changed:
                         self._changed.wait(POLL)
-        except BaseException as error:  # raised where batches are asked for, once those before it were
+        except BaseException as error:  # raised where batches are asked for
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
@@ -162,12 +163,21 @@ class Prefetcher:
 
     def _plan_next(self) -> None:
         try:
-            batch = next(self._source)
+            item = self._planned(next(self._source))
         except StopIteration:
+            self._end(None)
+        except BaseException as error:
+            self._end(error)
+        else:
             with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-            return
+                self._window.append(item)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._ended, self._last = True, error
+            self._changed.notify_all()
+
+    def _planned(self, batch: Any) -> _Item:
         item = _Item(batch)
         for table, call in self.engine.training_calls(self._features(batch)):
             state = tiered(table.state)
@@ -176,8 +186,7 @@ class Prefetcher:
             keys, digest = staging.unique_keys(state, call), digest_of(call)
             with state.lock:
                 item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
-        with self._changed:
-            self._window.append(item)
+        return item
 
     def _read(self, item: _Item) -> None:
         for state, batch, _ in item.asks:
