@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import RecisError
-from backends.numba_backend.compiled import on_one_thread
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.tiered_state import TieredState, tiered
 from recis_core.table.tiers.upcoming import Batch, digest_of
@@ -137,6 +136,8 @@ class Prefetcher:
     # On the thread
 
     def _run(self) -> None:
+        from backends.numba_backend.compiled import on_one_thread  # as heavy as numba
+
         on_one_thread()
         try:
             while not self._stopped:
