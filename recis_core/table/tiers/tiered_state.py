@@ -153,8 +153,9 @@ class TieredState:
     # A call
 
     def starts(self, clock: Clock) -> None:
-        """Before a call: what a full disk still owes is settled, or raises again."""
+        """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         self.step, self.pinned_from = clock.step, clock.pinned_from
+        self._follow_share()
         self.lower.settle()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
@@ -210,7 +211,6 @@ class TieredState:
         counted: whether what was asked and found has been counted before.
         """
         self.tick += touch
-        self._follow_share()
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
         if touch and not counted:
@@ -295,13 +295,15 @@ class TieredState:
         at = numbers[torch.from_numpy(known).to(self.inner_device)]
         return self.backend.write_rows(state, at, held.weights.to(self.inner_device), to_device), numbers
 
-    def change_aside(self, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any]) -> None:
+    def change_aside(
+        self, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any], *, touch: bool = True
+    ) -> None:
         """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
         if not len(ids):
             return
         state, numbers = self.aside(ids, tables, insert=True, slots=True)
         places = self.lower.places(ids, tables)
-        marks = self._marks_aside(ids, tables, places)
+        marks = self._marks_aside(ids, tables, places, touch)
         weights, slots = self.backend.read_rows(change(state, numbers), numbers)
         rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
         self._count_new(int((places < 0).all(1).sum()))
@@ -309,15 +311,16 @@ class TieredState:
 
     def begin_below(self, ids: np.ndarray, tables: np.ndarray) -> None:
         """New keys that find no place on the device are known from now on."""
-        self.change_aside(ids, tables, lambda state, numbers: state)
+        self.change_aside(ids, tables, lambda state, numbers: state, touch=False)  # their update counts as use
 
-    def _marks_aside(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> np.ndarray:
+    def _marks_aside(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray, touch: bool) -> np.ndarray:
         fetched = self.lower.read_at(ids, tables, places)
         marks = new_marks(len(ids))
         marks[fetched.found] = fetched.rows.marks
         scores = np.full(len(ids), -np.inf)
         self.policy.enter(scores, np.arange(len(ids)), np.where(fetched.found, marks["score"], np.nan), self.tick)
-        self.policy.touch(scores, np.arange(len(ids)), np.ones(len(ids), np.int32), self.tick)
+        if touch:
+            self.policy.touch(scores, np.arange(len(ids)), np.ones(len(ids), np.int32), self.tick)
         marks["score"], marks["used"] = scores, self.step
         marks["version"] += 1
         return marks
