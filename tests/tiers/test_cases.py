@@ -240,10 +240,15 @@ def test_a_full_host_without_a_disk_loses_nothing(backend: str) -> None:
     plain, tiered = engine_of(backend=backend), engine_of(cache, backend=backend)
     optimizers, batches = (adam(plain), adam(tiered)), random_batches(10, 60)
     done = 0
-    with pytest.raises(TableFull, match=r"host_bytes or host_rows.*CacheConfig\(disk=DIR\)"):
+
+    def train_on() -> None:
+        nonlocal done
         for batch in batches:
             train(tiered, optimizers[1], [batch])
             done += 1
+
+    with pytest.raises(TableFull, match=r"host_bytes or host_rows.*CacheConfig\(disk=DIR\)"):
+        train_on()
     assert 0 < done < len(batches)
     train(plain, optimizers[0], batches[:done])
     assert_same_engines(tiered, plain)
