@@ -344,11 +344,10 @@ class TieredState:
         return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
 
     def flush(self) -> None:
-        """Every row that was ever updated on disk, and kept there."""
+        """Every row on disk, and kept there."""
         with self.lock:
             at = self.device.index.at
-            rows = self.device.index.all_rows()
-            rows = rows[at["dirty"][rows]]
+            rows = self.device.unsaved(self.device.index.all_rows())
             ids, tables = (x.numpy() for x in self.device.index.keys(rows))
             self.lower.write(ids, tables, self.device.read(rows))
             at["dirty"][rows], at["stored"][rows] = False, True
