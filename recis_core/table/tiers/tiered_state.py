@@ -22,7 +22,7 @@ from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
 from recis_core.table.tiers.disk_place import close_disk, open_disk
-from recis_core.table.tiers.lower_tiers import LowerTiers
+from recis_core.table.tiers.lower_tiers import Fetched, LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
 from recis_core.table.tiers.upcoming import Early, Upcoming
@@ -300,24 +300,24 @@ class TieredState:
         if not len(ids):
             return
         state, numbers = self.aside(ids, tables, insert=True, slots=True)
-        places = self.lower.places(ids, tables)
-        marks = self._marks_aside(ids, tables, places)
+        fetched = self.lower.read(ids, tables)
+        marks = self._marks_aside(fetched)
         weights, slots = self.backend.read_rows(change(state, numbers), numbers)
         rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
-        self._count_new(int((places < 0).all(1).sum()))
+        self._count_new(int((~fetched.found).sum()))
         self.lower.write(ids, tables, rows)
 
     def begin_below(self, ids: np.ndarray, tables: np.ndarray) -> None:
         """New keys that find no place on the device are known from now on."""
         self.change_aside(ids, tables, lambda state, numbers: state)
 
-    def _marks_aside(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray) -> np.ndarray:
-        fetched = self.lower.read_at(ids, tables, places)
-        marks = new_marks(len(ids))
+    def _marks_aside(self, fetched: Fetched) -> np.ndarray:
+        count = len(fetched.found)
+        marks = new_marks(count)
         marks[fetched.found] = fetched.rows.marks
-        scores = np.full(len(ids), -np.inf)
-        self.policy.enter(scores, np.arange(len(ids)), np.where(fetched.found, marks["score"], np.nan), self.tick)
-        self.policy.touch(scores, np.arange(len(ids)), np.ones(len(ids), np.int32), self.tick)
+        scores = np.full(count, -np.inf)
+        self.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), self.tick)
+        self.policy.touch(scores, np.arange(count), np.ones(count, np.int32), self.tick)
         marks["score"], marks["used"] = scores, self.step
         marks["version"] += 1
         return marks
