@@ -31,9 +31,11 @@ class Keys:
     tables: np.ndarray  # int32 [M]
     a: np.ndarray  # uint32 [M]
     b: np.ndarray  # uint32 [M]
+    begin: np.ndarray | None  # bool [M], or None for all
 
     def part(self, beg: int, end: int) -> Keys:
-        return Keys(self.ids[beg:end], self.tables[beg:end], self.a[beg:end], self.b[beg:end])
+        begin = None if self.begin is None else self.begin[beg:end]
+        return Keys(self.ids[beg:end], self.tables[beg:end], self.a[beg:end], self.b[beg:end], begin)
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,26 @@ class Placed:
 
 
 def lookup(
-    state: TableState, ids: np.ndarray, tables: np.ndarray, *, mode: LookupMode, clock: Clock, incoming: int
+    state: TableState,
+    ids: np.ndarray,
+    tables: np.ndarray,
+    *,
+    mode: LookupMode,
+    clock: Clock,
+    incoming: int,
+    begin: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Evicted | None]:
-    """Row numbers int32 [U] of unique keys, -1 for unknown; and what was evicted for them."""
+    """Row numbers int32 [U] of unique keys, -1 for unknown; and what was evicted for them.
+
+    begin: bool [U], which of the new keys get initial values; the others' rows are the caller's to write. None: all.
+    """
     if clock.pinned_from > clock.step:
         raise ValueError(f"pinned_from must be at most step = {clock.step}; got {clock.pinned_from}.")
     if mode.insert:
         grow(state, incoming)
     found = find(state, ids, tables, clock if mode.touch else None)
     missing = np.flatnonzero(found.rows < 0)
-    evicted = _insert(state, found, missing, ids, tables, mode, clock) if mode.insert else None
+    evicted = _insert(state, found, missing, ids, tables, mode, clock, begin) if mode.insert else None
     if mode.touch:
         state.counters.found += len(ids) - len(missing)
         state.counters.unknown += 0 if mode.insert else len(missing)
@@ -72,12 +84,15 @@ def _insert(
     tables: np.ndarray,
     mode: LookupMode,
     clock: Clock,
+    begin: np.ndarray | None,
 ) -> Evicted | None:
     """Insert what was not found, and write its rows into `found`. On TableFull nothing has changed."""
     if not len(missing):
         return join(state, []) if state.spec.evict else None
     missing = missing[key_order(ids[missing], tables[missing], state.ranks)]
-    keys = Keys(ids[missing], tables[missing], found.a[missing], found.b[missing])
+    keys = Keys(
+        ids[missing], tables[missing], found.a[missing], found.b[missing], None if begin is None else begin[missing]
+    )
     before = state.free, state.next_row, state.used, state.index.stashed
     placed: list[Placed] = []
     try:
@@ -142,7 +157,12 @@ def _tags_at(state: TableState, entry: np.ndarray) -> np.ndarray:
 
 def _begin(state: TableState, keys: Keys, rows: np.ndarray) -> None:
     """Initial weights and slots of new keys."""
-    write_initial(state, rows, keys.ids, keys.tables)
+    ids, tables = keys.ids, keys.tables
+    if keys.begin is not None:
+        rows, ids, tables = rows[keys.begin], ids[keys.begin], tables[keys.begin]
+    if not len(rows):
+        return
+    write_initial(state, rows, ids, tables)
     for name, array in state.slots.items():
         fill_rows(array, rows, np.float32(state.slot_specs[name].initial))
 

@@ -112,7 +112,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kind == "disk")
     @rule()
     def index_to_disk(self) -> None:
-        self.store._index.to_disk()
+        with self.store._lock:  # as `reserve` has it
+            self.store._index.to_disk()
 
     @rule()
     def scan(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from backends import Clock
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT
+from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import Rows, new_marks
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def change_aside(
     if not len(ids):
         return
     state, numbers = table_aside(tiers, ids, tables, insert=True, slots=True)
-    places = tiers.lower.places(ids, tables)
-    marks = _marks(tiers, ids, tables, places, touch)
+    fetched = tiers.lower.read(ids, tables)
+    marks = _marks(tiers, fetched, touch)
     weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
     rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
-    tiers.count_new(int((places < 0).all(1).sum()))
+    tiers.count_new(int((~fetched.found).sum()))
     tiers.lower.write(ids, tables, rows)
 
 
@@ -70,14 +71,14 @@ def begin_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray) -> None
     change_aside(tiers, ids, tables, lambda state, numbers: state, touch=False)  # their update counts as use
 
 
-def _marks(tiers: TieredState, ids: np.ndarray, tables: np.ndarray, places: np.ndarray, touch: bool) -> np.ndarray:
-    fetched = tiers.lower.read_at(ids, tables, places)
-    marks = new_marks(len(ids))
+def _marks(tiers: TieredState, fetched: Fetched, touch: bool) -> np.ndarray:
+    count = len(fetched.found)
+    marks = new_marks(count)
     marks[fetched.found] = fetched.rows.marks
-    scores = np.full(len(ids), -np.inf)
-    tiers.policy.enter(scores, np.arange(len(ids)), np.where(fetched.found, marks["score"], np.nan), tiers.tick)
+    scores = np.full(count, -np.inf)
+    tiers.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), tiers.tick)
     if touch:
-        tiers.policy.touch(scores, np.arange(len(ids)), np.ones(len(ids), np.int32), tiers.tick)
+        tiers.policy.touch(scores, np.arange(count), np.ones(count, np.int32), tiers.tick)
     marks["score"], marks["used"] = scores, tiers.step
     marks["version"] += 1
     return marks

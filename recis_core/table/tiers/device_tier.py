@@ -1,7 +1,7 @@
 """The tier that is trained: a backend's table of bounded rows, and in host memory a mirror of which keys it holds.
 
 All is decided on the mirror, so that no decision waits for the device. Mirror and table are led through the same keys and so
-number their rows alike, as PLACEMENT says.
+number their rows alike, as PLACEMENT says. A numba table needs no mirror: its own index is in host memory already.
 
 Sizes: n keys of a call, at most one of each; K rows at most.
 """
@@ -15,6 +15,7 @@ import torch
 
 from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
 from backends.errors import RecisError
+from backends.numba_backend.backend import NumbaBackend
 from recis_core.table.tiers.key_index import KeyIndex
 from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.row_format import MARKS, Rows
@@ -45,7 +46,8 @@ class DeviceTier:
         self.backend, self.policy, self.capacity = backend, policy, capacity
         self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
         self.state = backend.add_slots(backend.create(self.spec), slots)
-        self.index = KeyIndex(spec.uids, COLUMNS)
+        self._own = isinstance(backend, NumbaBackend)
+        self.index = KeyIndex(spec.uids, COLUMNS, self.state if self._own else None)
         self.device = torch.device(spec.device)
         self._victims = Victims()
 
@@ -82,16 +84,20 @@ class DeviceTier:
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
         """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n]."""
-        keys = self.keys_there(ids, tables)
-        self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND_OR_INSERT, clock=Clock())
-        mine = self.index.add(ids, tables)
-        if self.device.type == "cpu" and not np.array_equal(numbers.numpy(), mine):
-            raise RecisError("a device table and its mirror number rows differently; please report this.")
+        mine = self.index.add(ids, tables, ~found) if self._own else self._add_to_both(ids, tables)
         if found.any():
             at = torch.from_numpy(mine[found]).to(self.device)
             slots = {name: values.to(self.device) for name, values in rows.slots.items()}
             self.state = self.backend.write_rows(self.state, at, rows.weights.to(self.device), slots)
         self._enter(mine, found, rows.marks, tick)
+        return mine
+
+    def _add_to_both(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        keys = self.keys_there(ids, tables)
+        self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND_OR_INSERT, clock=Clock())
+        mine = self.index.add(ids, tables)
+        if self.device.type == "cpu" and not np.array_equal(numbers.numpy(), mine):
+            raise RecisError("a device table and its mirror number rows differently; please report this.")
         return mine
 
     def _enter(self, rows: np.ndarray, found: np.ndarray, marks: np.ndarray, tick: int) -> None:
@@ -112,8 +118,9 @@ class DeviceTier:
         return Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
 
     def drop(self, rows: np.ndarray) -> None:
-        ids, tables = self.index.keys(rows)
-        self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
+        if not self._own:
+            ids, tables = self.index.keys(rows)
+            self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
         self.index.drop(rows)
 
     def touch(self, rows: np.ndarray, counts: np.ndarray, tick: int, step: int) -> None:

@@ -32,29 +32,43 @@ class HostStore:
     def __len__(self) -> int:
         return len(self.index)
 
+    def rows_of(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n], -1 for none."""
+        return self.index.find(ids, tables)
+
+    def written(self, at: np.ndarray) -> np.ndarray:
+        """int64 [n], as `find`, of row numbers."""
+        return np.where(at >= 0, self.index.at["written"][np.maximum(at, 0)], -1)
+
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        rows = self.index.find(ids, tables)
-        return np.where(rows >= 0, self.index.at["written"][np.maximum(rows, 0)], -1)
+        return self.written(self.rows_of(ids, tables))
 
     def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.index.find(ids, tables)
+        rows = self.rows_of(ids, tables)
         found = rows >= 0
         out = np.zeros((len(ids), self.row_bytes), np.uint8)
-        if found.any():
-            out[found] = self._blocks.read(rows[found])
+        out[found] = self.read_at(rows[found])
         return found, out
 
+    def read_at(self, at: np.ndarray) -> np.ndarray:
+        """uint8 [n, row_bytes], by row number."""
+        return self._blocks.read(at)
+
     def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray | None = None) -> None:
-        """As RowStore.write; scores float64 [n]."""
-        at = self.index.find(ids, tables)
+        self.write_at(self.rows_of(ids, tables), ids, tables, rows, np.float64(-np.inf) if scores is None else scores)
+
+    def write_at(
+        self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray | np.float64
+    ) -> None:
+        """As RowStore.write; at: where each key lies now, -1 for none. scores: float64 [n], or one for all."""
         new = np.flatnonzero(at < 0)
         if len(new):
             at[new] = self.index.add(ids[new], tables[new])
             self._blocks.make_room(self.index.rows)
         self._blocks.write(at, rows)
         self._writes += 1
-        self.index.at["score"][at] = -np.inf if scores is None else scores
-        self.index.at["clean"][at], self.index.at["written"][at] = False, self._writes
+        column = self.index.at
+        column["score"][at], column["clean"][at], column["written"][at] = scores, False, self._writes
 
     def lowest(self, count: int) -> np.ndarray:
         """Row numbers int64 of those that leave first."""

@@ -13,18 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends import Clock, LookupMode, Partition, TableSpec, get
+from backends import Clock, LookupMode, TableSpec
+from backends.numba_backend.export import erase
+from backends.numba_backend.find import find
+from backends.numba_backend.lookup import lookup
+from backends.numba_backend.partition import Unique, unique_keys
+from backends.numba_backend.state import TableState, create_state
 
 FIRST_ROWS = 1024
+INSERT = LookupMode(insert=True, touch=False)
 Columns = dict[str, tuple[Any, Any]]  # name: dtype and what a new row has
 
 
 class KeyIndex:
-    """columns: arrays by row number, read and written in place as attributes of `at`."""
+    """columns: arrays by row number, read and written in place as attributes of `at`.
 
-    def __init__(self, uids: tuple[int, ...], columns: Columns) -> None:
-        self._backend = get("numba")
-        self._state = self._backend.create(TableSpec(1, uids, rows=FIRST_ROWS))
+    table: whose index this is; None for an index of no table's.
+    """
+
+    def __init__(self, uids: tuple[int, ...], columns: Columns, table: TableState | None = None) -> None:
+        self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS)) if table is None else table
+        self._rows_begin = table is not None
         self._columns = columns | {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
         self.at = {name: np.full(FIRST_ROWS, new, dtype) for name, (dtype, new) in self._columns.items()}
         self.count = 0
@@ -41,17 +50,21 @@ class KeyIndex:
     def bytes(self) -> int:
         return self.rows * (8 + 44) + sum(column.nbytes for column in self.at.values())
 
-    def partition(self, ids: np.ndarray, tables: np.ndarray) -> Partition:
-        """Unique keys of a call."""
-        return self._backend.partition(self._state, torch.from_numpy(ids), torch.from_numpy(tables))
+    def unique(self, ids: np.ndarray, lengths: tuple[int, ...], tables: tuple[int, ...]) -> Unique:
+        """Unique keys of a call; its tables come in runs of these lengths."""
+        return unique_keys(ids, np.array(lengths, np.int64), np.array(tables, np.int32))
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int32 [n] of unique keys, -1 for those that are not here."""
-        return self._lookup(ids, tables, insert=False)
+        return find(self._table, ids, tables, None).rows
 
-    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n] of unique keys that are not here yet."""
-        rows = self._lookup(ids, tables, insert=True)
+    def add(self, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray | None = None) -> np.ndarray:
+        """Row numbers int32 [n] of unique keys that are not here yet.
+
+        begin: bool [n], which of them begin with initial values, if this is a table's index; None for all.
+        """
+        begin = begin if self._rows_begin else np.zeros(len(ids), np.bool_)
+        rows, _ = lookup(self._table, ids, tables, mode=INSERT, clock=Clock(), incoming=len(ids), begin=begin)
         self._make_room(int(rows.max(initial=-1)) + 1)
         for name, (_, new) in self._columns.items():
             self.at[name][rows] = new
@@ -61,19 +74,13 @@ class KeyIndex:
 
     def drop(self, rows: np.ndarray) -> None:
         """Forget the keys of distinct rows."""
-        self._state = self._backend.erase(self._state, *self.keys(rows))
+        erase(self._table, self.at["ids"][rows], self.at["tables"][rows])
         self.at["here"][rows] = False
         self.count -= len(rows)
 
     def keys(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(ids int64, tables int32), on the CPU"""
         return torch.from_numpy(self.at["ids"][rows]), torch.from_numpy(self.at["tables"][rows])
-
-    def _lookup(self, ids: np.ndarray, tables: np.ndarray, *, insert: bool) -> np.ndarray:
-        mode = LookupMode(insert=insert, touch=False)
-        keys = torch.from_numpy(ids), torch.from_numpy(tables)
-        self._state, rows, _ = self._backend.lookup(self._state, *keys, mode=mode, clock=Clock())
-        return rows.numpy().copy()
 
     def _make_room(self, rows: int) -> None:
         capacity = self.rows

@@ -55,35 +55,43 @@ class LowerTiers:
 
     def places(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [n, 2]: in host memory and on disk, -1 for not; other numbers once a row was written again."""
+        return self._places(ids, tables)[0]
+
+    def _places(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """And each key's row number in host memory, which lasts as long as nothing is written."""
+        at = self.host.rows_of(ids, tables)
         places = np.full((len(ids), 2), -1, np.int64)
-        places[:, 0] = self.host.find(ids, tables)
-        below = np.flatnonzero(places[:, 0] < 0)
-        if self.disk is not None and len(below):
-            places[below, 1] = self.disk.find(ids[below], tables[below])
-        return places
+        places[:, 0] = self.host.written(at)
+        if self.disk is not None:
+            below = np.flatnonzero(at < 0)
+            places[below, 1] = self.disk.find(ids[below], tables[below]) if len(below) else -1
+        return places, at
 
     def contains(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """bool [n]"""
-        return np.asarray((self.places(ids, tables) >= 0).any(1))
+        found = self.host.rows_of(ids, tables) >= 0
+        if self.disk is not None and not found.all():
+            found[~found] = self.disk.find(ids[~found], tables[~found]) >= 0
+        return found
 
     def read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None = None) -> Fetched:
         """early: what was read of these keys before; used where it is still the newest."""
-        return self.read_at(ids, tables, self.places(ids, tables), early)
-
-    def read_at(self, ids: np.ndarray, tables: np.ndarray, places: np.ndarray, early: Early | None = None) -> Fetched:
-        """Rows that `places` found."""
-        in_host, on_disk = np.flatnonzero(places[:, 0] >= 0), np.flatnonzero(places[:, 1] >= 0)
-        rows = self.host_format.unpack(self.host.read(ids[in_host], tables[in_host])[1])
+        places, at = self._places(ids, tables)
+        in_host, on_disk = np.flatnonzero(at >= 0), np.flatnonzero(places[:, 1] >= 0)
+        rows = self.host_format.unpack(self.host.read_at(at[in_host]))
         self.stats.read("host", len(in_host), self.host_format.row_bytes)
-        if self.disk is not None and len(on_disk):
-            found, packed = self._read_disk(
-                self.disk, ids[on_disk], tables[on_disk], places[on_disk, 1], early, on_disk
-            )
-            self.stats.read("disk", len(on_disk), self.disk_format.row_bytes)
-            places[on_disk[~found]] = -1
-            rows = rows.followed_by(self.disk_format.unpack(packed[found]))
-            in_host = np.concatenate([in_host, on_disk[found]])
-        return Fetched(np.asarray((places >= 0).any(1)), rows.pick(np.argsort(in_host)), places)
+        if self.disk is None or not len(on_disk):
+            return Fetched(at >= 0, rows, places)
+        found, packed = self._read_disk(self.disk, ids[on_disk], tables[on_disk], places[on_disk, 1], early, on_disk)
+        self.stats.read("disk", len(on_disk), self.disk_format.row_bytes)
+        places[on_disk[~found]] = -1
+        if not found.all():
+            on_disk, packed = on_disk[found], packed[found]
+        from_disk = self.disk_format.unpack(packed)
+        if not len(in_host):
+            return Fetched(places[:, 1] >= 0, from_disk, places)
+        order = np.argsort(np.concatenate([in_host, on_disk]))
+        return Fetched(np.asarray((places >= 0).any(1)), rows.followed_by(from_disk).pick(order), places)
 
     def _read_disk(
         self,
@@ -109,13 +117,14 @@ class LowerTiers:
         """Rows written back. It never fails half way: what finds no room below stays in host memory past its bound, and
         `settle` says so before the next call.
         """
+        at = self.host.rows_of(ids, tables)
         if self.host_rows is not None and not self._owes:
             try:
-                ids, tables, rows = self._past(ids, tables, rows)
+                at, ids, tables, rows = self._past(at, ids, tables, rows)
             except (TableFull, StorageFull):
-                self._owes = True
+                self._owes, at = True, self.host.rows_of(ids, tables)  # some may have gone on before it failed
         if len(ids):
-            self.host.write(ids, tables, self.host_format.pack(rows), rows.marks["score"])
+            self.host.write_at(at, ids, tables, self.host_format.pack(rows), rows.marks["score"])
             self.stats.wrote("host", len(ids), self.host_format.row_bytes)
 
     def settle(self) -> None:
@@ -129,21 +138,23 @@ class LowerTiers:
             self._spill(over)
         self._owes = False
 
-    def _past(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray, Rows]:
-        """Make room for rows; those that are more than all of host memory go past it. The others."""
+    def _past(
+        self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: Rows
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Rows]:
+        """Make room for rows; those that are more than all of host memory go past it. The others, and where they lie."""
         bound = self.host_rows or 0
-        new = np.flatnonzero(self.host.find(ids, tables) < 0)
-        missing = len(self.host) + len(new) - bound
+        missing = len(self.host) + int((at < 0).sum()) - bound
         if missing > 0 and len(self.host):
             self._spill(min(len(self.host), max(missing, bound // AT_ONCE)))
-            new = np.flatnonzero(self.host.find(ids, tables) < 0)
+            at = self.host.rows_of(ids, tables)
+        new = np.flatnonzero(at < 0)
         over = len(self.host) + len(new) - bound
         if over <= 0:
-            return ids, tables, rows
+            return at, ids, tables, rows
         past = np.zeros(len(ids), bool)
         past[new[np.argsort(rows.marks["score"][new], kind="stable")[:over]]] = True
         self._write_disk(ids[past], tables[past], rows.pick(past))
-        return ids[~past], tables[~past], rows.pick(~past)
+        return at[~past], ids[~past], tables[~past], rows.pick(~past)
 
     def _spill(self, count: int) -> None:
         required(self.disk, self.host_rows)

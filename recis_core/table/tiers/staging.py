@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 def unique_keys(state: TieredState, call: LookupCall) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ids int64 [U], tables int32 [U], counts int32 [U]) of a call."""
-    lengths = np.array(call.lengths, np.int64)
-    tables = np.repeat(np.array(call.ordinals, np.int32), lengths)
-    unique = state.device.index.partition(call.ids.detach().cpu().contiguous().numpy(), tables)
-    return unique.ids.numpy(), unique.tables.numpy(), unique.counts.numpy()
+    unique = state.device.index.unique(call.ids.detach().cpu().contiguous().numpy(), call.lengths, call.ordinals)
+    return unique.ids, unique.tables, unique.counts
 
 
 def plan(state: TieredState, digest: bytes, keys: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Batch:
