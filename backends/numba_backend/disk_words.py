@@ -1,4 +1,4 @@
-"""Hashes of the disk tier, and loads from memory that files are mapped to.
+"""Hashes of the disk tier, and loads from files and from memory that they are mapped to.
 
 Sizes: B bytes of a row.
 """
@@ -83,3 +83,16 @@ def pointer(typing_context, address):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.CPointer(types.uint8)(types.int64), generate
+
+
+@intrinsic
+def pread(typing_context, handle, address, size, offset):  # type: ignore[no-untyped-def]
+    """The system's call: bytes of a file to memory at an address, how many there were, or -1."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word, number = ir.IntType(64), ir.IntType(32)
+        called = ir.FunctionType(word, [number, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, called, "pread")
+        return builder.call(function, [builder.trunc(arguments[0], number), *arguments[1:]])
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate

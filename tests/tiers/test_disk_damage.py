@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from backends.errors import CorruptStorage, TableFull
 from recis_core.table.disk import log, segment
 from recis_core.table.disk.disk_store import DiskStore
 from recis_core.table.disk.mapping import PAGE
-from tests.tiers.disk_stores import B, arrays, open_store, rows_of
+from tests.tiers.disk_stores import MAPPED, B, arrays, open_store, rows_of
 
 KEYS = [(0, i) for i in range(60)]
 WHOLE = b"".join(row.tobytes() for row in rows_of(KEYS, 0))
@@ -59,8 +60,9 @@ def _where_found(directory: Path, path: Path) -> str:
     return "read"
 
 
-def test_a_damaged_row_says_so_wherever_it_is_met(directory: Path) -> None:
-    store = open_store("disk", directory)
+@pytest.mark.parametrize("mapped_bytes", MAPPED.values(), ids=MAPPED)
+def test_a_damaged_row_says_so_wherever_it_is_met(directory: Path, mapped_bytes: int) -> None:
+    store = open_store("disk", directory, mapped_bytes=mapped_bytes)
     change(directory / "segment-00000001.rows", 2 * PAGE + 5 * B)
     message = r"segment-00000001.rows: row 5, of id 5 of table 0, does not fit its check"
     for call in (lambda: store.read(*arrays(KEYS)), store.verify, lambda: list(store.scan())):
@@ -72,9 +74,10 @@ def test_a_damaged_row_says_so_wherever_it_is_met(directory: Path) -> None:
     store.close()
 
 
-def test_a_damaged_check_says_so_wherever_it_is_met(directory: Path) -> None:
+@pytest.mark.parametrize("mapped_bytes", MAPPED.values(), ids=MAPPED)
+def test_a_damaged_check_says_so_wherever_it_is_met(directory: Path, mapped_bytes: int) -> None:
     """It lies with the key; a read compares the check and nothing else of the key."""
-    store = open_store("disk", directory)
+    store = open_store("disk", directory, mapped_bytes=mapped_bytes)
     for byte in range(12, 16):
         change(directory / "segment-00000001.rows", PAGE + 5 * 16 + byte)
         with pytest.raises(CorruptStorage, match="row 5, of id 5 of table 0, does not fit its check"):
@@ -96,6 +99,15 @@ def test_limits_of_the_index_are_limits_of_a_directory(directory: Path, monkeypa
     monkeypatch.setattr(segment, "ROWS", 23)
     with pytest.raises(CorruptStorage, match=r"segment-00000001.rows has room for 24 rows, .* reads 23 rows a segment"):
         open_store("disk", directory)
+
+
+def test_a_file_cut_while_it_is_open(directory: Path) -> None:
+    """By maps the system would kill the process."""
+    store = open_store("disk", directory, mapped_bytes=0)
+    os.truncate(directory / "segment-00000001.rows", 2 * PAGE + 5 * B + 1)
+    with pytest.raises(CorruptStorage, match="row 5, of id 5 of table 0, does not fit its check"):
+        store.read(*arrays(KEYS))
+    store.close()
 
 
 def test_compaction_moves_no_damaged_row(directory: Path) -> None:

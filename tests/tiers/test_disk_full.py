@@ -212,7 +212,7 @@ def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.Mon
             del model[key]
         failures += _until_it_succeeds(full, store, model, store.compact if turn % 5 == 4 else store.flush)
         if turn == 12:
-            moves = _until_it_succeeds(full, store, model, store._index.to_disk)
+            moves = _until_it_succeeds(full, store, model, lambda: _to_disk(store))
             assert (moves > 1) == (index_bytes > 0)
         assert whole(store, model)
     store.close()
@@ -220,6 +220,11 @@ def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.Mon
     assert contents(store) == model
     assert failures > 500
     store.close()
+
+
+def _to_disk(store: Any) -> None:
+    with store._lock:
+        store._index.to_disk()
 
 
 def _until_it_succeeds(full: FullAt, store: Any, model: State, call: Callable[[], Any]) -> int:

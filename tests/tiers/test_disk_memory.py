@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recis_core.table.disk import DiskStore
+from recis_core.table.disk import DiskStore, rows_view
 from tests.tiers.disk_stores import B, arrays, open_store, rows_of
 
 
@@ -43,13 +43,17 @@ def test_an_index_that_outgrows_its_memory_gives_it_back(tmp_path: Path) -> None
     store.close()
 
 
-def test_pages_of_files_stay_within_mapped_bytes(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path, 256, tag="test", mapped_bytes=4 << 20, sync=False)
+@pytest.mark.parametrize("handles", [512, 1, 0])
+def test_pages_of_files_stay_within_mapped_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handles: int) -> None:
+    """Read by system calls, or by maps where there are more files than handles for them."""
+    monkeypatch.setattr(rows_view, "HANDLES", handles)
+    store = DiskStore(tmp_path, 256, tag="test", segment_bytes=10 << 20, mapped_bytes=4 << 20, sync=False)
     ids, tables, least = np.arange(100_000), np.zeros(100_000, np.int32), _mapped_pages()
-    store.write(ids, tables, np.ones((len(ids), 256), np.uint8))
+    rows = np.random.default_rng(0).integers(0, 256, (len(ids), 256), np.uint8)
+    store.write(ids, tables, rows)
     for beg in range(0, len(ids), 5000):
         part = slice(beg, beg + 5000)
-        assert store.read(ids[part], tables[part])[1].all()
+        np.testing.assert_array_equal(store.read(ids[part], tables[part])[1], rows[part])
         assert _mapped_pages() - least < (12 << 20) // mmap.PAGESIZE
     store.close()
 
@@ -58,7 +62,8 @@ def _mapped_pages() -> int:
     return int(Path("/proc/self/statm").read_text().split()[2])
 
 
-def test_gives_back_files_threads_and_maps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped_bytes", [2 << 30, 0])
+def test_gives_back_files_threads_and_maps(tmp_path: Path, mapped_bytes: int) -> None:
     def held() -> tuple[int, int, int]:
         gc.collect()
         maps = Path("/proc/self/maps").read_text().count(str(tmp_path))
@@ -66,7 +71,7 @@ def test_gives_back_files_threads_and_maps(tmp_path: Path) -> None:
 
     before = held()
     for _ in range(2):
-        store = open_store("disk", tmp_path)
+        store = open_store("disk", tmp_path, mapped_bytes=mapped_bytes)
         for version in range(5):
             keys = [(0, i) for i in range(100)]
             store.write(*arrays(keys), rows_of(keys, version))

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
 from recis_core.table.disk import DiskStore, disk_store, index
-from tests.tiers.disk_stores import INDEXES, B, Key, arrays, contents, open_store, rows_of
+from tests.tiers.disk_stores import INDEXES, MAPPED, B, Key, arrays, contents, open_store, rows_of
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 IDS = st.one_of(st.integers(-30, 30), st.sampled_from([-(2**63), 2**63 - 1, 2**52 + 1, 2**32, -(2**32)]))
@@ -44,7 +44,11 @@ HISTORIES = settings(  # a history that a thread takes part in cannot be shrunk
 each_kind = pytest.mark.parametrize("kind", ["disk", "rocks"])
 each_index = pytest.mark.parametrize(
     ("kind", "options"),
-    [*(pytest.param("disk", {"index_bytes": size}, id=name) for name, size in INDEXES.items()), ("rocks", {})],
+    [
+        *(pytest.param("disk", {"index_bytes": size}, id=name) for name, size in INDEXES.items()),
+        *(pytest.param("disk", {"mapped_bytes": size}, id=name) for name, size in MAPPED.items()),
+        ("rocks", {}),
+    ],
 )
 
 
@@ -112,7 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kind == "disk")
     @rule()
     def index_to_disk(self) -> None:
-        with self.store._lock:  # as `reserve` has it
+        with self.store._lock:
             self.store._index.to_disk()
 
     @rule()
@@ -155,7 +159,7 @@ def test_grows_as_a_dict_does(
             del model[key]
         assert contents(store, 1000) == model
     if kind == "disk":
-        assert (store.stats()["index_disk_bytes"] > 0) == (options["index_bytes"] <= 1 << 19)
+        assert (store.stats()["index_disk_bytes"] > 0) == (options.get("index_bytes", 3 << 30) <= 1 << 19)
     store.close()
     store = open_store(kind, tmp_path, **options)
     assert contents(store, 1000) == model

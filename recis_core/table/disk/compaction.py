@@ -166,7 +166,7 @@ class Compactor:
         ids, tables = keys["id"].copy(), np.where(keys["table"] < 0, ~keys["table"], keys["table"])
         with self._lock:
             locations = self._index.find(ids, tables)
-            view = self._log.view
+            view = self._log.view.in_order()
         used = np.flatnonzero(locations == here)
         rows = self._reader.read(view, ids[used], tables[used], locations[used])
         with self._lock:

@@ -39,6 +39,7 @@ class DiskStore:
       segment_bytes: of a file, about.
       threads: that read rows.
       mapped_bytes: pages of files that this process keeps mapped, beyond what it had; the page cache keeps them anyway.
+        Rows of more than that are read by system calls, which take longer while what is read is in the page cache.
       index_bytes: of memory, for 16 bytes a slot of the index; one that grows larger goes to a file, which is slower
         once it does not stay in the page cache. 0 starts there. A byte a slot stays in memory always.
       compact_below: a file whose rows are used to a smaller share is compacted.
@@ -76,7 +77,7 @@ class DiskStore:
         manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
         self._index = Index(self.path, manifest.live, index_bytes)
         try:
-            self._log = Log(self.path, manifest, self._index, segment_bytes)
+            self._log = Log(self.path, manifest, self._index, segment_bytes, self._mapped_bytes)
         except BaseException:
             self._index.close()
             raise
@@ -168,7 +169,7 @@ class DiskStore:
             used = locations == here
             if used.any():
                 ids, tables = ids[used], tables[used]
-                yield ids, tables, self._reader.read(self._log.view, ids, tables, here[used])
+                yield ids, tables, self._reader.read(self._log.view.in_order(), ids, tables, here[used])
                 self._bound_mapped()
 
     def verify(self) -> int:

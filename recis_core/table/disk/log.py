@@ -30,9 +30,11 @@ class FullSegments(NamedTuple):
 class Log:
     """Not for two threads at once; `view` may be taken any time."""
 
-    def __init__(self, directory: Path, manifest: Manifest, index: Index, segment_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, manifest: Manifest, index: Index, segment_bytes: int, mapped_bytes: int
+    ) -> None:
         """Open what the manifest names, and tell the index."""
-        self._directory, self._index = directory, index
+        self._directory, self._index, self._mapped_bytes = directory, index, mapped_bytes
         self._tag, self.row_bytes = manifest.tag, manifest.row_bytes
         self._next_number = manifest.next_number
         self.capacity = rows_within(segment_bytes, manifest.row_bytes)
@@ -114,7 +116,7 @@ class Log:
         self._segments_changed()
 
     def _segments_changed(self) -> None:
-        self.view = RowsView.of(self.segments)
+        self.view = RowsView.of(self.segments, self._mapped_bytes)
         full = [segment for segment in self.segments if segment.full]
         facts = np.array([(s.number, s.rows, s.tombstones) for s in full], np.int64).reshape(-1, 3)
         self.full = FullSegments(full, *facts.T)

@@ -54,6 +54,15 @@ class Mapping:
             self.advise(mmap.MADV_HUGEPAGE)
 
 
+class FileHandle:
+    """A file to read at random, closed when nobody holds this object any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_RANDOM)
+        weakref.finalize(self, os.close, self.number).atexit = False
+
+
 @cache
 def _libc() -> ctypes.CDLL:
     if not hasattr(os, "posix_fallocate") or not Path("/proc/self/statm").exists():

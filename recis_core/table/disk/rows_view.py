@@ -1,4 +1,4 @@
-"""Rows read from mapped segments, by several threads: where a page is not in memory, they wait together.
+"""Rows read from segments, mapped or not, by several threads: where a page is not in memory, they wait together.
 
 Sizes: N keys of a call, B bytes of a row.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import numpy as np
 from backends.errors import CorruptStorage
 from backends.numba_backend import disk_rows
 from backends.numba_backend.disk_index import KEY
+from backends.numba_backend.disk_rows import KEYS_BY, ROWS_BY
 from backends.numba_backend.disk_words import lanes_of
-from recis_core.table.disk.mapping import Mapping
+from recis_core.table.disk.mapping import FileHandle, Mapping
 from recis_core.table.disk.segment import Segment
 
+HANDLES = 512  # of files held open; where there are more, the newest are read by maps
 CHUNK = 512  # rows below which another thread costs more than it brings
 
 
@@ -27,16 +29,32 @@ CHUNK = 512  # rows below which another thread costs more than it brings
 class RowsView:
     """The segments of a moment. Who holds it may read them, also after they were compacted and their files deleted."""
 
-    bases: np.ndarray  # int64 [segments, 2], addresses of rows and of keys, by segment
+    files: np.ndarray  # int64 [segments, 5], by number; see disk_rows
     maps: tuple[Mapping, ...]
+    handles: tuple[FileHandle, ...]
     paths: Dict[int, Path]
 
     @classmethod
-    def of(cls, segments: list[Segment]) -> RowsView:
-        bases = np.zeros((max((s.number for s in segments), default=0) + 1, 2), np.int64)
-        for segment in segments:
-            bases[segment.number] = segment.base, segment.keys_base
-        return cls(bases, tuple(s.map for s in segments), {s.number: s.path for s in segments})
+    def of(cls, segments: list[Segment], mapped_bytes: int) -> RowsView:
+        """By maps, while they are no more than mapped_bytes; else rows by handles, and keys too if even they are more.
+
+        A read at random maps a large page for each row, and soon all there are; to take them away again costs more than
+        a system call a row.
+        """
+        few = sum(s.map.length for s in segments) <= mapped_bytes
+        few_keys = sum(s.capacity * KEY.itemsize for s in segments) <= mapped_bytes * 7 // 8
+        handles = tuple(s.reader() for s in ([] if few else segments[:HANDLES]))
+        files = np.full((max((s.number for s in segments), default=0) + 1, 5), -1, np.int64)
+        for i, segment in enumerate(segments):
+            handle = handles[i].number if i < len(handles) else -1
+            files[segment.number] = segment.map.address, -1 if few_keys else handle, handle, *segment.layout
+        return cls(files, tuple(s.map for s in segments), handles, {s.number: s.path for s in segments})
+
+    def in_order(self) -> RowsView:
+        """For who reads row after row: by maps."""
+        files = self.files.copy()
+        files[:, [KEYS_BY, ROWS_BY]] = -1
+        return replace(self, files=files)
 
     def let_go(self) -> None:
         """The page cache keeps what was mapped."""
@@ -70,7 +88,7 @@ class RowReader:
 
         def part(beg: int, end: int) -> int:
             return int(
-                disk_rows.gather_rows(ids, tables, locations, view.bases, self.row_bytes, self._lanes, beg, end, flat)
+                disk_rows.gather_rows(ids, tables, locations, view.files, self.row_bytes, self._lanes, beg, end, flat)
             )
 
         chunk = max(CHUNK, -(-N // self._threads))

@@ -23,7 +23,7 @@ import xxhash
 from backends.errors import CorruptStorage
 from backends.numba_backend.disk_index import KEY, ROWS, TABLES
 from recis_core.table.disk.disk_space import room_for, write_at
-from recis_core.table.disk.mapping import PAGE, Mapping
+from recis_core.table.disk.mapping import PAGE, FileHandle, Mapping
 
 MAGIC = b"recisrow"
 FORMAT = 1
@@ -43,6 +43,7 @@ class Segment:
         self.rows = self.tombstones = 0
         self._rows_at = -(-(PAGE + capacity * KEY.itemsize) // PAGE) * PAGE
         self._digest = xxhash.xxh3_64()
+        self._reader: FileHandle | None = None
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self.map = Mapping(self._rows_at + capacity * row_bytes, self._handle)
@@ -101,15 +102,16 @@ class Segment:
     def full(self) -> bool:
         return self.rows == self.capacity
 
-    @property
-    def base(self) -> int:
-        """The address of row 0."""
-        return self.map.address + self._rows_at
+    def reader(self) -> FileHandle:
+        """To read the file by, also once it was deleted; held open until nobody needs it."""
+        if self._reader is None:
+            self._reader = FileHandle(self.path)
+        return self._reader
 
     @property
-    def keys_base(self) -> int:
-        """The address of key 0."""
-        return self.map.address + PAGE
+    def layout(self) -> tuple[int, int]:
+        """Where keys and rows begin."""
+        return PAGE, self._rows_at
 
     @property
     def digest(self) -> int:
