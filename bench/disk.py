@@ -50,6 +50,8 @@ class DiskConfig:
     cold_repeats: Annotated[int, Field(ge=0)] = 3
     growth: Annotated[int, Field(ge=100_000)] | None = None
     """Instead: our store alone, up to so many rows."""
+    index_bytes: Annotated[int, Field(ge=0)] = 3 << 30
+    """Of memory, with --growth; 0 keeps the index on disk."""
     directory: str | None = None
     """On the disk to measure; the default is that of temporary files."""
     seed: int = 0
@@ -61,7 +63,8 @@ def run(argv: list[str]) -> int:
     config = tyro.cli(DiskConfig, args=argv, prog="python -m bench.disk")
     facts = {"bench": "disk", "batch": config.batch, **provenance(config.seed)}
     if config.growth is not None:
-        found = [facts | row for row in growth(config.growth, config.row_bytes[0], config.batch, config.directory)]
+        facts["index_bytes"] = config.index_bytes
+        found = [facts | row for row in growth(config)]
         result_rows.show(found, GROWTH_COLUMNS, f"our store, rows of {config.row_bytes[0]} bytes: costs a touched row")
     else:
         found = [facts | row for row in stores(config)]
@@ -277,13 +280,13 @@ def _number_in(path: str, name: str) -> int:
     raise KeyError(name)
 
 
-def growth(rows: int, row_bytes: int = 80, batch: int = 10_000, directory: str | None = None) -> list[dict[str, Any]]:
-    """Of our store at 100,000 rows, and at each ten times as many up to `rows`: a touched row's costs, and a row's."""
-    found, at, size = [], 0, 100_000
-    with tempfile.TemporaryDirectory(dir=directory) as folder:
-        store = DiskStore(folder, row_bytes, tag="bench")
+def growth(config: DiskConfig) -> list[dict[str, Any]]:
+    """Of our store at 100,000 rows, and at each ten times as many up to `growth`: a touched row's costs, and a row's."""
+    found, at, size, row_bytes, batch = [], 0, 100_000, config.row_bytes[0], config.batch
+    with tempfile.TemporaryDirectory(dir=config.directory) as folder:
+        store = DiskStore(folder, row_bytes, tag="bench", index_bytes=config.index_bytes)
         memory = Memory()
-        while size <= rows:
+        while size <= (config.growth or 0):
             start = time.perf_counter()
             for beg in range(at, size, batch):
                 numbers = np.arange(beg, min(beg + batch, size))
@@ -294,7 +297,7 @@ def growth(rows: int, row_bytes: int = 80, batch: int = 10_000, directory: str |
             costs = _costs(store, size, row_bytes, batch, memory)
             store.close()
             start = time.perf_counter()
-            store = DiskStore(folder, row_bytes, tag="bench")
+            store = DiskStore(folder, row_bytes, tag="bench", index_bytes=config.index_bytes)
             opened = time.perf_counter() - start
             found.append({"rows": size, "insert_us": 1e6 * insert, **costs, **memory.peaks(), "open_s": opened})
             print(json.dumps(found[-1]), file=sys.stderr, flush=True)

@@ -36,7 +36,7 @@ def table(rows: int) -> tuple[Any, Any, Any, Any]:
 def plan(hot: Hot) -> embed.Plan:
     asked = embed.Asked(Manner(insert=True, touch=True, evict=False, counts=False), (N,), T)
     pooling = embed.Pooling("mean", None, N, weights_need_grad=False)
-    return embed.Plan(asked, (pooling,), unknown_initial=False, slot_initials=(0.0, 0.0), hot=hot)
+    return embed.Plan(asked, (pooling,), unknown_initial=False, learns=True, slot_initials=(0.0, 0.0), hot=hot)
 
 
 def bags() -> tuple[embed.Bags, ...]:

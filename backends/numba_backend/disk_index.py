@@ -2,7 +2,7 @@
 
 Slots go in groups of eight, whose fingerprints make one word. A key's hash names its partition, its first group and
 its fingerprint; a probe goes from group to group until one has a free slot. So a miss reads memory alone, but for one
-key in 250 a group; a hit reads one entry, which lies in a mapped file.
+key in 250 a group; a hit reads one entry, 16 bytes that lie on one cache line.
 
 Sizes: N keys of a call, P partitions, G groups of a partition at most. `counts`, int64 [P, 2], has each partition's slots
 in use, erased ones among them, and its keys.
@@ -16,7 +16,8 @@ from backends.numba_backend.compiled import compiled, inlined, prefetch, trailin
 from backends.numba_backend.disk_words import HALF, LOW_HALF, ONE, key_hash
 
 KEY = np.dtype([("id", "i8"), ("table", "i4"), ("check", "u4")])  # of a tombstone, table is ~table
-ENTRY = np.dtype([("id", "i8"), ("table", "i4"), ("segment", "i4"), ("row", "i4"), ("check", "u4")])
+ENTRY = np.dtype([("id", "i8"), ("place", "u8")])  # from high to low: 20 bits of table, 22 of segment, 22 of row
+TABLES, SEGMENTS, ROWS = 1 << 20, 1 << 22, 1 << 22  # that an entry can tell apart
 P = 256
 G = 1 << 21  # addresses only: memory and disk count once they are used
 CHUNK = 16  # groups of one partition that lie together; the next chunk is behind all partitions' chunks of this number
@@ -27,6 +28,8 @@ FINGERPRINTS = np.uint64(254)  # 2 to 255
 LOW_BITS = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
 TO_PARTITION, TO_FINGERPRINT = np.uint64(56), np.uint64(40)
+TABLE_AT, SEGMENT_AT = np.uint64(44), np.uint64(22)
+SEGMENT_BITS = ROW_BITS = np.uint64(ROWS - 1)
 BYTE_BITS, BYTE, TWO_BYTES, SIXTEEN = np.uint64(3), np.uint64(255), np.uint64(0xFFFF), np.uint64(16)
 
 
@@ -66,6 +69,26 @@ def _first_byte(hits):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def _placed(table, segment, row):  # type: ignore[no-untyped-def]
+    return np.uint64(table) << TABLE_AT | np.uint64(segment) << SEGMENT_AT | np.uint64(row)
+
+
+@inlined
+def _table_at(place):  # type: ignore[no-untyped-def]
+    return np.int64(place >> TABLE_AT)
+
+
+@inlined
+def _segment_at(place):  # type: ignore[no-untyped-def]
+    return np.int64(place >> SEGMENT_AT & SEGMENT_BITS)
+
+
+@inlined
+def _row_at(place):  # type: ignore[no-untyped-def]
+    return np.int64(place & ROW_BITS)
+
+
+@inlined
 def _slot_of(id_, table, h, words, groups, entries):  # type: ignore[no-untyped-def]
     p = _partition_of(h)
     size, pattern = groups[p], _fingerprint_of(h) * LOW_BITS
@@ -76,7 +99,7 @@ def _slot_of(id_, table, h, words, groups, entries):  # type: ignore[no-untyped-
         hits = _hits(word, pattern)
         while hits != FREE:
             e = at * GROUP + _first_byte(hits)
-            if entries[e].id == id_ and entries[e].table == table:
+            if entries[e].id == id_ and _table_at(entries[e].place) == table:
                 return e
             hits &= hits - ONE
         if _hits(word, FREE) != FREE:
@@ -123,19 +146,17 @@ def _prefetch_group(h, words, groups):  # type: ignore[no-untyped-def]
 
 @inlined
 def _prefetch_entry(h, words, groups, entries):  # type: ignore[no-untyped-def]
-    """The entry of the first equal fingerprint, most often the right one; it may lie on two cache lines."""
+    """The entry of the first equal fingerprint, most often the right one."""
     p = _partition_of(h)
     at = _word_of(p, _group_of(h, groups[p]))
     hits = _hits(words[at], _fingerprint_of(h) * LOW_BITS)
     if hits != FREE:
-        byte = (at * GROUP + _first_byte(hits)) * entries.itemsize
-        prefetch(entries, byte)
-        prefetch(entries, byte + entries.itemsize - 1)
+        prefetch(entries, (at * GROUP + _first_byte(hits)) * entries.itemsize)
 
 
 @compiled
-def find_keys(ids, tables, words, groups, entries, locations, checks):  # type: ignore[no-untyped-def]
-    """Fill locations, int64 [N] segment << 32 | row or -1, and checks, uint32 [N]."""
+def find_keys(ids, tables, words, groups, entries, locations):  # type: ignore[no-untyped-def]
+    """Fill locations, int64 [N] segment << 32 | row, or -1."""
     hashes = np.empty(BLOCK, np.uint64)
     for beg in range(0, len(ids), BLOCK):
         end = min(beg + BLOCK, len(ids))
@@ -146,8 +167,7 @@ def find_keys(ids, tables, words, groups, entries, locations, checks):  # type: 
             _prefetch_entry(hashes[i - beg], words, groups, entries)
         for i in range(beg, end):
             e = _slot_of(ids[i], tables[i], hashes[i - beg], words, groups, entries)
-            locations[i] = np.int64(entries[e].segment) << 32 | np.int64(entries[e].row) if e >= 0 else np.int64(-1)
-            checks[i] = entries[e].check if e >= 0 else np.uint32(0)
+            locations[i] = _segment_at(entries[e].place) << 32 | _row_at(entries[e].place) if e >= 0 else np.int64(-1)
 
 
 @inlined
@@ -174,15 +194,15 @@ def apply_keys(keys, segment, first, words, groups, counts, entries, live):  # t
 def _apply_one(key, h, segment, row, words, groups, counts, entries, live):  # type: ignore[no-untyped-def]
     e = _slot_of(key.id, _table_of(key), h, words, groups, entries)
     if e >= 0:
-        live[entries[e].segment] -= 1
+        live[_segment_at(entries[e].place)] -= 1
     if key.table < 0:
         if e >= 0:
             _free_slot(e, words, counts)
         return
     if e < 0:
         e = _take_slot(h, words, groups, counts)
-        entries[e].id, entries[e].table = key.id, key.table
-    entries[e].segment, entries[e].row, entries[e].check = segment, row, key.check
+        entries[e].id = key.id
+    entries[e].place = _placed(key.table, segment, row)
     live[segment] += 1
 
 
@@ -208,7 +228,7 @@ def regroup(p, size, words, groups, counts, entries):  # type: ignore[no-untyped
         words[_word_of(p, g)] = FREE
     groups[p], counts[p, 0], counts[p, 1] = size, 0, 0
     for i in range(n):
-        e = _take_slot(key_hash(kept[i].id, kept[i].table), words, groups, counts)
+        e = _take_slot(key_hash(kept[i].id, _table_at(kept[i].place)), words, groups, counts)
         entries[e] = kept[i]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.errors import CorruptStorage
+from backends.errors import CorruptStorage, TableFull
+from recis_core.table.disk import log, segment
 from recis_core.table.disk.disk_store import DiskStore
 from recis_core.table.disk.mapping import PAGE
 from tests.tiers.disk_stores import B, arrays, open_store, rows_of
@@ -69,6 +70,32 @@ def test_a_damaged_row_says_so_wherever_it_is_met(directory: Path) -> None:
     assert here.all()
     assert rows.tobytes() == WHOLE[6 * B :]
     store.close()
+
+
+def test_a_damaged_check_says_so_wherever_it_is_met(directory: Path) -> None:
+    """It lies with the key; a read compares the check and nothing else of the key."""
+    store = open_store("disk", directory)
+    for byte in range(12, 16):
+        change(directory / "segment-00000001.rows", PAGE + 5 * 16 + byte)
+        with pytest.raises(CorruptStorage, match="row 5, of id 5 of table 0, does not fit its check"):
+            store.read(*arrays(KEYS))
+        with pytest.raises(CorruptStorage, match="the 24 keys have xxh3"):
+            store.verify()
+        change(directory / "segment-00000001.rows", PAGE + 5 * 16 + byte)
+    assert store.read(*arrays(KEYS))[1].tobytes() == WHOLE
+    store.close()
+
+
+def test_limits_of_the_index_are_limits_of_a_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SEGMENTS", 4)
+    store = open_store("disk", directory)
+    with pytest.raises(TableFull, match="has had 3 segments, and the index numbers no more"):
+        store.write(*arrays(KEYS), rows_of(KEYS, 1))
+    assert store.read(*arrays(KEYS))[1].tobytes() == WHOLE
+    store.close()
+    monkeypatch.setattr(segment, "ROWS", 23)
+    with pytest.raises(CorruptStorage, match=r"segment-00000001.rows has room for 24 rows, .* reads 23 rows a segment"):
+        open_store("disk", directory)
 
 
 def test_compaction_moves_no_damaged_row(directory: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from backends.errors import StorageFull
 from recis_core.table.disk import DiskStore, index
-from tests.tiers.disk_stores import Key, arrays, contents, open_store, rows_of
+from tests.tiers.disk_stores import INDEXES, Key, arrays, contents, open_store, rows_of
 
 MIB = 1 << 20
 State = dict[Key, bytes]
@@ -88,21 +88,27 @@ def test_a_write_finds_the_disk_full(small_disk: Path) -> None:
     store.close()
 
 
-def test_the_index_finds_the_disk_full(small_disk: Path) -> None:
-    """Rows of a byte: the index needs more than they."""
-    store, ballast = DiskStore(small_disk / "rows", 1, tag="test", segment_bytes=4 * MIB), Ballast(small_disk)
+@pytest.mark.parametrize("index_bytes", [0, 1 << 19])
+def test_the_index_finds_the_disk_full(small_disk: Path, index_bytes: int) -> None:
+    """Rows of a byte: the index needs more than they. It is on disk, or on its way there."""
+    path, ballast = small_disk / "rows", Ballast(small_disk)
+    store = DiskStore(path, 1, tag="test", segment_bytes=4 * MIB, index_bytes=index_bytes)
     N = 20_000
     ids, tables, rows = np.arange(N), np.zeros(N, np.int32), np.ones((N, 1), np.uint8)
     store.write(ids, tables, rows)
-    ballast.take(leave=MIB // 2)
+    on_disk = store.stats()["index_disk_bytes"]
+    assert (on_disk > 0) == (index_bytes == 0)
+    ballast.take(leave=MIB * 3 // 8)
     with pytest.raises(StorageFull, match="/rows/index needs"):
         store.write(ids + N, tables, rows)
+    assert store.stats()["index_disk_bytes"] == on_disk
     assert (store.find(ids + N, tables) == -1).all()
     assert store.read(ids, tables)[1].all()
     ballast.give_back()
     store.write(ids + N, tables, rows)
+    assert store.stats()["index_disk_bytes"] > on_disk
     assert len(store) == 2 * N
-    assert store.read(ids + N, tables)[0].all()
+    assert store.read(np.arange(2 * N), np.zeros(2 * N, np.int32))[1].all()
     store.close()
 
 
@@ -187,11 +193,12 @@ class FullAt:
         return call
 
 
-def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("index_bytes", INDEXES.values(), ids=INDEXES)
+def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index_bytes: int) -> None:
     """Each operation of a history fails at its first place, its second, …, changes nothing, and then succeeds."""
     monkeypatch.setattr(index, "FIRST_GROUPS", 1)
     full = FullAt(monkeypatch)
-    store, model, failures = open_store("disk", tmp_path), {}, 0
+    store, model, failures = open_store("disk", tmp_path, index_bytes=index_bytes), {}, 0
     random = np.random.default_rng(0)
     for turn in range(25):
         keys = [(int(i) % 2, int(i)) for i in random.choice(2000, 150, replace=False)]
@@ -204,6 +211,9 @@ def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.Mon
         for key in gone:
             del model[key]
         failures += _until_it_succeeds(full, store, model, store.compact if turn % 5 == 4 else store.flush)
+        if turn == 12:
+            moves = _until_it_succeeds(full, store, model, store._index.to_disk)
+            assert (moves > 1) == (index_bytes > 0)
         assert whole(store, model)
     store.close()
     store = open_store("disk", tmp_path)

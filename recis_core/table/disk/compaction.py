@@ -165,12 +165,12 @@ class Compactor:
         here = (np.int64(victim.number) << 32) + first + np.arange(len(keys))
         ids, tables = keys["id"].copy(), np.where(keys["table"] < 0, ~keys["table"], keys["table"])
         with self._lock:
-            locations, checks = self._index.find(ids, tables)
+            locations = self._index.find(ids, tables)
             view = self._log.view
         used = np.flatnonzero(locations == here)
-        rows = self._reader.read(view, ids[used], tables[used], locations[used], checks[used])
+        rows = self._reader.read(view, ids[used], tables[used], locations[used])
         with self._lock:
-            locations, _ = self._index.find(ids, tables)  # some may have been written meanwhile
+            locations = self._index.find(ids, tables)  # some may have been written meanwhile
             still = locations[used] == here[used]
             self._append(keys[used[still]], rows[still])
             if victim is not self._log.segments[0]:

@@ -1,4 +1,4 @@
-"""Rows on disk: a log of checksummed segments, an index with a byte a slot in memory, one manifest a flush.
+"""Rows on disk: a log of checksummed segments, an index in memory or beside them, one manifest a flush.
 
 Sizes: N keys of a call, B bytes of a row.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.numba_backend.disk_index import KEY
+from backends.numba_backend.disk_index import KEY, TABLES
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.disk.disk_space import Reserve, sync_file
 from recis_core.table.disk.index import Index
@@ -39,22 +39,25 @@ class DiskStore:
       segment_bytes: of a file, about.
       threads: that read rows.
       mapped_bytes: pages of files that this process keeps mapped, beyond what it had; the page cache keeps them anyway.
+      index_bytes: of memory, for 16 bytes a slot of the index; one that grows larger goes to a file, which is slower
+        once it does not stay in the page cache. 0 starts there. A byte a slot stays in memory always.
       compact_below: a file whose rows are used to a smaller share is compacted.
       sync: whether a flush waits for the disk. Without, it outlives a crash of the process, not one of the machine.
     """
 
     def __init__(
         self, path: str | Path, row_bytes: int, *, tag: str, segment_bytes: int = 64 << 20,
-        threads: int = READ_THREADS, mapped_bytes: int = 1 << 30, compact_below: float = 0.5, sync: bool = True,
+        threads: int = READ_THREADS, mapped_bytes: int = 2 << 30, index_bytes: int = 3 << 30, compact_below: float = 0.5,
+        sync: bool = True,
     ) -> None:  # fmt: skip
         """
         Raises:
           StorageInUse, CorruptStorage, StorageFull.
         """
-        if row_bytes < 1 or threads < 1 or not 0 <= compact_below < 1:
+        if row_bytes < 1 or threads < 1 or index_bytes < 0 or not 0 <= compact_below < 1:
             raise ValueError(
-                "row_bytes and threads must be at least 1, compact_below in [0, 1); "
-                f"got {row_bytes}, {threads} and {compact_below}."
+                "row_bytes and threads must be at least 1, index_bytes at least 0, compact_below in [0, 1); "
+                f"got {row_bytes}, {threads}, {index_bytes} and {compact_below}."
             )
         self.path, self.row_bytes = Path(path), row_bytes
         self._sync, self._mapped_bytes = sync, mapped_bytes
@@ -64,14 +67,14 @@ class DiskStore:
         self._flushes = self._bytes_read = 0
         self._directory_lock = lock_directory(self.path)
         try:
-            self._open(tag, segment_bytes, threads, compact_below)
+            self._open(tag, segment_bytes, threads, index_bytes, compact_below)
         except BaseException:
             os.close(self._directory_lock)
             raise
 
-    def _open(self, tag: str, segment_bytes: int, threads: int, compact_below: float) -> None:
+    def _open(self, tag: str, segment_bytes: int, threads: int, index_bytes: int, compact_below: float) -> None:
         manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
-        self._index = Index(self.path)
+        self._index = Index(self.path, manifest.live, index_bytes)
         try:
             self._log = Log(self.path, manifest, self._index, segment_bytes)
         except BaseException:
@@ -87,7 +90,7 @@ class DiskStore:
         """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
         self._check(ids, tables)
         with self._lock:
-            return self._index.find(ids, tables)[0]
+            return self._index.find(ids, tables)
 
     def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(bool [N], which are here; uint8 [N, B], zeros for the others)
@@ -97,9 +100,9 @@ class DiskStore:
         """
         self._check(ids, tables)
         with self._lock:
-            locations, checks = self._index.find(ids, tables)
+            locations = self._index.find(ids, tables)
             view = self._log.view
-        rows = self._reader.read(view, ids, tables, locations, checks)
+        rows = self._reader.read(view, ids, tables, locations)
         here = locations >= 0
         self._bytes_read += int(np.count_nonzero(here)) * self.row_bytes
         self._bound_mapped()
@@ -136,7 +139,7 @@ class DiskStore:
         self._check(ids, tables)
         self._check_whole()
         with self._lock:
-            here = self._index.find(ids, tables)[0] >= 0
+            here = self._index.find(ids, tables) >= 0
             if here.any():
                 keys = _tombstones(ids[here], tables[here])
                 self._reserve.lend(lambda: self._log.append(keys, None))
@@ -161,11 +164,11 @@ class DiskStore:
             here = (np.int64(segment.number) << 32) + beg + np.arange(len(part))
             ids, tables = part["id"].copy(), part["table"].copy()
             with self._lock:
-                locations, checks = self._index.find(ids, tables)
+                locations = self._index.find(ids, tables)
             used = locations == here
             if used.any():
                 ids, tables = ids[used], tables[used]
-                yield ids, tables, self._reader.read(self._log.view, ids, tables, here[used], checks[used])
+                yield ids, tables, self._reader.read(self._log.view, ids, tables, here[used])
                 self._bound_mapped()
 
     def verify(self) -> int:
@@ -292,8 +295,11 @@ class DiskStore:
                 "ids must be int64 [N] and tables int32 [N]; "
                 f"got {ids.dtype} {list(ids.shape)} and {tables.dtype} {list(tables.shape)}."
             )
-        if len(tables) and tables.min() < 0:
-            raise ValueError(f"tables must be at least 0; got {tables.min()}.")
+        if len(tables) and (tables.min() < 0 or tables.max() >= TABLES):
+            raise ValueError(
+                f"tables must be at least 0 and at most {TABLES - 1:,}, which an entry of the index has bits for; "
+                f"got {tables.min()} to {tables.max()}."
+            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,17 +1,13 @@
-"""Where each key's row lies: compiled open addressing, entries in a mapped file, a byte a slot in memory.
+"""Where each key's row lies: compiled open addressing, a byte a slot in memory, entries there or in a file.
 
-The file has no name and goes with the process: what it says, the segments' keys say too, and reading them again costs
-less than trusting a file that a crash may have torn. Its space is taken by posix_fallocate before it is
-written, so that a full disk is an error of a call and never a signal.
+What it says, the segments' keys say too: opened again, a store reads those.
 
 Sizes: N keys of a call, P partitions, each of G groups of 8 slots at most.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from mmap import MADV_DONTNEED, MADV_RANDOM
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +15,32 @@ import numpy as np
 from backends.errors import TableFull
 from backends.numba_backend import disk_index
 from backends.numba_backend.disk_index import ENTRY, GROUP, G, P, bytes_for
-from recis_core.table.disk.disk_space import room_for
+from recis_core.table.disk.entries import Entries
 from recis_core.table.disk.mapping import Mapping
 
 FIRST_GROUPS = 16
-FULL = 0.8  # of a partition's slots; it grows by a half, so memory is 1.1 to 1.9 bytes a row
+FULL = 0.8  # of a partition's slots; it grows by a quarter, so there are 1.1 to 1.6 a row
 FULLEST = 0.9  # before it is asked which of a call's keys are new
 
 
 class Index:
     """Not for two threads at once. `live` counts, by segment, the rows that keys lead to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rows: int, memory: int) -> None:
+        """rows: that are expected; memory: bytes of entries beyond which they go to disk."""
         self._path = directory / "index"
-        with room_for(self._path, 0):
-            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115, closed by close()
+        self._words_map = Mapping(P * G * GROUP)
+        self._words_map.advise_large_pages()
+        self._words = self._words_map.array(np.dtype(np.uint64))
+        self._entries = Entries(self._path, P * G * GROUP, memory)
+        self._groups = np.zeros(P, np.int64)
+        self._counts = np.zeros((P, 2), np.int64)
+        self.live = np.zeros(16, np.int64)
         try:
-            self._words_map = Mapping(P * G * 8)
-            self._entries_map = Mapping(P * G * GROUP * ENTRY.itemsize, self._file.fileno(), writable=True)
-            self._entries_map.advise(MADV_RANDOM)
-            self._words = self._words_map.array(np.dtype(np.uint64))
-            self._entries = self._entries_map.array(ENTRY)
-            self._groups = np.zeros(P, np.int64)
-            self._counts = np.zeros((P, 2), np.int64)
-            self.live = np.zeros(16, np.int64)
-            self.disk_bytes = 0
             for p in range(P):
-                self._regroup(p, FIRST_GROUPS)
+                self._regroup(p, max(FIRST_GROUPS, _groups_for(rows)))
         except BaseException:
-            self._file.close()
+            self._entries.close()
             raise
 
     def __len__(self) -> int:
@@ -55,13 +48,18 @@ class Index:
 
     @property
     def memory_bytes(self) -> int:
-        return int(self._groups.sum()) * GROUP + self.live.nbytes
+        words = bytes_for(int(self._groups.max())) // ENTRY.itemsize
+        return words + self._entries.memory_bytes + self.live.nbytes
 
-    def find(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(int64 [N] segment << 32 | row, or -1; uint32 [N] the row's check)"""
-        locations, checks = np.empty(len(ids), np.int64), np.empty(len(ids), np.uint32)
-        disk_index.find_keys(ids, tables, self._words, self._groups, self._entries, locations, checks)
-        return locations, checks
+    @property
+    def disk_bytes(self) -> int:
+        return self._entries.disk_bytes
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int64 [N], segment << 32 | row, or -1."""
+        locations = np.empty(len(ids), np.int64)
+        disk_index.find_keys(ids, tables, self._words, self._groups, self._entries.array, locations)
+        return locations
 
     def reserve(self, keys: np.ndarray) -> None:
         """Make room for KEY [N].
@@ -71,7 +69,7 @@ class Index:
         """
         if self._fuller_than(FULLEST, _count(keys)).size:
             tables = np.where(keys["table"] < 0, ~keys["table"], keys["table"])
-            locations, _ = self.find(keys["id"].copy(), tables)
+            locations = self.find(keys["id"].copy(), tables)
             coming = _count(keys[locations < 0])
             for p in self._fuller_than(FULL, coming):
                 self._grow(int(p), int(coming[p]))
@@ -84,9 +82,9 @@ class Index:
         """Erased slots go. If that does not leave a partition some way from full, it gets larger."""
         groups, needed = int(self._groups[p]), int(self._counts[p, 1]) + coming
         if needed > groups * GROUP * FULL * 0.9:
-            groups += max(groups // 2, 1)
+            groups += max(groups // 4, 1)
         while needed > groups * GROUP * FULL:
-            groups += max(groups // 2, 1)
+            groups += max(groups // 4, 1)
         self._regroup(p, groups)
 
     def _regroup(self, p: int, groups: int) -> None:
@@ -95,29 +93,38 @@ class Index:
                 f"{self._path} has room for about {int(P * G * GROUP * FULL):,} rows; more were wanted. "
                 "Shard the table over more ranks."
             )
-        self._allocate(bytes_for(groups))
-        disk_index.regroup(p, groups, self._words, self._groups, self._counts, self._entries)
-
-    def _allocate(self, size: int) -> None:
-        if size > self.disk_bytes:
-            with room_for(self._path, size - self.disk_bytes):
-                os.posix_fallocate(self._file.fileno(), self.disk_bytes, size - self.disk_bytes)
-            self.disk_bytes = size
+        self._entries.grow(bytes_for(groups))
+        disk_index.regroup(p, groups, self._words, self._groups, self._counts, self._entries.array)
 
     def apply(self, keys: np.ndarray, segment: int, first: int) -> None:
         """The log says KEY [N] from row `first` of a segment on. Reserve before."""
         if segment >= len(self.live):
             self.live = np.append(self.live, np.zeros(max(segment, 16), np.int64))
-        disk_index.apply_keys(keys, segment, first, self._words, self._groups, self._counts, self._entries, self.live)
+        entries = self._entries.array
+        disk_index.apply_keys(keys, segment, first, self._words, self._groups, self._counts, entries, self.live)
+
+    def to_disk(self) -> None:
+        """Entries that are in memory go to a file.
+
+        Raises:
+          StorageFull: they stay.
+        """
+        self._entries.to_disk()
 
     def let_go(self) -> None:
-        """The page cache keeps what was mapped."""
-        self._entries_map.advise(MADV_DONTNEED)
+        """The page cache keeps what was mapped of a file."""
+        self._entries.let_go()
 
     def close(self) -> None:
         """Memory and the disk's space come back now, not when this object goes."""
-        self._file.close()
-        del self._words, self._entries, self._words_map, self._entries_map
+        self._entries.close()
+        del self._words, self._entries, self._words_map
+
+
+def _groups_for(rows: int) -> int:
+    """Of a partition, when `rows` keys are spread over P: the fullest has a few deviations more than the mean."""
+    mean = rows / P
+    return math.ceil((mean + 4 * math.sqrt(mean)) / (GROUP * FULL))
 
 
 def _count(keys: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backends.errors import TableFull
+from backends.numba_backend.disk_index import SEGMENTS
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.manifest import Committed, Manifest, segment_path
 from recis_core.table.disk.rows_view import RowsView
@@ -93,6 +95,11 @@ class Log:
 
     def _create(self) -> Segment:
         number = self._next_number
+        if number >= SEGMENTS:
+            raise TableFull(
+                f"{self._directory} has had {number - 1:,} segments, and the index numbers no more. Copy its rows, by "
+                "scan(), to another directory, with a larger segment_bytes."
+            )
         segment = Segment.create(segment_path(self._directory, number), number, self.row_bytes, self.capacity)
         self._next_number += 1
         self.segments.append(segment)
@@ -114,7 +121,7 @@ class Log:
 
     def manifest(self) -> Manifest:
         segments = [Committed(s.number, s.rows, s.digest) for s in self.segments]
-        return Manifest(self._tag, self.row_bytes, self._next_number, segments)
+        return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index))
 
     def release(self) -> None:
         for segment in self.segments + self.condemned:

@@ -1,6 +1,6 @@
 """What a directory holds since its last flush: written aside, synced, and committed by a rename.
 
-DIR/manifest.json            format, tag, bytes of a row, segments with committed rows, and the xxh3 of all that
+DIR/manifest.json            format, tag, bytes of a row, segments with committed rows, and the xxh3 of all
     lock                     held by the process that has it open
     reserve                  space for the next manifest on a full disk
     segment-00000001.rows    see segment.py
@@ -41,6 +41,8 @@ class Manifest:
     row_bytes: int
     next_number: int = 1
     segments: list[Committed] = field(default_factory=list)
+    live: int = 0
+    """Rows that keys lead to: how large an index to make."""
 
     def commit(self, directory: Path, *, sync: bool) -> None:
         """From the rename on, the directory holds this.

@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 import weakref
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +47,11 @@ class Mapping:
         if _libc().madvise(self.address, self.length, advice) != 0:
             code = ctypes.get_errno()
             raise OSError(code, f"madvise({advice}): {os.strerror(code)}")
+
+    def advise_large_pages(self) -> None:
+        """A wish, which a system without them need not grant."""
+        with suppress(OSError):
+            self.advise(mmap.MADV_HUGEPAGE)
 
 
 @cache

@@ -27,15 +27,15 @@ CHUNK = 512  # rows below which another thread costs more than it brings
 class RowsView:
     """The segments of a moment. Who holds it may read them, also after they were compacted and their files deleted."""
 
-    bases: np.ndarray  # int64, by segment
+    bases: np.ndarray  # int64 [segments, 2], addresses of rows and of keys, by segment
     maps: tuple[Mapping, ...]
     paths: Dict[int, Path]
 
     @classmethod
     def of(cls, segments: list[Segment]) -> RowsView:
-        bases = np.zeros(max((s.number for s in segments), default=0) + 1, np.int64)
+        bases = np.zeros((max((s.number for s in segments), default=0) + 1, 2), np.int64)
         for segment in segments:
-            bases[segment.number] = segment.base
+            bases[segment.number] = segment.base, segment.keys_base
         return cls(bases, tuple(s.map for s in segments), {s.number: s.path for s in segments})
 
     def let_go(self) -> None:
@@ -45,7 +45,7 @@ class RowsView:
 
 
 class RowReader:
-    """Moves rows of B bytes, and their checks, between arrays and segments."""
+    """Moves rows of B bytes between arrays and segments, and checks them."""
 
     def __init__(self, row_bytes: int, threads: int) -> None:
         self.row_bytes = row_bytes
@@ -59,9 +59,7 @@ class RowReader:
         disk_rows.seal_keys(ids, tables, rows.reshape(-1), self.row_bytes, self._lanes, keys)
         return keys
 
-    def read(
-        self, view: RowsView, ids: np.ndarray, tables: np.ndarray, locations: np.ndarray, checks: np.ndarray
-    ) -> np.ndarray:
+    def read(self, view: RowsView, ids: np.ndarray, tables: np.ndarray, locations: np.ndarray) -> np.ndarray:
         """uint8 [N, B], zeros where location is -1.
 
         Raises:
@@ -72,9 +70,7 @@ class RowReader:
 
         def part(beg: int, end: int) -> int:
             return int(
-                disk_rows.gather_rows(
-                    ids, tables, locations, checks, view.bases, self.row_bytes, self._lanes, beg, end, flat
-                )
+                disk_rows.gather_rows(ids, tables, locations, view.bases, self.row_bytes, self._lanes, beg, end, flat)
             )
 
         chunk = max(CHUNK, -(-N // self._threads))

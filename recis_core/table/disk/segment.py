@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 
 from backends.errors import CorruptStorage
-from backends.numba_backend.disk_index import KEY
+from backends.numba_backend.disk_index import KEY, ROWS, TABLES
 from recis_core.table.disk.disk_space import room_for, write_at
 from recis_core.table.disk.mapping import PAGE, Mapping
 
@@ -32,7 +32,7 @@ HEADER = struct.Struct("<8sIIQ")
 
 def rows_within(size: int, row_bytes: int) -> int:
     """R of segments of about `size` bytes."""
-    return max((size - 2 * PAGE) // (KEY.itemsize + row_bytes), 8)
+    return min(max((size - 2 * PAGE) // (KEY.itemsize + row_bytes), 8), ROWS)
 
 
 class Segment:
@@ -82,10 +82,20 @@ class Segment:
         keys = self._read_keys()
         self._digest.update(keys.view(np.uint8))
         self._compare(digest)
+        self._compare_limits(keys)
         self.tombstones = int(np.count_nonzero(keys["table"] < 0))
         if self.full:
             self.release()
         return keys
+
+    def _compare_limits(self, keys: np.ndarray) -> None:
+        """Of the index's entries."""
+        most, least = keys["table"].max(initial=0), keys["table"].min(initial=0)
+        if self.capacity > ROWS or max(most, ~least) >= TABLES:
+            raise CorruptStorage(
+                f"{self.path} has room for {self.capacity:,} rows, and tables up to {max(most, ~least):,}; this "
+                f"recis-core reads {ROWS:,} rows a segment, and tables below {TABLES:,}. Restore from a checkpoint."
+            )
 
     @property
     def full(self) -> bool:
@@ -95,6 +105,11 @@ class Segment:
     def base(self) -> int:
         """The address of row 0."""
         return self.map.address + self._rows_at
+
+    @property
+    def keys_base(self) -> int:
+        """The address of key 0."""
+        return self.map.address + PAGE
 
     @property
     def digest(self) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import RecisError
-from backends.numba_backend.compiled import on_one_thread
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.tiered_state import TieredState, tiered
 from recis_core.table.tiers.upcoming import Batch, digest_of
@@ -19,6 +18,7 @@ from recis_core.table.wrapped_backend import inserts_unasked
 if TYPE_CHECKING:
     from recis_core.nn import EmbeddingEngine
 
+LATE = 8  # batches yielded since, after which one that never came to forward is given up
 POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
 
 
@@ -37,8 +37,8 @@ class Prefetcher:
 
     A thread of its own reads `depth` batches ahead, tells policy "lookahead" when each row is used next, reads rows from
     disk, and stages the next batch's to the device, writing back what leaves for them. Rows of a staged batch stay until
-    its forward. Training gives the same bits with and without it. Batches must come to the engine's forward as they were
-    yielded, each once; one that does not is fetched when it comes.
+    its forward. Training gives the same bits with and without it. Batches should come to the engine's forward as they were
+    yielded, each once, and before 8 more are asked for; one that does not is fetched when it comes.
 
     Args:
       engine: whose tables have a cache; without one the batches are read ahead, and no more.
@@ -69,9 +69,11 @@ class Prefetcher:
         self._source = iter(reader)
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()
+        self._yielded: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._stopped = self._ended = False
-        self._error: BaseException | None = None
+        self._error: BaseException | None = None  # of the thread, at once
+        self._last: BaseException | None = None  # of the reader, once the batches before it were given
         self.stall_seconds = 0.0
 
     def __iter__(self) -> Iterator[Any]:
@@ -92,13 +94,22 @@ class Prefetcher:
             self._changed.wait_for(lambda: self._error or (self._window[0].staged if self._window else self._ended))
             if self._window and self._window[0].staged:
                 item = self._window.popleft()
-            elif self._error is not None:
-                raise self._error
+            elif error := self._error or self._last:
+                raise error
             else:
                 return None
             self._changed.notify_all()
         self._stalled(time.perf_counter() - start, item)
+        self._give_up_late(item)
         return item
+
+    def _give_up_late(self, newest: _Item) -> None:
+        """So that what is held stays bounded where batches never come as they were planned."""
+        self._yielded.append(newest)
+        if len(self._yielded) > LATE:
+            for state, batch, _ in self._yielded.popleft().asks:
+                with state.lock:
+                    staging.give_up(state, batch.number)
 
     def _stalled(self, seconds: float, item: _Item) -> None:
         self.stall_seconds += seconds
@@ -125,13 +136,15 @@ class Prefetcher:
     # On the thread
 
     def _run(self) -> None:
+        from backends.numba_backend.compiled import on_one_thread  # as heavy as numba
+
         on_one_thread()
         try:
             while not self._stopped:
                 if not self._work():
                     with self._changed:
                         self._changed.wait(POLL)
-        except BaseException as error:  # raised where batches are asked for, once those before it were
+        except BaseException as error:  # raised where batches are asked for
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
@@ -151,12 +164,21 @@ class Prefetcher:
 
     def _plan_next(self) -> None:
         try:
-            batch = next(self._source)
+            item = self._planned(next(self._source))
         except StopIteration:
+            self._end(None)
+        except BaseException as error:
+            self._end(error)
+        else:
             with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-            return
+                self._window.append(item)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._ended, self._last = True, error
+            self._changed.notify_all()
+
+    def _planned(self, batch: Any) -> _Item:
         item = _Item(batch)
         for table, call in self.engine.training_calls(self._features(batch)):
             state = tiered(table.state)
@@ -165,8 +187,7 @@ class Prefetcher:
             keys, digest = staging.unique_keys(state, call), digest_of(call)
             with state.lock:
                 item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
-        with self._changed:
-            self._window.append(item)
+        return item
 
     def _read(self, item: _Item) -> None:
         for state, batch, _ in item.asks:

@@ -91,6 +91,12 @@ def unstage(state: TieredState) -> None:
         batch.rows = None
 
 
+def give_up(state: TieredState, number: int) -> None:
+    """Calls up to this one that never came as they were planned."""
+    for batch in state.upcoming.until(number):
+        release(state, batch)
+
+
 def forget(state: TieredState) -> None:
     """Nothing that is planned will come."""
     for batch in state.upcoming.clear():

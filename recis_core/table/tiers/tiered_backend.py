@@ -29,6 +29,7 @@ from backends import (
     UpdateRule,
 )
 from backends.records import Evicted, Marks
+from recis_core.table.tiers import aside
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.content import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
@@ -90,7 +91,7 @@ class TieredBackend(WrappedBackend):
             below = state.lower.contains(keys[0][away], keys[1][away])
             known = away if mode.insert else away[below]
             if mode.insert and mode.touch:
-                state.begin_below(keys[0][away[~below]], keys[1][away[~below]])
+                aside.begin_below(state, keys[0][away[~below]], keys[1][away[~below]])
             state.elsewhere = keys[0][known], keys[1][known]
             rows[known] = ELSEWHERE + np.arange(len(known))
             if mode.touch and not mode.insert:
@@ -130,9 +131,9 @@ class TieredBackend(WrappedBackend):
                     state.inner, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
                 )
                 return state, outputs, Saved(saved, state, state.renumbered), None
-            aside, _ = state.aside(*away, insert=mode.insert)
+            table, _ = aside.table_aside(state, *away, insert=mode.insert)
         _, outputs, saved, _ = self.inner.embed(
-            aside, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+            table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )
         return state, outputs, Saved(saved, state, None), None
 
@@ -208,19 +209,19 @@ class TieredBackend(WrappedBackend):
         state.device.changed(here[here >= 0])
         away = np.flatnonzero(known & (here < 0))
 
-        def change(aside: Any, numbers: Tensor) -> Any:
+        def change(table: Any, numbers: Tensor) -> Any:
             rows = torch.full((len(known),), -1, dtype=torch.int32, device=device)
             rows[torch.from_numpy(away).to(device)] = numbers
-            return apply(aside, self.inner.renumber(gradient, rows))
+            return apply(table, self.inner.renumber(gradient, rows))
 
-        state.change_aside(keys[0][away], keys[1][away], change)
+        aside.change_aside(state, keys[0][away], keys[1][away], change)
 
     def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
         with state.lock:
             away = rows >= ELSEWHERE
             values = self.inner.read_slot(state.inner, name, torch.where(away, -1, rows))
             if bool(away.any()):
-                values[away] = state.slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
+                values[away] = aside.slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
         return values
 
     def write_slot(self, state: TieredState, name: str, rows: Tensor, values: Tensor) -> TieredState:
@@ -230,7 +231,7 @@ class TieredBackend(WrappedBackend):
             state.inner = self.inner.write_slot(state.inner, name, here, values)
             state.device.changed(_numpy(here[here >= 0]))
             if bool(away.any()):
-                state.write_slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu())
+                aside.write_slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu())
         return state
 
     def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:

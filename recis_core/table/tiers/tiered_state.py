@@ -5,26 +5,23 @@ Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
-from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import TableFull
-from recis_core.table.tiers import staging
+from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
-from recis_core.table.tiers.device_tier import FIND_OR_INSERT, DeviceTier
+from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import close_disk, open_disk
-from recis_core.table.tiers.lower_tiers import Fetched, LowerTiers
+from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
-from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
+from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early, Upcoming
 
 if TYPE_CHECKING:
@@ -34,7 +31,6 @@ INDEX_BYTES = (
     52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
 )
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
-LEAST_ASIDE = 64  # rows of a table that lives as long as a call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
@@ -153,8 +149,9 @@ class TieredState:
     # A call
 
     def starts(self, clock: Clock) -> None:
-        """Before a call: what a full disk still owes is settled, or raises again."""
+        """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         self.step, self.pinned_from = clock.step, clock.pinned_from
+        self._follow_share()
         self.lower.settle()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
@@ -192,7 +189,7 @@ class TieredState:
         self.stats.count("overflowed", len(away))
         if mode.touch:
             new = away[~self.lower.contains(ids[away], tables[away])]
-            self.begin_below(ids[new], tables[new])
+            aside.begin_below(self, ids[new], tables[new])
 
     def _find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """Row numbers int32 [U]; AWAY for keys that lie below, EARLY and UNKNOWN for those that are nowhere yet."""
@@ -210,7 +207,6 @@ class TieredState:
         counted: whether what was asked and found has been counted before.
         """
         self.tick += touch
-        self._follow_share()
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
         if touch and not counted:
@@ -243,7 +239,7 @@ class TieredState:
         self.stats.count("hits_device", len(counts) - len(missing))
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
-        self._count_new(len(ids) - int(found.sum()))
+        self.count_new(len(ids) - int(found.sum()))
         mine = self.device.put_in(ids, tables, found, rows, self.tick)
         self.device.index.at["used"][mine[~found]] = self.step
         return mine
@@ -269,78 +265,9 @@ class TieredState:
         self.stats.count("evicted", len(rows))
         self.stats.count("written_back", len(unsaved))
 
-    # What is not on the device, and has no place there
-
-    def aside(self, ids: np.ndarray, tables: np.ndarray, *, insert: bool, slots: bool = False) -> tuple[Any, Tensor]:
-        """A table of the backend's that lives as long as a call, and row numbers int32 [n] there.
-
-        It has the rows that are known, with insert all; without slots they have weights alone. Unknown keys have -1.
-        """
-        rows = self.device.find_known(ids, tables)
-        here, away = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
-        fetched = self.lower.read(ids[away], tables[away])
-        known = np.concatenate([here, away[fetched.found]])
-        held = self.device.read(rows[here]).followed_by(fetched.rows)
-        size = max(LEAST_ASIDE, 1 << (len(ids) - 1).bit_length())
-        state = self.backend.create(dataclasses.replace(self.spec, rows=size, max_rows=None, evict=False))
-        if slots:
-            state = self.backend.add_slots(state, self.slots)
-        keys = np.arange(len(ids)) if insert else known
-        state, given, _ = self.backend.lookup(
-            state, *self.device.keys_there(ids[keys], tables[keys]), mode=FIND_OR_INSERT, clock=Clock()
-        )
-        numbers = torch.full((len(ids),), -1, dtype=torch.int32, device=self.inner_device)
-        numbers[torch.from_numpy(keys).to(self.inner_device)] = given
-        to_device = {name: values.to(self.inner_device) for name, values in held.slots.items()} if slots else {}
-        at = numbers[torch.from_numpy(known).to(self.inner_device)]
-        return self.backend.write_rows(state, at, held.weights.to(self.inner_device), to_device), numbers
-
-    def change_aside(self, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any]) -> None:
-        """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
-        if not len(ids):
-            return
-        state, numbers = self.aside(ids, tables, insert=True, slots=True)
-        fetched = self.lower.read(ids, tables)
-        marks = self._marks_aside(fetched)
-        weights, slots = self.backend.read_rows(change(state, numbers), numbers)
-        rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
-        self._count_new(int((~fetched.found).sum()))
-        self.lower.write(ids, tables, rows)
-
-    def begin_below(self, ids: np.ndarray, tables: np.ndarray) -> None:
-        """New keys that find no place on the device are known from now on."""
-        self.change_aside(ids, tables, lambda state, numbers: state)
-
-    def _marks_aside(self, fetched: Fetched) -> np.ndarray:
-        count = len(fetched.found)
-        marks = new_marks(count)
-        marks[fetched.found] = fetched.rows.marks
-        scores = np.full(count, -np.inf)
-        self.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), self.tick)
-        self.policy.touch(scores, np.arange(count), np.ones(count, np.int32), self.tick)
-        marks["score"], marks["used"] = scores, self.step
-        marks["version"] += 1
-        return marks
-
-    def _count_new(self, count: int) -> None:
+    def count_new(self, count: int) -> None:
         self.inserted += count
         self.stats.count("new", count)
-
-    # Slots of rows that are not on the device
-
-    def slot_elsewhere(self, name: str, which: np.ndarray) -> Tensor:
-        """float32 [n, width]"""
-        keys = self.elsewhere[0][which], self.elsewhere[1][which]
-        fetched = self.lower.read(*keys)
-        spec = next(slot for slot in self.slots if slot.name == name)
-        values = torch.full((len(which), spec.width), spec.initial)
-        values[torch.from_numpy(fetched.found)] = fetched.rows.slots[name]
-        return values
-
-    def write_slot_elsewhere(self, name: str, which: np.ndarray, values: Tensor) -> None:
-        ids, tables = self.elsewhere[0][which], self.elsewhere[1][which]
-        there = values.to(self.inner_device)
-        self.change_aside(ids, tables, lambda state, rows: self.backend.write_slot(state, name, rows, there))
 
     # The rest
 
@@ -417,11 +344,10 @@ class TieredState:
         return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
 
     def flush(self) -> None:
-        """Every row that was ever updated on disk, and kept there."""
+        """Every row on disk, and kept there."""
         with self.lock:
             at = self.device.index.at
-            rows = self.device.index.all_rows()
-            rows = rows[at["dirty"][rows]]
+            rows = self.device.unsaved(self.device.index.all_rows())
             ids, tables = (x.numpy() for x in self.device.index.keys(rows))
             self.lower.write(ids, tables, self.device.read(rows))
             at["dirty"][rows], at["stored"][rows] = False, True

@@ -81,6 +81,13 @@ class Upcoming:
                 return self._pop(), skipped
         return None, []
 
+    def until(self, number: int) -> list[Batch]:
+        """Forget what was planned up to this call and never came."""
+        missed = []
+        while self.batches and self.batches[0].number <= number:
+            missed.append(self._pop())
+        return missed
+
     def clear(self) -> list[Batch]:
         """Forget all that is planned."""
         return [self._pop() for _ in range(len(self.batches))]

@@ -1,0 +1,100 @@
+"""Rows that are not on the device and have no place there: a table of the backend's that lives as long as a call.
+
+Sizes: n keys, at most one of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import Clock
+from recis_core.table.tiers.device_tier import FIND_OR_INSERT
+from recis_core.table.tiers.lower_tiers import Fetched
+from recis_core.table.tiers.row_format import Rows, new_marks
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_state import TieredState
+
+LEAST_ROWS = 64  # of such a table; it has a power of two, for programs are compiled by size
+
+
+def table_aside(
+    tiers: TieredState, ids: np.ndarray, tables: np.ndarray, *, insert: bool, slots: bool = False
+) -> tuple[Any, Tensor]:
+    """A table of the backend's that lives as long as a call, and row numbers int32 [n] there.
+
+    It has the rows that are known, with insert all; without slots they have weights alone. Unknown keys have -1.
+    """
+    rows = tiers.device.find_known(ids, tables)
+    here, away = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+    fetched = tiers.lower.read(ids[away], tables[away])
+    known = np.concatenate([here, away[fetched.found]])
+    held = tiers.device.read(rows[here]).followed_by(fetched.rows)
+    size = max(LEAST_ROWS, 1 << (len(ids) - 1).bit_length())
+    state = tiers.backend.create(dataclasses.replace(tiers.spec, rows=size, max_rows=None, evict=False))
+    if slots:
+        state = tiers.backend.add_slots(state, tiers.slots)
+    keys = np.arange(len(ids)) if insert else known
+    state, given, _ = tiers.backend.lookup(
+        state, *tiers.device.keys_there(ids[keys], tables[keys]), mode=FIND_OR_INSERT, clock=Clock()
+    )
+    numbers = torch.full((len(ids),), -1, dtype=torch.int32, device=tiers.inner_device)
+    numbers[torch.from_numpy(keys).to(tiers.inner_device)] = given
+    to_device = {name: values.to(tiers.inner_device) for name, values in held.slots.items()} if slots else {}
+    at = numbers[torch.from_numpy(known).to(tiers.inner_device)]
+    return tiers.backend.write_rows(state, at, held.weights.to(tiers.inner_device), to_device), numbers
+
+
+def change_aside(
+    tiers: TieredState, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any], *, touch: bool = True
+) -> None:
+    """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
+    if not len(ids):
+        return
+    state, numbers = table_aside(tiers, ids, tables, insert=True, slots=True)
+    fetched = tiers.lower.read(ids, tables)
+    marks = _marks(tiers, fetched, touch)
+    weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
+    rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
+    tiers.count_new(int((~fetched.found).sum()))
+    tiers.lower.write(ids, tables, rows)
+
+
+def begin_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray) -> None:
+    """New keys that find no place on the device are known from now on."""
+    change_aside(tiers, ids, tables, lambda state, numbers: state, touch=False)  # their update counts as use
+
+
+def _marks(tiers: TieredState, fetched: Fetched, touch: bool) -> np.ndarray:
+    count = len(fetched.found)
+    marks = new_marks(count)
+    marks[fetched.found] = fetched.rows.marks
+    scores, rows = np.full(count, -np.inf), np.arange(count)
+    tiers.policy.enter(scores, rows, np.where(fetched.found, marks["score"], np.nan), tiers.tick)
+    if touch:
+        tiers.policy.touch(scores, rows, np.ones(count, np.int32), tiers.tick)
+    marks["score"], marks["used"] = scores, tiers.step
+    marks["version"] += 1
+    return marks
+
+
+def slot_elsewhere(tiers: TieredState, name: str, which: np.ndarray) -> Tensor:
+    """float32 [n, width]"""
+    keys = tiers.elsewhere[0][which], tiers.elsewhere[1][which]
+    fetched = tiers.lower.read(*keys)
+    spec = next(slot for slot in tiers.slots if slot.name == name)
+    values = torch.full((len(which), spec.width), spec.initial)
+    values[torch.from_numpy(fetched.found)] = fetched.rows.slots[name]
+    return values
+
+
+def write_slot_elsewhere(tiers: TieredState, name: str, which: np.ndarray, values: Tensor) -> None:
+    ids, tables = tiers.elsewhere[0][which], tiers.elsewhere[1][which]
+    there = values.to(tiers.inner_device)
+    change_aside(tiers, ids, tables, lambda state, rows: tiers.backend.write_slot(state, name, rows, there))
