@@ -90,7 +90,9 @@ def _insert(
     if not len(missing):
         return join(state, []) if state.spec.evict else None
     missing = missing[key_order(ids[missing], tables[missing], state.ranks)]
-    keys = Keys(ids[missing], tables[missing], found.a[missing], found.b[missing], None if begin is None else begin[missing])
+    keys = Keys(
+        ids[missing], tables[missing], found.a[missing], found.b[missing], None if begin is None else begin[missing]
+    )
     before = state.free, state.next_row, state.used, state.index.stashed
     placed: list[Placed] = []
     try:

@@ -91,7 +91,7 @@ class LowerTiers:
         if not len(in_host):
             return Fetched(places[:, 1] >= 0, from_disk, places)
         order = np.argsort(np.concatenate([in_host, on_disk]))
-        return Fetched((places >= 0).any(1), rows.followed_by(from_disk).pick(order), places)
+        return Fetched(np.asarray((places >= 0).any(1)), rows.followed_by(from_disk).pick(order), places)
 
     def _read_disk(
         self,
