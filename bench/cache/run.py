@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from bench import rows as result_rows
 from bench.cache.hits import POLICIES, Replay
-from bench.cache.large import large
+from bench.cache.large import Sizes, large
 from bench.cache.steps import Case, compare
 from bench.cache.traces import TRACES, Trace, trace
 from bench.disk import DiskConfig, stores
@@ -70,6 +70,9 @@ class CacheBench:
     """The build of a large table alone."""
     large_rows: Annotated[float, Field(ge=1)] = 1e8
     """Of --large."""
+    device_mib: Annotated[float, Field(gt=0)] = 4
+    host_mib: Annotated[float, Field(ge=0)] = 1
+    """Of --large's caches: small, so that most touched rows lie on disk at any number of rows."""
     folder: str | None = None
     """Where --large and the disk's rows put their files; default: a temporary one."""
     json: bool = False
@@ -94,7 +97,8 @@ def run(argv: list[str]) -> int:
 
 def _large(config: CacheBench) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        yield from large(int(config.large_rows), Path(folder), config.seed)
+        sizes = Sizes(int(config.device_mib * 2**20), int(config.host_mib * 2**20))
+        yield from large(int(config.large_rows), Path(folder), config.seed, sizes)
 
 
 def _all(config: CacheBench) -> Iterator[Row]:

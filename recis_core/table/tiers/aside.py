@@ -75,10 +75,10 @@ def _marks(tiers: TieredState, fetched: Fetched, touch: bool) -> np.ndarray:
     count = len(fetched.found)
     marks = new_marks(count)
     marks[fetched.found] = fetched.rows.marks
-    scores = np.full(count, -np.inf)
-    tiers.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), tiers.tick)
+    scores, rows = np.full(count, -np.inf), np.arange(count)
+    tiers.policy.enter(scores, rows, np.where(fetched.found, marks["score"], np.nan), tiers.tick)
     if touch:
-        tiers.policy.touch(scores, np.arange(count), np.ones(count, np.int32), tiers.tick)
+        tiers.policy.touch(scores, rows, np.ones(count, np.int32), tiers.tick)
     marks["score"], marks["used"] = scores, tiers.step
     marks["version"] += 1
     return marks

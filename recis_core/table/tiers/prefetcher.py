@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LATE = 8  # batches yielded since, after which one that never came to forward is given up
 POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
+FORWARD_POLL = 0.0005  # seconds between looks at whether a batch's forward has come
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Prefetcher:
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()
         self._yielded: deque[_Item] = deque()
+        self._asked = False  # whether the next batch is waited for
         self._changed = threading.Condition()
         self._stopped = self._ended = False
         self._error: BaseException | None = None  # of the thread, at once
@@ -91,21 +93,24 @@ class Prefetcher:
     def _next(self) -> _Item | None:
         start = time.perf_counter()
         with self._changed:
+            self._asked = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._error or (self._window[0].staged if self._window else self._ended))
+            self._asked = False
             if self._window and self._window[0].staged:
                 item = self._window.popleft()
+                self._yielded.append(item)
             elif error := self._error or self._last:
                 raise error
             else:
                 return None
             self._changed.notify_all()
         self._stalled(time.perf_counter() - start, item)
-        self._give_up_late(item)
+        self._give_up_late()
         return item
 
-    def _give_up_late(self, newest: _Item) -> None:
+    def _give_up_late(self) -> None:
         """So that what is held stays bounded where batches never come as they were planned."""
-        self._yielded.append(newest)
         if len(self._yielded) > LATE:
             for state, batch, _ in self._yielded.popleft().asks:
                 with state.lock:
@@ -143,16 +148,19 @@ class Prefetcher:
             while not self._stopped:
                 if not self._work():
                     with self._changed:
-                        self._changed.wait(POLL)
+                        self._changed.wait(POLL if self._forward_came() else FORWARD_POLL)
         except BaseException as error:  # raised where batches are asked for
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
     def _work(self) -> bool:
-        """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk."""
+        """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk.
+
+        The next batch is not staged before the forward of the one given last, which would wait for the table's lock.
+        """
         window = list(self._window)
-        if window and not window[0].staged:
+        if window and not window[0].staged and (self._asked or self._forward_came()):
             self._stage(window[0])
         elif not self._ended and len(window) <= self.depth:
             self._plan_next()
@@ -161,6 +169,11 @@ class Prefetcher:
         else:
             return False
         return True
+
+    def _forward_came(self) -> bool:
+        """Of the batch given last."""
+        given = list(self._yielded)[-1:]
+        return all(batch.number <= state.upcoming.consumed for item in given for state, batch, _ in item.asks)
 
     def _plan_next(self) -> None:
         try:

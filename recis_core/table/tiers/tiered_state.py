@@ -53,7 +53,7 @@ class TieredState:
         self.inserted = self.erased = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
-        self.upcoming = Upcoming(spec.uids)
+        self.upcoming = Upcoming()
         self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._build()
 

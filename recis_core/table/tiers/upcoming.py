@@ -15,9 +15,11 @@ import numpy as np
 import xxhash
 
 from backends import LookupCall
-from recis_core.table.tiers.key_index import KeyIndex
+from backends.numba_backend.key_map import KeyMap
 
 NEVER = np.int64(-1)
+POSITION_BITS = 32
+LAST_POSITION = (1 << POSITION_BITS) - 1
 
 
 @dataclass
@@ -45,31 +47,32 @@ class Batch:
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
 
+    @property
+    def uses(self) -> np.ndarray:
+        """int64 [U], this call's number and each key's position in it."""
+        return (np.int64(self.number) << POSITION_BITS) + np.arange(len(self.ids))
+
 
 @dataclass
 class Upcoming:
     """Of one table, under its lock."""
 
-    uids: tuple[int, ...]
     batches: deque[Batch] = field(default_factory=deque)
     consumed: int = 0
     planned: int = 0
 
     def __post_init__(self) -> None:
-        self._last = KeyIndex(self.uids, {"batch": (np.int64, 0), "position": (np.int64, 0)})
+        self._last = KeyMap()  # of each key the last call that asks for it, and where in it: Batch.uses
 
     def plan(self, digest: bytes, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray) -> Batch:
         """A call that comes after all that were planned before."""
         self.planned += 1
         batch = Batch(self.planned, digest, ids, tables, counts, np.full(len(ids), NEVER))
-        rows = self._last.find(ids, tables)
-        known = np.flatnonzero(rows >= 0)
+        before = self._last.swap(ids, tables, batch.uses)
+        before = before[before >= 0]
+        calls, positions = before >> POSITION_BITS, before & LAST_POSITION
         for earlier in self.batches:
-            mine = known[self._last.at["batch"][rows[known]] == earlier.number]
-            earlier.following[self._last.at["position"][rows[mine]]] = batch.number
-        new = np.flatnonzero(rows < 0)
-        rows[new] = self._last.add(ids[new], tables[new])
-        self._last.at["batch"][rows], self._last.at["position"][rows] = batch.number, np.arange(len(ids))
+            earlier.following[positions[calls == earlier.number]] = batch.number
         self.batches.append(batch)
         return batch
 
@@ -95,8 +98,7 @@ class Upcoming:
     def _pop(self) -> Batch:
         batch = self.batches.popleft()
         self.consumed = batch.number
-        rows = self._last.find(batch.ids, batch.tables)
-        self._last.drop(rows[self._last.at["batch"][rows] == batch.number])
+        self._last.drop(batch.ids, batch.tables, batch.uses)
         return batch
 
 
