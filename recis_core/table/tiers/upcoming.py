@@ -63,9 +63,11 @@ class Upcoming:
 
     def __post_init__(self) -> None:
         self._last = KeyMap()  # of each key the last call that asks for it, and where in it: Batch.uses
+        self._gone: list[Batch] = []  # calls whose keys may still be there; whoever plans forgets them
 
     def plan(self, digest: bytes, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray) -> Batch:
         """A call that comes after all that were planned before."""
+        self._forget()
         self.planned += 1
         batch = Batch(self.planned, digest, ids, tables, counts, np.full(len(ids), NEVER))
         before = self._last.swap(ids, tables, batch.uses)
@@ -93,13 +95,20 @@ class Upcoming:
 
     def clear(self) -> list[Batch]:
         """Forget all that is planned."""
-        return [self._pop() for _ in range(len(self.batches))]
+        found = [self._pop() for _ in range(len(self.batches))]
+        self._forget()
+        return found
 
     def _pop(self) -> Batch:
         batch = self.batches.popleft()
         self.consumed = batch.number
-        self._last.drop(batch.ids, batch.tables, batch.uses)
+        self._gone.append(batch)
         return batch
+
+    def _forget(self) -> None:
+        for batch in self._gone:
+            self._last.drop(batch.ids, batch.tables, batch.uses)
+        self._gone.clear()
 
 
 def digest_of(call: LookupCall) -> bytes:
