@@ -5,8 +5,10 @@ Sizes: N keys of a call, B bytes of a row.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED
 from pathlib import Path
@@ -43,7 +45,7 @@ class RowsView:
         """
         few = sum(s.map.length for s in segments) <= mapped_bytes
         few_keys = sum(s.capacity * KEY.itemsize for s in segments) <= mapped_bytes * 7 // 8
-        handles = tuple(s.reader() for s in ([] if few else segments[:HANDLES]))
+        handles = () if few else _handles(segments)
         files = np.full((max((s.number for s in segments), default=0) + 1, 5), -1, np.int64)
         for i, segment in enumerate(segments):
             handle = handles[i].number if i < len(handles) else -1
@@ -60,6 +62,17 @@ class RowsView:
         """The page cache keeps what was mapped."""
         for map_ in self.maps:
             map_.advise(MADV_DONTNEED)
+
+
+def _handles(segments: list[Segment]) -> tuple[FileHandle, ...]:
+    """At most HANDLES, and a quarter of those that this process may have."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = HANDLES if most == resource.RLIM_INFINITY else min(HANDLES, most // 4)
+    found: list[FileHandle] = []
+    with suppress(OSError):  # others have taken them; maps do as well
+        for segment in segments[:most]:
+            found.append(segment.reader())
+    return tuple(found)
 
 
 class RowReader:
