@@ -199,13 +199,13 @@ class TiersMachine(RuleBasedStateMachine):
         if early:
             staging.read_early(self.state, batch)
         if stale:
-            self.learn(keys, 1, None, update=True)
+            self.learn([*keys, *keys], 1, None, update=True)
             self.evict(past_host=True)
 
     @precondition(lambda self: self.ahead)
     @rule(new=st.booleans())
     def stage(self, new: bool) -> None:
-        """The first that is not staged yet."""
+        """The first that is not staged yet; then rows move."""
         batch = next((batch for _, batch in self.ahead if batch.rows is None), None)
         if batch is not None and batch in self.state.upcoming.batches:
             staging.stage(self.state, batch, new=new)
@@ -246,10 +246,13 @@ class TiersMachine(RuleBasedStateMachine):
         for key in keys:
             self.rows[key] = np.full(D, eighths / 8, np.float32), np.zeros(D, np.float32)
 
-    @rule(past_host=st.booleans())
-    def evict(self, past_host: bool) -> None:
+    @rule(past_host=st.booleans(), flushed=st.booleans())
+    def evict(self, past_host: bool, flushed: bool = False) -> None:
         """All rows that may leave the device; with past_host all of host memory's go on to the disk."""
         state = self.state
+        if flushed:
+            self.flush()
+            self.learn([key for key in self.rows if key[1] % 2], 1, None, update=True)
         nothing = np.zeros(0, np.int64)
         free = state.device.victims(len(state.device), self.clock.pinned_from, state.upcoming.consumed, nothing)
         state.depart(free)
