@@ -384,10 +384,11 @@ def test_stats(both: Any) -> None:
     assert stats["cache_disk_rows"] > 0
 
 
-@pytest.mark.parametrize("rows", [1, 5, 16, 64, 500])
-def test_the_device_gets_another_size_while_gradients_wait(both: Any, rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 20, 30, 64, 500])
+@pytest.mark.parametrize("usual", [16, 40])
+def test_the_device_gets_another_size_while_gradients_wait(both: Any, usual: int, rows: int) -> None:
     """Between a forward, its backward and the step, over and over."""
-    engines = both(16)
+    engines = both(usual)
     for engine in engines:
         optimizer, batches = adam(engine), random_batches(24, 60)
         for beg in range(0, 24, 3):
@@ -395,13 +396,13 @@ def test_the_device_gets_another_size_while_gradients_wait(both: Any, rows: int)
             resize(engine, rows)
             first.backward()
             second = loss_of(engine(batches[beg + 1]))
-            resize(engine, 16)
+            resize(engine, usual)
             third = loss_of(engine(batches[beg + 2]))
             second.backward()
             resize(engine, rows)
             third.backward()
             optimizer.step()
-            resize(engine, 16)
+            resize(engine, usual)
     assert_same_engines(engines[1], engines[0])
 
 

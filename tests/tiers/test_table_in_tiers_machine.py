@@ -44,11 +44,13 @@ SPEC = TableSpec(D, UIDS, rows=8, seed=5, distribution=Distribution("normal", 0.
 SLOTS = (SlotSpec("momentum", D),)
 SGD = UpdateRule("sgd", ("momentum",))
 HYPER = np.array([[LR, 0, 1], [2 * LR, 0, 1]], np.float32)  # lr, weight decay, momentum
-KEYS = st.lists(st.tuples(st.integers(0, 1), st.integers(-15, 15)), max_size=12)
+KEYS = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), max_size=10)
+EIGHTHS = st.integers(-8, 8)
+SIZES = st.integers(1, 22)  # of the device; there are 22 keys
 POLICIES = ("lru", "lfu", "lookahead", "ttl(3600)")
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 STEPS = 50
-EXAMPLES = {"numba": (40, 1_900), "torch": (6, 100)}  # in a run, in full: 50 steps each
+EXAMPLES = {"numba": (100, 4_000), "torch": (10, 200)}  # in a run, in full; up to 50 steps each
 
 settings.register_profile(
     "tiers", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False
@@ -80,7 +82,7 @@ class TiersMachine(RuleBasedStateMachine):
 
     backend_name: str
 
-    @initialize(policy=st.sampled_from(POLICIES), device=st.integers(1, 20), host=st.integers(0, 12))
+    @initialize(policy=st.sampled_from(POLICIES), device=SIZES, host=st.integers(0, 6))
     def create(self, policy: str, device: int, host: int) -> None:
         self.folder = tempfile.mkdtemp()
         self.config = CacheConfig(device_rows=device, host_rows=host, disk=self.folder, policy=policy)
@@ -128,20 +130,22 @@ class TiersMachine(RuleBasedStateMachine):
     def look_without_backward(self, keys: list[Key]) -> None:
         self._embed(keys, insert=True)
 
-    @rule(keys=KEYS, eighths=st.integers(-8, 8))
-    def learn(self, keys: list[Key], eighths: int) -> None:
-        self._learn(keys, eighths)
-
-    def _learn(self, keys: list[Key], eighths: int) -> None:
+    @rule(keys=KEYS, eighths=EIGHTHS, meanwhile=st.none() | SIZES, update=st.booleans())
+    def learn(self, keys: list[Key], eighths: int, meanwhile: int | None, update: bool) -> None:
+        """meanwhile: what the device holds from before the backward on."""
         step = self.step
         out, saved = self._embed(keys, insert=True)
+        if meanwhile is not None:
+            self.resize(meanwhile)
         gradient, _ = self.backend.embed_grad(saved, [torch.full_like(out, eighths / 8)])
         if gradient is not None:
             self.waiting.append((gradient, step))
         for key in keys:
             self.sums[key] = self.sums.get(key, np.zeros(D, np.float32)) + np.float32(eighths / 8)
+        if update:
+            self.update()
 
-    @rule(keys=KEYS, insert=st.booleans(), eighths=st.integers(-8, 8))
+    @rule(keys=KEYS, insert=st.booleans(), eighths=EIGHTHS)
     def go_by_row_number(self, keys: list[Key], insert: bool, eighths: int) -> None:
         """As other ranks' requests do: find or insert, read rows and slots, write slots."""
         keys = list(dict.fromkeys(keys))
@@ -186,32 +190,31 @@ class TiersMachine(RuleBasedStateMachine):
     # Calls that are known before they come
 
     @precondition(lambda self: len(self.ahead) < 4)
-    @rule(keys=KEYS)
-    def plan(self, keys: list[Key]) -> None:
+    @rule(keys=KEYS, early=st.booleans(), stale=st.booleans())
+    def plan(self, keys: list[Key], early: bool, stale: bool) -> None:
+        """early: what is on disk is read; stale: and written again before the call."""
         call = call_of(keys)
         batch = staging.plan(self.state, digest_of(call), staging.unique_keys(self.state, call))
         self.ahead.append((keys, batch))
-
-    @precondition(lambda self: self.ahead)
-    @rule(which=st.integers(0, 3))
-    def read_early(self, which: int) -> None:
-        batch = self.ahead[which % len(self.ahead)][1]
-        if batch.rows is None:
+        if early:
             staging.read_early(self.state, batch)
+        if stale:
+            self.learn([*keys, *keys], 1, None, update=True)
+            self.evict(past_host=True)
 
     @precondition(lambda self: self.ahead)
     @rule(new=st.booleans())
     def stage(self, new: bool) -> None:
-        """The first that is not staged yet."""
+        """The first that is not staged yet; then rows move."""
         batch = next((batch for _, batch in self.ahead if batch.rows is None), None)
         if batch is not None and batch in self.state.upcoming.batches:
             staging.stage(self.state, batch, new=new)
 
     @precondition(lambda self: self.ahead)
-    @rule(eighths=st.integers(-8, 8))
-    def learn_what_was_planned(self, eighths: int) -> None:
+    @rule(eighths=EIGHTHS, meanwhile=st.none() | SIZES, update=st.booleans())
+    def learn_what_was_planned(self, eighths: int, meanwhile: int | None, update: bool) -> None:
         keys, _ = self.ahead.popleft()
-        self._learn(keys, eighths)
+        self.learn(keys, eighths, meanwhile, update)
 
     @precondition(lambda self: self.ahead)
     @rule()
@@ -233,7 +236,7 @@ class TiersMachine(RuleBasedStateMachine):
         for key in keys:
             self.rows.pop(key, None)
 
-    @rule(keys=KEYS, eighths=st.integers(-8, 8))
+    @rule(keys=KEYS, eighths=EIGHTHS)
     def write(self, keys: list[Key], eighths: int) -> None:
         """As HashTable.insert: their slots begin anew."""
         keys = [key for key in dict.fromkeys(keys) if key not in self.sums]
@@ -243,11 +246,25 @@ class TiersMachine(RuleBasedStateMachine):
         for key in keys:
             self.rows[key] = np.full(D, eighths / 8, np.float32), np.zeros(D, np.float32)
 
-    @rule(rows=st.integers(1, 24))
+    @rule(past_host=st.booleans(), flushed=st.booleans())
+    def evict(self, past_host: bool, flushed: bool = False) -> None:
+        """All rows that may leave the device; with past_host all of host memory's go on to the disk."""
+        state = self.state
+        if flushed:
+            self.flush()
+            self.learn([key for key in self.rows if key[1] % 2], 1, None, update=True)
+        nothing = np.zeros(0, np.int64)
+        free = state.device.victims(len(state.device), self.clock.pinned_from, state.upcoming.consumed, nothing)
+        state.depart(free)
+        if past_host:
+            state.flush()
+            state.lower.host.drop(state.lower.host.index.all_rows())
+
+    @rule(rows=SIZES)
     def resize(self, rows: int) -> None:
         self.state.resize(rows)
 
-    @rule(rows=st.integers(0, 16))
+    @rule(rows=st.integers(0, 8))
     def resize_host(self, rows: int) -> None:
         self.state.lower.host_rows = rows
 
