@@ -88,7 +88,7 @@ def unstage(state: TieredState) -> None:
     """Before rows get other numbers, or go: planned calls will find theirs when they come."""
     for batch in state.upcoming.batches:
         release(state, batch)
-        batch.rows = None
+        batch.rows = batch.early = None  # what was read early may be of another format by then
 
 
 def give_up(state: TieredState, number: int) -> None:

@@ -75,7 +75,8 @@ class TieredBackend(WrappedBackend):
         return TieredState(self.inner, spec, self.config, self.owner)
 
     def add_slots(self, state: TieredState, slots: tuple[SlotSpec, ...]) -> TieredState:
-        state.add_slots(slots)
+        with state.lock:
+            state.add_slots(slots)
         return state
 
     def lookup(
