@@ -9,7 +9,7 @@ from typing import Any
 from recis_core.cli.train_config import TrainConfig
 from recis_core.nn import CacheConfig, HashTable
 from recis_core.planning.quantity import parse_bytes, parse_count
-from recis_core.table.tiers.tiered_state import tiered
+from recis_core.table.tiers.inside import tiered
 
 
 def read_cache(config: TrainConfig) -> CacheConfig | None:

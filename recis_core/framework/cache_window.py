@@ -8,7 +8,7 @@ from collections import Counter
 from torch import nn
 
 from recis_core.nn import filter_out_sparse_param
-from recis_core.table.tiers.tiered_state import tiered
+from recis_core.table.tiers.inside import tiered
 
 
 class CacheWindow:

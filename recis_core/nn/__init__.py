@@ -1,5 +1,7 @@
 """Layers: dynamic embedding tables in PyTorch models."""
 
+from typing import TYPE_CHECKING, Any
+
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.dynamic_embedding import DynamicEmbedding
 from recis_core.nn.embedding_engine import EmbeddingEngine
@@ -18,7 +20,9 @@ from recis_core.nn.initializers import (
 )
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.policy import Policy
-from recis_core.table.tiers.prefetcher import Prefetcher
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.prefetcher import Prefetcher
 
 __all__ = [
     "AdmitHook",
@@ -40,3 +44,12 @@ __all__ = [
     "XavierUniform",
     "filter_out_sparse_param",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Prefetcher is imported when it is asked for: it compiles."""
+    if name == "Prefetcher":
+        from recis_core.table.tiers.prefetcher import Prefetcher
+
+        return Prefetcher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,8 +27,8 @@ from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.shared_budget import share_budget
-from recis_core.table.tiers.tiered_state import tiered
 
 
 class EmbeddingEngine(nn.Module, Joinable):

@@ -29,7 +29,7 @@ from backends import (
 )
 from backends.errors import RecisError
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
-from recis_core.table.tiers.tiered_state import tiered
+from recis_core.table.tiers.inside import tiered
 
 if TYPE_CHECKING:
     from recis_core.table.eviction import Eviction

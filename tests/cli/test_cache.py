@@ -20,7 +20,7 @@ def test_the_same_tables_as_without(capsys: pytest.CaptureFixture[str], tmp_path
         assert final["tables_sha256"] == plain["tables_sha256"]
         assert final["auc"] == plain["auc"]
         assert final["cache"]["hits_disk"] > 0
-        assert final["cache"]["written_back"] > 0
+        assert final["cache"]["written_to_disk"] > 0
         assert all(0 <= line["cache"]["hit_rate"] <= 1 for line in logged)
         gc.collect()
         assert list((tmp_path / "disk").iterdir()) == []

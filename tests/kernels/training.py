@@ -60,7 +60,7 @@ def forward() -> Iterator[Stage]:
         )
     sought = Sought(i32(N), None, None, None, i32(10))
     asked = replace(asked, manner=Manner(insert=False, touch=False, evict=False, counts=False))
-    plan = replace(embed_plan("sqrtn"), asked=asked, unknown_initial=True)
+    plan = replace(embed_plan("sqrtn"), asked=asked, learns=False, unknown_initial=True)
     eval_ = partial(embed.pool_call, plan=plan)
     yield stage(
         "pool, eval", eval_, weights, constants, sought, IDS, CONTROL, step_programs.bags(), kernels={"pool_kernel"}

@@ -6,9 +6,12 @@ Sizes: T tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.inside import tiered
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_state import TieredState
 
 FIRST, PERIOD = 16, 1024  # updates of a table after which shares are measured anew: 16, 32, 64, … and then every 1024
 LEAST = 1 / 16  # of an equal share, that a table keeps though nobody asks for it

@@ -19,6 +19,7 @@ from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import close_disk, open_disk
+from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
@@ -32,6 +33,8 @@ INDEX_BYTES = (
 )
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
+__all__ = ["Keys", "TieredState", "tiered"]
+
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
@@ -41,6 +44,8 @@ class TieredState:
     renumbered: how often all rows on the device got other numbers, which a gradient may still name.
     elsewhere: keys of the last lookup that are not on the device.
     """
+
+    is_tiers = True  # for inside.tiered
 
     def __init__(self, backend: Backend, spec: TableSpec, config: CacheConfig, owner: str = "") -> None:
         self.backend, self.spec, self.config, self.owner = backend, spec, config, owner
@@ -358,10 +363,3 @@ class TieredState:
         """Give back what the disk tier holds of threads and files."""
         if self._closing is not None:
             self._closing()
-
-
-def tiered(state: Any) -> TieredState | None:
-    """The tiers inside a table's state, under whatever wraps them; None where there are none."""
-    while state is not None and not isinstance(state, TieredState):
-        state = getattr(state, "inner", None)
-    return state
