@@ -26,7 +26,8 @@ from bench.disk import ids_of
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad
 from recis_core.table.disk import DiskStore
-from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.tiered_state import TieredState
 
 D = 8
 LR = 0.1

@@ -23,8 +23,9 @@ from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.prefetcher import Prefetcher
-from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.tiered_state import TieredState
 
 HIDDEN = (128, 64)  # as DeepFM's, if nothing else is said
 LR = 1e-3

@@ -20,8 +20,8 @@ from recis_core.metrics import auc
 from recis_core.models import DeepFM
 from recis_core.nn import CacheConfig, filter_out_sparse_param
 from recis_core.optim import SparseAdam
+from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
-from recis_core.table.tiers.tiered_state import tiered
 
 N, DIM = 500, 16
 SLOTS = (SlotSpec("m", DIM), SlotSpec("sum", 1))

@@ -36,7 +36,7 @@ POLICIES = ["lru", "lookahead"]
 
 
 class Stop(Exception):
-    pass
+    """Of the reader."""
 
 
 @pytest.fixture(params=POLICIES)
@@ -324,3 +324,8 @@ def test_several_tables_of_one_model(tmp_path: Path) -> None:
     assert train_ahead(tiered, adam(tiered), batches, 4) == want
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
+
+
+def test_the_depth_is_the_caches_own(tmp_path: Path) -> None:
+    assert Prefetcher(engine_of(cache_in(tmp_path, prefetch=3)), []).depth == 3
+    assert Prefetcher(engine_of(), []).depth == 0

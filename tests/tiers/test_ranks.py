@@ -15,7 +15,7 @@ from backends.errors import RecisError
 from recis_core.nn import CacheConfig, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import snapshot_tables
-from recis_core.table.tiers.tiered_state import tiered
+from recis_core.table.tiers.inside import tiered
 from tests.exchange.models import FEATURES, Model, batch, share
 from tests.exchange.stages import Stage
 

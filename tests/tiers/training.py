@@ -16,7 +16,8 @@ from torch import Tensor
 
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdam, SparseOptimizer
-from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.tiered_state import TieredState
 from tests.contract.compare import assert_same
 
 B, D = 16, 4

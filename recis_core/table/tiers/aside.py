@@ -26,8 +26,8 @@ LEAST_ROWS = 64  # of such a table; it has a power of two, for programs are comp
 
 def table_aside(
     tiers: TieredState, ids: np.ndarray, tables: np.ndarray, *, insert: bool, slots: bool = False
-) -> tuple[Any, Tensor]:
-    """A table of the backend's that lives as long as a call, and row numbers int32 [n] there.
+) -> tuple[Any, Tensor, Fetched]:
+    """A table of the backend's that lives as long as a call, row numbers int32 [n] there, and what was read from below.
 
     It has the rows that are known, with insert all; without slots they have weights alone. Unknown keys have -1.
     """
@@ -48,7 +48,7 @@ def table_aside(
     numbers[torch.from_numpy(keys).to(tiers.inner_device)] = given
     to_device = {name: values.to(tiers.inner_device) for name, values in held.slots.items()} if slots else {}
     at = numbers[torch.from_numpy(known).to(tiers.inner_device)]
-    return tiers.backend.write_rows(state, at, held.weights.to(tiers.inner_device), to_device), numbers
+    return tiers.backend.write_rows(state, at, held.weights.to(tiers.inner_device), to_device), numbers, fetched
 
 
 def change_aside(
@@ -57,8 +57,7 @@ def change_aside(
     """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
     if not len(ids):
         return
-    state, numbers = table_aside(tiers, ids, tables, insert=True, slots=True)
-    fetched = tiers.lower.read(ids, tables)
+    state, numbers, fetched = table_aside(tiers, ids, tables, insert=True, slots=True)
     marks = _marks(tiers, fetched, touch)
     weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
     rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)

@@ -16,7 +16,7 @@ from recis_core.table.tiers.victims import Victims
 
 
 class HostStore:
-    """A RowStore that also knows each row's score, and whether the disk has the same bytes.
+    """Rows of bytes by key, with each row's score, and whether the disk has the same bytes.
 
     Its caller holds the table's lock.
     """
@@ -37,30 +37,21 @@ class HostStore:
         return self.index.find(ids, tables)
 
     def written(self, at: np.ndarray) -> np.ndarray:
-        """int64 [n], as `find`, of row numbers."""
+        """int64 [n] of row numbers: -1 for none, and another number whenever the row was written again."""
         return np.where(at >= 0, self.index.at["written"][np.maximum(at, 0)], -1)
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """As RowStore.find."""
         return self.written(self.rows_of(ids, tables))
-
-    def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.rows_of(ids, tables)
-        found = rows >= 0
-        out = np.zeros((len(ids), self.row_bytes), np.uint8)
-        out[found] = self.read_at(rows[found])
-        return found, out
 
     def read_at(self, at: np.ndarray) -> np.ndarray:
         """uint8 [n, row_bytes], by row number."""
         return self._blocks.read(at)
 
-    def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray | None = None) -> None:
-        self.write_at(self.rows_of(ids, tables), ids, tables, rows, np.float64(-np.inf) if scores is None else scores)
-
     def write_at(
-        self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray | np.float64
+        self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray
     ) -> None:
-        """As RowStore.write; at: where each key lies now, -1 for none. scores: float64 [n], or one for all."""
+        """Insert or overwrite; at: where each key lies now, -1 for none. scores: float64 [n]."""
         new = np.flatnonzero(at < 0)
         if len(new):
             at[new] = self.index.add(ids[new], tables[new])
@@ -93,12 +84,6 @@ class HostStore:
         rows = self.index.all_rows()
         for beg in range(0, len(rows), chunk):
             yield self.take(rows[beg : beg + chunk])
-
-    def flush(self) -> None:
-        """Memory is not kept."""
-
-    def close(self) -> None:
-        """Nothing to give back."""
 
     def stats(self) -> dict[str, int]:
         return {"rows": len(self), "bytes": self._blocks.bytes + self.index.bytes}

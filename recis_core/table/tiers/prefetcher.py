@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from backends.errors import RecisError
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.tiered_state import TieredState, tiered
+from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
 from recis_core.table.wrapped_backend import inserts_unasked
 
@@ -43,7 +44,8 @@ class Prefetcher:
 
     Args:
       engine: whose tables have a cache; without one the batches are read ahead, and no more.
-      reader: batches. depth: how many are read ahead; 0 reads none.
+      reader: batches. depth: how many are read ahead; 0 reads none. None: `prefetch` of the
+        tables' CacheConfig, the largest.
       features: from a batch to what the engine's forward is given; None: the batch itself.
 
     Raises:
@@ -55,10 +57,13 @@ class Prefetcher:
         self,
         engine: EmbeddingEngine,
         reader: Iterable[Any],
-        depth: int,
+        depth: int | None = None,
         *,
         features: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
+        self.engine = engine
+        if depth is None:
+            depth = max((state.config.prefetch for state in self._states()), default=0)
         if depth < 0:
             raise ValueError(f"depth must be at least 0 batches; got {depth}.")
         if depth and engine.exchange is not None:
@@ -66,7 +71,7 @@ class Prefetcher:
                 "a Prefetcher knows this process's batches alone, and ranks share these tables: what their owner will be "
                 "asked for is in the others' batches. Use depth=0 with more processes than one."
             )
-        self.engine, self.depth = engine, depth
+        self.depth = depth
         self._source = iter(reader)
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()

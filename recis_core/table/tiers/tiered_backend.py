@@ -132,7 +132,7 @@ class TieredBackend(WrappedBackend):
                     state.inner, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
                 )
                 return state, outputs, Saved(saved, state, state.renumbered), None
-            table, _ = aside.table_aside(state, *away, insert=mode.insert)
+            table, _, _ = aside.table_aside(state, *away, insert=mode.insert)
         _, outputs, saved, _ = self.inner.embed(
             table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )

@@ -17,9 +17,8 @@ from backends.errors import TableFull
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
-from recis_core.table.tiers.device_tier import DeviceTier
+from recis_core.table.tiers.device_tier import COLUMNS, DeviceTier
 from recis_core.table.tiers.disk_place import close_disk, open_disk
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
@@ -28,12 +27,8 @@ from recis_core.table.tiers.upcoming import Early, Upcoming
 if TYPE_CHECKING:
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-INDEX_BYTES = (
-    52  # of one row on the device or in host memory: its share of an index at the load it grows to, and its marks
-)
+INDEX_BYTES = 52  # of a row on the device or in host memory: of the index at the load it grows to, and its marks
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
-
-__all__ = ["Keys", "TieredState", "tiered"]
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
@@ -317,7 +312,7 @@ class TieredState:
         ids, tables = (x.numpy() for x in old.index.keys(rows))
         self.device = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
         mine = self.device.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
-        for name in ("score", "used", "pinned", "held", "next_use", "dirty", "stored", "version"):
+        for name in COLUMNS:
             self.device.index.at[name][mine] = old.index.at[name][rows]
         self.renumbered += 1
 
