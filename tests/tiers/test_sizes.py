@@ -1,0 +1,116 @@
+"""Sizes of tiers, shares, counts and options of tables in tiers, each beside a table that fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backends.errors import RecisError
+from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.optim import SparseSGD
+from tests.tiers.test_cases import backend, both
+from tests.tiers.training import (
+    B,
+    D,
+    adam,
+    assert_same_engines,
+    cache_in,
+    loss_of,
+    random_batches,
+    tiers_of,
+    train,
+)
+
+__all__ = ["backend", "both"]
+
+
+def test_stats(both: Any) -> None:
+    plain, tiered = both()
+    batches = random_batches(10, 60)
+    for engine in (plain, tiered):
+        train(engine, adam(engine), batches)
+    want, stats = plain.table("f").stats(), tiered.table("f").stats()
+    assert stats["rows"] == want["rows"] == len(plain.table("f").ids())
+    assert stats["inserted"] == want["inserted"] == stats["cache_new"]
+    assert stats["cache_occurrences"] == 10 * B
+    found = sum(stats[f"cache_hits_{tier}"] for tier in ("device", "host", "disk"))
+    assert found + stats["cache_new"] >= sum(len(batch["f"].unique()) for batch in batches)
+    assert stats["cache_device_rows"] <= stats["cache_device_capacity"] == 8
+    assert stats["cache_host_rows"] <= 12
+    assert stats["cache_disk_rows"] > 0
+
+
+@pytest.mark.parametrize("rows", [1, 20, 30, 64, 500])
+@pytest.mark.parametrize("usual", [16, 40])
+def test_the_device_gets_another_size_while_gradients_wait(both: Any, usual: int, rows: int) -> None:
+    """Between a forward, its backward and the step, over and over."""
+    engines = both(usual)
+    for engine in engines:
+        optimizer, batches = adam(engine), random_batches(24, 60)
+        for beg in range(0, 24, 3):
+            first = loss_of(engine(batches[beg]))
+            resize(engine, rows)
+            first.backward()
+            second = loss_of(engine(batches[beg + 1]))
+            resize(engine, usual)
+            third = loss_of(engine(batches[beg + 2]))
+            second.backward()
+            resize(engine, rows)
+            third.backward()
+            optimizer.step()
+            resize(engine, usual)
+    assert_same_engines(engines[1], engines[0])
+
+
+def resize(engine: EmbeddingEngine, rows: int) -> None:
+    if engine.options["f"].cache is not None:
+        state = tiers_of(engine)
+        with state.lock:
+            state.resize(rows)
+
+
+@pytest.mark.parametrize("share", ["5%", "20%"])
+def test_the_device_is_a_share_of_the_rows(both: Any, share: str) -> None:
+    """It grows with them, also between two forwards and their backwards."""
+    engines = both(share, "50%")
+    for engine in engines:
+        optimizer, random = adam(engine), torch.Generator().manual_seed(0)
+        for _ in range(12):
+            losses = [loss_of(engine({"f": torch.randint(0, 5000, (300,), generator=random)})) for _ in range(2)]
+            for loss in losses:
+                loss.backward()
+            optimizer.step()
+    assert_same_engines(engines[1], engines[0])
+    state = tiers_of(engines[1])
+    assert state.device.capacity == pytest.approx(float(share[:-1]) / 100 * state.known_rows(), rel=0.3)
+
+
+def test_row_numbers_of_a_table_in_tiers_are_refused(both: Any) -> None:
+    """They change whenever rows move."""
+    _, tiered = both()
+    train(tiered, adam(tiered), random_batches(2, 60))
+    with pytest.raises(RecisError, match=r"table 'f' have no numbers that last"):
+        tiered.table("f").lookup_index(torch.arange(5))
+    with pytest.raises(RecisError, match=r"table 'f' have no numbers that last"):
+        tiered.table("f").accept_grad(torch.arange(5), torch.zeros(5, D))
+
+
+def test_sgd_without_slots(both: Any) -> None:
+    engines = both()
+    for engine in engines:
+        train(engine, SparseSGD(engine.sparse_parameters(), lr=0.1), random_batches(10, 60))
+    assert_same_engines(engines[1], engines[0])
+
+
+def test_options_of_one_table_must_agree_on_tiers(tmp_path: Path) -> None:
+    option = {"shared_name": "t", "backend": "numba"}
+    with pytest.raises(ValueError, match="must agree on cache"):
+        EmbeddingEngine(
+            {
+                "a": EmbeddingOption(D, cache=cache_in(tmp_path), **option),
+                "b": EmbeddingOption(D, cache=None, **option),
+            }
+        )
