@@ -40,7 +40,7 @@ from tests.tiers.training import (
 STEPS = 200
 LONGEST = 1e-3  # seconds
 DELAYED = [(DiskStore, "read"), (DiskStore, "find"), (DiskStore, "write"), (DeviceTier, "put_in"), (DeviceTier, "drop"),
-           (DeviceTier, "read"), (HostStore, "write"), (HostStore, "read")]  # fmt: skip
+           (DeviceTier, "read"), (HostStore, "write_at"), (HostStore, "read_at"), (HostStore, "take")]  # fmt: skip
 
 
 @pytest.fixture
