@@ -48,7 +48,7 @@ class LowerTiers:
         stats: CacheStats,
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
-        self.host = HostStore(host_format.spec.uids, host_format.row_bytes)
+        self.host = HostStore(host_format.spec.uids, host_format.cuts)
         self.disk, self.stats, self.scratch = disk, stats, False
         self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
@@ -78,7 +78,7 @@ class LowerTiers:
         """early: what was read of these keys before; used where it is still the newest."""
         places, at = self._places(ids, tables)
         in_host, on_disk = np.flatnonzero(at >= 0), np.flatnonzero(places[:, 1] >= 0)
-        rows = self.host_format.unpack(self.host.read_at(at[in_host]))
+        rows = self.host_format.decode(self.host.read_at(at[in_host]))
         self.stats.read("host", len(in_host), self.host_format.row_bytes)
         if self.disk is None or not len(on_disk):
             return Fetched(at >= 0, rows, places)
@@ -124,7 +124,7 @@ class LowerTiers:
             except (TableFull, StorageFull):
                 self._owes, at = True, self.host.rows_of(ids, tables)  # some may have gone on before it failed
         if len(ids):
-            self.host.write_at(at, ids, tables, self.host_format.pack(rows), rows.marks["score"])
+            self.host.write_at(at, ids, tables, self.host_format.encode(rows), rows.marks["score"])
             self.stats.wrote("host", len(ids), self.host_format.row_bytes)
 
     def settle(self) -> None:
