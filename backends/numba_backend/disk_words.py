@@ -86,6 +86,18 @@ def pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def copy_bytes(typing_context, to, address, size):  # type: ignore[no-untyped-def]
+    """Memory to memory, by addresses."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        to, address = (builder.inttoptr(argument, cgutils.voidptr_t) for argument in arguments[:2])
+        cgutils.raw_memcpy(builder, to, address, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def pread(typing_context, handle, address, size, offset):  # type: ignore[no-untyped-def]
     """The system's call: bytes of a file to memory at an address, how many there were, or -1."""
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from backends.errors import CorruptStorage
 from backends.numba_backend import disk_rows
-from backends.numba_backend.disk_index import KEY
-from backends.numba_backend.disk_rows import KEYS_BY, ROWS_BY
+from backends.numba_backend.disk_rows import CHECK_BYTES, HANDLE
 from backends.numba_backend.disk_words import lanes_of
 from recis_core.table.disk.mapping import FileHandle, Mapping
 from recis_core.table.disk.segment import Segment
@@ -31,31 +30,30 @@ CHUNK = 512  # rows below which another thread costs more than it brings
 class RowsView:
     """The segments of a moment. Who holds it may read them, also after they were compacted and their files deleted."""
 
-    files: np.ndarray  # int64 [segments, 5], by number; see disk_rows
+    files: np.ndarray  # int64 [segments, 3], by number; see disk_rows
     maps: tuple[Mapping, ...]
     handles: tuple[FileHandle, ...]
     paths: Dict[int, Path]
 
     @classmethod
     def of(cls, segments: list[Segment], mapped_bytes: int) -> RowsView:
-        """By maps, while they are no more than mapped_bytes; else rows by handles, and keys too if even they are more.
+        """By maps, while they are no more than mapped_bytes; else by handles.
 
         A read at random maps a large page for each row, and soon all there are; to take them away again costs more than
         a system call a row.
         """
         few = sum(s.map.length for s in segments) <= mapped_bytes
-        few_keys = sum(s.capacity * KEY.itemsize for s in segments) <= mapped_bytes * 7 // 8
         handles = () if few else _handles(segments)
-        files = np.full((max((s.number for s in segments), default=0) + 1, 5), -1, np.int64)
+        files = np.full((max((s.number for s in segments), default=0) + 1, 3), -1, np.int64)
         for i, segment in enumerate(segments):
             handle = handles[i].number if i < len(handles) else -1
-            files[segment.number] = segment.map.address, -1 if few_keys else handle, handle, *segment.layout
+            files[segment.number] = segment.map.address, handle, segment.records_at
         return cls(files, tuple(s.map for s in segments), handles, {s.number: s.path for s in segments})
 
     def in_order(self) -> RowsView:
         """For who reads row after row: by maps."""
         files = self.files.copy()
-        files[:, [KEYS_BY, ROWS_BY]] = -1
+        files[:, HANDLE] = -1
         return replace(self, files=files)
 
     def let_go(self) -> None:
@@ -85,10 +83,10 @@ class RowReader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recis-disk-read")
 
     def seal(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """KEY [N] of rows, uint8 [N, B]."""
-        keys = np.empty(len(ids), KEY)
-        disk_rows.seal_keys(ids, tables, rows.reshape(-1), self.row_bytes, self._lanes, keys)
-        return keys
+        """Records, uint8 [N, B + 4], of rows, uint8 [N, B]."""
+        records = np.empty((len(ids), self.row_bytes + CHECK_BYTES), np.uint8)
+        disk_rows.seal_rows(ids, tables, rows.reshape(-1), self.row_bytes, self._lanes, records.reshape(-1))
+        return records
 
     def read(self, view: RowsView, ids: np.ndarray, tables: np.ndarray, locations: np.ndarray) -> np.ndarray:
         """uint8 [N, B], zeros where location is -1.
