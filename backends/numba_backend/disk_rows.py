@@ -7,15 +7,28 @@ Sizes: N keys of a call, B bytes of a row.
 
 from __future__ import annotations
 
+from mmap import MADV_WILLNEED, PAGESIZE
+
 import numpy as np
 from numba import carray
 
 from backends.numba_backend.compiled import compiled, inlined, prefetch
-from backends.numba_backend.disk_words import HALF, copy_bytes, key_hash, load_word, pointer, pread, row_check
+from backends.numba_backend.disk_words import (
+    HALF,
+    copy_bytes,
+    key_hash,
+    load_word,
+    madvise,
+    mincore,
+    pointer,
+    pread,
+    row_check,
+)
 
 CHECK_BYTES = 4
 ADDRESS, HANDLE, RECORDS_AT = range(3)
 AHEAD = 12  # rows asked for before they are read
+APART = 2  # pages between two rows up to which one request for both takes less time than two
 
 
 @compiled
@@ -60,23 +73,59 @@ def gather_rows(ids, tables, locations, files, row_bytes, lanes, beg, end, rows)
     return bad
 
 
+@compiled
+def any_absent(locations, files, row_bytes, step):  # type: ignore[no-untyped-def]
+    """Whether of each step-th row, one's page is not in memory."""
+    answer = np.ones(1, np.uint8)
+    for i in range(step // 2, len(locations), step):
+        if locations[i] >= 0:
+            page = _address_of(locations[i], files, row_bytes) & -PAGESIZE
+            if mincore(page, PAGESIZE, np.int64(answer.ctypes.data)) == 0 and answer[0] & 1 == 0:
+                return True
+    return False
+
+
+@compiled
+def ask_ahead(locations, files, row_bytes, beg, end):  # type: ignore[no-untyped-def]
+    """Have the system read pages of rows, in order, from beg to end, that are not in memory, and wait for none."""
+    first = behind = np.int64(0)
+    for i in range(beg, end):
+        address = _address_of(locations[i], files, row_bytes)
+        page = address & -PAGESIZE
+        if not behind <= page + PAGESIZE <= behind + (APART + 1) * PAGESIZE:
+            if behind > first:
+                madvise(first, behind - first, MADV_WILLNEED)
+            first = page
+        behind = ((address + row_bytes + CHECK_BYTES - 1) & -PAGESIZE) + PAGESIZE
+    if behind > first:
+        madvise(first, behind - first, MADV_WILLNEED)
+
+
+@inlined
+def _address_of(location, files, row_bytes):  # type: ignore[no-untyped-def]
+    segment, row = location >> 32, location & 0xFFFFFFFF
+    return files[segment, ADDRESS] + files[segment, RECORDS_AT] + row * (row_bytes + CHECK_BYTES)
+
+
 @inlined
 def _prefetch_record(location, files, row_bytes, memory):  # type: ignore[no-untyped-def]
-    segment, row = location >> 32, location & 0xFFFFFFFF
-    if files[segment, HANDLE] < 0:
-        size = row_bytes + CHECK_BYTES
-        address = files[segment, ADDRESS] + files[segment, RECORDS_AT] + row * size
-        for line in range(0, size + 63, 64):
+    if files[location >> 32, HANDLE] < 0:
+        address = _address_of(location, files, row_bytes)
+        for line in range(0, row_bytes + CHECK_BYTES + 63, 64):
             prefetch(memory, address + line)
 
 
 @inlined
 def _record_at(location, files, row_bytes, record_address):  # type: ignore[no-untyped-def]
     """Its address, which is the given one where it must be read by a handle; 0 if the file does not have it."""
-    segment, size = location >> 32, row_bytes + CHECK_BYTES
-    at, handle = files[segment, RECORDS_AT] + (location & 0xFFFFFFFF) * size, files[segment, HANDLE]
+    address, handle, size = (
+        _address_of(location, files, row_bytes),
+        files[location >> 32, HANDLE],
+        row_bytes + CHECK_BYTES,
+    )
     if handle < 0:
-        return files[segment, ADDRESS] + at
+        return address
+    at = address - files[location >> 32, ADDRESS]
     return record_address if pread(handle, record_address, size, at) == size else np.int64(0)
 
 

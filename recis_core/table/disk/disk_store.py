@@ -23,7 +23,7 @@ from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment, bytes_of, keys_of
 from recis_core.table.row_store import Chunk
 
-READ_THREADS = 8  # reads that a disk is given at a time
+READ_THREADS = 8  # more than cores: some wait for a page
 
 
 class DiskStore:

@@ -1,4 +1,4 @@
-"""Rows read from segments, mapped or not, by several threads: where a page is not in memory, they wait together.
+"""Rows read from segments, mapped or not, by several threads: of a disk, all pages are asked for before one is waited for.
 
 Sizes: N keys of a call, B bytes of a row.
 """
@@ -6,12 +6,14 @@ Sizes: N keys of a call, B bytes of a row.
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,8 +24,12 @@ from backends.numba_backend.disk_words import lanes_of
 from recis_core.table.disk.mapping import FileHandle, Mapping
 from recis_core.table.disk.segment import Segment
 
+T = TypeVar("T")
 HANDLES = 512  # of files held open; where there are more, the newest are read by maps
-CHUNK = 512  # rows below which another thread costs more than it brings
+CHUNK = 2048  # rows below which another thread costs more than it brings
+ASKED = 256  # likewise, of pages to ask for
+WINDOW = 1 << 16  # rows whose pages are asked for at once
+SAMPLE = 8  # rows of a window whose pages are looked for, which takes most of a microsecond each
 
 
 @dataclass(frozen=True)
@@ -95,23 +101,38 @@ class RowReader:
           CorruptStorage: a row is not what was written.
         """
         rows = np.empty((len(ids), self.row_bytes), np.uint8)
-        flat, N = rows.reshape(-1), len(ids)
+        B, lanes, flat, N = self.row_bytes, self._lanes, rows.reshape(-1), len(ids)
 
-        def part(beg: int, end: int) -> int:
-            return int(
-                disk_rows.gather_rows(ids, tables, locations, view.files, self.row_bytes, self._lanes, beg, end, flat)
-            )
+        def gather(beg: int, end: int) -> int:
+            return int(disk_rows.gather_rows(ids, tables, locations, view.files, B, lanes, beg, end, flat))
 
-        chunk = max(CHUNK, -(-N // self._threads))
-        if chunk >= N:
-            damaged = [part(0, N)]
-        else:
-            begs = range(0, N, chunk)
-            damaged = list(self._pool.map(part, begs, [min(beg + chunk, N) for beg in begs]))
-        for i in damaged:
-            if i >= 0:
-                raise _damage(view, int(locations[i]), int(ids[i]), int(tables[i]))
+        for beg in range(0, N, WINDOW):
+            end = min(beg + WINDOW, N)
+            self._ask_ahead(view, locations[beg:end])
+            for i in self._in_parts(gather, beg, end, CHUNK):
+                if i >= 0:
+                    raise _damage(view, int(locations[i]), int(ids[i]), int(tables[i]))
         return rows
+
+    def _ask_ahead(self, view: RowsView, locations: np.ndarray) -> None:
+        """Of a disk, all pages at once, where some are not in memory: else each thread waits for one after the other."""
+        step = max(len(locations) // SAMPLE, 32)
+        if not disk_rows.any_absent(locations, view.files, self.row_bytes, step):
+            return
+        ordered = np.sort(locations[locations >= 0])
+
+        def ask(beg: int, end: int) -> None:
+            disk_rows.ask_ahead(ordered, view.files, self.row_bytes, beg, end)
+
+        self._in_parts(ask, 0, len(ordered), ASKED)
+
+    def _in_parts(self, call: Callable[[int, int], T], beg: int, end: int, least: int) -> list[T]:
+        """What call(from, to) returns, of parts that threads share, of so many rows at least."""
+        size = max(least, -(-(end - beg) // self._threads))
+        if size >= end - beg:
+            return [call(beg, end)]
+        begs = range(beg, end, size)
+        return list(self._pool.map(call, begs, [min(i + size, end) for i in begs]))
 
     def close(self) -> None:
         self._pool.shutdown()
