@@ -12,11 +12,10 @@ import pytest
 from backends.numba_backend import disk_rows
 from recis_core.table.disk import DiskStore, rows_view
 from recis_core.table.disk.rows_view import RowsView
-from tests.tiers.disk_stores import B, arrays, rows_of
+from tests.tiers.disk_stores import MAPPED, B, arrays, rows_of
 
 N = 3000  # of four segments, 883 rows on six pages each
 KEYS = [(i % 2, i) for i in range(N)]
-PAGED = {"by maps": 2 << 30, "by handles": 0}  # mapped_bytes
 
 
 def open_cold(path: Path, mapped_bytes: int = 2 << 30) -> DiskStore:
@@ -42,7 +41,7 @@ def absent(view: RowsView, locations: np.ndarray) -> np.ndarray:
     return np.array([disk_rows.any_absent(locations[i : i + 1], view.files, B, 1) for i in range(len(locations))])
 
 
-@pytest.mark.parametrize("mapped_bytes", PAGED.values(), ids=PAGED)
+@pytest.mark.parametrize("mapped_bytes", MAPPED.values(), ids=MAPPED)
 def test_cold_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped_bytes: int) -> None:
     """In no order, some of them twice and some nowhere; asked for by parts of windows."""
     asked = []
