@@ -36,7 +36,7 @@ class Job:
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
 
 
-Held = list[tuple[PhysicalTable, object, Ticket]]
+Held = list[tuple[PhysicalTable, object, Ticket, bool]]  # the last: whether the graph is kept for another backward
 
 
 def run_jobs(jobs: list[Job]) -> list[list[Tensor]]:
@@ -61,8 +61,9 @@ def _anchor(jobs: list[Job], held: Held) -> Tensor:
 
 
 def _push(held: Held) -> None:
-    for table, gradient, ticket in held:
+    for table, gradient, ticket, kept in held:
         table.push(gradient, ticket)
+        ticket.waits = kept
     exchange = held[0][0].exchange if held else None
     held.clear()
     if exchange is not None:
@@ -90,12 +91,15 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat, weight_grads = iter(grads), []
+        graph_kept = torch._C._autograd._get_current_graph_task_keep_graph()
         ctx.held.clear()
         for table, saved, ticket, splits, trains in ctx.kept:
             pooled = [_joined([next(flat) for _ in split], split) for split in splits]
             gradient, of_weights = table.embed_grad(saved, pooled)
             if trains:
-                ctx.held.append((table, gradient, ticket))
+                ctx.held.append((table, gradient, ticket, graph_kept))
+            elif not graph_kept:
+                ticket.waits = False
             weight_grads += of_weights
         return None, None, torch.zeros(1), *weight_grads
 

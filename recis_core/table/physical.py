@@ -38,10 +38,13 @@ SLICES = 1 << placement.SLICE_BITS
 
 
 class Ticket:
-    """A forward whose backward may still come; while it lives, the rows it touched are pinned."""
+    """A forward whose backward may still come; while it lives and waits, the rows it touched are pinned.
+
+    It is told when its last backward came: a frame that an exception or a compilation left behind may keep it alive.
+    """
 
     def __init__(self, step: int) -> None:
-        self.step = step
+        self.step, self.waits = step, True
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class PhysicalTable:
 
     @property
     def clock(self) -> Clock:
-        steps = [ticket.step for ticket in self._tickets]
+        steps = [ticket.step for ticket in self._tickets if ticket.waits]
         if self._oldest_pending is not None:
             steps.append(self._oldest_pending)
         return Clock(self.step, min(steps, default=self.step))
