@@ -42,7 +42,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         Not with error feedback, accumulation or a GradScaler.
       hierarchical: with more ranks than one, exchange inside a node first, then between nodes.
       cache: a CacheConfig for all tables whose option has none; its bytes are shared, divided by what each table is
-        asked for.
+        asked for; disk_index_bytes equally.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.

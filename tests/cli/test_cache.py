@@ -43,6 +43,16 @@ def test_bytes_are_shared_by_the_tables(capsys: pytest.CaptureFixture[str]) -> N
     assert 0 < final["cache"]["device_rows"] < plain["table_rows"]
 
 
+def test_the_index_of_the_disk_within_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cached = {}
+    for size in ("0", "64MiB"):
+        index = ["--cache-disk", str(tmp_path / "disk"), "--cache-disk-index-bytes", size]
+        *_, cached[size] = lines(capsys, *TINY, *TIERS, *index)
+    assert cached["0"]["tables_sha256"] == cached["64MiB"]["tables_sha256"]
+    assert cached["0"]["cache"]["disk_index_disk_bytes"] > 0
+    assert cached["64MiB"]["cache"]["disk_index_disk_bytes"] == 0
+
+
 def test_tensorboard_has_loss_and_cache(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lines(capsys, *TINY, *TIERS, "--cache-disk", str(tmp_path / "disk"), "--tensorboard", str(tmp_path / "board"))
     events = b"".join(path.read_bytes() for path in (tmp_path / "board").iterdir())
@@ -62,6 +72,7 @@ def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path
         (["--cache-device-rows", "5%", "--cache-device-bytes", "1MB"], "give device_bytes or device_rows, not both"),
         (["--cache-device-rows", "150%"], "a share of all rows as '1%'"),
         (["--cache-device-rows", "5%", "--cache-disk", "d"], "disk needs host_bytes or host_rows"),
+        (["--cache-device-rows", "5%", "--cache-disk-index-bytes", "1GB"], "disk_index_bytes needs disk"),
         (["--cache-device-rows", "5%", "--cache-policy", "lfu(2)"], "decay must be between 0 and 1"),
         (["--cache-device-bytes", "10"], "device_bytes must hold at least one row"),
     ],

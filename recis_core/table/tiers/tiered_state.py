@@ -72,7 +72,8 @@ class TieredState:
     def lower(self) -> LowerTiers:
         """What lies below the device."""
         if self._unopened:
-            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format)
+            sharing = 1 if self.budget is None else len(self.budget.states)
+            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format, sharing)
             # Closed when this state goes; not left to the store's own end, for its threads hold it.
             self._lower.scratch = not self.config.keep
             self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
