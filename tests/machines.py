@@ -13,7 +13,7 @@ from math import ceil
 from hypothesis import seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 
-EXAMPLES = 20, 200  # of a round, at least and at most; the first of each is the same, the simplest
+EXAMPLES = 10, 200  # of a round, at least and at most; the first of each is the same, the simplest
 
 
 class CountedMachine(RuleBasedStateMachine):
