@@ -1,6 +1,6 @@
 """Disk stores against a dict, through writes, erases, compaction and reopening; and their edges.
 
-RECIS_TEST_FULL=1 runs many more and longer histories: 10^5 steps of a store whose index is in memory, else 10^3.
+RECIS_TEST_FULL=1 runs longer histories, and of a store whose index is in memory 10^5 steps instead of 10^3.
 
 Sizes: B bytes of a row.
 """

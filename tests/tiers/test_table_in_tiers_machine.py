@@ -57,7 +57,7 @@ SEGMENT_BYTES = 2 * 4096 + 8 * (32 + 16)  # of the disk's files: a few rows
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 HISTORIES = settings(
     stateful_step_count=50, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
-    print_blob=False,
+    print_blob=False, report_multiple_bugs=False,
 )  # fmt: skip
 STEPS = {  # in a run, and in full
     ("numba", "alone"): (1_000, 100_000),
@@ -132,12 +132,14 @@ class TiersMachine(CountedMachine):
         self.happened.update(self.state.stats.counts)
         self.happened["compactions"] += self.state.lower.disk.stats()["compactions"]
         self.state.close()
+        del self.state
         self.ahead.clear()
         self.waiting, self.sums = [], {}
 
     def teardown(self) -> None:
         if hasattr(self, "state"):
             self._close()
+        if hasattr(self, "folder"):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -284,15 +286,18 @@ class TiersMachine(CountedMachine):
     @precondition(lambda self: len(self.ahead) < 4)
     @rule(
         calls=st.lists(KEYS, min_size=1, max_size=3),
+        stale=st.booleans(),
         new=st.booleans(),
         lost=st.none() | LOST,
         eighths=EIGHTHS,
         update=st.booleans(),
     )
-    def train_ahead(self, calls: list[list[Key]], new: bool, lost: str | None, eighths: int, update: bool) -> None:
+    def train_ahead(
+        self, calls: list[list[Key]], stale: bool, new: bool, lost: str | None, eighths: int, update: bool
+    ) -> None:
         """As under a Prefetcher that is well ahead. lost: how the first one never comes."""
         for keys in calls:
-            self.plan(keys, early=True, stale=False, stage=True, new=new)
+            self.plan(keys, early=True, stale=stale, stage=True, new=new)
         if lost is not None:
             self.never_comes(lost)
         for keys in calls:
