@@ -23,7 +23,7 @@ from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange import Precision
 from recis_core.exchange.gathering import gathered_json
 from recis_core.framework import TrainLoop, evaluate
-from recis_core.nn import HashTable, Prefetcher, filter_out_sparse_param
+from recis_core.nn import EmbeddingEngine, HashTable, Prefetcher, filter_out_sparse_param
 from recis_core.serialize import (
     SavedState,
     latest_shared_state,
@@ -72,6 +72,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
         _save(config, loop)
     final = _final(source, model, loop) | _between_ranks(config, taker.world)
     report.final(final)
+    _engine(loop).close()
     return final
 
 
@@ -92,7 +93,13 @@ def _batches(config: TrainConfig, source: Source, loop: TrainLoop) -> Iterator[B
     """The rest of the epoch, its rows fetched ahead as the config says."""
     batches = source.train_batches(config.batch_size, first_row=loop.rows_in_epoch)
     model: Any = loop.model
-    return iter(Prefetcher(model.embeddings, batches, config.prefetch, features=model.sparse_features))
+    return iter(Prefetcher(_engine(loop), batches, config.prefetch, features=model.sparse_features))
+
+
+def _engine(loop: TrainLoop) -> EmbeddingEngine:
+    model: Any = loop.model
+    engine: EmbeddingEngine = model.embeddings
+    return engine
 
 
 def _save(config: TrainConfig, loop: TrainLoop) -> None:

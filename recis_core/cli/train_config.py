@@ -80,6 +80,9 @@ class TrainConfig:
     """The same in bytes of all tables together."""
     cache_disk: str | None = None
     """Directory of the rows on disk: scratch, removed at the end."""
+    cache_disk_index_bytes: str | None = None
+    """Memory for the index of the rows on disk, 16 to 32 bytes a row, of all tables together, 8GiB; beyond it lies in a
+    file there, and with 0 from the start. Default: 3 GiB for each table."""
     cache_policy: str | None = None
     """Which rows leave first: lfu, lfu(.97), lru, ttl(3600), lookahead, none. Default: lookahead with --prefetch,
     else lfu."""
@@ -109,9 +112,8 @@ class TrainConfig:
         if self.resume_if_any and self.resume is None:
             raise ValueError("--resume-if-any needs --resume DIR.")
         if self.cache_device_rows is None and self.cache_device_bytes is None:
-            asked = [
-                n for n in ("host_rows", "host_bytes", "disk", "policy") if getattr(self, f"cache_{n}") is not None
-            ]
+            names = ("host_rows", "host_bytes", "disk", "disk_index_bytes", "policy")
+            asked = [name for name in names if getattr(self, f"cache_{name}") is not None]
             if asked:
                 flags = ", ".join(f"--cache-{name.replace('_', '-')}" for name in asked)
                 raise ValueError(f"{flags} needs --cache-device-rows or --cache-device-bytes, what the device keeps.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.shared_budget import share_budget
 
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_state import TieredState
+
 
 class EmbeddingEngine(nn.Module, Joinable):
     """Embeds a dict of features, coalescing their tables and lookups.
@@ -42,7 +45,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         Not with error feedback, accumulation or a GradScaler.
       hierarchical: with more ranks than one, exchange inside a node first, then between nodes.
       cache: a CacheConfig for all tables whose option has none; its bytes are shared, divided by what each table is
-        asked for.
+        asked for; disk_index_bytes equally.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.
@@ -180,10 +183,25 @@ class EmbeddingEngine(nn.Module, Joinable):
         Raises:
           StorageFull: nothing was lost; call again once there is space.
         """
-        for physical in dict.fromkeys(table.physical for table in self.sparse_parameters().values()):
-            tiers = tiered(physical.state)
-            if tiers is not None:
+        for tiers in self._tiers():
+            tiers.flush()
+
+    def close(self) -> None:
+        """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone.
+
+        What CacheConfig(keep=True) keeps is flushed. Else the end of the process does it, or of the engine.
+
+        Raises:
+          StorageFull: nothing was lost; call again once there is space.
+        """
+        for tiers in self._tiers():
+            if tiers.config.keep:
                 tiers.flush()
+            tiers.close()
+
+    def _tiers(self) -> list[TieredState]:
+        tables = dict.fromkeys(table.physical for table in self.sparse_parameters().values())
+        return [tiers for table in tables if (tiers := tiered(table.state)) is not None]
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ def test_the_same_tables_as_without(capsys: pytest.CaptureFixture[str], tmp_path
         assert final["cache"]["hits_disk"] > 0
         assert final["cache"]["written_to_disk"] > 0
         assert all(0 <= line["cache"]["hit_rate"] <= 1 for line in logged)
-        gc.collect()
         assert list((tmp_path / "disk").iterdir()) == []
 
 
@@ -41,6 +39,16 @@ def test_bytes_are_shared_by_the_tables(capsys: pytest.CaptureFixture[str]) -> N
     *_, final = lines(capsys, *TINY, "--epochs", "3", "--cache-device-bytes", "40kB")
     assert final["tables_sha256"] == plain["tables_sha256"]
     assert 0 < final["cache"]["device_rows"] < plain["table_rows"]
+
+
+def test_the_index_of_the_disk_within_bytes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cached = {}
+    for size in ("0", "64MiB"):
+        index = ["--cache-disk", str(tmp_path / "disk"), "--cache-disk-index-bytes", size]
+        *_, cached[size] = lines(capsys, *TINY, *TIERS, *index)
+    assert cached["0"]["tables_sha256"] == cached["64MiB"]["tables_sha256"]
+    assert cached["0"]["cache"]["disk_index_disk_bytes"] > 0
+    assert cached["64MiB"]["cache"]["disk_index_disk_bytes"] == 0
 
 
 def test_tensorboard_has_loss_and_cache(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -62,6 +70,7 @@ def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path
         (["--cache-device-rows", "5%", "--cache-device-bytes", "1MB"], "give device_bytes or device_rows, not both"),
         (["--cache-device-rows", "150%"], "a share of all rows as '1%'"),
         (["--cache-device-rows", "5%", "--cache-disk", "d"], "disk needs host_bytes or host_rows"),
+        (["--cache-device-rows", "5%", "--cache-disk-index-bytes", "1GB"], "disk_index_bytes needs disk"),
         (["--cache-device-rows", "5%", "--cache-policy", "lfu(2)"], "decay must be between 0 and 1"),
         (["--cache-device-bytes", "10"], "device_bytes must hold at least one row"),
     ],

@@ -30,4 +30,3 @@ def test_a_graph_that_is_kept_pins_on() -> None:
     loss.backward()
     optimizer.step()
     assert physical.clock.pinned_from == physical.step == 2
-

@@ -1,6 +1,6 @@
 """Disk stores against a dict, through writes, erases, compaction and reopening; and their edges.
 
-RECIS_TEST_FULL=1 runs many more and longer histories.
+RECIS_TEST_FULL=1 runs longer histories, and of a store whose index is in memory 10^5 steps instead of 10^3.
 
 Sizes: B bytes of a row.
 """
@@ -18,19 +18,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
 from recis_core.table.disk import DiskStore, disk_store, index
 from recis_core.table.disk.mapping import PAGE
 from recis_core.table.disk.segment import rows_within
+from tests.machines import CountedMachine, run_steps
 from tests.tiers.disk_stores import INDEXES, MAPPED, B, Key, arrays, contents, open_store, rows_of
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
@@ -38,8 +32,8 @@ IDS = st.one_of(st.integers(-30, 30), st.sampled_from([-(2**63), 2**63 - 1, 2**5
 KEYS = st.lists(st.tuples(st.sampled_from([0, 1, 2**20 - 1]), IDS), unique=True, max_size=40)
 HISTORIES = settings(  # a history that a thread takes part in cannot be shrunk
     phases=[Phase.generate],
-    max_examples=200 if FULL else 25, stateful_step_count=200 if FULL else 45, deadline=None, derandomize=True,
-    database=None, suppress_health_check=list(HealthCheck), print_blob=False,
+    stateful_step_count=200 if FULL else 45, deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck), print_blob=False,
 )  # fmt: skip
 
 
@@ -52,9 +46,11 @@ each_index = pytest.mark.parametrize(
         ("rocks", {}),
     ],
 )
+MAIN = {"index_bytes": INDEXES["in memory"]}
+STEPS = (300, 5_000), (1_000, 100_000)  # of other options, and of MAIN; in a run, and in full
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(CountedMachine):
     """`model` is what the store must hold, `places` where it said each row lay."""
 
     kind: str
@@ -137,10 +133,12 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @each_index
+@pytest.mark.timeout(1800)
 def test_as_a_dict(kind: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "FIRST_GROUPS", 1)
     machine = type("Machine", (StoreMachine,), {"kind": kind, "options": options})
-    run_state_machine_as_test(machine, settings=HISTORIES)
+    wanted = STEPS[options == MAIN][FULL]
+    assert run_steps(machine, wanted, HISTORIES) >= wanted
 
 
 @each_index

@@ -156,10 +156,8 @@ def test_a_kept_disk_is_opened_again(tmp_path: Path) -> None:
     first = engine_of(cache)
     optimizer = adam(first)
     train(first, optimizer, BATCHES[:HALF])
-    first.flush()
     saved = optimizer.state_dict()
-    tiers_of(first).close()
-    del first
+    first.close()
     again = engine_of(cache)
     optimizer = adam(again)
     optimizer.load_state_dict(saved)

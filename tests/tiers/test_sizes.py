@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backends.errors import RecisError
-from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from tests.tiers.test_cases import backend, both
 from tests.tiers.training import (
@@ -18,6 +18,7 @@ from tests.tiers.training import (
     adam,
     assert_same_engines,
     cache_in,
+    engine_of,
     loss_of,
     random_batches,
     tiers_of,
@@ -114,3 +115,51 @@ def test_options_of_one_table_must_agree_on_tiers(tmp_path: Path) -> None:
                 "b": EmbeddingOption(D, cache=None, **option),
             }
         )
+
+
+@pytest.mark.parametrize(("index_bytes", "to_file"), [(None, False), (1 << 20, False), (1 << 18, True), (0, True)])
+def test_the_index_of_the_disk_within_bytes(tmp_path: Path, index_bytes: int | None, to_file: bool) -> None:
+    """Entries for a few rows take 512 KiB. Beyond the bound they lie in a file, and training gives the same bits."""
+    cache = cache_in(tmp_path, 8, 12, disk_index_bytes=index_bytes)
+    plain, tiered = (engine_of(c, backend="numba") for c in (None, cache))
+    for engine in (plain, tiered):
+        train(engine, adam(engine), random_batches(10, 60))
+    assert_same_engines(tiered, plain)
+    stats = tiered.table("f").stats()
+    assert stats["cache_disk_rows"] > 0
+    assert (stats["cache_disk_index_disk_bytes"] > 0) == to_file
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("index_bytes", "to_file"), [(1 << 20, False), ((1 << 20) - 1, True)])
+def test_tables_have_equal_parts_of_the_bytes_of_indices(
+    tmp_path: Path, index_bytes: int, to_file: bool, keep: bool
+) -> None:
+    """However use has divided the other bytes when their disks are opened."""
+    options = {name: EmbeddingOption(dim, device="cpu", backend="numba") for name, dim in (("a", D), ("b", 2 * D))}
+    cache = CacheConfig(device_bytes=4000, host_bytes=2000, disk=str(tmp_path), keep=keep, disk_index_bytes=index_bytes)
+    engine = EmbeddingEngine(options, cache=cache)
+    states = [tiers_of(engine, name) for name in options]
+    for state, portion in zip(states, (0.9, 0.1), strict=True):
+        state.take_portion(portion)
+    engine(dict.fromkeys(options, torch.arange(100)))
+    for state in states:
+        stats = state.summary()
+        assert stats["cache_disk_rows"] > 0
+        assert (stats["cache_disk_index_disk_bytes"] > 0) == to_file
+        state.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"disk_index_bytes": 1}, "disk_index_bytes needs disk, the directory whose index it bounds"),
+        (
+            {"disk_index_bytes": -1, "disk": "d", "host_rows": 4},
+            "must be at least 0, which keeps the index on disk; got -1",
+        ),
+    ],
+)
+def test_bounds_of_an_index_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CacheConfig(device_rows=4, **options)

@@ -1,6 +1,7 @@
 """A table in tiers against a dict, through random forwards, updates, calls planned ahead, saves and other sizes.
 
-Arithmetic is exact: momentum and gradients are eighths, the learning rate a power of two.
+Arithmetic is exact: momentum and gradients are eighths, the learning rate a power of two. RECIS_TEST_FULL=1 runs 10^5 steps
+instead of 10^3.
 
 Sizes: D dim.
 """
@@ -10,32 +11,34 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 import backends
 from backends import Clock, LookupMode, SlotSpec, TableSpec, UpdateRule
 from backends.initial_values import Distribution, initial_values
 from backends.records import LookupCall, Request
 from recis_core.nn import CacheConfig
+from recis_core.table.disk import disk_store
+from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
+from recis_core.table.tiers.policy import Ttl
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
+from tests.machines import CountedMachine, run_steps
 
 D = 2
 UIDS = (7, 3)
@@ -47,14 +50,24 @@ HYPER = np.array([[LR, 0, 1], [2 * LR, 0, 1]], np.float32)  # lr, weight decay, 
 KEYS = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), max_size=10)
 EIGHTHS = st.integers(-8, 8)
 SIZES = st.integers(1, 22)  # of the device; there are 22 keys
-POLICIES = ("lru", "lfu", "lookahead", "ttl(3600)")
+LOST = st.sampled_from(["skip", "give up", "forget"])
+POLICIES = ("lru", "lfu", "lookahead", "ttl")
+TTL = 12  # calls
+SEGMENT_BYTES = 2 * 4096 + 8 * (32 + 16)  # of the disk's files: a few rows
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
-STEPS = 50
-EXAMPLES = {"numba": (100, 4_000), "torch": (10, 200)}  # in a run, in full; up to 50 steps each
-
-settings.register_profile(
-    "tiers", deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), print_blob=False
-)
+HISTORIES = settings(
+    stateful_step_count=50, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
+    print_blob=False, report_multiple_bugs=False,
+)  # fmt: skip
+STEPS = {  # in a run, and in full
+    ("numba", "alone"): (1_000, 100_000),
+    ("numba", "beside a thread that compacts"): (300, 5_000),
+    ("torch", "alone"): (300, 5_000),
+}
+HAPPENED = (  # in 10^3 steps
+    "hits_host", "hits_disk", "read_early", "overflowed", "evicted", "spilled", "compactions", "taken as staged",
+    "skip", "give up", "forget", "loaded", "reopened", "crashed",
+)  # fmt: skip
 
 Key = tuple[int, int]  # (ordinal, id)
 
@@ -77,29 +90,56 @@ def initial(key: Key) -> np.ndarray:
     return initial_values(SPEC.distribution, SPEC.seed, np.array(UIDS, np.uint32)[tables], ids, D)[0]
 
 
-class TiersMachine(RuleBasedStateMachine):
-    """`rows` is what the table must hold: weights and momentum by key. `waiting` are gradients, by key, with their sums."""
+class TiersMachine(CountedMachine):
+    """`rows` is what the table must hold: weights and momentum by key. `waiting` are gradients, by key, with their sums.
+
+    flushed: what a kept disk must hold if the process ends now; None where that is not known.
+    """
 
     backend_name: str
+    happened: Counter[str]
 
-    @initialize(policy=st.sampled_from(POLICIES), device=SIZES, host=st.integers(0, 6))
-    def create(self, policy: str, device: int, host: int) -> None:
+    @initialize(
+        policy=st.sampled_from(POLICIES),
+        device=SIZES,
+        host=st.integers(0, 6),
+        keep=st.booleans(),
+        index_bytes=st.sampled_from([None, 0]),
+    )
+    def create(self, policy: str, device: int, host: int, keep: bool, index_bytes: int | None) -> None:
         self.folder = tempfile.mkdtemp()
-        self.config = CacheConfig(device_rows=device, host_rows=host, disk=self.folder, policy=policy)
-        self.backend = TieredBackend(backends.get(self.backend_name), self.config)
-        self.state = self._new_state()
+        self.config = CacheConfig(
+            device_rows=device,
+            host_rows=host,
+            disk=str(Path(self.folder, "0")),
+            disk_index_bytes=index_bytes,
+            keep=keep,
+            policy=Ttl(TTL, lambda: self.moves) if policy == "ttl" else policy,
+        )
+        self.step = self.moves = 0
         self.rows: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
+        self.flushed: dict[Key, tuple[np.ndarray, np.ndarray]] | None = {}
         self.waiting: list[tuple[object, int]] = []
         self.sums: dict[Key, np.ndarray] = {}
-        self.step = self.moves = 0
         self.ahead: deque[tuple[list[Key], Batch]] = deque()
+        self.state = self._new_state()
 
     def _new_state(self) -> TieredState:
+        self.backend = TieredBackend(backends.get(self.backend_name), self.config)
         return self.backend.add_slots(self.backend.create(SPEC), SLOTS)
+
+    def _close(self) -> None:
+        self.happened.update(self.state.stats.counts)
+        self.happened["compactions"] += self.state.lower.disk.stats()["compactions"]
+        self.state.close()
+        del self.state
+        self.ahead.clear()
+        self.waiting, self.sums = [], {}
 
     def teardown(self) -> None:
         if hasattr(self, "state"):
-            self.state.close()
+            self._close()
+        if hasattr(self, "folder"):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -122,17 +162,17 @@ class TiersMachine(RuleBasedStateMachine):
         np.testing.assert_array_equal(out.numpy(), want)
         return out, saved
 
-    @rule(keys=KEYS)
-    def look(self, keys: list[Key]) -> None:
-        self._embed(keys, insert=False)
+    @rule(keys=KEYS, insert=st.booleans())
+    def look(self, keys: list[Key], insert: bool) -> None:
+        """insert: a call of training whose backward never comes."""
+        self._embed(keys, insert)
 
-    @rule(keys=KEYS)
-    def look_without_backward(self, keys: list[Key]) -> None:
-        self._embed(keys, insert=True)
-
-    @rule(keys=KEYS, eighths=EIGHTHS, meanwhile=st.none() | SIZES, update=st.booleans())
-    def learn(self, keys: list[Key], eighths: int, meanwhile: int | None, update: bool) -> None:
-        """meanwhile: what the device holds from before the backward on."""
+    @rule(keys=KEYS, planned=st.booleans(), eighths=EIGHTHS, meanwhile=st.none() | SIZES, update=st.booleans())
+    def learn(self, keys: list[Key], eighths: int, meanwhile: int | None, update: bool, planned: bool = False) -> None:
+        """planned: the first call that is planned, if one is. meanwhile: what the device holds from before the backward on."""
+        if planned and self.ahead:
+            keys, batch = self.ahead.popleft()
+            self.happened["taken as staged"] += batch.rows is not None
         step = self.step
         out, saved = self._embed(keys, insert=True)
         if meanwhile is not None:
@@ -145,10 +185,24 @@ class TiersMachine(RuleBasedStateMachine):
         if update:
             self.update()
 
+    @rule(keys=KEYS, insert=st.booleans(), unknown=st.sampled_from(["zeros", "initial"]))
+    def read_by_row_number(self, keys: list[Key], insert: bool, unknown: str) -> None:
+        """As other ranks' requests do: find or insert, read rows and slots."""
+        self._by_row_number(list(dict.fromkeys(keys)), insert, unknown)
+
     @rule(keys=KEYS, insert=st.booleans(), eighths=EIGHTHS)
-    def go_by_row_number(self, keys: list[Key], insert: bool, eighths: int) -> None:
-        """As other ranks' requests do: find or insert, read rows and slots, write slots."""
+    def write_by_row_number(self, keys: list[Key], insert: bool, eighths: int) -> None:
+        """And write slots."""
         keys = list(dict.fromkeys(keys))
+        numbers = self._by_row_number(keys, insert)
+        values = torch.full((len(numbers), D), eighths / 8)
+        self.state = self.backend.write_slot(self.state, "momentum", numbers, values)
+        for key in keys:
+            if key in self.rows:
+                self.rows[key] = self.rows[key][0], np.full(D, eighths / 8, np.float32)
+
+    def _by_row_number(self, keys: list[Key], insert: bool, unknown: str = "zeros") -> torch.Tensor:
+        """Numbers of the known ones."""
         if insert:
             for key in keys:
                 self.rows.setdefault(key, (initial(key), np.zeros(D, np.float32)))
@@ -157,19 +211,40 @@ class TiersMachine(RuleBasedStateMachine):
         self.state, numbers, _ = self.backend.lookup(self.state, ids, tables, mode=mode, clock=self.clock)
         assert [row >= 0 for row in numbers.tolist()] == [key in self.rows for key in keys]
         nothing = np.zeros(D, np.float32)
-        want = np.array([self.rows.get(key, (nothing, nothing)) for key in keys], np.float32).reshape(-1, 2, D)
-        got = self.backend.gather(self.state, numbers, ids, tables)
+        new = {key: initial(key) if unknown == "initial" else nothing for key in keys}
+        want = np.array([self.rows.get(key, (new[key], nothing)) for key in keys], np.float32).reshape(-1, 2, D)
+        got = self.backend.gather(self.state, numbers, ids, tables, unknown=unknown)
         np.testing.assert_array_equal(got.numpy(), want[:, 0])
         known = numbers >= 0
         got = self.backend.read_slot(self.state, "momentum", numbers[known])
         np.testing.assert_array_equal(got.numpy(), want[known.numpy(), 1])
-        values = torch.full((int(known.sum()), D), eighths / 8)
-        self.state = self.backend.write_slot(self.state, "momentum", numbers[known], values)
-        for key in keys:
-            if key in self.rows:
-                self.rows[key] = self.rows[key][0], values[0].numpy()
+        return numbers[known]
 
     @rule()
+    def read_all_by_marks(self) -> None:
+        """As an eviction by FilterHook does."""
+        marks = self.backend.marks(self.state)
+        keys = self._keys_of(marks)
+        want = np.array([self.rows[key] for key in keys], np.float32).reshape(-1, 2, D)
+        got = self.backend.gather(self.state, marks.rows, marks.ids, marks.tables)
+        np.testing.assert_array_equal(got.numpy(), want[:, 0])
+        got = self.backend.read_slot(self.state, "momentum", marks.rows)
+        np.testing.assert_array_equal(got.numpy(), want[:, 1])
+
+    def _keys_of(self, all_rows: Any) -> list[Key]:
+        """Of a Snapshot or Marks: all that there are, in their order."""
+        keys = [(t, i // 2**40) for t, i in zip(all_rows.tables.tolist(), all_rows.ids.tolist(), strict=True)]
+        assert keys == sorted(self.rows, key=lambda key: (UIDS[key[0]], key[1]))
+        return keys
+
+    @rule(update=st.booleans())
+    def end_step(self, update: bool) -> None:
+        """Without an update its gradients are discarded."""
+        if update:
+            self.update()
+        else:
+            self._stepped()
+
     def update(self) -> None:
         if self.waiting:
             gradient = self.backend.combine([gradient for gradient, _ in self.waiting])
@@ -179,10 +254,6 @@ class TiersMachine(RuleBasedStateMachine):
             self.rows[key] = weights - HYPER[key[0], 0] * (momentum + total), momentum + total
         self._stepped()
 
-    @rule()
-    def discard(self) -> None:
-        self._stepped()
-
     def _stepped(self) -> None:
         self.waiting, self.sums = [], {}
         self.step += 1
@@ -190,9 +261,9 @@ class TiersMachine(RuleBasedStateMachine):
     # Calls that are known before they come
 
     @precondition(lambda self: len(self.ahead) < 4)
-    @rule(keys=KEYS, early=st.booleans(), stale=st.booleans())
-    def plan(self, keys: list[Key], early: bool, stale: bool) -> None:
-        """early: what is on disk is read; stale: and written again before the call."""
+    @rule(keys=KEYS, early=st.booleans(), stale=st.booleans(), stage=st.booleans(), new=st.booleans())
+    def plan(self, keys: list[Key], early: bool, stale: bool, stage: bool, new: bool) -> None:
+        """early: what is on disk is read; stale: and written again before the call. stage: as the rule, at once."""
         call = call_of(keys)
         batch = staging.plan(self.state, digest_of(call), staging.unique_keys(self.state, call))
         self.ahead.append((keys, batch))
@@ -201,6 +272,8 @@ class TiersMachine(RuleBasedStateMachine):
         if stale:
             self.learn([*keys, *keys], 1, None, update=True)
             self.evict(past_host=True)
+        if stage:
+            self.stage(new)
 
     @precondition(lambda self: self.ahead)
     @rule(new=st.booleans())
@@ -210,22 +283,37 @@ class TiersMachine(RuleBasedStateMachine):
         if batch is not None and batch in self.state.upcoming.batches:
             staging.stage(self.state, batch, new=new)
 
-    @precondition(lambda self: self.ahead)
-    @rule(eighths=EIGHTHS, meanwhile=st.none() | SIZES, update=st.booleans())
-    def learn_what_was_planned(self, eighths: int, meanwhile: int | None, update: bool) -> None:
-        keys, _ = self.ahead.popleft()
-        self.learn(keys, eighths, meanwhile, update)
+    @precondition(lambda self: len(self.ahead) < 4)
+    @rule(
+        calls=st.lists(KEYS, min_size=1, max_size=3),
+        stale=st.booleans(),
+        new=st.booleans(),
+        lost=st.none() | LOST,
+        eighths=EIGHTHS,
+        update=st.booleans(),
+    )
+    def train_ahead(
+        self, calls: list[list[Key]], stale: bool, new: bool, lost: str | None, eighths: int, update: bool
+    ) -> None:
+        """As under a Prefetcher that is well ahead. lost: how the first one never comes."""
+        for keys in calls:
+            self.plan(keys, early=True, stale=stale, stage=True, new=new)
+        if lost is not None:
+            self.never_comes(lost)
+        for keys in calls:
+            self.learn(keys, eighths, None, update, planned=True)
 
     @precondition(lambda self: self.ahead)
-    @rule()
-    def skip(self) -> None:
-        """The next call to come lets go of it."""
-        self.ahead.popleft()
-
-    @rule()
-    def forget(self) -> None:
-        staging.forget(self.state)
-        self.ahead.clear()
+    @rule(how=LOST)
+    def never_comes(self, how: str) -> None:
+        """skip: the first call to come lets go of those that were planned before it. give up, forget: of this one, of all."""
+        _, batch = self.ahead.popleft()
+        self.happened[how] += 1
+        if how == "give up":
+            staging.give_up(self.state, batch.number)
+        if how == "forget":
+            staging.forget(self.state)
+            self.ahead.clear()
 
     # The table as a whole
 
@@ -257,7 +345,7 @@ class TiersMachine(RuleBasedStateMachine):
         free = state.device.victims(len(state.device), self.clock.pinned_from, state.upcoming.consumed, nothing)
         state.depart(free)
         if past_host:
-            state.flush()
+            self.flush()
             state.lower.host.drop(state.lower.host.index.all_rows())
 
     @rule(rows=SIZES)
@@ -268,30 +356,55 @@ class TiersMachine(RuleBasedStateMachine):
     def resize_host(self, rows: int) -> None:
         self.state.lower.host_rows = rows
 
-    @rule()
+    @rule(compact=st.booleans())
+    def disk(self, compact: bool) -> None:
+        """compact: what lies there; it is flushed too, with some of the rows that were written since, without the others."""
+        if compact:
+            self.state.lower.disk.compact()
+            self.flushed = None
+        else:
+            self.flush()
+
     def flush(self) -> None:
         self.state.flush()
         assert len(self.state.lower.disk) == len(self.rows)
-
-    @rule()
-    def compact(self) -> None:
-        self.state.lower.disk.compact()
+        self.flushed = dict(self.rows)
 
     @precondition(lambda self: not self.waiting)
     @rule()
     def save_and_load(self) -> None:
+        """On a kept disk over the rows that it holds."""
         saved = self.backend.export(self.state)
-        self.state.close()
-        self.state, self.sums = self.backend.restore(self._new_state(), saved), {}
-        self.ahead.clear()
+        self._close()
+        self.state, self.flushed = self.backend.restore(self._new_state(), saved), None
+        self.happened["loaded"] += 1
+
+    @precondition(lambda self: self.config.keep)
+    @rule()
+    def reopen(self) -> None:
+        """Gradients that wait are lost."""
+        self.flush()
+        self._close()
+        self.state = self._new_state()
+        self.happened["reopened"] += 1
+
+    @precondition(lambda self: self.config.keep and self.flushed is not None)
+    @rule()
+    def crash(self) -> None:
+        """What was not flushed is lost, too."""
+        after = Path(self.folder, str(int(Path(self.config.disk).name) + 1))
+        shutil.copytree(self.state.lower.disk.path.parent, after)
+        self._close()
+        self.config = replace(self.config, disk=str(after))
+        self.state, self.rows = self._new_state(), dict(self.flushed)
+        self.happened["crashed"] += 1
 
     @invariant()
     def holds_what_the_dict_holds(self) -> None:
         if self.moves % 4:
             return
         saved = self.backend.export(self.state)
-        keys = [(t, i // 2**40) for t, i in zip(saved.tables.tolist(), saved.ids.tolist(), strict=True)]
-        assert keys == sorted(self.rows, key=lambda key: (UIDS[key[0]], key[1]))
+        keys = self._keys_of(saved)
         want = np.array([self.rows[key] for key in keys], np.float32).reshape(-1, 2, D)
         np.testing.assert_array_equal(saved.weights.numpy(), want[:, 0])
         np.testing.assert_array_equal(saved.slots["momentum"].numpy(), want[:, 1])
@@ -310,11 +423,25 @@ class TiersMachine(RuleBasedStateMachine):
         assert len(self.state.device) <= self.state.device.capacity
 
 
-@pytest.mark.timeout(7200)
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_table_in_tiers_machine(name: str, tmp_path: Path) -> None:
-    machine = type(f"TiersMachine_{name}", (TiersMachine,), {"backend_name": name})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(settings.get_profile("tiers"), max_examples=EXAMPLES[name][FULL], stateful_step_count=STEPS),
-    )
+@pytest.fixture(autouse=True)
+def tiny_loops_on_one_thread() -> Iterator[None]:
+    """A loop over a few rows waits for its threads, milliseconds where other processes run."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "how"), STEPS)
+def test_table_in_tiers_machine(name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history that a thread takes part in cannot be shrunk; so compaction has no turn but `compact` in the others."""
+    store = partial(disk_store.DiskStore, segment_bytes=SEGMENT_BYTES, threads=1, sync=False)
+    monkeypatch.setattr(disk_store, "DiskStore", store)
+    if how == "alone":
+        monkeypatch.setattr(Compactor, "look", lambda self: None)
+    histories = HISTORIES if how == "alone" else settings(HISTORIES, phases=[Phase.generate])
+    machine = type("Machine", (TiersMachine,), {"backend_name": name, "happened": Counter()})
+    assert run_steps(machine, STEPS[name, how][FULL], histories) >= STEPS[name, how][FULL]
+    if STEPS[name, how] == STEPS["numba", "alone"]:
+        assert [what for what in HAPPENED if not machine.happened[what]] == []

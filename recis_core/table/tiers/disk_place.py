@@ -18,23 +18,26 @@ from recis_core.table.tiers.row_format import RowFormat
 SCRATCH = ".scratch"
 
 
-def open_disk(config: CacheConfig, owner: str, row_format: RowFormat) -> RowStore:
+def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: int = 1) -> RowStore:
     """The disk tier of a table whose rows are as the format says.
 
     owner: tells apart tables and ranks that share one directory.
+    sharing: tables that share the config's bytes. An index has entries for rows, however often they are used, and one that
+      went to its file stays there; so its bytes are divided equally, once.
 
     Raises:
       CorruptStorage: what is kept there has rows of another format, or is damaged.
     """
-    from recis_core.table.disk import DiskStore
+    from recis_core.table.disk.disk_store import INDEX_BYTES, DiskStore
 
     name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
     root = Path(str(config.disk))
+    index_bytes = INDEX_BYTES if config.disk_index_bytes is None else config.disk_index_bytes // sharing
     if config.keep:
-        return DiskStore(root / name, row_format.row_bytes, tag=row_format.tag)
+        return DiskStore(root / name, row_format.row_bytes, tag=row_format.tag, index_bytes=index_bytes)
     remove_abandoned(root)
     path = root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}"
-    return DiskStore(path, row_format.row_bytes, tag=row_format.tag, sync=False)
+    return DiskStore(path, row_format.row_bytes, tag=row_format.tag, index_bytes=index_bytes, sync=False)
 
 
 def close_disk(store: RowStore) -> None:

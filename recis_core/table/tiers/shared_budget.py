@@ -20,7 +20,7 @@ ASKED = ("hits_device", "hits_host", "hits_disk", "new")
 
 
 class SharedBudget:
-    """Of one engine. Bounds in rows are each table's own; those in bytes are divided."""
+    """Of one engine. Bounds in rows are each table's own; those in bytes are divided, those of disks' indices equally."""
 
     def __init__(self, states: Sequence[TieredState]) -> None:
         self.states = list(states)

@@ -34,10 +34,34 @@ Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
 class TieredState:
-    """Of one physical table.
+    """Of one physical table: its rows on the device and below, who leaves for whom, and what is known to come.
 
-    renumbered: how often all rows on the device got other numbers, which a gradient may still name.
-    elsewhere: keys of the last lookup that are not on the device.
+        device ── depart ──> lower.host ──> lower.disk        bring, put_in: the other way
+        ^ held for upcoming.batches: staged ahead of their calls
+
+    A row is on the device, below it, or both; then the device's is the newest. All rows together are the table. One that
+    was made on the device ahead of its first call is none of it before that call, and goes without trace if it never comes.
+
+    `lock` guards all of it and of its parts but the disk, which has a lock of its own. Each stage of TieredBackend takes it,
+    and a Prefetcher's thread to plan and to stage. Methods here do not, but for `summary` and `flush`: their caller holds
+    it. It is free while a backend embeds in a table aside, and while rows are read from disk early; where those lay is
+    kept beside them, and asked again before they are used.
+
+    Attributes:
+      backend, spec, config, owner: the backend of device tables; what the table is; its tiers; who it is on a disk shared
+        by tables and ranks.
+      slots: optimizers', as of the last `add_slots`.
+      device: DeviceTier, the backend's table of K rows and the marks that say which may leave.
+      lower: LowerTiers, host memory and disk. The disk is opened when this is first asked for.
+      policy: gives scores; rows of lowest score leave first.
+      upcoming: the calls that a Prefetcher knows to come.
+      stats: CacheStats since the table was made.
+      tick: training calls so far, which policies count by. step, pinned_from: of the last call's Clock; rows that were
+        asked for in a step from pinned_from on may have gradients to come, and stay on the device.
+      renumbered: how often all rows on the device got other numbers; a gradient made before names rows by old ones.
+      elsewhere: keys of the last lookup that are not on the device, which row numbers from ELSEWHERE on mean.
+      inserted, erased: keys, whose difference is what tiers that are a share of the table's rows grow with.
+      budget, portion: of the engine's tables that share bytes, and this one's part of them.
     """
 
     is_tiers = True  # for inside.tiered
@@ -72,7 +96,8 @@ class TieredState:
     def lower(self) -> LowerTiers:
         """What lies below the device."""
         if self._unopened:
-            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format)
+            sharing = 1 if self.budget is None else len(self.budget.states)
+            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format, sharing)
             # Closed when this state goes; not left to the store's own end, for its threads hold it.
             self._lower.scratch = not self.config.keep
             self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
