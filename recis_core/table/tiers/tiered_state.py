@@ -51,7 +51,7 @@ class TieredState:
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
         self.tick = self.step = self.pinned_from = self.renumbered = 0
-        self.inserted = self.erased = self.found = 0
+        self.inserted = self.erased = self.found = self.unknown = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
         self.upcoming = Upcoming()
@@ -186,7 +186,6 @@ class TieredState:
     def tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
         """What a call that is made on a table aside leaves behind: new keys, and counts."""
         if not mode.insert:
-            self.stats.count("unknown", mode.touch * int((rows <= UNKNOWN).sum()))
             return
         away = np.flatnonzero(rows == AWAY)
         self.stats.count("overflowed", len(away))
@@ -197,7 +196,8 @@ class TieredState:
 
     def seen(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
         """Rows were used that stay where they are: a use to filters, and none to the policy. rows: as of `find_all`."""
-        self.found += int((rows >= AWAY).sum())
+        found = int((rows >= AWAY).sum())
+        self.found, self.unknown = self.found + found, self.unknown + len(rows) - found
         self.device.used(rows[rows >= 0], self.step)
         below = rows == AWAY
         self.lower.used(ids[below], tables[below], self.step)
@@ -353,7 +353,7 @@ class TieredState:
         inner = self.backend.counters(self.inner)
         count = self.stats.counts
         return Counters(
-            found=self.found, inserted=count["new"], unknown=inner.unknown + count["unknown"], evicted=count["evicted"],
+            found=self.found, inserted=count["new"], unknown=self.unknown, evicted=count["evicted"],
             erased=count["erased"], stashed=inner.stashed, rows=self.known_rows(), buckets=inner.buckets,
         )  # fmt: skip
 
