@@ -15,7 +15,7 @@ import numpy as np
 from backends.numba_backend.compiled import compiled, inlined, prefetch, trailing_zeros
 from backends.numba_backend.disk_words import HALF, LOW_HALF, ONE, key_hash
 
-KEY = np.dtype([("id", "i8"), ("table", "i4"), ("check", "u4")])  # of a tombstone, table is ~table
+KEY = np.dtype([("id", "i8"), ("table", "i4")])  # 12 bytes; of a tombstone, table is ~table
 ENTRY = np.dtype([("id", "i8"), ("place", "u8")])  # from high to low: 20 bits of table, 22 of segment, 22 of row
 TABLES, SEGMENTS, ROWS = 1 << 20, 1 << 22, 1 << 22  # that an entry can tell apart
 P = 256

@@ -86,6 +86,18 @@ def pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def copy_bytes(typing_context, to, address, size):  # type: ignore[no-untyped-def]
+    """Memory to memory, by addresses."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        to, address = (builder.inttoptr(argument, cgutils.voidptr_t) for argument in arguments[:2])
+        cgutils.raw_memcpy(builder, to, address, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def pread(typing_context, handle, address, size, offset):  # type: ignore[no-untyped-def]
     """The system's call: bytes of a file to memory at an address, how many there were, or -1."""
 
@@ -96,3 +108,29 @@ def pread(typing_context, handle, address, size, offset):  # type: ignore[no-unt
         return builder.call(function, [builder.trunc(arguments[0], number), *arguments[1:]])
 
     return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def madvise(typing_context, address, size, advice):  # type: ignore[no-untyped-def]
+    """The system's call, of whole pages; 0 if it was heard."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word, number = ir.IntType(64), ir.IntType(32)
+        called = ir.FunctionType(number, [word, word, number])
+        function = cgutils.get_or_insert_function(builder.module, called, "madvise")
+        return builder.sext(builder.call(function, [*arguments[:2], builder.trunc(arguments[2], number)]), word)
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def mincore(typing_context, address, size, answers):  # type: ignore[no-untyped-def]
+    """The system's call: which pages are in memory, bit 0 of a byte each, to memory at an address; 0 if it knows."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word, number = ir.IntType(64), ir.IntType(32)
+        called = ir.FunctionType(number, [word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, called, "mincore")
+        return builder.sext(builder.call(function, arguments), word)
+
+    return types.int64(types.int64, types.int64, types.int64), generate

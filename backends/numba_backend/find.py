@@ -51,6 +51,14 @@ def find(state: TableState, ids: np.ndarray, tables: np.ndarray, clock: Clock | 
     return found
 
 
+def not_found(state: TableState, ids: np.ndarray, tables: np.ndarray) -> Found:
+    """What `find` gives of keys that are known not to be here."""
+    U, nothing = len(ids), np.zeros(0, np.int32)
+    rows, a, b = np.full(U, -1, np.int32), empty(U, np.uint32), empty(U, np.uint32)
+    bucket_words(ids, tables, state.uids, 0, U, a, b)
+    return Found(np.full(U, -1, np.int64), rows, nothing, nothing, a, b)
+
+
 def restore_touched(index: Index, found: Found) -> None:
     """Take back what a find with a clock wrote."""
     known = found.entries >= 0
@@ -117,7 +125,7 @@ def _is_key(entries, e, id_, table):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _hits(word, pattern):  # type: ignore[no-untyped-def]
+def hits_in(word, pattern):  # type: ignore[no-untyped-def]
     """The high bit of every byte equal to the pattern's, and of no other: a free way may still hold its last key."""
     differs = word ^ pattern
     return ~(((differs & ~HIGH_BITS) + ~HIGH_BITS) | differs | ~HIGH_BITS)
@@ -126,9 +134,9 @@ def _hits(word, pattern):  # type: ignore[no-untyped-def]
 @inlined
 def _first_hit(word, tags, next_tags, pattern):  # type: ignore[no-untyped-def]
     """The first entry of equal tag in a bucket whose tags begin at `word`, or -1."""
-    hits = _hits(tags, pattern)
+    hits = hits_in(tags, pattern)
     if hits == np.uint64(0):
-        word, hits = word + 1, _hits(next_tags, pattern)
+        word, hits = word + 1, hits_in(next_tags, pattern)
     return word * 8 + np.int64(trailing_zeros(hits) >> np.uint64(3)) if hits != np.uint64(0) else np.int64(-1)
 
 
@@ -149,7 +157,7 @@ def _find_one(id_, table, a, b, words, entries, stashed):  # type: ignore[no-unt
 @compiled
 def _find_in_bucket(id_, table, bucket, pattern, words, entries):  # type: ignore[no-untyped-def]
     for word in range(bucket * WORDS, bucket * WORDS + WORDS):
-        hits = _hits(words[word], pattern)
+        hits = hits_in(words[word], pattern)
         while hits != np.uint64(0):
             e = word * 8 + np.int64(trailing_zeros(hits) >> np.uint64(3))
             if _is_key(entries, e, id_, table):

@@ -45,8 +45,15 @@ def copied_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _copy_rows(array, rows, values):  # type: ignore[no-untyped-def]
     U = len(rows)
     for block in prange((U + BLOCK - 1) // BLOCK):
-        for u in range(block * BLOCK, min(block * BLOCK + BLOCK, U)):
-            values[u] = array[rows[u]]
+        _copy_block(array, rows, block * BLOCK, min(block * BLOCK + BLOCK, U), values)
+
+
+@compiled
+def _copy_block(array, rows, beg, end, values):  # type: ignore[no-untyped-def]
+    for u in range(beg, end):
+        if u + AHEAD < end:
+            prefetch_row(array, rows[u + AHEAD])
+        values[u] = array[rows[u]]
 
 
 def _write_unknown(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined
+from backends.numba_backend.compiled import compiled, inlined, prefetch
 from backends.numba_backend.disk_words import key_hash
 
 FIRST_PLACES = 1024
 NONE = np.int64(-1)
+AHEAD = 12  # keys between a prefetch and its use
 
 
 class KeyMap:
@@ -56,6 +57,7 @@ def _empty(places: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @compiled
 def _swap(ids, tables, new, held_ids, held_tables, numbers, count, before):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
+        _prefetch_ahead(ids, tables, i + AHEAD, held_ids, held_tables, numbers)
         at = _place_of(ids[i], tables[i], held_ids, held_tables, numbers)
         before[i] = numbers[at]
         if before[i] < 0:
@@ -67,10 +69,20 @@ def _swap(ids, tables, new, held_ids, held_tables, numbers, count, before):  # t
 @compiled
 def _drop(ids, tables, had, held_ids, held_tables, numbers, count):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
+        _prefetch_ahead(ids, tables, i + AHEAD, held_ids, held_tables, numbers)
         at = _place_of(ids[i], tables[i], held_ids, held_tables, numbers)
         if numbers[at] == had[i]:
             _close_up(at, held_ids, held_tables, numbers)
             count[0] -= 1
+
+
+@inlined
+def _prefetch_ahead(ids, tables, i, held_ids, held_tables, numbers):  # type: ignore[no-untyped-def]
+    if i < len(ids):
+        at = _home(ids[i], tables[i], len(numbers))
+        prefetch(held_ids, 8 * at)
+        prefetch(held_tables, 4 * at)
+        prefetch(numbers, 8 * at)
 
 
 @inlined

@@ -12,13 +12,13 @@ import numpy as np
 from backends import placement
 from backends.errors import TableFull
 from backends.numba_backend.evict import Victims, drain, join, put_back
-from backends.numba_backend.find import Found, find, restore_touched
+from backends.numba_backend.find import Found, find, not_found, restore_touched
 from backends.numba_backend.grow import grow
 from backends.numba_backend.initial_values import write_initial
 from backends.numba_backend.key_order import key_order
 from backends.numba_backend.place import place
 from backends.numba_backend.state import TableState, make_room, take_rows
-from backends.numba_backend.write import fill_rows, forget_entries, write_entries
+from backends.numba_backend.write import copy_entries, fill_rows, forget_entries, write_entries
 from backends.records import Evicted
 from backends.spec import Clock, LookupMode
 
@@ -76,6 +76,16 @@ def lookup(
     return found.rows, evicted
 
 
+def insert(
+    state: TableState, ids: np.ndarray, tables: np.ndarray, *, mode: LookupMode, begin: np.ndarray | None = None
+) -> np.ndarray:
+    """As `lookup`, of keys that are known not to be here."""
+    grow(state, len(ids))
+    found = not_found(state, ids, tables)
+    _insert(state, found, np.arange(len(ids)), ids, tables, mode, Clock(), begin)
+    return found.rows
+
+
 def _insert(
     state: TableState,
     found: Found,
@@ -121,7 +131,7 @@ def _insert_chunk(state: TableState, keys: Keys, clock: Clock) -> Placed:
     entry[waits] = index.ways + index.stashed + np.arange(len(waits))
     victims = drain(state, entry[displaces])
     rows = _rows_for(state, displaces, victims, M)
-    before = index.entries[entry], _tags_at(state, entry)
+    before = copy_entries(index.entries, index.tags, entry)
     score = clock.step if state.spec.score == "step" else 1
     write_entries(index.entries, index.tags, entry, keys.ids, keys.tables, rows, keys.a, score, clock.step)
     index.stashed += len(waits)
@@ -149,10 +159,6 @@ def _rows_for(state: TableState, displaces: np.ndarray, victims: Victims, M: int
     rows[displaces] = victims.rows
     make_room(state, state.next_row)
     return rows
-
-
-def _tags_at(state: TableState, entry: np.ndarray) -> np.ndarray:
-    return np.where(entry < state.index.ways, state.index.tags[np.minimum(entry, state.index.ways - 1)], 0)
 
 
 def _begin(state: TableState, keys: Keys, rows: np.ndarray) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from backends import placement
-from backends.numba_backend.compiled import compiled, inlined
+from backends.numba_backend.compiled import compiled, inlined, trailing_zeros
+from backends.numba_backend.find import WORDS, hits_in
 from backends.numba_backend.state import Index, TableState
 
 WAYS = placement.WAYS
 ROUNDS = placement.ROUNDS
 NO_VICTIM = np.int64(2**40)
+FREE = np.uint64(0)
 
 
 def place(state: TableState, a: np.ndarray, b: np.ndarray, takers: int, pinned_from: int) -> np.ndarray:
@@ -24,7 +26,7 @@ def place(state: TableState, a: np.ndarray, b: np.ndarray, takers: int, pinned_f
     index = state.index
     first, second, buckets = _renumber(a, b, index.buckets, index.numbers)
     entry = np.full(len(a), -1, np.int64)
-    order, limit = _free_ways(buckets, index.tags)
+    order, limit = _free_ways(buckets, index.tag_words)
     none = np.zeros((0, WAYS), np.int64)
     _run_rounds(first, second, buckets, order, limit, none, False, min(takers, len(a)), entry)
     if state.spec.evict and (entry < 0).any():
@@ -37,7 +39,7 @@ def place_free(index: Index, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Free ways only, for all keys."""
     first, second, buckets = _renumber(a, b, index.buckets, index.numbers)
     entry = np.full(len(a), -1, np.int64)
-    order, limit = _free_ways(buckets, index.tags)
+    order, limit = _free_ways(buckets, index.tag_words)
     _run_rounds(first, second, buckets, order, limit, np.zeros((0, WAYS), np.int64), False, len(a), entry)
     return entry
 
@@ -67,14 +69,16 @@ def _numbered(bucket, numbers, buckets, K):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _free_ways(buckets, tags):  # type: ignore[no-untyped-def]
+def _free_ways(buckets, words):  # type: ignore[no-untyped-def]
     """(ways int8 [K, W], the free ones first and by number; how many int32 [K])."""
     order, limit = np.empty((len(buckets), WAYS), np.int8), np.zeros(len(buckets), np.int32)
     for k in range(len(buckets)):
-        for way in range(WAYS):
-            if tags[buckets[k] * WAYS + way] == 0:
-                order[k, limit[k]] = way
+        for word in range(WORDS):
+            free = hits_in(words[buckets[k] * WORDS + word], FREE)
+            while free != FREE:
+                order[k, limit[k]] = word * 8 + np.int64(trailing_zeros(free) >> np.uint64(3))
                 limit[k] += 1
+                free &= free - np.uint64(1)
     return order, limit
 
 

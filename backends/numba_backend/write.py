@@ -5,12 +5,14 @@ Sizes: M keys, S buckets, W ways.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel
+from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
 from backends.numba_backend.hashing import tag_of
 
 BLOCK = 256  # rows a thread fills at a time
+AHEAD = 16  # rows between a prefetch and its use
 
 
 @compiled
@@ -21,6 +23,17 @@ def write_entries(entries, tags, entry, ids, tables, rows, a, score, stamp):  # 
         entries[at].score, entries[at].stamp = score, stamp
         if at < len(tags):
             tags[at] = tag_of(a[i])
+
+
+@compiled
+def copy_entries(entries, tags, entry):  # type: ignore[no-untyped-def]
+    """(ENTRY [M], uint8 [M], 0 for the stash)"""
+    copied, tags_there = np.empty(len(entry), entries.dtype), np.zeros(len(entry), np.uint8)
+    for i in range(len(entry)):
+        copied[i] = entries[entry[i]]
+        if entry[i] < len(tags):
+            tags_there[i] = tags[entry[i]]
+    return copied, tags_there
 
 
 @compiled
@@ -36,9 +49,16 @@ def write_rows(array, rows, values):  # type: ignore[no-untyped-def]
     """Distinct rows; -1 is left out."""
     U = len(rows)
     for block in prange((U + BLOCK - 1) // BLOCK):
-        for i in range(block * BLOCK, min(block * BLOCK + BLOCK, U)):
-            if rows[i] >= 0:
-                array[rows[i]] = values[i]
+        _write_block(array, rows, values, block * BLOCK, min(block * BLOCK + BLOCK, U))
+
+
+@compiled
+def _write_block(array, rows, values, beg, end):  # type: ignore[no-untyped-def]
+    for i in range(beg, end):
+        if i + AHEAD < end and rows[i + AHEAD] >= 0:
+            prefetch_row(array, rows[i + AHEAD])
+        if rows[i] >= 0:
+            array[rows[i]] = values[i]
 
 
 @compiled_parallel

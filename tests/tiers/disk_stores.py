@@ -13,7 +13,7 @@ from recis_core.table.disk.rocks_store import RocksStore
 B = 20  # bytes of a row; no multiple of eight
 KINDS = {"disk": DiskStore, "rocks": RocksStore}
 INDEXES = {"in memory": 3 << 30, "on disk": 0, "from memory to disk": 1 << 19}  # index_bytes
-MAPPED = {"by maps": 2 << 30, "by handles, keys by maps": 1 << 16, "by handles": 0}  # mapped_bytes
+MAPPED = {"by maps": 2 << 30, "maps, then handles": 1 << 16, "by handles": 0}  # mapped_bytes
 SMALL = {"segment_bytes": 2 * 4096 + 24 * (B + 16), "threads": 2, "sync": False}
 
 Key = tuple[int, int]  # (table, id)

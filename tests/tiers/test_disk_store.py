@@ -29,6 +29,8 @@ from hypothesis.stateful import (
 
 from backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
 from recis_core.table.disk import DiskStore, disk_store, index
+from recis_core.table.disk.mapping import PAGE
+from recis_core.table.disk.segment import rows_within
 from tests.tiers.disk_stores import INDEXES, MAPPED, B, Key, arrays, contents, open_store, rows_of
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
@@ -175,6 +177,25 @@ def test_a_call_of_nothing(kind: str, tmp_path: Path) -> None:
     assert store.erase(*arrays([])) == 0
     assert contents(store) == {}
     store.close()
+    store.close()
+
+
+def test_bytes_on_disk(tmp_path: Path) -> None:
+    """A row takes B + 16, of which its key 12 and its check 4; a tombstone a key."""
+    store = open_store("disk", tmp_path, segment_bytes=1 << 20)
+    keys = [(0, i) for i in range(1000)]
+    store.write(*arrays(keys), rows_of(keys, 0))
+    path = tmp_path / "segment-00000001.rows"
+    begin = path.stat().st_size - 1000 * (B + 4)
+    assert begin % PAGE == 0
+    assert begin - PAGE >= 12 * rows_within(1 << 20, B)
+    assert begin + rows_within(1 << 20, B) * (B + 4) <= 1 << 20
+    store.erase(*arrays(keys[:100]))
+    assert path.stat().st_size == begin + 1100 * (B + 4)
+    stats = store.stats()
+    assert stats["live_bytes"] == 900 * (B + 16)
+    assert stats["disk_bytes"] == PAGE + 1000 * (B + 16) + 100 * 12
+    assert stats["dead_bytes"] == PAGE + 100 * (B + 16) + 100 * 12
     store.close()
 
 

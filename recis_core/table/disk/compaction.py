@@ -169,14 +169,15 @@ class Compactor:
             view = self._log.view.in_order()
         used = np.flatnonzero(locations == here)
         rows = self._reader.read(view, ids[used], tables[used], locations[used])
+        records = self._reader.seal(ids[used], tables[used], rows)
         with self._lock:
             locations = self._index.find(ids, tables)  # some may have been written meanwhile
             still = locations[used] == here[used]
-            self._append(keys[used[still]], rows[still])
+            self._append(keys[used[still]], records[still])
             if victim is not self._log.segments[0]:
                 self._append(keys[(keys["table"] < 0) & (locations < 0)], None)
         self.bytes_read += rows.nbytes
 
-    def _append(self, keys: np.ndarray, rows: np.ndarray | None) -> None:
+    def _append(self, keys: np.ndarray, records: np.ndarray | None) -> None:
         if len(keys):
-            self._log.append(keys, rows)
+            self._log.append(keys, records)

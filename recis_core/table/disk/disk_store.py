@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.numba_backend.disk_index import KEY, TABLES
+from backends.numba_backend.disk_index import TABLES
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.disk.disk_space import Reserve, sync_file
 from recis_core.table.disk.index import Index
@@ -20,10 +20,10 @@ from recis_core.table.disk.log import Log
 from recis_core.table.disk.manifest import lock_directory, open_directory
 from recis_core.table.disk.mapping import MappedMemory
 from recis_core.table.disk.rows_view import RowReader
-from recis_core.table.disk.segment import Segment
+from recis_core.table.disk.segment import Segment, bytes_of, keys_of
 from recis_core.table.row_store import Chunk
 
-READ_THREADS = 8  # reads that a disk is given at a time
+READ_THREADS = 8  # more than cores: some wait for a page
 
 
 class DiskStore:
@@ -124,10 +124,9 @@ class DiskStore:
         self._check_whole()
         if not len(ids):
             return
-        rows = np.ascontiguousarray(rows)
-        keys = self._reader.seal(ids, tables, rows)
+        records = self._reader.seal(ids, tables, np.ascontiguousarray(rows))
         with self._lock:
-            self._log.append(keys, rows)
+            self._log.append(keys_of(ids, tables), records)
         self._compactor.look()
         self._bound_mapped()
 
@@ -142,7 +141,7 @@ class DiskStore:
         with self._lock:
             here = self._index.find(ids, tables) >= 0
             if here.any():
-                keys = _tombstones(ids[here], tables[here])
+                keys = keys_of(ids[here], ~tables[here])
                 self._reserve.lend(lambda: self._log.append(keys, None))
         self._compactor.look()
         return int(here.sum())
@@ -263,7 +262,7 @@ class DiskStore:
         with self._lock:
             segments, rows = self._log.segments, len(self._index)
             disk = sum(s.bytes for s in segments + self._log.condemned)
-            live = rows * (self.row_bytes + 16)
+            live = rows * bytes_of(self.row_bytes)
             return {
                 "rows": rows,
                 "live_bytes": live,
@@ -317,9 +316,3 @@ class DiskStore:
                 self._broken.errno, f"{self.path}: the disk failed in a flush ({self._broken}); what was flushed before is "
                 "whole. Close the store, and open it again on a sound disk.",
             )  # fmt: skip
-
-
-def _tombstones(ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    keys = np.zeros(len(ids), KEY)
-    keys["id"], keys["table"] = ids, ~tables
-    return keys

@@ -1,6 +1,6 @@
 """The segments of a directory, in order: appended at the end, taken out anywhere once compacted.
 
-Sizes: N keys of a call.
+Sizes: N keys of a call, B bytes of a row.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Log:
         self._index.reserve(keys)
         self._index.apply(keys, segment.number, 0)
 
-    def append(self, keys: np.ndarray, rows: np.ndarray | None) -> None:
-        """KEY [N] with rows uint8 [N, B], or tombstones; then the index knows.
+    def append(self, keys: np.ndarray, records: np.ndarray | None) -> None:
+        """KEY [N] with records uint8 [N, B + 4], or tombstones; then the index knows.
 
         Raises:
           StorageFull: nothing is changed.
@@ -67,7 +67,7 @@ class Log:
         self._index.reserve(keys)
         segments = len(self.segments)
         try:
-            pieces = self._put(keys, rows)
+            pieces = self._put(keys, records)
         except BaseException:
             for segment in self.segments[segments:]:
                 segment.delete()
@@ -78,11 +78,11 @@ class Log:
             segment.accept(keys[beg:end])
             self.unsynced.add(segment)
         self.changed = True
-        self.bytes_written += keys.nbytes + (0 if rows is None else rows.nbytes)
+        self.bytes_written += keys.nbytes + (0 if records is None else records.nbytes)
         if len(self.segments) != segments or self.segments[-1].full:
             self._segments_changed()
 
-    def _put(self, keys: np.ndarray, rows: np.ndarray | None) -> list[tuple[Segment, int, int]]:
+    def _put(self, keys: np.ndarray, records: np.ndarray | None) -> list[tuple[Segment, int, int]]:
         """(segment, from key, to key), not yet accepted."""
         pieces, beg = [], 0
         segment = self.segments[-1] if self.segments else self._create()
@@ -90,7 +90,7 @@ class Log:
             if beg or segment.full:
                 segment = self._create()
             end = min(beg + segment.capacity - segment.rows, len(keys))
-            segment.put(keys[beg:end], None if rows is None else rows[beg:end])
+            segment.put(keys[beg:end], None if records is None else records[beg:end])
             pieces.append((segment, beg, end))
             beg = end
         return pieces

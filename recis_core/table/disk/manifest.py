@@ -21,7 +21,7 @@ import xxhash
 from backends.errors import CorruptStorage, StorageInUse
 from recis_core.table.disk.disk_space import room_for, sync_directory
 
-FORMAT = 1
+FORMAT = 2  # 1 had a row's check in its key
 NAME = "manifest.json"
 ASIDE = "manifest.json.writing"
 

@@ -1,4 +1,4 @@
-"""Rows read from segments, mapped or not, by several threads: where a page is not in memory, they wait together.
+"""Rows read from segments, mapped or not, by several threads: of a disk, all pages are asked for before one is waited for.
 
 Sizes: N keys of a call, B bytes of a row.
 """
@@ -6,56 +6,60 @@ Sizes: N keys of a call, B bytes of a row.
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from backends.errors import CorruptStorage
 from backends.numba_backend import disk_rows
-from backends.numba_backend.disk_index import KEY
-from backends.numba_backend.disk_rows import KEYS_BY, ROWS_BY
+from backends.numba_backend.disk_rows import CHECK_BYTES, HANDLE
 from backends.numba_backend.disk_words import lanes_of
 from recis_core.table.disk.mapping import FileHandle, Mapping
 from recis_core.table.disk.segment import Segment
 
+T = TypeVar("T")
 HANDLES = 512  # of files held open; where there are more, the newest are read by maps
-CHUNK = 512  # rows below which another thread costs more than it brings
+CHUNK = 2048  # rows below which another thread costs more than it brings
+ASKED = 256  # likewise, of pages to ask for
+WINDOW = 1 << 16  # rows whose pages are asked for at once
+SAMPLE = 8  # rows of a window whose pages are looked for, which takes most of a microsecond each
 
 
 @dataclass(frozen=True)
 class RowsView:
     """The segments of a moment. Who holds it may read them, also after they were compacted and their files deleted."""
 
-    files: np.ndarray  # int64 [segments, 5], by number; see disk_rows
+    files: np.ndarray  # int64 [segments, 3], by number; see disk_rows
     maps: tuple[Mapping, ...]
     handles: tuple[FileHandle, ...]
     paths: Dict[int, Path]
 
     @classmethod
     def of(cls, segments: list[Segment], mapped_bytes: int) -> RowsView:
-        """By maps, while they are no more than mapped_bytes; else rows by handles, and keys too if even they are more.
+        """By maps, while they are no more than mapped_bytes; else by handles.
 
         A read at random maps a large page for each row, and soon all there are; to take them away again costs more than
         a system call a row.
         """
         few = sum(s.map.length for s in segments) <= mapped_bytes
-        few_keys = sum(s.capacity * KEY.itemsize for s in segments) <= mapped_bytes * 7 // 8
         handles = () if few else _handles(segments)
-        files = np.full((max((s.number for s in segments), default=0) + 1, 5), -1, np.int64)
+        files = np.full((max((s.number for s in segments), default=0) + 1, 3), -1, np.int64)
         for i, segment in enumerate(segments):
             handle = handles[i].number if i < len(handles) else -1
-            files[segment.number] = segment.map.address, -1 if few_keys else handle, handle, *segment.layout
+            files[segment.number] = segment.map.address, handle, segment.records_at
         return cls(files, tuple(s.map for s in segments), handles, {s.number: s.path for s in segments})
 
     def in_order(self) -> RowsView:
         """For who reads row after row: by maps."""
         files = self.files.copy()
-        files[:, [KEYS_BY, ROWS_BY]] = -1
+        files[:, HANDLE] = -1
         return replace(self, files=files)
 
     def let_go(self) -> None:
@@ -85,10 +89,10 @@ class RowReader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recis-disk-read")
 
     def seal(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """KEY [N] of rows, uint8 [N, B]."""
-        keys = np.empty(len(ids), KEY)
-        disk_rows.seal_keys(ids, tables, rows.reshape(-1), self.row_bytes, self._lanes, keys)
-        return keys
+        """Records, uint8 [N, B + 4], of rows, uint8 [N, B]."""
+        records = np.empty((len(ids), self.row_bytes + CHECK_BYTES), np.uint8)
+        disk_rows.seal_rows(ids, tables, rows.reshape(-1), self.row_bytes, self._lanes, records.reshape(-1))
+        return records
 
     def read(self, view: RowsView, ids: np.ndarray, tables: np.ndarray, locations: np.ndarray) -> np.ndarray:
         """uint8 [N, B], zeros where location is -1.
@@ -97,23 +101,38 @@ class RowReader:
           CorruptStorage: a row is not what was written.
         """
         rows = np.empty((len(ids), self.row_bytes), np.uint8)
-        flat, N = rows.reshape(-1), len(ids)
+        B, lanes, flat, N = self.row_bytes, self._lanes, rows.reshape(-1), len(ids)
 
-        def part(beg: int, end: int) -> int:
-            return int(
-                disk_rows.gather_rows(ids, tables, locations, view.files, self.row_bytes, self._lanes, beg, end, flat)
-            )
+        def gather(beg: int, end: int) -> int:
+            return int(disk_rows.gather_rows(ids, tables, locations, view.files, B, lanes, beg, end, flat))
 
-        chunk = max(CHUNK, -(-N // self._threads))
-        if chunk >= N:
-            damaged = [part(0, N)]
-        else:
-            begs = range(0, N, chunk)
-            damaged = list(self._pool.map(part, begs, [min(beg + chunk, N) for beg in begs]))
-        for i in damaged:
-            if i >= 0:
-                raise _damage(view, int(locations[i]), int(ids[i]), int(tables[i]))
+        for beg in range(0, N, WINDOW):
+            end = min(beg + WINDOW, N)
+            self._ask_ahead(view, locations[beg:end])
+            for i in self._in_parts(gather, beg, end, CHUNK):
+                if i >= 0:
+                    raise _damage(view, int(locations[i]), int(ids[i]), int(tables[i]))
         return rows
+
+    def _ask_ahead(self, view: RowsView, locations: np.ndarray) -> None:
+        """Of a disk, all pages at once, where some are not in memory: else each thread waits for one after the other."""
+        step = max(len(locations) // SAMPLE, 32)
+        if not disk_rows.any_absent(locations, view.files, self.row_bytes, step):
+            return
+        ordered = np.sort(locations[locations >= 0])
+
+        def ask(beg: int, end: int) -> None:
+            disk_rows.ask_ahead(ordered, view.files, self.row_bytes, beg, end)
+
+        self._in_parts(ask, 0, len(ordered), ASKED)
+
+    def _in_parts(self, call: Callable[[int, int], T], beg: int, end: int, least: int) -> list[T]:
+        """What call(from, to) returns, of parts that threads share, of so many rows at least."""
+        size = max(least, -(-(end - beg) // self._threads))
+        if size >= end - beg:
+            return [call(beg, end)]
+        begs = range(beg, end, size)
+        return list(self._pool.map(call, begs, [min(i + size, end) for i in begs]))
 
     def close(self) -> None:
         self._pool.shutdown()

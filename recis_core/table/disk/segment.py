@@ -1,13 +1,13 @@
 """One file of the log: rows in the order in which they were written, and their keys.
 
 0             header page: magic, format, bytes of a row, capacity, xxh3 of these
-PAGE          keys, 16 bytes each: id i8, table i4, check u4. A tombstone has ~table, and a hole for its row
-rows_at       rows, B bytes each
+PAGE          keys, 12 bytes each: id i8, table i4. A tombstone has ~table, and a hole for its record
+records_at    records, B + 4 bytes each: a row, and its check u4
 
-Keys are covered by one xxh3 a segment, which the manifest keeps; rows by the 32-bit check in their key, which every
-read compares. What lies behind the rows that the manifest counts is not there.
+Keys are covered by one xxh3 a segment, which the manifest keeps; a row by its check, which every read compares and
+which lies behind it, so that a read touches one page. What lies behind the rows that the manifest counts is not there.
 
-Sizes: R rows of a segment at most, B bytes of a row.
+Sizes: R rows of a segment at most, N of a call, B bytes of a row.
 """
 
 from __future__ import annotations
@@ -22,31 +22,45 @@ import xxhash
 
 from backends.errors import CorruptStorage
 from backends.numba_backend.disk_index import KEY, ROWS, TABLES
+from backends.numba_backend.disk_rows import CHECK_BYTES
 from recis_core.table.disk.disk_space import room_for, write_at
 from recis_core.table.disk.mapping import PAGE, FileHandle, Mapping
 
 MAGIC = b"recisrow"
-FORMAT = 1
+FORMAT = 2
 HEADER = struct.Struct("<8sIIQ")
 
 
 def rows_within(size: int, row_bytes: int) -> int:
     """R of segments of about `size` bytes."""
-    return min(max((size - 2 * PAGE) // (KEY.itemsize + row_bytes), 8), ROWS)
+    return min(max((size - 2 * PAGE) // bytes_of(row_bytes), 8), ROWS)
+
+
+def bytes_of(row_bytes: int) -> int:
+    """A row on disk: key and record."""
+    return KEY.itemsize + row_bytes + CHECK_BYTES
+
+
+def keys_of(ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """KEY [N], of tombstones for ~tables."""
+    keys = np.empty(len(ids), KEY)
+    keys["id"], keys["table"] = ids, tables
+    return keys
 
 
 class Segment:
     """`rows` of `capacity` are used; they are never written again."""
 
     def __init__(self, path: Path, number: int, row_bytes: int, capacity: int) -> None:
-        self.path, self.number, self.row_bytes, self.capacity = path, number, row_bytes, capacity
+        self.path, self.number, self.capacity = path, number, capacity
         self.rows = self.tombstones = 0
-        self._rows_at = -(-(PAGE + capacity * KEY.itemsize) // PAGE) * PAGE
+        self._record_bytes = row_bytes + CHECK_BYTES
+        self.records_at = -(-(PAGE + capacity * KEY.itemsize) // PAGE) * PAGE
         self._digest = xxhash.xxh3_64()
         self._reader: FileHandle | None = None
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            self.map = Mapping(self._rows_at + capacity * row_bytes, self._handle)
+            self.map = Mapping(self._end(capacity), self._handle)
             self.map.advise(mmap.MADV_RANDOM)
         except OSError:
             self.release()
@@ -109,29 +123,24 @@ class Segment:
         return self._reader
 
     @property
-    def layout(self) -> tuple[int, int]:
-        """Where keys and rows begin."""
-        return PAGE, self._rows_at
-
-    @property
     def digest(self) -> int:
         return self._digest.intdigest()
 
     @property
     def bytes(self) -> int:
         """On disk, of what is used; a tombstone's hole takes none."""
-        return PAGE + self.rows * KEY.itemsize + (self.rows - self.tombstones) * self.row_bytes
+        return PAGE + self.rows * KEY.itemsize + (self.rows - self.tombstones) * self._record_bytes
 
-    def put(self, keys: np.ndarray, rows: np.ndarray | None) -> None:
-        """Write behind what is used; only `accept` makes it used.
+    def put(self, keys: np.ndarray, records: np.ndarray | None) -> None:
+        """Write KEY [N] and uint8 [N, B + 4] behind what is used; only `accept` makes it used.
 
         Raises:
           StorageFull: nothing is used that was not before.
         """
         write_at(self.path, self._handle, keys, PAGE + self.rows * KEY.itemsize)
         end = self._end(self.rows + len(keys))
-        if rows is not None:
-            write_at(self.path, self._handle, rows, self._end(self.rows))
+        if records is not None:
+            write_at(self.path, self._handle, records, self._end(self.rows))
         elif os.fstat(self._handle).st_size < end:
             with room_for(self.path, 0):
                 os.ftruncate(self._handle, end)
@@ -168,7 +177,7 @@ class Segment:
             )
 
     def _end(self, rows: int) -> int:
-        return self._rows_at + rows * self.row_bytes
+        return self.records_at + rows * self._record_bytes
 
     def release(self) -> None:
         """Close the file; its map stays for those who read."""
@@ -200,6 +209,6 @@ def _capacity(path: Path, row_bytes: int) -> int:
     if header != _header(found, capacity) or version != FORMAT or found != row_bytes:
         raise CorruptStorage(
             f"{path} has a header of format {version} with {found} bytes a row, or a damaged one; "
-            f"format {FORMAT} with {row_bytes} was expected."
+            f"format {FORMAT} with {row_bytes} was expected. Restore the directory from a checkpoint, or name an empty one."
         )
     return int(capacity)

@@ -8,18 +8,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.numba_backend.host_rows import read_blocks, write_blocks
+from backends.numba_backend.host_rows import read_blocks, read_parts, write_parts
+from backends.numba_backend.memory import zeroed
 from backends.numba_backend.scratch import empty
 
-BLOCK_BYTES = 4 << 20
+Parts = tuple[np.ndarray, ...]  # uint8 [n, ·] each, contiguous
+
+BLOCK_BYTES = 16 << 20  # of which most lies on whole huge pages
 
 
 class Blocks:
-    """uint8 [·, row_bytes]; pinned where CUDA is there, so that copies to the device need no staging."""
+    """uint8 [·, row_bytes], each row of parts that end at `cuts[1:]`.
 
-    def __init__(self, row_bytes: int) -> None:
-        self.row_bytes = row_bytes
-        self.rows_a_block = max(1, BLOCK_BYTES // row_bytes)
+    Pinned where CUDA is there, so that copies to the device need no staging; else on huge pages.
+    """
+
+    def __init__(self, cuts: np.ndarray) -> None:
+        self.cuts, self.row_bytes = cuts, int(cuts[-1])
+        self.rows_a_block = max(1, BLOCK_BYTES // self.row_bytes)
         self._blocks: list[np.ndarray] = []
         self._bases = np.zeros(0, np.int64)  # their addresses
 
@@ -31,11 +37,15 @@ class Blocks:
         """Memory of rows that were never written is only promised."""
         if len(self._blocks) * self.rows_a_block >= rows:
             return
-        pinned = torch.cuda.is_available()
         while len(self._blocks) * self.rows_a_block < rows:
-            block = torch.empty(self.rows_a_block, self.row_bytes, dtype=torch.uint8, pin_memory=pinned)
-            self._blocks.append(block.numpy())
+            self._blocks.append(self._new_block())
         self._bases = np.array([block.ctypes.data for block in self._blocks], np.int64)
+
+    def _new_block(self) -> np.ndarray:
+        shape = self.rows_a_block, self.row_bytes
+        if torch.cuda.is_available():
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return zeroed(shape, np.dtype(np.uint8))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """uint8 [n, row_bytes], copied."""
@@ -43,6 +53,12 @@ class Blocks:
         read_blocks(self._bases, self.rows_a_block, rows, out)
         return out
 
-    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """values: uint8 [n, row_bytes]"""
-        write_blocks(self._bases, self.rows_a_block, rows, values)
+    def read_parts(self, rows: np.ndarray) -> Parts:
+        """As `read`, each part for itself."""
+        parts = tuple(empty((len(rows), width), np.uint8) for width in np.diff(self.cuts).tolist())
+        read_parts(self._bases, self.rows_a_block, self.row_bytes, self.cuts, rows, parts)
+        return parts
+
+    def write(self, rows: np.ndarray, parts: Parts) -> None:
+        """Distinct rows."""
+        write_parts(self._bases, self.rows_a_block, self.row_bytes, self.cuts, rows, parts)

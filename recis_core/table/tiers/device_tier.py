@@ -19,7 +19,7 @@ from backends.numba_backend.backend import NumbaBackend
 from recis_core.table.tiers.key_index import KeyIndex
 from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.row_format import Rows, marks_of
-from recis_core.table.tiers.victims import Victims
+from recis_core.table.tiers.victims import ALL, Victims, lowest
 
 FIND_OR_INSERT = LookupMode(insert=True, touch=False)
 COLUMNS = {
@@ -173,7 +173,7 @@ class DeviceTier:
         self.index.at["version"][rows] += 1
 
     def victims(self, count: int, pinned_from: int, consumed: int, kept: np.ndarray) -> np.ndarray:
-        """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; lowest scores first.
+        """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; those of lowest scores.
 
         consumed: the last planned call that came; a row's next use is known if it is a later one.
         """
@@ -181,18 +181,17 @@ class DeviceTier:
         keep = np.zeros(self.index.rows, bool)
         keep[kept] = True
 
-        def free(rows: np.ndarray) -> np.ndarray:
-            return at["here"][rows] & (at["pinned"][rows] < pinned_from) & (at["held"][rows] == 0) & ~keep[rows]
+        def free(rows: np.ndarray | slice) -> np.ndarray:
+            found = at["here"][rows] & (at["pinned"][rows] < pinned_from) & (at["held"][rows] == 0) & ~keep[rows]
+            return np.asarray(found)
 
         if not isinstance(self.policy, Lookahead):
             return self._victims.pick(count, at["score"], free)
         unasked = self._victims.pick(count, at["score"], lambda rows: free(rows) & (at["next_use"][rows] <= consumed))
         if len(unasked) == count:
             return unasked
-        rows = self.index.all_rows()
-        rows = rows[free(rows) & (at["next_use"][rows] > consumed)]
-        last = rows[np.lexsort((rows, -at["next_use"][rows]))][: count - len(unasked)]
-        return np.concatenate([unasked, last])
+        asked = free(ALL) & (at["next_use"] > consumed)
+        return np.concatenate([unasked, lowest(count - len(unasked), -at["next_use"], asked)])
 
     def expired(self, pinned_from: int) -> np.ndarray:
         """Rows that a TTL policy sends away though nothing needs their place."""

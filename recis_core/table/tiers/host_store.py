@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from backends.numba_backend.columns import fill, put
 from recis_core.table.row_store import Chunk
-from recis_core.table.tiers.blocks import Blocks
+from recis_core.table.tiers.blocks import Blocks, Parts
 from recis_core.table.tiers.key_index import KeyIndex
 from recis_core.table.tiers.victims import Victims
 
@@ -21,11 +22,11 @@ class HostStore:
     Its caller holds the table's lock.
     """
 
-    def __init__(self, uids: tuple[int, ...], row_bytes: int) -> None:
-        self.row_bytes = row_bytes
+    def __init__(self, uids: tuple[int, ...], cuts: np.ndarray) -> None:
+        """cuts: where a row's parts begin, in bytes, and where the last one ends."""
         columns = {"score": (np.float64, -np.inf), "clean": (np.bool_, False), "written": (np.int64, 0)}
         self.index = KeyIndex(uids, columns)
-        self._blocks = Blocks(row_bytes)
+        self._blocks = Blocks(cuts)
         self._victims = Victims()
         self._writes = 0
 
@@ -44,13 +45,11 @@ class HostStore:
         """As RowStore.find."""
         return self.written(self.rows_of(ids, tables))
 
-    def read_at(self, at: np.ndarray) -> np.ndarray:
-        """uint8 [n, row_bytes], by row number."""
-        return self._blocks.read(at)
+    def read_at(self, at: np.ndarray) -> Parts:
+        """By row number."""
+        return self._blocks.read_parts(at)
 
-    def write_at(
-        self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, scores: np.ndarray
-    ) -> None:
+    def write_at(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: Parts, scores: np.ndarray) -> None:
         """Insert or overwrite; at: where each key lies now, -1 for none. scores: float64 [n]."""
         new = np.flatnonzero(at < 0)
         if len(new):
@@ -58,8 +57,9 @@ class HostStore:
             self._blocks.make_room(self.index.rows)
         self._blocks.write(at, rows)
         self._writes += 1
-        column = self.index.at
-        column["score"][at], column["clean"][at], column["written"][at] = scores, False, self._writes
+        put(self.index.at["score"], at, scores)
+        fill(self.index.at["clean"], at, False)
+        fill(self.index.at["written"], at, self._writes)
 
     def lowest(self, count: int) -> np.ndarray:
         """Row numbers int64 of those that leave first."""

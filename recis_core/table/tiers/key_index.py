@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends import Clock, LookupMode, TableSpec
+from backends import LookupMode, TableSpec
+from backends.numba_backend.columns import fill, new_column, put
 from backends.numba_backend.export import erase
 from backends.numba_backend.find import find
-from backends.numba_backend.lookup import lookup
+from backends.numba_backend.lookup import insert
 from backends.numba_backend.partition import Unique, unique_keys
 from backends.numba_backend.state import TableState, create_state
 
@@ -34,8 +35,11 @@ class KeyIndex:
     def __init__(self, uids: tuple[int, ...], columns: Columns, table: TableState | None = None) -> None:
         self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS)) if table is None else table
         self._rows_begin = table is not None
-        self._columns = columns | {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
-        self.at = {name: np.full(FIRST_ROWS, new, dtype) for name, (dtype, new) in self._columns.items()}
+        own = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
+        self._columns = {
+            name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | own).items()
+        }
+        self.at = {name: new_column(FIRST_ROWS, dtype, new) for name, (dtype, new) in self._columns.items()}
         self.count = 0
 
     def __len__(self) -> int:
@@ -64,11 +68,13 @@ class KeyIndex:
         begin: bool [n], which of them begin with initial values, if this is a table's index; None for all.
         """
         begin = begin if self._rows_begin else np.zeros(len(ids), np.bool_)
-        rows, _ = lookup(self._table, ids, tables, mode=INSERT, clock=Clock(), incoming=len(ids), begin=begin)
+        rows = insert(self._table, ids, tables, mode=INSERT, begin=begin)
         self._make_room(int(rows.max(initial=-1)) + 1)
         for name, (_, new) in self._columns.items():
-            self.at[name][rows] = new
-        self.at["ids"][rows], self.at["tables"][rows], self.at["here"][rows] = ids, tables, True
+            fill(self.at[name], rows, new)
+        put(self.at["ids"], rows, ids)
+        put(self.at["tables"], rows, tables)
+        fill(self.at["here"], rows, True)
         self.count += len(rows)
         return rows
 
@@ -88,7 +94,7 @@ class KeyIndex:
             capacity *= 2
         for name, (dtype, new) in self._columns.items():
             if capacity > len(self.at[name]):
-                grown = np.full(capacity, new, dtype)
+                grown = new_column(capacity, dtype, new)
                 grown[: self.rows] = self.at[name]
                 self.at[name] = grown
 

@@ -52,7 +52,7 @@ class LowerTiers:
         stats: CacheStats,
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
-        self.host = HostStore(host_format.spec.uids, host_format.row_bytes)
+        self.host = HostStore(host_format.spec.uids, host_format.cuts)
         self.disk, self.stats, self.scratch = disk, stats, False
         self._late = LateMarks(host_format.spec.uids)
         self._unflushed = 0  # bytes
@@ -89,7 +89,7 @@ class LowerTiers:
     def _read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None) -> Fetched:
         places, at = self._places(ids, tables)
         in_host, on_disk = np.flatnonzero(at >= 0), np.flatnonzero(places[:, 1] >= 0)
-        rows = self.host_format.unpack(self.host.read_at(at[in_host]))
+        rows = self.host_format.decode(self.host.read_at(at[in_host]))
         self.stats.read("host", len(in_host), self.host_format.row_bytes)
         if self.disk is None or not len(on_disk):
             return Fetched(at >= 0, rows, places)
@@ -137,7 +137,7 @@ class LowerTiers:
             except (TableFull, StorageFull):
                 self._owes, at = True, self.host.rows_of(ids, tables)  # some may have gone on before it failed
         if len(ids):
-            self.host.write_at(at, ids, tables, self.host_format.pack(rows), rows.marks["score"])
+            self.host.write_at(at, ids, tables, self.host_format.encode(rows), rows.marks["score"])
             self.stats.wrote("host", len(ids), self.host_format.row_bytes)
 
     def used(
@@ -169,22 +169,17 @@ class LowerTiers:
     def _tell_part(self, ids: np.ndarray, tables: np.ndarray) -> None:
         at = self.host.rows_of(ids, tables)
         here, below = np.flatnonzero(at >= 0), np.flatnonzero(at < 0)
-        packed, marks = self._up_to_date(ids[here], tables[here], self.host.read_at(at[here]), self.host_format)
-        self.host.write_at(at[here], ids[here], tables[here], packed, marks["score"])
+        parts = self.host.read_at(at[here])
+        marks = parts[-1].view(self.host_format.marks_dtype).reshape(-1)
+        self._late.add_to(ids[here], tables[here], marks)
+        self.host.write_at(at[here], ids[here], tables[here], parts, marks["score"])
         if self.disk is not None and len(below):
             found, packed = self.disk.read(ids[below], tables[below])
-            below = below[found]
-            packed, _ = self._up_to_date(ids[below], tables[below], packed[found], self.disk_format)
+            below, packed = below[found], packed[found]
+            marks = self.disk_format.marks(packed)
+            self._late.add_to(ids[below], tables[below], marks)
+            self.disk_format.put_marks(packed, marks)
             self._write_disk(ids[below], tables[below], None, packed)
-
-    def _up_to_date(
-        self, ids: np.ndarray, tables: np.ndarray, packed: np.ndarray, row_format: RowFormat
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Packed rows that tell all of their uses, and their marks."""
-        marks = row_format.marks(packed)
-        self._late.add_to(ids, tables, marks)
-        row_format.put_marks(packed, marks)
-        return packed, marks
 
     def settle(self) -> None:
         """Bring host memory back within its bound.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from backends import RowCodec, SlotSpec, TableSpec, get
 from backends.errors import RecisError
+from recis_core.table.tiers.blocks import Parts
 
 MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
 COUNTED = np.dtype([*MARKS.descr, ("uses", "<i4")])
@@ -46,10 +46,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a row: where it begins, in bytes, its columns, and how they are kept."""
+    """One array of a row: its columns, and how they are kept."""
 
     name: str
-    at: int
     width: int
     dtype: torch.dtype
     precision: str
@@ -93,21 +92,15 @@ class RowFormat:
     rounding: Rounding = field(default_factory=Rounding)
 
     def __post_init__(self) -> None:
-        self.parts = tuple(self._parts())
-        self.marks_at = sum(part.bytes for part in self.parts)
+        weights = Part("weights", self.spec.dim, getattr(torch, self.spec.dtype), self.precision)
+        self.parts = (weights, *map(self._slot, self.slots))
         self.marks_dtype = marks_of(self.spec)
-        self.row_bytes = self.marks_at + self.marks_dtype.itemsize
+        self.cuts = np.cumsum([0, *(part.bytes for part in self.parts), self.marks_dtype.itemsize])
+        self.marks_at, self.row_bytes = int(self.cuts[-2]), int(self.cuts[-1])
 
-    def _parts(self) -> Any:
-        at = 0
-        weights = ("weights", self.spec.dim, getattr(torch, self.spec.dtype), self.precision)
-        for name, width, dtype, precision in [weights, *map(self._slot, self.slots)]:
-            part = Part(name, at, width, dtype, precision)
-            at += part.bytes
-            yield part
-
-    def _slot(self, slot: SlotSpec) -> tuple[str, int, torch.dtype, str]:
-        return slot.name, slot.width, torch.float32, self.slot_precision if slot.width == self.spec.dim else "same"
+    def _slot(self, slot: SlotSpec) -> Part:
+        wide = slot.width == self.spec.dim
+        return Part(slot.name, slot.width, torch.float32, self.slot_precision if wide else "same")
 
     @property
     def tag(self) -> str:
@@ -116,18 +109,19 @@ class RowFormat:
         uses = ";uses" if self.marks_dtype == COUNTED else ""
         return f"rows-1;uids={','.join(map(str, self.spec.uids))};{parts}{uses}"
 
-    def pack(self, rows: Rows) -> np.ndarray:
-        """uint8 [n, row_bytes].
+    def encode(self, rows: Rows) -> Parts:
+        """Each part's bytes, and the marks'.
 
         Raises:
           RecisError: a row that is to be kept in fewer bits holds NaN or inf.
         """
-        packed = np.empty((len(rows.marks), self.row_bytes), np.uint8)
-        for part in self.parts:
-            values = rows.weights if part.name == "weights" else rows.slots[part.name]
-            packed[:, part.at : part.at + part.bytes] = self._bytes(part, values)
-        self.put_marks(packed, rows.marks)
-        return packed
+        values = [rows.weights, *(rows.slots[part.name] for part in self.parts[1:])]
+        marks = np.ascontiguousarray(rows.marks).view(np.uint8).reshape(-1, self.marks_dtype.itemsize)
+        return *(self._bytes(*each) for each in zip(self.parts, values, strict=True)), marks
+
+    def pack(self, rows: Rows) -> np.ndarray:
+        """uint8 [n, row_bytes]: what `encode` gives, in one array."""
+        return np.concatenate(self.encode(rows), 1)
 
     def put_marks(self, packed: np.ndarray, marks: np.ndarray) -> None:
         packed[:, self.marks_at :] = marks.view(np.uint8).reshape(-1, marks.itemsize)
@@ -145,14 +139,18 @@ class RowFormat:
         self.rounding.add(encoded.residual)
         return encoded.codes.numpy()
 
-    def unpack(self, packed: np.ndarray) -> Rows:
+    def decode(self, parts: Parts) -> Rows:
         """The reverse; what was kept in fewer bits comes rounded."""
-        values = {part.name: self._values(part, packed[:, part.at : part.at + part.bytes]) for part in self.parts}
-        return Rows(values.pop("weights"), values, self.marks(packed))
+        values = {part.name: self._values(part, each) for part, each in zip(self.parts, parts[:-1], strict=True)}
+        return Rows(values.pop("weights"), values, parts[-1].view(self.marks_dtype).reshape(-1))
+
+    def unpack(self, packed: np.ndarray) -> Rows:
+        """As `decode`, from one array."""
+        return self.decode(tuple(np.ascontiguousarray(part) for part in np.split(packed, self.cuts[1:-1], 1)))
 
     @staticmethod
     def _values(part: Part, packed: np.ndarray) -> Tensor:
-        codes = torch.from_numpy(np.ascontiguousarray(packed))
+        codes = torch.from_numpy(packed)
         if part.precision == "same":
             return codes.reshape(-1).view(part.dtype).reshape(-1, part.width)
         return get("numba").decode(codes, codec=RowCodec(part.precision), dim=part.width).to(part.dtype)

@@ -14,6 +14,9 @@ import numpy as np
 
 SMALL = 1 << 16  # rows up to which every call looks at all of them
 SHARE = 32  # of a large tier, one part in so many is queued
+ALL = slice(None)
+
+Free = Callable[[np.ndarray | slice], np.ndarray]  # bool of rows, or of ALL: which of them are there and may leave
 
 
 class Victims:
@@ -23,22 +26,25 @@ class Victims:
         self._queue = np.zeros(0, np.int64)
         self._scores = np.zeros(0)
 
-    def pick(self, count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """At most `count` rows, int64, lowest scores first, equal ones by row.
+    def pick(self, count: int, scores: np.ndarray, free: Free) -> np.ndarray:
+        """At most `count` rows, int64, of the lowest scores.
 
-        scores: float64 [R]. free: rows -> bool, which of them are there and may leave.
+        scores: float64 [R].
         """
         if len(scores) <= SMALL:
-            return self._lowest(count, scores, free)
+            return lowest(count, scores, free(ALL))
         taken = self._serve(count, scores, free)
         if len(taken) < count:
             left = max(count - len(taken), len(scores) // SHARE)
-            self._queue = self._lowest(left, scores, lambda rows: free(rows) & ~np.isin(rows, taken))
+            among = free(ALL).copy()
+            among[taken] = False
+            rows = lowest(left, scores, among)
+            self._queue = rows[np.lexsort((rows, scores[rows]))]
             self._scores = scores[self._queue]
             taken = np.concatenate([taken, self._serve(count - len(taken), scores, free)])
         return taken
 
-    def _serve(self, count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _serve(self, count: int, scores: np.ndarray, free: Free) -> np.ndarray:
         taken: list[np.ndarray] = []
         while count and len(self._queue):
             rows, old = self._queue[:count], self._scores[:count]
@@ -48,10 +54,8 @@ class Victims:
             count -= len(good)
         return np.concatenate(taken) if taken else np.zeros(0, np.int64)
 
-    @staticmethod
-    def _lowest(count: int, scores: np.ndarray, free: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        rows = np.arange(len(scores))
-        rows = rows[free(rows)]
-        if count < len(rows):
-            rows = rows[np.argpartition(scores[rows], count)[:count]]
-        return rows[np.lexsort((rows, scores[rows]))]
+
+def lowest(count: int, scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """At most `count` rows, int64, of the lowest scores. among: bool [R]"""
+    rows = np.flatnonzero(among)
+    return rows[np.argpartition(scores[rows], count)[:count]] if count < len(rows) else rows
