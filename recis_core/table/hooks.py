@@ -48,16 +48,7 @@ def with_admission(backend: Any, option: EmbeddingOption) -> Any:
 
 
 def eviction_of(options: Sequence[EmbeddingOption], world: int) -> Eviction | None:
-    """For the named tables of one storage, in order.
-
-    Raises:
-      ValueError: LFU of a table in tiers.
-    """
+    """For the named tables of one storage, in order."""
     hook = options[0].filters
-    if hook is not None and hook.cause == "lfu" and options[0].cache is not None:
-        raise ValueError(
-            f"filter_hook {hook} needs counts of uses, which rows in tiers do not keep; got it with {options[0].cache}. "
-            "Use lru(max_rows), or no cache."
-        )
     spread = [world if Sharding.of(option.sharding).kind == "row" else 1 for option in options]
     return None if hook is None else Eviction(hook, spread)

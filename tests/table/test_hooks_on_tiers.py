@@ -19,6 +19,7 @@ HOOKS = [
     {"admit_hook": "frequency(3)", "unknown": "initial"},
     {"admit_hook": "frequency(2)", "filter_hook": "step(2)"},
     {"filter_hook": "lru(15)"},
+    {"admit_hook": "frequency(2)", "filter_hook": "lfu(12,decay=.5)"},
     {"admit_hook": "probability(.4)", "filter_hook": "norm(.6)"},
 ]
 
@@ -48,7 +49,16 @@ def test_as_without_tiers(hooks: dict[str, str], device_rows: int, tmp_path: Pat
     assert mine.ids().tolist() == theirs.ids().tolist()
     assert_same("rows", mine.embeddings(), theirs.embeddings())
     assert_same("m", mine.slot_group().slot_by_name("m"), theirs.slot_group().slot_by_name("m"))
-    same = ("admitted", "rejected", "evicted_by_step", "evicted_by_lru", "evicted_by_norm", "rows")
+    same = (
+        "admitted",
+        "rejected",
+        "evicted_by_step",
+        "evicted_by_lru",
+        "evicted_by_lfu",
+        "evicted_by_norm",
+        "rows",
+        "found",
+    )
     stats, want = mine.stats(), theirs.stats()
     assert {n: stats[n] for n in same if n in stats} == {n: want[n] for n in same if n in want}
     if "filter_hook" in hooks:
@@ -67,8 +77,3 @@ def test_marks_of_all_tiers(tmp_path: Path) -> None:
     assert_same("weights by row number", values, whole.weights)
     assert len(marks.ids) > 10
     assert values.shape[1] == D
-
-
-def test_counts_of_uses_are_not_kept_in_tiers() -> None:
-    with pytest.raises(ValueError, match="rows in tiers do not keep"):
-        engine_of(cache=CacheConfig(device_rows=4), filter_hook="lfu(5)")

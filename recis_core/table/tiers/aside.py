@@ -16,7 +16,7 @@ from torch import Tensor
 from backends import Clock
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT
 from recis_core.table.tiers.lower_tiers import Fetched
-from recis_core.table.tiers.row_format import Rows, new_marks
+from recis_core.table.tiers.row_format import COUNTED, Rows, marks_of, new_marks
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
@@ -52,13 +52,16 @@ def table_aside(
 
 
 def change_aside(
-    tiers: TieredState, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any], *, touch: bool = True
+    tiers: TieredState, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any], *, uses: int = 1
 ) -> None:
-    """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below."""
+    """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below.
+
+    It is no use of those that are known; new ones have had so many.
+    """
     if not len(ids):
         return
     state, numbers, fetched = table_aside(tiers, ids, tables, insert=True, slots=True)
-    marks = _marks(tiers, fetched, touch)
+    marks = _marks(tiers, fetched, uses)
     weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
     rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
     tiers.count_new(int((~fetched.found).sum()))
@@ -66,19 +69,28 @@ def change_aside(
 
 
 def begin_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray) -> None:
-    """New keys that find no place on the device are known from now on."""
-    change_aside(tiers, ids, tables, lambda state, numbers: state, touch=False)  # their update counts as use
+    """New keys that find no place on the device are known from now on; `use_below` follows."""
+    change_aside(tiers, ids, tables, lambda state, numbers: state, uses=0)
 
 
-def _marks(tiers: TieredState, fetched: Fetched, touch: bool) -> np.ndarray:
+def use_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, fetched: Fetched) -> None:
+    """A call's keys of which some found no place on the device; those are `fetched`, and used where they lie."""
+    away = np.flatnonzero(tiers.device.find_known(ids, tables) < 0)[fetched.found]
+    scores = fetched.rows.marks["score"].copy()
+    tiers.policy.touch(scores, np.arange(len(away)), counts[away], tiers.tick)
+    tiers.lower.used(ids[away], tables[away], tiers.step, scores=scores)
+
+
+def _marks(tiers: TieredState, fetched: Fetched, uses: int) -> np.ndarray:
     count = len(fetched.found)
-    marks = new_marks(count)
+    marks = new_marks(count, marks_of(tiers.spec))
+    marks["used"] = tiers.step
+    if marks.dtype == COUNTED:
+        marks["uses"] = uses
     marks[fetched.found] = fetched.rows.marks
-    scores, rows = np.full(count, -np.inf), np.arange(count)
-    tiers.policy.enter(scores, rows, np.where(fetched.found, marks["score"], np.nan), tiers.tick)
-    if touch:
-        tiers.policy.touch(scores, rows, np.ones(count, np.int32), tiers.tick)
-    marks["score"], marks["used"] = scores, tiers.step
+    scores = np.full(count, -np.inf)
+    tiers.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), tiers.tick)
+    marks["score"] = scores
     marks["version"] += 1
     return marks
 

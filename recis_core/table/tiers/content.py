@@ -13,10 +13,10 @@ import torch
 from backends import Snapshot
 from backends.records import Marks
 from backends.row_checks import check_rows
-from recis_core.table.tiers.row_format import MARKS, Rows
+from recis_core.table.tiers.row_format import Rows, new_marks
 
 if TYPE_CHECKING:
-    from recis_core.table.tiers.tiered_state import TieredState
+    from recis_core.table.tiers.tiered_state import Keys, TieredState
 
 AT_ONCE = 1 << 16
 
@@ -38,27 +38,30 @@ def export(state: TieredState) -> Snapshot:
     order = np.lexsort((ids, np.array(state.spec.uids, np.uint32)[tables]))
     rows = rows.pick(order)
     stamps = torch.from_numpy(rows.marks["used"].copy())
+    scores = torch.from_numpy(rows.marks["uses"].copy()) if state.device.counts else None
+    ids, tables = ids[order], tables[order]
     return Snapshot(
-        torch.from_numpy(ids[order]), torch.from_numpy(tables[order]), rows.weights, rows.slots, stamps=stamps
+        torch.from_numpy(ids), torch.from_numpy(tables), rows.weights, rows.slots, stamps=stamps, scores=scores
     )
 
 
 def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
     """Ascending as in `export`, with row numbers on the device, -1 for others; and which those are, bool [n].
 
-    Scores are stamps: what the tiers' policy goes by is none of the table's.
+    Scores are as TableSpec.score says: what the tiers' policy goes by is none of the table's.
     """
     here = state.device.known_rows()
     ids, tables = (x.numpy() for x in state.device.index.keys(here))
-    parts = [(ids, tables, state.device.index.at["used"][here].astype(np.int32))]
+    parts = [(ids, tables, state.device.scores[here], state.device.index.at["used"][here])]
     for ids, tables, kept in state.lower.scan_marks():
         only = state.device.find(ids, tables) < 0
-        parts.append((ids[only], tables[only], kept["used"][only]))
-    ids, tables, stamps = (np.concatenate([part[k] for part in parts]) for k in range(3))
+        scores = kept["uses" if state.device.counts else "used"]
+        parts.append((ids[only], tables[only], scores[only], kept["used"][only]))
+    ids, tables, scores, stamps = (np.concatenate([part[k] for part in parts]) for k in range(4))
     order = np.lexsort((ids, np.array(state.spec.uids, np.uint32)[tables]))
-    ids, tables, stamps = ids[order], tables[order], stamps[order]
+    ids, tables, scores, stamps = (x[order] for x in (ids, tables, scores, stamps))
     rows = state.device.find(ids, tables).astype(np.int32)
-    tensors = (torch.from_numpy(x) for x in (ids, tables, rows, stamps.copy(), stamps))
+    tensors = (torch.from_numpy(x) for x in (ids, tables, rows, scores, stamps))
     return Marks(*tensors), rows < 0
 
 
@@ -73,10 +76,7 @@ def restore(state: TieredState, snapshot: Snapshot) -> None:
 
 def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: dict[str, torch.Tensor]) -> None:
     ids, tables = (x[part].cpu().contiguous().numpy() for x in (snapshot.ids, snapshot.tables))
-    marks = np.zeros(len(ids), MARKS)
-    marks["score"] = -np.inf
-    if snapshot.stamps is not None:
-        marks["used"] = snapshot.stamps[part].numpy()
+    marks = _history(state, snapshot, part, (ids, tables))
     rows = state.lower.host_format.complete(snapshot.weights[part].detach().cpu(), slots, marks)
     check_rows(state.spec, {slot.name: slot for slot in state.slots}, torch.from_numpy(ids), rows.weights, rows.slots)
     here = state.device.find(ids, tables)
@@ -84,5 +84,19 @@ def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: di
     state.lower.write(ids, tables, rows)
     there = here >= 0
     state.overwrite(here[there], rows.pick(there))
-    if snapshot.stamps is not None:
-        state.device.index.at["used"][here[there]] = marks["used"][there]
+    for name, given in (("used", snapshot.stamps), ("uses", snapshot.scores)):
+        if given is not None and name in state.device.columns:
+            state.device.index.at[name][here[there]] = marks[name][there]
+
+
+def _history(state: TieredState, snapshot: Snapshot, part: slice, keys: Keys) -> np.ndarray:
+    """Marks of rows as the snapshot has them, and what it lacks as it was; new rows were used by one call at step 0."""
+    marks = new_marks(len(keys[0]), state.device.marks)
+    for name, given, new in (("used", snapshot.stamps, 0), ("uses", snapshot.scores, 1)):
+        if name not in state.device.columns:
+            continue
+        marks[name] = new if given is None else given[part].numpy()
+        if given is None:
+            fetched = state.lower.read(*keys)
+            marks[name][fetched.found] = fetched.rows.marks[name]
+    return marks

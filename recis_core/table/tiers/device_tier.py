@@ -18,7 +18,7 @@ from backends.errors import RecisError
 from backends.numba_backend.backend import NumbaBackend
 from recis_core.table.tiers.key_index import KeyIndex
 from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
-from recis_core.table.tiers.row_format import MARKS, Rows
+from recis_core.table.tiers.row_format import Rows, marks_of
 from recis_core.table.tiers.victims import ALL, Victims, lowest
 
 FIND_OR_INSERT = LookupMode(insert=True, touch=False)
@@ -31,7 +31,9 @@ COLUMNS = {
     "dirty": (np.bool_, False),  # changed since it came
     "stored": (np.bool_, False),  # whether a tier below has it
     "version": (np.uint32, 0),
+    "told": (np.int32, 0),  # of its uses, those that a tier below knows: as Marks.scores, by TableSpec.score
 }
+USES = {"uses": (np.int32, 0)}  # calls that asked for the row, where a filter goes by them
 
 
 class DeviceTier:
@@ -47,7 +49,10 @@ class DeviceTier:
         self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
         self.state = backend.add_slots(backend.create(self.spec), slots)
         self._own = isinstance(backend, NumbaBackend)
-        self.index = KeyIndex(spec.uids, COLUMNS, self.state if self._own else None)
+        self.marks, self.counts = marks_of(spec), spec.score == "count"
+        self._carried = [name for name in self.marks.names or () if name != "score"]
+        self.columns = COLUMNS | (USES if self.counts else {})
+        self.index = KeyIndex(spec.uids, self.columns, self.state if self._own else None)
         self.device = torch.device(spec.device)
         self._victims = Victims()
 
@@ -74,10 +79,25 @@ class DeviceTier:
         rows = self.index.find(ids, tables)
         return np.where((rows >= 0) & self.is_known(rows), rows, np.int32(-1))
 
+    @property
+    def scores(self) -> np.ndarray:
+        """int32, by row number: the table's own scores, as TableSpec.score says."""
+        return self.index.at["uses" if self.counts else "used"]
+
     def unsaved(self, rows: np.ndarray) -> np.ndarray:
         """Of these rows those that no tier below has as they are."""
         at = self.index.at
         return rows[at["dirty"][rows] | (self.is_known(rows) & ~at["stored"][rows])]
+
+    def untold(self, rows: np.ndarray) -> np.ndarray:
+        """Of these rows those that a tier below has as they are, but for uses since."""
+        at = self.index.at
+        return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["told"][rows])]
+
+    def saved(self, rows: np.ndarray) -> None:
+        """A tier below has them as they are now."""
+        at = self.index.at
+        at["dirty"][rows], at["stored"][rows], at["told"][rows] = False, True, self.scores[rows]
 
     def keys_there(self, ids: np.ndarray, tables: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
@@ -105,15 +125,17 @@ class DeviceTier:
         carried = np.full(len(rows), np.nan)
         carried[found] = marks["score"]
         column["stored"][rows] = found
-        column["used"][rows[found]], column["version"][rows[found]] = marks["used"], marks["version"]
+        for name in self._carried:
+            column[name][rows[found]] = marks[name]
+        column["told"][rows[found]] = self.scores[rows[found]]
         self.policy.enter(column["score"], rows, carried, tick)
 
     def read(self, rows: np.ndarray) -> Rows:
         """What rows hold, on the CPU."""
         at = torch.from_numpy(rows.astype(np.int32)).to(self.device)
         weights, slots = self.backend.read_rows(self.state, at)
-        marks = np.zeros(len(rows), MARKS)
-        for name in ("score", "used", "version"):
+        marks = np.zeros(len(rows), self.marks)
+        for name in ("score", *self._carried):
             marks[name] = self.index.at[name][rows]
         return Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
 
@@ -125,11 +147,26 @@ class DeviceTier:
 
     def touch(self, rows: np.ndarray, counts: np.ndarray, tick: int, step: int) -> None:
         self.policy.touch(self.index.at["score"], rows, counts, tick)
-        self.index.at["used"][rows] = step
+        self.used(rows, step)
 
-    def pin(self, rows: np.ndarray, step: int) -> None:
-        pinned = self.index.at["pinned"]
-        pinned[rows] = np.maximum(pinned[rows], step)
+    def used(self, rows: np.ndarray, step: int) -> None:
+        """As far as filters go by it."""
+        self.index.at["used"][rows] = step
+        if self.counts:
+            self.index.at["uses"][rows] += 1
+
+    def begin(self, rows: np.ndarray) -> None:
+        """A call that is no use asks for rows; those that are new begin with one."""
+        if self.counts:
+            self.index.at["uses"][rows] = np.maximum(self.index.at["uses"][rows], 1)
+
+    def pin(self, rows: np.ndarray, step: int) -> int:
+        """How many of them were the table's before."""
+        at = self.index.at
+        before = at["pinned"][rows]
+        at["pinned"][rows] = np.maximum(before, step)
+        first = rows[before < 0]
+        return len(rows) - len(first) + int((at["dirty"][first] | at["stored"][first]).sum())
 
     def changed(self, rows: np.ndarray) -> None:
         self.index.at["dirty"][rows] = True

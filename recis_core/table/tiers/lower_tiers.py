@@ -9,6 +9,7 @@ Sizes: n keys of a call, at most one of each.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,14 @@ from backends.errors import StorageFull, TableFull
 from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.host_store import HostStore
+from recis_core.table.tiers.late_marks import LateMarks
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early
 
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
 FLUSHED_AFTER = 256 << 20  # bytes written to scratch
+LATE_ROWS = 1 << 18  # whose marks may wait to be written, and more of a large table:
+LATE_SHARE = 16  # one in so many of its rows
 
 
 @dataclass
@@ -50,6 +54,7 @@ class LowerTiers:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
         self.host = HostStore(host_format.spec.uids, host_format.cuts)
         self.disk, self.stats, self.scratch = disk, stats, False
+        self._late = LateMarks(host_format.spec.uids)
         self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
 
@@ -76,6 +81,12 @@ class LowerTiers:
 
     def read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None = None) -> Fetched:
         """early: what was read of these keys before; used where it is still the newest."""
+        fetched = self._read(ids, tables, early)
+        if self._late.waiting:
+            self._late.add_to(ids[fetched.found], tables[fetched.found], fetched.rows.marks)
+        return fetched
+
+    def _read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None) -> Fetched:
         places, at = self._places(ids, tables)
         in_host, on_disk = np.flatnonzero(at >= 0), np.flatnonzero(places[:, 1] >= 0)
         rows = self.host_format.decode(self.host.read_at(at[in_host]))
@@ -117,6 +128,8 @@ class LowerTiers:
         """Rows written back. It never fails half way: what finds no room below stays in host memory past its bound, and
         `settle` says so before the next call.
         """
+        if self._late.waiting:
+            self._late.drop(ids, tables)
         at = self.host.rows_of(ids, tables)
         if self.host_rows is not None and not self._owes:
             try:
@@ -126,6 +139,47 @@ class LowerTiers:
         if len(ids):
             self.host.write_at(at, ids, tables, self.host_format.encode(rows), rows.marks["score"])
             self.stats.wrote("host", len(ids), self.host_format.row_bytes)
+
+    def used(
+        self,
+        ids: np.ndarray,
+        tables: np.ndarray,
+        step: np.ndarray | int,
+        uses: np.ndarray | int = 1,
+        scores: np.ndarray | None = None,
+    ) -> None:
+        """Rows here were used where they lie, or above: their marks will tell. Arguments as of LateMarks.add."""
+        if not len(ids):
+            return
+        self._late.add(ids, tables, step, uses, scores)
+        if scores is not None:
+            at = self.host.rows_of(ids, tables)
+            self.host.index.at["score"][at[at >= 0]] = scores[at >= 0]
+        rows = len(self.host) + (0 if self.disk is None else len(self.disk))
+        if len(self._late) > max(LATE_ROWS, rows // LATE_SHARE):
+            with suppress(TableFull, StorageFull):  # they wait on, and the next call tries again
+                self._tell_late()
+
+    def _tell_late(self) -> None:
+        """Marks that lack something are written, each where its row lies."""
+        for ids, tables in self._late.parts():
+            self._tell_part(ids, tables)
+            self._late.drop(ids, tables)
+
+    def _tell_part(self, ids: np.ndarray, tables: np.ndarray) -> None:
+        at = self.host.rows_of(ids, tables)
+        here, below = np.flatnonzero(at >= 0), np.flatnonzero(at < 0)
+        parts = self.host.read_at(at[here])
+        marks = parts[-1].view(self.host_format.marks_dtype).reshape(-1)
+        self._late.add_to(ids[here], tables[here], marks)
+        self.host.write_at(at[here], ids[here], tables[here], parts, marks["score"])
+        if self.disk is not None and len(below):
+            found, packed = self.disk.read(ids[below], tables[below])
+            below, packed = below[found], packed[found]
+            marks = self.disk_format.marks(packed)
+            self._late.add_to(ids[below], tables[below], marks)
+            self.disk_format.put_marks(packed, marks)
+            self._write_disk(ids[below], tables[below], None, packed)
 
     def settle(self) -> None:
         """Bring host memory back within its bound.
@@ -187,23 +241,30 @@ class LowerTiers:
         if self.disk is not None:
             self.disk.erase(ids, tables)
         self.host.erase(ids, tables)
+        if self._late.waiting:
+            self._late.drop(ids, tables)
 
     def scan(self) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
         """All rows below the device, the newest of each."""
+        for ids, tables, packed, row_format in self._scan():
+            rows = row_format.unpack(packed)
+            self._late.add_to(ids, tables, rows.marks)
+            yield ids, tables, rows
+
+    def scan_marks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `scan`, of marks alone."""
+        for ids, tables, packed, row_format in self._scan():
+            marks = row_format.marks(packed)
+            self._late.add_to(ids, tables, marks)
+            yield ids, tables, marks
+
+    def _scan(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, RowFormat]]:
         for ids, tables, packed in self.host.scan():
-            yield ids, tables, self.host_format.unpack(packed)
+            yield ids, tables, packed, self.host_format
         for ids, tables, packed in self.disk.scan() if self.disk is not None else ():
             only = np.flatnonzero(self.host.find(ids, tables) < 0)
             if len(only):
-                yield ids[only], tables[only], self.disk_format.unpack(packed[only])
-
-    def scan_marks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """As `scan`, of marks alone: MARKS [n]."""
-        for ids, tables, packed in self.host.scan():
-            yield ids, tables, self.host_format.marks(packed)
-        for ids, tables, packed in self.disk.scan() if self.disk is not None else ():
-            only = np.flatnonzero(self.host.find(ids, tables) < 0)
-            yield ids[only], tables[only], self.disk_format.marks(packed[only])
+                yield ids[only], tables[only], packed[only], self.disk_format
 
     def known_rows(self) -> int:
         """Keys here, each counted once."""
@@ -216,6 +277,7 @@ class LowerTiers:
         """Everything that lies in host memory also on disk, and kept there."""
         if self.disk is None:
             return
+        self._tell_late()
         at = self.host.index.all_rows()
         at = at[~self.host.index.at["clean"][at]]
         for beg in range(0, len(at), 65_536):

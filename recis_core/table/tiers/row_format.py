@@ -1,6 +1,6 @@
 """A row as the tiers below the device keep it: fixed width, all that moves with it.
 
-    weights │ slots, in the table's order │ score f8 │ last used i4 │ version u4
+    weights │ slots, in the table's order │ score f8 │ last used i4 │ version u4 │ uses i4, where a filter goes by them
 
 Weights, and slots as wide as them, may be kept in fewer bits than on the device; "same" keeps the device's bits.
 
@@ -21,6 +21,7 @@ from backends.errors import RecisError
 from recis_core.table.tiers.blocks import Parts
 
 MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
+COUNTED = np.dtype([*MARKS.descr, ("uses", "<i4")])
 PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")
 
 
@@ -30,7 +31,7 @@ class Rows:
 
     weights: Tensor  # [n, D] as stored
     slots: dict[str, Tensor]  # float32 [n, width]
-    marks: np.ndarray  # MARKS [n]
+    marks: np.ndarray  # marks_of the table's spec [n]
 
     def pick(self, which: np.ndarray) -> Rows:
         """Rows by a bool mask or by position, copied."""
@@ -93,7 +94,8 @@ class RowFormat:
     def __post_init__(self) -> None:
         weights = Part("weights", self.spec.dim, getattr(torch, self.spec.dtype), self.precision)
         self.parts = (weights, *map(self._slot, self.slots))
-        self.cuts = np.cumsum([0, *(part.bytes for part in self.parts), MARKS.itemsize])
+        self.marks_dtype = marks_of(self.spec)
+        self.cuts = np.cumsum([0, *(part.bytes for part in self.parts), self.marks_dtype.itemsize])
         self.marks_at, self.row_bytes = int(self.cuts[-2]), int(self.cuts[-1])
 
     def _slot(self, slot: SlotSpec) -> Part:
@@ -104,7 +106,8 @@ class RowFormat:
     def tag(self) -> str:
         """Tells rows of one format from another's."""
         parts = ",".join(f"{p.name}:{p.width}:{str(p.dtype).removeprefix('torch.')}:{p.precision}" for p in self.parts)
-        return f"rows-1;uids={','.join(map(str, self.spec.uids))};{parts}"
+        uses = ";uses" if self.marks_dtype == COUNTED else ""
+        return f"rows-1;uids={','.join(map(str, self.spec.uids))};{parts}{uses}"
 
     def encode(self, rows: Rows) -> Parts:
         """Each part's bytes, and the marks'.
@@ -113,12 +116,15 @@ class RowFormat:
           RecisError: a row that is to be kept in fewer bits holds NaN or inf.
         """
         values = [rows.weights, *(rows.slots[part.name] for part in self.parts[1:])]
-        marks = np.ascontiguousarray(rows.marks).view(np.uint8).reshape(-1, MARKS.itemsize)
+        marks = np.ascontiguousarray(rows.marks).view(np.uint8).reshape(-1, self.marks_dtype.itemsize)
         return *(self._bytes(*each) for each in zip(self.parts, values, strict=True)), marks
 
     def pack(self, rows: Rows) -> np.ndarray:
         """uint8 [n, row_bytes]: what `encode` gives, in one array."""
         return np.concatenate(self.encode(rows), 1)
+
+    def put_marks(self, packed: np.ndarray, marks: np.ndarray) -> None:
+        packed[:, self.marks_at :] = marks.view(np.uint8).reshape(-1, marks.itemsize)
 
     def _bytes(self, part: Part, values: Tensor) -> np.ndarray:
         if part.precision == "same":
@@ -136,7 +142,7 @@ class RowFormat:
     def decode(self, parts: Parts) -> Rows:
         """The reverse; what was kept in fewer bits comes rounded."""
         values = {part.name: self._values(part, each) for part, each in zip(self.parts, parts[:-1], strict=True)}
-        return Rows(values.pop("weights"), values, parts[-1].view(MARKS).reshape(-1))
+        return Rows(values.pop("weights"), values, parts[-1].view(self.marks_dtype).reshape(-1))
 
     def unpack(self, packed: np.ndarray) -> Rows:
         """As `decode`, from one array."""
@@ -150,8 +156,8 @@ class RowFormat:
         return get("numba").decode(codes, codec=RowCodec(part.precision), dim=part.width).to(part.dtype)
 
     def marks(self, packed: np.ndarray) -> np.ndarray:
-        """MARKS [n] of packed rows, copied."""
-        return np.ascontiguousarray(packed[:, self.marks_at :]).view(MARKS).reshape(-1)
+        """[n] of packed rows, copied."""
+        return packed[:, self.marks_at :].copy().view(self.marks_dtype).reshape(-1)
 
     def same_bytes(self, other: RowFormat) -> bool:
         return self.parts == other.parts
@@ -167,8 +173,13 @@ def _as_bytes(values: Tensor) -> np.ndarray:
     return values.view(torch.uint8).numpy().reshape(len(values), -1)
 
 
-def new_marks(count: int) -> np.ndarray:
+def marks_of(spec: TableSpec) -> np.dtype:
+    """What the marks of a table's rows hold."""
+    return COUNTED if spec.score == "count" else MARKS
+
+
+def new_marks(count: int, dtype: np.dtype = MARKS) -> np.ndarray:
     """Of rows that were never used."""
-    marks = np.zeros(count, MARKS)
+    marks = np.zeros(count, dtype)
     marks["score"] = -np.inf
     return marks

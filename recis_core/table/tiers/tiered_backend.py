@@ -32,7 +32,7 @@ from backends.records import Evicted, Marks
 from recis_core.table.tiers import aside
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.content import export, marks, restore
-from recis_core.table.tiers.tiered_state import Keys, TieredState
+from recis_core.table.tiers.tiered_state import AWAY, Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
 
 ELSEWHERE = (
@@ -87,16 +87,17 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             state.starts(clock)
             counts = np.ones(len(ids), np.int32)
-            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.device.find_known(*keys)
-            away = np.flatnonzero(rows < 0)
-            below = state.lower.contains(keys[0][away], keys[1][away])
-            known = away if mode.insert else away[below]
-            if mode.insert and mode.touch:
-                aside.begin_below(state, keys[0][away[~below]], keys[1][away[~below]])
-            state.elsewhere = keys[0][known], keys[1][known]
-            rows[known] = ELSEWHERE + np.arange(len(known))
+            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.find_all(*keys)
             if mode.touch and not mode.insert:
-                state.stats.count("unknown", len(away) - len(known))
+                state.seen(*keys, rows)
+            if (rows < 0).any():
+                state.tell_aside(*keys, rows, mode)
+            known = np.flatnonzero(rows == AWAY)
+            if mode.insert and mode.touch and len(known):
+                aside.use_below(state, *keys, counts, state.lower.read(keys[0][known], keys[1][known]))
+            state.elsewhere = keys[0][known], keys[1][known]
+            rows = np.maximum(rows, -1)
+            rows[known] = ELSEWHERE + np.arange(len(known))
         return state, torch.from_numpy(rows).to(ids.device), None
 
     def gather(
@@ -132,7 +133,10 @@ class TieredBackend(WrappedBackend):
                     state.inner, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
                 )
                 return state, outputs, Saved(saved, state, state.renumbered), None
-            table, _, _ = aside.table_aside(state, *away, insert=mode.insert)
+            ids, tables, counts = away
+            table, _, fetched = aside.table_aside(state, ids, tables, insert=mode.insert)
+            if mode.insert and mode.touch:
+                aside.use_below(state, ids, tables, counts, fetched)
         _, outputs, saved, _ = self.inner.embed(
             table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )

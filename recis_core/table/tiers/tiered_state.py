@@ -17,7 +17,7 @@ from backends.errors import TableFull
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
-from recis_core.table.tiers.device_tier import COLUMNS, DeviceTier
+from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import close_disk, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
@@ -31,6 +31,7 @@ INDEX_BYTES = 52  # of a row on the device or in host memory: of the index at th
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
+Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # Keys, counts int32 [n]
 
 
 class TieredState:
@@ -74,7 +75,7 @@ class TieredState:
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
         self.tick = self.step = self.pinned_from = self.renumbered = 0
-        self.inserted = self.erased = 0
+        self.inserted = self.erased = self.found = self.unknown = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
         self.upcoming = Upcoming()
@@ -182,14 +183,16 @@ class TieredState:
         if len(expired):
             self.depart(expired)
 
-    def prepare(self, call: LookupCall, mode: LookupMode) -> Keys | None:
+    def prepare(self, call: LookupCall, mode: LookupMode) -> Asked | None:
         """Bring a call's rows to the device. None: all that it needs is there; else its unique keys."""
         batch, ready = staging.take(self, call) if mode.learns else (None, False)
         ids, tables, counts = (
             staging.unique_keys(self, call) if batch is None else (batch.ids, batch.tables, batch.counts)
         )
         if not mode.insert:
-            rows = self._find_all(ids, tables)
+            rows = self.find_all(ids, tables)
+            if mode.touch:
+                self.seen(ids, tables, rows)
         elif ready and batch is not None and batch.rows is not None:
             rows = batch.rows
             self.tick += mode.touch
@@ -202,21 +205,29 @@ class TieredState:
             self.device.index.at["next_use"][rows[here]] = batch.following[here]
         if ((rows >= 0) | (rows == UNKNOWN)).all():
             return None
-        self._tell_aside(ids, tables, rows, mode)
-        return ids, tables
+        self.tell_aside(ids, tables, rows, mode)
+        return ids, tables, counts
 
-    def _tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
+    def tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
         """What a call that is made on a table aside leaves behind: new keys, and counts."""
         if not mode.insert:
-            self.stats.count("unknown", mode.touch * int((rows <= UNKNOWN).sum()))
             return
         away = np.flatnonzero(rows == AWAY)
         self.stats.count("overflowed", len(away))
         if mode.touch:
             new = away[~self.lower.contains(ids[away], tables[away])]
+            self.found += len(away) - len(new)
             aside.begin_below(self, ids[new], tables[new])
 
-    def _find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    def seen(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
+        """Rows were used that stay where they are: a use to filters, and none to the policy. rows: as of `find_all`."""
+        found = int((rows >= AWAY).sum())
+        self.found, self.unknown = self.found + found, self.unknown + len(rows) - found
+        self.device.used(rows[rows >= 0], self.step)
+        below = rows == AWAY
+        self.lower.used(ids[below], tables[below], self.step)
+
+    def find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """Row numbers int32 [U]; AWAY for keys that lie below, EARLY and UNKNOWN for those that are nowhere yet."""
         rows = self.device.find(ids, tables)
         missing = np.flatnonzero(rows < 0)
@@ -253,8 +264,11 @@ class TieredState:
         return np.concatenate([rows, np.full(len(missing) - len(fits), -1, np.int32)])
 
     def _use(self, rows: np.ndarray, counts: np.ndarray, *, touch: bool) -> None:
-        self.device.pin(rows, self.step)
-        if touch:
+        known = self.device.pin(rows, self.step)
+        if not touch:
+            self.device.begin(rows)
+        else:
+            self.found += known
             self.device.touch(rows, counts, self.tick, self.step)
 
     def count_asked(self, counts: np.ndarray, missing: np.ndarray) -> None:
@@ -281,7 +295,13 @@ class TieredState:
         self.depart(self.device.victims(over, self.pinned_from, self.upcoming.consumed, kept))
 
     def depart(self, rows: np.ndarray) -> None:
-        """Rows leave the device; those that are new or changed there are written back."""
+        """Rows leave the device; those that are new or changed there are written back, of others what was used."""
+        untold = self.device.untold(rows)
+        if len(untold):
+            ids, tables = (x.numpy() for x in self.device.index.keys(untold))
+            at, scores = self.device.index.at, self.device.scores
+            uses = scores[untold] - at["told"][untold]
+            self.lower.used(ids, tables, at["used"][untold], uses, at["score"][untold])
         unsaved = self.device.unsaved(rows)
         if len(unsaved):
             ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
@@ -337,7 +357,7 @@ class TieredState:
         ids, tables = (x.numpy() for x in old.index.keys(rows))
         self.device = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
         mine = self.device.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
-        for name in COLUMNS:
+        for name in self.device.columns:
             self.device.index.at[name][mine] = old.index.at[name][rows]
         self.renumbered += 1
 
@@ -357,9 +377,8 @@ class TieredState:
     def counters(self) -> Counters:
         inner = self.backend.counters(self.inner)
         count = self.stats.counts
-        found = count["hits_device"] + count["hits_host"] + count["hits_disk"]
         return Counters(
-            found=found, inserted=count["new"], unknown=inner.unknown + count["unknown"], evicted=count["evicted"],
+            found=self.found, inserted=count["new"], unknown=self.unknown, evicted=count["evicted"],
             erased=count["erased"], stashed=inner.stashed, rows=self.known_rows(), buckets=inner.buckets,
         )  # fmt: skip
 
@@ -371,11 +390,11 @@ class TieredState:
     def flush(self) -> None:
         """Every row on disk, and kept there."""
         with self.lock:
-            at = self.device.index.at
-            rows = self.device.unsaved(self.device.index.all_rows())
+            rows = self.device.index.all_rows()
+            rows = np.concatenate([self.device.unsaved(rows), self.device.untold(rows)])
             ids, tables = (x.numpy() for x in self.device.index.keys(rows))
             self.lower.write(ids, tables, self.device.read(rows))
-            at["dirty"][rows], at["stored"][rows] = False, True
+            self.device.saved(rows)
             self.lower.settle()
             self.lower.flush()
 

@@ -1,0 +1,73 @@
+"""The random histories of a table in tiers once more, beside a plain table that sees the same calls: who was used, and found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from backends import Clock, LookupMode, Snapshot, TableSpec
+from backends.records import LookupCall
+from recis_core.table.tiers import lower_tiers
+from recis_core.table.tiers.tiered_backend import TieredBackend
+from recis_core.table.tiers.tiered_state import TieredState
+from tests.tiers import test_table_in_tiers_machine as machine
+
+EXAMPLES = 300 if machine.FULL else 15
+
+
+class BesidePlain(TieredBackend):
+    """Whatever finds, inserts, erases or writes rows does so in a plain table, too: `plain` is its state."""
+
+    def create(self, spec: TableSpec) -> TieredState:
+        self.plain = self.inner.add_slots(self.inner.create(spec), machine.SLOTS)
+        return super().create(spec)
+
+    def lookup(self, state: TieredState, ids: Any, tables: Any, *, mode: LookupMode, clock: Clock) -> Any:
+        self.plain, _, _ = self.inner.lookup(self.plain, ids, tables, mode=mode, clock=clock)
+        return super().lookup(state, ids, tables, mode=mode, clock=clock)
+
+    def embed(self, state: TieredState, call: LookupCall, **how: Any) -> Any:
+        self.plain, _, _, _ = self.inner.embed(self.plain, call, **how)
+        return super().embed(state, call, **how)
+
+    def erase(self, state: TieredState, ids: Any, tables: Any) -> TieredState:
+        self.plain = self.inner.erase(self.plain, ids, tables)
+        return super().erase(state, ids, tables)
+
+    def restore(self, state: TieredState, snapshot: Snapshot) -> TieredState:
+        self.plain = self.inner.restore(self.plain, snapshot)
+        return super().restore(state, snapshot)
+
+
+class UsesMachine(machine.TiersMachine):
+    backend_name = "numba"
+
+    @invariant()
+    def used_as_in_a_plain_table(self) -> None:
+        if not hasattr(self, "state"):
+            return
+        inner, plain = self.backend.inner, self.backend.plain  # type: ignore[attr-defined]
+        got, want = self.backend.marks(self.state), inner.marks(plain)
+        for name in ("ids", "tables", "stamps", *(["scores"] if machine.SPEC.score == "count" else [])):
+            assert getattr(got, name).tolist() == getattr(want, name).tolist(), name
+        mine, its = self.backend.counters(self.state), inner.counters(plain)
+        assert (mine.found, mine.unknown) == (its.found, its.unknown)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("late_rows", [2, 1 << 18])
+@pytest.mark.parametrize("score", ["step", "count"])
+def test_used_as_a_plain_table(score: str, late_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """late_rows: whose marks may wait."""
+    monkeypatch.setattr(machine, "SPEC", dataclasses.replace(machine.SPEC, score=score))
+    monkeypatch.setattr(machine, "TieredBackend", BesidePlain)
+    monkeypatch.setattr(lower_tiers, "LATE_ROWS", late_rows)
+    monkeypatch.setattr(lower_tiers, "LATE_SHARE", 1 << 20)
+    profile = settings.get_profile("tiers")
+    run_state_machine_as_test(
+        UsesMachine, settings=settings(profile, max_examples=EXAMPLES, stateful_step_count=machine.STEPS)
+    )
