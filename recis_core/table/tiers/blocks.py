@@ -11,8 +11,7 @@ import torch
 from backends.numba_backend.host_rows import read_blocks, read_parts, write_parts
 from backends.numba_backend.memory import zeroed
 from backends.numba_backend.scratch import empty
-
-Parts = tuple[np.ndarray, ...]  # uint8 [n, ·] each, contiguous
+from recis_core.table.tiers.row_format import Parts
 
 BLOCK_BYTES = 16 << 20  # of which most lies on whole huge pages
 

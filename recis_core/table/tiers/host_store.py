@@ -11,8 +11,9 @@ import numpy as np
 
 from backends.numba_backend.columns import fill, put
 from recis_core.table.row_store import Chunk
-from recis_core.table.tiers.blocks import Blocks, Parts
+from recis_core.table.tiers.blocks import Blocks
 from recis_core.table.tiers.key_index import KeyIndex
+from recis_core.table.tiers.row_format import Parts
 from recis_core.table.tiers.victims import Victims
 
 

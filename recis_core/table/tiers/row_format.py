@@ -18,10 +18,11 @@ from torch import Tensor
 
 from backends import RowCodec, SlotSpec, TableSpec, get
 from backends.errors import RecisError
-from recis_core.table.tiers.blocks import Parts
 
 MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
 COUNTED = np.dtype([*MARKS.descr, ("uses", "<i4")])
+Parts = tuple[np.ndarray, ...]  # of rows, the bytes of each part: uint8 [n, ·], contiguous
+
 PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")
 
 
