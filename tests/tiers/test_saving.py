@@ -5,6 +5,7 @@ Sizes: D dim.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,31 @@ def test_a_kept_disk_is_opened_again(tmp_path: Path) -> None:
     optimizer.load_state_dict(saved)
     train(again, optimizer, BATCHES[HALF:])
     assert_same_engines(again, trained_through())
+
+
+def test_a_kept_disk_has_what_the_last_flush_left(tmp_path: Path) -> None:
+    """Though rows were spilled since, and the engine goes in an orderly way."""
+    cache = cache_in(tmp_path, keep=True)
+    first = engine_of(cache)
+    optimizer = adam(first)
+    train(first, optimizer, BATCHES[:HALF])
+    first.flush()
+    saved = optimizer.state_dict()
+    train(first, optimizer, BATCHES[HALF:])
+    assert tiers_of(first).stats.counts["spilled"] > 0
+    tiers_of(first).close()
+    again = engine_of(cache)
+    optimizer = adam(again)
+    optimizer.load_state_dict(saved)
+    train(again, optimizer, BATCHES[HALF:])
+    assert_same_engines(again, trained_through())
+
+
+def test_scratch_may_be_gone_before_its_table(tmp_path: Path) -> None:
+    engine = engine_of(cache_in(tmp_path / "disk"))
+    train(engine, adam(engine), BATCHES[:HALF])
+    shutil.rmtree(tmp_path / "disk")
+    engine.close()
 
 
 def test_flush_changes_nothing_that_is_read(build: Build) -> None:

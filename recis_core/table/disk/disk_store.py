@@ -240,11 +240,14 @@ class DiskStore:
         with self._lock:
             self._log.condemned = [s for s in self._log.condemned if s not in condemned]
 
-    def close(self) -> None:
-        """Flush, and give back files and threads. If the flush raises StorageFull, the store stays open."""
+    def close(self, *, flush: bool = True) -> None:
+        """Flush, and give back files and threads. If the flush raises StorageFull, the store stays open.
+
+        flush: without it the directory holds what the last flush left.
+        """
         if self._closed:
             return
-        if self._broken is None:
+        if flush and self._broken is None:
             self._flush()
         self._compactor.end()
         with self._lock:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xxhash
 
-from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.row_format import RowFormat
+
+if TYPE_CHECKING:
+    from recis_core.table.disk import DiskStore
 
 SCRATCH = ".scratch"
 
 
-def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: int = 1) -> RowStore:
+def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: int = 1) -> DiskStore:
     """The disk tier of a table whose rows are as the format says.
 
     owner: tells apart tables and ranks that share one directory.
@@ -40,12 +43,11 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
     return DiskStore(path, row_format.row_bytes, tag=row_format.tag, index_bytes=index_bytes, sync=False)
 
 
-def close_disk(store: RowStore) -> None:
-    """Close it; scratch is removed."""
-    store.close()
-    path: Path = store.path  # type: ignore[attr-defined]
-    if path.name.endswith(SCRATCH):
-        shutil.rmtree(path, ignore_errors=True)
+def close_disk(store: DiskStore) -> None:
+    """Close it: what is kept is as the last flush left it, scratch is removed."""
+    store.close(flush=False)
+    if store.path.name.endswith(SCRATCH):
+        shutil.rmtree(store.path, ignore_errors=True)
 
 
 def remove_abandoned(root: Path) -> None:
