@@ -251,7 +251,8 @@ class Case:
         medians = {key: statistics.median(seconds) for key, seconds in times.items()}
         return [
             {
-                "store": name, "version": None if name == Ours.name else importlib.metadata.version(name), "op": op, "warm": warm, "rows": self.config.rows, "row_bytes": self.B,
+                "store": name, "version": None if name == Ours.name else importlib.metadata.version(name),
+                "op": op, "warm": warm, "rows": self.config.rows, "row_bytes": self.B,
                 "ms": 1e3 * medians[name, op], "ms_min": 1e3 * min(times[name, op]),
                 "rows_per_s": N / medians[name, op], "over_rocksdict": medians[Rocks.name, op] / medians[name, op],
                 "disk_read_bytes": disk_read.get((name, op)), "repeats": len(times[name, op]),
