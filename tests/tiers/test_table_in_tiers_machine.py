@@ -376,7 +376,8 @@ class TiersMachine(CountedMachine):
         """On a kept disk over the rows that it holds."""
         saved = self.backend.export(self.state)
         self._close()
-        self.state, self.flushed = self.backend.restore(self._new_state(), saved), None
+        self.state, self.flushed = self._new_state(), None
+        self.state = self.backend.restore(self.state, saved)
         self.happened["loaded"] += 1
 
     @precondition(lambda self: self.config.keep)
