@@ -31,7 +31,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"mount of a tmpfs needs root: {mounted.stderr.decode().strip()}")
     yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    if subprocess.run(["umount", str(tmp_path)], check=False).returncode:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)  # one left behind stops later runs from tidying up
+        pytest.fail(f"{tmp_path} is in use: a store has not given back its files")
 
 
 class Ballast:

@@ -63,23 +63,27 @@ def _mapped_pages() -> int:
     return int(Path("/proc/self/statm").read_text().split()[2])
 
 
+@pytest.mark.parametrize("flush", [True, False])
 @pytest.mark.parametrize("mapped_bytes", [2 << 30, 0])
-def test_gives_back_files_threads_and_maps(tmp_path: Path, mapped_bytes: int) -> None:
+def test_closing_gives_back_files_threads_and_maps(tmp_path: Path, mapped_bytes: int, flush: bool) -> None:
+    """Also of a store that is still held; what keeps a file open keeps its disk mounted."""
+
     def held() -> tuple[int, int, int]:
         gc.collect()
         maps = Path("/proc/self/maps").read_text().count(str(tmp_path))
         return len(os.listdir("/proc/self/fd")), threading.active_count(), maps
 
-    before = held()
+    before, stores = held(), []
     for _ in range(2):
         store = open_store("disk", tmp_path, mapped_bytes=mapped_bytes)
+        stores.append(store)
         for version in range(5):
             keys = [(0, i) for i in range(100)]
             store.write(*arrays(keys), rows_of(keys, version))
             store.read(*arrays(keys))
         store.compact()
-        store.close()
-        del store
+        store.write(*arrays([(0, 0)]), rows_of([(0, 0)], 5))
+        store.close(flush=flush)
     assert held() == before
 
 

@@ -126,7 +126,8 @@ class Log:
         return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index))
 
     def release(self) -> None:
+        """Give back files, and maps once nobody reads them."""
         for segment in self.segments + self.condemned:
             segment.release()
-        self.segments, self.condemned = [], []
+        self.segments, self.condemned, self.unsynced = [], [], set()
         self._segments_changed()
