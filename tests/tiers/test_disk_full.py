@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"mount of a tmpfs needs root: {mounted.stderr.decode().strip()}")
     yield tmp_path
     if subprocess.run(["umount", str(tmp_path)], check=False).returncode:
-        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)  # one left behind stops later runs from tidying up
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)  # one left behind disturbs later runs
         pytest.fail(f"{tmp_path} is in use: a store has not given back its files")
 
 
