@@ -51,10 +51,22 @@ class Saved:
 def embed(
     state: TableState, call: LookupCall, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
-    runs = runs_of(call)
     ids = call.ids.contiguous().numpy()
     keys = unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
     rows, evicted = lookup(state, keys.ids, keys.tables, mode=mode, clock=clock, incoming=len(ids))
+    return *embed_rows(state, call, keys, rows, mode, weights_need_grad), evicted
+
+
+def embed_rows(
+    state: TableState,
+    call: LookupCall,
+    keys: Unique,
+    rows: np.ndarray,
+    mode: LookupMode,
+    weights_need_grad: tuple[bool, ...],
+) -> tuple[list[Tensor], Saved]:
+    """The rest of a call whose keys and their rows, int32 [U], -1 for unknown, are known already."""
+    runs = runs_of(call)
     reads_initial = not mode.insert and mode.unknown == "initial"
     copied = reads_initial or any(weights_need_grad)
     values = gather(state, rows, keys.ids, keys.tables, mode.unknown) if copied else None
@@ -64,7 +76,7 @@ def embed(
         for r in runs
     ]
     kept = values if any(weights_need_grad) else None
-    return outputs, Saved(runs, keys, rows, kept, weights_need_grad, state.spec.dim, mode), evicted
+    return outputs, Saved(runs, keys, rows, kept, weights_need_grad, state.spec.dim, mode)
 
 
 def runs_of(call: LookupCall) -> tuple[Run, ...]:

@@ -11,56 +11,58 @@ import numpy as np
 from numba import carray, prange
 
 from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
-from backends.numba_backend.disk_words import pointer
+from backends.numba_backend.disk_words import copy_bytes, pointer
 
 BLOCK = 256  # rows a thread copies at a time
 AHEAD = 8  # rows between a prefetch and its use
 
 
-@compiled_parallel
-def read_blocks(bases, rows_a_block, rows, out):  # type: ignore[no-untyped-def]
-    """Fill out, uint8 [n, B]. bases: int64, the blocks' addresses. rows: int [n]."""
-    n = len(rows)
-    for part in prange((n + BLOCK - 1) // BLOCK):
-        _copy(bases, rows_a_block, rows, out, part * BLOCK, min(part * BLOCK + BLOCK, n), False)
+def read_parts(
+    bases: np.ndarray, rows_a_block: int, cuts: np.ndarray, rows: np.ndarray, parts: tuple[np.ndarray, ...]
+) -> None:
+    """Columns cuts[k] to cuts[k + 1] go to parts[k], contiguous uint8 [n, ·].
+
+    bases: int64, the blocks' addresses. rows: int [n].
+    """
+    _move_all(bases, rows_a_block, cuts, rows, _addresses(parts), False)
 
 
-@compiled_parallel
-def write_blocks(bases, rows_a_block, rows, values):  # type: ignore[no-untyped-def]
-    """Distinct rows of the blocks become values, uint8 [n, B]."""
-    n = len(rows)
-    for part in prange((n + BLOCK - 1) // BLOCK):
-        _copy(bases, rows_a_block, rows, values, part * BLOCK, min(part * BLOCK + BLOCK, n), True)
-
-
-@compiled_parallel
-def read_parts(bases, rows_a_block, B, cuts, rows, parts):  # type: ignore[no-untyped-def]
-    """As read_blocks; columns cuts[k] to cuts[k + 1] go to parts[k], uint8 [n, ·]."""
-    n = len(rows)
-    for part in prange((n + BLOCK - 1) // BLOCK):
-        _copy_parts(bases, rows_a_block, B, cuts, rows, parts, part * BLOCK, min(part * BLOCK + BLOCK, n), False)
-
-
-@compiled_parallel
-def write_parts(bases, rows_a_block, B, cuts, rows, parts):  # type: ignore[no-untyped-def]
+def write_parts(
+    bases: np.ndarray, rows_a_block: int, cuts: np.ndarray, rows: np.ndarray, parts: tuple[np.ndarray, ...]
+) -> None:
     """The reverse, of distinct rows."""
+    _move_all(bases, rows_a_block, cuts, rows, _addresses(parts), True)
+
+
+def _addresses(parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    if not all(part.flags.c_contiguous for part in parts):
+        raise ValueError("parts of rows must be contiguous.")
+    return np.array([part.ctypes.data for part in parts], np.int64)
+
+
+@compiled_parallel
+def _move_all(bases, rows_a_block, cuts, rows, parts, into_blocks):  # type: ignore[no-untyped-def]
+    """parts: int64, addresses."""
     n = len(rows)
-    for part in prange((n + BLOCK - 1) // BLOCK):
-        _copy_parts(bases, rows_a_block, B, cuts, rows, parts, part * BLOCK, min(part * BLOCK + BLOCK, n), True)
+    for block in prange((n + BLOCK - 1) // BLOCK):
+        _move(bases, rows_a_block, cuts, rows, parts, block * BLOCK, min(block * BLOCK + BLOCK, n), into_blocks)
 
 
 @compiled
-def _copy_parts(bases, rows_a_block, B, cuts, rows, parts, beg, end, into_blocks):  # type: ignore[no-untyped-def]
+def _move(bases, rows_a_block, cuts, rows, parts, beg, end, into_blocks):  # type: ignore[no-untyped-def]
     everything = carray(pointer(np.int64(0)), (1,), np.uint8)
+    B = cuts[len(parts)]
     for i in range(beg, end):
         if i + AHEAD < end:
             _prefetch_row(everything, _address(bases, rows_a_block, rows[i + AHEAD], B), B)
-        row = carray(pointer(_address(bases, rows_a_block, rows[i], B)), (B,), np.uint8)
+        row = _address(bases, rows_a_block, rows[i], B)
         for k in range(len(parts)):
+            width = cuts[k + 1] - cuts[k]
+            inside, outside = row + cuts[k], parts[k] + i * width
             if into_blocks:
-                row[cuts[k] : cuts[k + 1]] = parts[k][i]
+                copy_bytes(inside, outside, width)
             else:
-                parts[k][i] = row[cuts[k] : cuts[k + 1]]
+                copy_bytes(outside, inside, width)
 
 
 @inlined
@@ -69,20 +71,6 @@ def _prefetch_row(everything, address, B):  # type: ignore[no-untyped-def]
         prefetch(everything, address + line)
 
 
-@compiled
-def _copy(bases, rows_a_block, rows, values, beg, end, into_blocks):  # type: ignore[no-untyped-def]
-    B = values.shape[1]
-    everything = carray(pointer(np.int64(0)), (1,), np.uint8)
-    for i in range(beg, end):
-        if i + AHEAD < end:
-            _prefetch_row(everything, _address(bases, rows_a_block, rows[i + AHEAD], B), B)
-        row = carray(pointer(_address(bases, rows_a_block, rows[i], B)), (B,), np.uint8)
-        if into_blocks:
-            row[:] = values[i]
-        else:
-            values[i] = row
-
-
-@compiled
+@inlined
 def _address(bases, rows_a_block, row, B):  # type: ignore[no-untyped-def]
     return bases[row // rows_a_block] + (row % rows_a_block) * B

@@ -1,7 +1,5 @@
 """A number for each key, for as long as it is wanted: open addressing, linear probing, places closed up after a key goes.
 
-Where rows have numbers that PLACEMENT promises, KeyIndex is the one to use; this is for what nobody else sees.
-
 Sizes: n keys of a call, at most one of each; C places, a power of two.
 """
 
@@ -44,7 +42,7 @@ class KeyMap:
             return
         ids, tables, numbers = self._places
         held = numbers >= 0
-        self._places = _empty(1 << (2 * needed - 1).bit_length())
+        self._places = _empty(1 << (needed - 1).bit_length())
         self._count[0] = 0
         before = np.empty(int(held.sum()), np.int64)
         _swap(ids[held], tables[held], numbers[held], *self._places, self._count, before)

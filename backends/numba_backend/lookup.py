@@ -76,14 +76,23 @@ def lookup(
     return found.rows, evicted
 
 
-def insert(
-    state: TableState, ids: np.ndarray, tables: np.ndarray, *, mode: LookupMode, begin: np.ndarray | None = None
-) -> np.ndarray:
-    """As `lookup`, of keys that are known not to be here."""
+def insert(state: TableState, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Row numbers int32 [U] of unique keys that are known not to be here; what the rows hold is the caller's to write."""
     grow(state, len(ids))
-    found = not_found(state, ids, tables)
-    _insert(state, found, np.arange(len(ids)), ids, tables, mode, Clock(), begin)
+    found, mode = not_found(state, ids, tables), LookupMode(insert=True, touch=False)
+    _insert(state, found, np.arange(len(ids)), ids, tables, mode, Clock(), np.zeros(len(ids), np.bool_))
     return found.rows
+
+
+def begin_rows(state: TableState, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray) -> None:
+    """There is memory for rows that a caller numbers by an index of its own, and those that begin have initial values.
+
+    rows: int32 [U]. begin: bool [U].
+    """
+    end = int(rows.max(initial=-1)) + 1
+    make_room(state, end)
+    state.next_row = max(state.next_row, end)
+    _begin(state, ids[begin], tables[begin], rows[begin])
 
 
 def _insert(
@@ -136,7 +145,8 @@ def _insert_chunk(state: TableState, keys: Keys, clock: Clock) -> Placed:
     write_entries(index.entries, index.tags, entry, keys.ids, keys.tables, rows, keys.a, score, clock.step)
     index.stashed += len(waits)
     state.used += M - len(displaces)
-    _begin(state, keys, rows)
+    begin = slice(None) if keys.begin is None else keys.begin
+    _begin(state, keys.ids[begin], keys.tables[begin], rows[begin])
     return Placed(entry, rows, *before, victims)
 
 
@@ -161,11 +171,8 @@ def _rows_for(state: TableState, displaces: np.ndarray, victims: Victims, M: int
     return rows
 
 
-def _begin(state: TableState, keys: Keys, rows: np.ndarray) -> None:
+def _begin(state: TableState, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
     """Initial weights and slots of new keys."""
-    ids, tables = keys.ids, keys.tables
-    if keys.begin is not None:
-        rows, ids, tables = rows[keys.begin], ids[keys.begin], tables[keys.begin]
     if not len(rows):
         return
     write_initial(state, rows, ids, tables)

@@ -26,18 +26,18 @@ class Blocks:
     def __init__(self) -> None:
         self._by_size: dict[int, list[np.ndarray]] = {}
         self._lock = Lock()
-        self._unheld = self._holders([np.empty(1)], 0)
+        self._unheld = self._holders([np.empty(1)])[0]
 
     @staticmethod
-    def _holders(blocks: list[np.ndarray], k: int) -> int:
-        return sys.getrefcount(blocks[k])
+    def _holders(blocks: list[np.ndarray]) -> list[int]:
+        return list(map(sys.getrefcount, blocks))
 
     def take(self, size: int) -> np.ndarray:
         """`size` bytes, uint8, from the start of a cache line on."""
         rounded = 1 << (size - 1).bit_length()
         with self._lock:
             blocks = self._by_size.setdefault(rounded, [])
-            free = [k for k in range(len(blocks)) if self._holders(blocks, k) == self._unheld]
+            free = [k for k, held in enumerate(self._holders(blocks)) if held == self._unheld]
             for k in reversed(free[SPARE:]):
                 del blocks[k]
             if not free:

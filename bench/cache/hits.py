@@ -26,8 +26,6 @@ TRAIN = LookupMode(insert=True)
 POLICIES = ("lru", "lfu", "lookahead 4", "lookahead 16", "ttl")
 CALLS = 1e9  # a lifetime in calls that no row reaches: what is left of ttl is who came first leaves first
 
-Keys = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, tables, counts
-
 
 class Replay:
     """A trace's calls, and the keys of each, found once."""
@@ -35,19 +33,18 @@ class Replay:
     def __init__(self, calls: list[LookupCall]) -> None:
         self.calls = calls
         self.uids = tuple(range(1, 2 + max(calls[0].ordinals)))
-        state = self._state("lru", 1)
-        self.keys: list[Keys] = [staging.unique_keys(state, call) for call in calls]
+        self.keys = [staging.unique_keys(call) for call in calls]
         self.digests = [digest_of(call) for call in calls]
         self.occurrences = sum(len(call.ids) for call in calls)
-        self.largest = max(len(ids) for ids, _, _ in self.keys)
+        self.largest = max(len(keys.ids) for keys in self.keys)
         numbers, at = np.unique(self._pairs(), return_inverse=True)
         self.distinct = len(numbers)
-        self.numbered = np.split(at, np.cumsum([len(ids) for ids, _, _ in self.keys])[:-1])
+        self.numbered = np.split(at, np.cumsum([len(keys.ids) for keys in self.keys])[:-1])
 
     def _pairs(self) -> np.ndarray:
-        pairs = np.empty(sum(len(ids) for ids, _, _ in self.keys), [("table", np.int32), ("id", np.int64)])
-        pairs["id"] = np.concatenate([ids for ids, _, _ in self.keys])
-        pairs["table"] = np.concatenate([tables for _, tables, _ in self.keys])
+        pairs = np.empty(sum(len(keys.ids) for keys in self.keys), [("table", np.int32), ("id", np.int64)])
+        pairs["id"] = np.concatenate([keys.ids for keys in self.keys])
+        pairs["table"] = np.concatenate([keys.tables for keys in self.keys])
         return pairs
 
     def _state(self, policy: str | Policy, rows: int) -> TieredState:
@@ -103,10 +100,10 @@ class _Run:
         with self.state.lock:
             self.state.starts(Clock(number, number))
             self.state.prepare(self.replay.calls[number], TRAIN)
-            ids, tables, _ = self.replay.keys[number]
-            self.state.device.changed(self.state.device.find(ids, tables))
+            keys = self.replay.keys[number]
+            self.state.device.changed(self.state.device.find(keys.ids, keys.tables))
             self._trim(number)
-        self.missed += len(ids) - (self.state.stats.counts["hits_device"] - before)
+        self.missed += len(keys.ids) - (self.state.stats.counts["hits_device"] - before)
 
     def _trim(self, number: int) -> None:
         device, over = self.state.device, len(self.state.device) - self.rows

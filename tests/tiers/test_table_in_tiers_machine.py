@@ -265,7 +265,7 @@ class TiersMachine(CountedMachine):
     def plan(self, keys: list[Key], early: bool, stale: bool, stage: bool, new: bool) -> None:
         """early: what is on disk is read; stale: and written again before the call. stage: as the rule, at once."""
         call = call_of(keys)
-        batch = staging.plan(self.state, digest_of(call), staging.unique_keys(self.state, call))
+        batch = staging.plan(self.state, digest_of(call), staging.unique_keys(call))
         self.ahead.append((keys, batch))
         if early:
             staging.read_early(self.state, batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.numba_backend.host_rows import read_blocks, read_parts, write_parts
+from backends.numba_backend.host_rows import read_parts, write_parts
 from backends.numba_backend.memory import zeroed
 from backends.numba_backend.scratch import empty
 from recis_core.table.tiers.row_format import Parts
@@ -49,15 +49,15 @@ class Blocks:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """uint8 [n, row_bytes], copied."""
         out = empty((len(rows), self.row_bytes), np.uint8)
-        read_blocks(self._bases, self.rows_a_block, rows, out)
+        read_parts(self._bases, self.rows_a_block, self.cuts[[0, -1]], rows, (out,))
         return out
 
     def read_parts(self, rows: np.ndarray) -> Parts:
         """As `read`, each part for itself."""
         parts = tuple(empty((len(rows), width), np.uint8) for width in np.diff(self.cuts).tolist())
-        read_parts(self._bases, self.rows_a_block, self.row_bytes, self.cuts, rows, parts)
+        read_parts(self._bases, self.rows_a_block, self.cuts, rows, parts)
         return parts
 
     def write(self, rows: np.ndarray, parts: Parts) -> None:
         """Distinct rows."""
-        write_parts(self._bases, self.rows_a_block, self.row_bytes, self.cuts, rows, parts)
+        write_parts(self._bases, self.rows_a_block, self.cuts, rows, parts)

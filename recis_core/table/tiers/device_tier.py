@@ -1,7 +1,8 @@
 """The tier that is trained: a backend's table of bounded rows, and in host memory a mirror of which keys it holds.
 
 All is decided on the mirror, so that no decision waits for the device. Mirror and table are led through the same keys and so
-number their rows alike, as PLACEMENT says. A numba table needs no mirror: its own index is in host memory already.
+number their rows alike, as PLACEMENT says. Of a numba table only the rows are used: they lie in host memory, and the tier's
+own index leads to them, which moves keys in and out at half the cost.
 
 Sizes: n keys of a call, at most one of each; K rows at most.
 """
@@ -9,14 +10,19 @@ Sizes: n keys of a call, at most one of each; K rows at most.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
 
-from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
+from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import RecisError
 from backends.numba_backend.backend import NumbaBackend
-from recis_core.table.tiers.key_index import KeyIndex
+from backends.numba_backend.columns import count_up, fill, pin, put
+from backends.numba_backend.embed import embed_rows
+from backends.numba_backend.lookup import begin_rows
+from backends.numba_backend.partition import Unique
+from recis_core.table.tiers.key_index import FreeIndex, KeyIndex, PlacedIndex
 from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.row_format import Rows, marks_of
 from recis_core.table.tiers.victims import ALL, Victims, lowest
@@ -48,11 +54,11 @@ class DeviceTier:
         self.backend, self.policy, self.capacity = backend, policy, capacity
         self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
         self.state = backend.add_slots(backend.create(self.spec), slots)
-        self._own = isinstance(backend, NumbaBackend)
+        self._in_host = isinstance(backend, NumbaBackend)
         self.marks, self.counts = marks_of(spec), spec.score == "count"
         self._carried = [name for name in self.marks.names or () if name != "score"]
         self.columns = COLUMNS | (USES if self.counts else {})
-        self.index = KeyIndex(spec.uids, self.columns, self.state if self._own else None)
+        self.index: KeyIndex = FreeIndex(self.columns) if self._in_host else PlacedIndex(spec.uids, self.columns)
         self.device = torch.device(spec.device)
         self._victims = Victims()
 
@@ -104,7 +110,7 @@ class DeviceTier:
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
         """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n]."""
-        mine = self.index.add(ids, tables, ~found) if self._own else self._add_to_both(ids, tables)
+        mine = self._add(ids, tables, ~found)
         if found.any():
             at = torch.from_numpy(mine[found]).to(self.device)
             slots = {name: values.to(self.device) for name, values in rows.slots.items()}
@@ -112,7 +118,12 @@ class DeviceTier:
         self._enter(mine, found, rows.marks, tick)
         return mine
 
-    def _add_to_both(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    def _add(self, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray) -> np.ndarray:
+        """begin: bool [n], which of them hold initial values then; others may."""
+        if self._in_host:
+            mine = self.index.add(ids, tables)
+            begin_rows(self.state, mine, ids, tables, begin)
+            return mine
         keys = self.keys_there(ids, tables)
         self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND_OR_INSERT, clock=Clock())
         mine = self.index.add(ids, tables)
@@ -121,13 +132,13 @@ class DeviceTier:
         return mine
 
     def _enter(self, rows: np.ndarray, found: np.ndarray, marks: np.ndarray, tick: int) -> None:
-        column = self.index.at
+        column, known = self.index.at, rows[found]
         carried = np.full(len(rows), np.nan)
         carried[found] = marks["score"]
-        column["stored"][rows] = found
+        put(column["stored"], rows, found)
         for name in self._carried:
-            column[name][rows[found]] = marks[name]
-        column["told"][rows[found]] = self.scores[rows[found]]
+            put(column[name], known, marks[name])
+        put(column["told"], known, self.scores[known])
         self.policy.enter(column["score"], rows, carried, tick)
 
     def read(self, rows: np.ndarray) -> Rows:
@@ -139,8 +150,26 @@ class DeviceTier:
             marks[name] = self.index.at[name][rows]
         return Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
 
+    def embed(
+        self,
+        call: LookupCall,
+        keys: Unique,
+        rows: np.ndarray,
+        *,
+        mode: LookupMode,
+        clock: Clock,
+        weights_need_grad: tuple[bool, ...],
+    ) -> tuple[list[torch.Tensor], Any]:
+        """A call's outputs, and what its backward needs. rows: int32 [U] of its keys, -1 for those that are nowhere."""
+        if self._in_host:
+            return embed_rows(self.state, call, keys, rows, mode, weights_need_grad)
+        self.state, outputs, saved, _ = self.backend.embed(
+            self.state, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+        )
+        return outputs, saved
+
     def drop(self, rows: np.ndarray) -> None:
-        if not self._own:
+        if not self._in_host:
             ids, tables = self.index.keys(rows)
             self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
         self.index.drop(rows)
@@ -151,9 +180,9 @@ class DeviceTier:
 
     def used(self, rows: np.ndarray, step: int) -> None:
         """As far as filters go by it."""
-        self.index.at["used"][rows] = step
+        fill(self.index.at["used"], rows, step)
         if self.counts:
-            self.index.at["uses"][rows] += 1
+            count_up(self.index.at["uses"], rows)
 
     def begin(self, rows: np.ndarray) -> None:
         """A call that is no use asks for rows; those that are new begin with one."""
@@ -163,14 +192,11 @@ class DeviceTier:
     def pin(self, rows: np.ndarray, step: int) -> int:
         """How many of them were the table's before."""
         at = self.index.at
-        before = at["pinned"][rows]
-        at["pinned"][rows] = np.maximum(before, step)
-        first = rows[before < 0]
-        return len(rows) - len(first) + int((at["dirty"][first] | at["stored"][first]).sum())
+        return int(pin(at["pinned"], at["dirty"], at["stored"], rows, step))
 
     def changed(self, rows: np.ndarray) -> None:
-        self.index.at["dirty"][rows] = True
-        self.index.at["version"][rows] += 1
+        fill(self.index.at["dirty"], rows, True)
+        count_up(self.index.at["version"], rows)
 
     def victims(self, count: int, pinned_from: int, consumed: int, kept: np.ndarray) -> np.ndarray:
         """At most `count` rows, int64, that may leave: not pinned, not held, not among `kept`; those of lowest scores.

@@ -1,46 +1,55 @@
-"""Row numbers of keys in host memory: the numba table's index, and what stands beside each row.
-
-Numbers are as PLACEMENT says: new keys, ascending, take the rows erased last, then rows never used. A device table that is
-led through the same keys has the same numbers, so nobody asks it for them.
+"""Row numbers of keys in host memory, and what stands beside each row.
 
 Sizes: n keys of a call, R rows.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 import torch
 
-from backends import LookupMode, TableSpec
+from backends import TableSpec
 from backends.numba_backend.columns import fill, new_column, put
 from backends.numba_backend.export import erase
 from backends.numba_backend.find import find
 from backends.numba_backend.lookup import insert
-from backends.numba_backend.partition import Unique, unique_keys
-from backends.numba_backend.state import TableState, create_state
+from backends.numba_backend.memory import zeroed
+from backends.numba_backend.row_map import drop_rows, find_rows, insert_rows, places_for
+from backends.numba_backend.scratch import empty
+from backends.numba_backend.state import create_state
 
 FIRST_ROWS = 1024
-INSERT = LookupMode(insert=True, touch=False)
 Columns = dict[str, tuple[Any, Any]]  # name: dtype and what a new row has
 
 
-class KeyIndex:
-    """columns: arrays by row number, read and written in place as attributes of `at`.
+class KeyIndex(ABC):
+    """columns: arrays by row number, read and written in place as attributes of `at`."""
 
-    table: whose index this is; None for an index of no table's.
-    """
-
-    def __init__(self, uids: tuple[int, ...], columns: Columns, table: TableState | None = None) -> None:
-        self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS)) if table is None else table
-        self._rows_begin = table is not None
+    def __init__(self, columns: Columns) -> None:
         own = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
         self._columns = {
             name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | own).items()
         }
         self.at = {name: new_column(FIRST_ROWS, dtype, new) for name, (dtype, new) in self._columns.items()}
         self.count = 0
+
+    @abstractmethod
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """int32 [n] of unique keys, -1 for those that are not here."""
+
+    @abstractmethod
+    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n]."""
+
+    @abstractmethod
+    def _erase(self, rows: np.ndarray) -> None: ...
+
+    @abstractmethod
+    def _index_bytes(self) -> int:
+        """Beside the columns."""
 
     def __len__(self) -> int:
         return self.count
@@ -52,23 +61,11 @@ class KeyIndex:
 
     @property
     def bytes(self) -> int:
-        return self.rows * (8 + 44) + sum(column.nbytes for column in self.at.values())
+        return self._index_bytes() + sum(column.nbytes for column in self.at.values())
 
-    def unique(self, ids: np.ndarray, lengths: tuple[int, ...], tables: tuple[int, ...]) -> Unique:
-        """Unique keys of a call; its tables come in runs of these lengths."""
-        return unique_keys(ids, np.array(lengths, np.int64), np.array(tables, np.int32))
-
-    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """int32 [n] of unique keys, -1 for those that are not here."""
-        return find(self._table, ids, tables, None).rows
-
-    def add(self, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray | None = None) -> np.ndarray:
-        """Row numbers int32 [n] of unique keys that are not here yet.
-
-        begin: bool [n], which of them begin with initial values, if this is a table's index; None for all.
-        """
-        begin = begin if self._rows_begin else np.zeros(len(ids), np.bool_)
-        rows = insert(self._table, ids, tables, mode=INSERT, begin=begin)
+    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n] of unique keys that are not here yet."""
+        rows = self._insert(ids, tables)
         self._make_room(int(rows.max(initial=-1)) + 1)
         for name, (_, new) in self._columns.items():
             fill(self.at[name], rows, new)
@@ -80,7 +77,7 @@ class KeyIndex:
 
     def drop(self, rows: np.ndarray) -> None:
         """Forget the keys of distinct rows."""
-        erase(self._table, self.at["ids"][rows], self.at["tables"][rows])
+        self._erase(rows)
         self.at["here"][rows] = False
         self.count -= len(rows)
 
@@ -101,3 +98,68 @@ class KeyIndex:
     def all_rows(self) -> np.ndarray:
         """int64, ascending: the rows that hold a key."""
         return np.flatnonzero(self.at["here"])
+
+
+class PlacedIndex(KeyIndex):
+    """Numbers as PLACEMENT says: new keys, ascending, take the rows erased last, then rows never used. A device table that
+    is led through the same keys has the same numbers, so nobody asks it for them.
+    """
+
+    def __init__(self, uids: tuple[int, ...], columns: Columns) -> None:
+        super().__init__(columns)
+        self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS))
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        return find(self._table, ids, tables, None).rows
+
+    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        return insert(self._table, ids, tables)
+
+    def _erase(self, rows: np.ndarray) -> None:
+        erase(self._table, self.at["ids"][rows], self.at["tables"][rows])
+
+    def _index_bytes(self) -> int:
+        return self._table.index.entries.nbytes + self._table.index.tags.nbytes
+
+
+class FreeIndex(KeyIndex):
+    """Of rows whose numbers nobody else knows: those erased last are taken first, then rows never used."""
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__(columns)
+        self._places = np.zeros(places_for(FIRST_ROWS), np.uint64)
+        self._free = np.zeros(FIRST_ROWS, np.int32)
+        self._freed = self._next = 0  # rows in `_free`, the one erased last at the end; the first row never used
+
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        rows = empty(len(ids), np.int32)
+        find_rows(ids, tables, self._places, self.at["ids"], self.at["tables"], rows)
+        return rows
+
+    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        self._widen(self.count + len(ids))
+        left = max(0, self._freed - len(ids))
+        reused = self._free[left : self._freed][::-1]
+        fresh = np.arange(self._next, self._next + len(ids) - len(reused), dtype=np.int32)
+        rows = np.concatenate([reused, fresh])
+        self._freed, self._next = left, self._next + len(fresh)
+        insert_rows(ids, tables, rows, self._places)
+        return rows
+
+    def _widen(self, rows: int) -> None:
+        if places_for(rows) <= len(self._places):
+            return
+        self._places = zeroed((places_for(2 * rows),), np.dtype(np.uint64))
+        held = self.all_rows().astype(np.int32)
+        insert_rows(self.at["ids"][held], self.at["tables"][held], held, self._places)
+
+    def _erase(self, rows: np.ndarray) -> None:
+        drop_rows(rows, self._places, self.at["ids"], self.at["tables"])
+        end = self._freed + len(rows)
+        if end > len(self._free):
+            self._free = np.concatenate([self._free, np.empty(end, np.int32)])
+        self._free[self._freed : end] = rows
+        self._freed = end
+
+    def _index_bytes(self) -> int:
+        return self._places.nbytes + self._free.nbytes

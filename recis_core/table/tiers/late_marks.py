@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recis_core.table.tiers.key_index import KeyIndex
+from recis_core.table.tiers.key_index import FreeIndex
 from recis_core.table.tiers.row_format import COUNTED
 
 NOTHING = -1  # instead of a step: the row's own marks tell all
@@ -30,12 +30,11 @@ class LateMarks:
     waiting: rows whose marks lack something.
     """
 
-    def __init__(self, uids: tuple[int, ...]) -> None:
-        self._uids = uids
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self._index, self.waiting = KeyIndex(self._uids, COLUMNS), 0
+        self._index, self.waiting = FreeIndex(COLUMNS), 0
 
     def __len__(self) -> int:
         """Rows that take room here."""

@@ -52,9 +52,9 @@ class LowerTiers:
         stats: CacheStats,
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
-        self.host = HostStore(host_format.spec.uids, host_format.cuts)
+        self.host = HostStore(host_format.cuts)
         self.disk, self.stats, self.scratch = disk, stats, False
-        self._late = LateMarks(host_format.spec.uids)
+        self._late = LateMarks()
         self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
 

@@ -31,7 +31,7 @@ class Policy(ABC):
 
     def enter(self, scores: np.ndarray, rows: np.ndarray, carried: np.ndarray, tick: int) -> None:
         """Rows came from below with scores `carried`, NaN for new ones. Before `touch`."""
-        scores[rows] = np.nan_to_num(carried, nan=-math.inf)
+        scores[rows] = np.where(np.isnan(carried), -math.inf, carried)
 
 
 class Lru(Policy):
@@ -59,7 +59,9 @@ class Lfu(Policy):
         self._growth = -math.log(decay)
 
     def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
-        scores[rows] = np.logaddexp(scores[rows], np.log(counts) + tick * self._growth)
+        from backends.numba_backend.aged_uses import add_uses  # as heavy as numba
+
+        add_uses(scores, rows, counts, tick * self._growth)
 
 
 class Ttl(Policy):

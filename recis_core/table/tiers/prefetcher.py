@@ -202,7 +202,7 @@ class Prefetcher:
             state = tiered(table.state)
             if state is None:
                 continue
-            keys, digest = staging.unique_keys(state, call), digest_of(call)
+            keys, digest = staging.unique_keys(call), digest_of(call)
             with state.lock:
                 item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
         return item

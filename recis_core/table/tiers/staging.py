@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends import LookupCall
+from backends.numba_backend import partition
+from backends.numba_backend.columns import fill
+from backends.numba_backend.partition import Unique
 from recis_core.table.tiers.upcoming import Batch, Early, digest_of
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
 
 
-def unique_keys(state: TieredState, call: LookupCall) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ids int64 [U], tables int32 [U], counts int32 [U]) of a call."""
-    unique = state.device.index.unique(call.ids.detach().cpu().contiguous().numpy(), call.lengths, call.ordinals)
-    return unique.ids, unique.tables, unique.counts
+def unique_keys(call: LookupCall) -> Unique:
+    """Of a call, in host memory."""
+    ids = call.ids.detach().cpu().contiguous().numpy()
+    return partition.unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
 
 
-def plan(state: TieredState, digest: bytes, keys: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Batch:
+def plan(state: TieredState, digest: bytes, keys: Unique) -> Batch:
     """Say that this call will come, and to the policy when each of its rows is used."""
-    batch = state.upcoming.plan(digest, *keys)
-    rows = state.device.find(batch.ids, batch.tables)
-    rows = rows[rows >= 0]
-    next_use = state.device.index.at["next_use"]
-    unasked = rows[next_use[rows] <= state.upcoming.consumed]
-    next_use[unasked] = batch.number
+    batch, first = state.upcoming.plan(digest, keys)
+    rows = state.device.find(batch.ids[first], batch.tables[first])
+    fill(state.device.index.at["next_use"], rows[rows >= 0], batch.number)
     return batch
 
 

@@ -127,16 +127,15 @@ class TieredBackend(WrappedBackend):
     ) -> tuple[TieredState, list[Tensor], Saved, Evicted | None]:
         with state.lock:
             state.starts(clock)
-            away = state.prepare(call, mode)
-            if away is None:
-                state.inner, outputs, saved, _ = self.inner.embed(
-                    state.inner, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+            keys, rows = state.prepare(call, mode)
+            if rows is not None:
+                outputs, saved = state.device.embed(
+                    call, keys, rows, mode=mode, clock=clock, weights_need_grad=weights_need_grad
                 )
                 return state, outputs, Saved(saved, state, state.renumbered), None
-            ids, tables, counts = away
-            table, _, fetched = aside.table_aside(state, ids, tables, insert=mode.insert)
+            table, _, fetched = aside.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
             if mode.insert and mode.touch:
-                aside.use_below(state, ids, tables, counts, fetched)
+                aside.use_below(state, keys.ids, keys.tables, keys.counts, fetched)
         _, outputs, saved, _ = self.inner.embed(
             table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )

@@ -14,6 +14,7 @@ import torch
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import TableFull
+from backends.numba_backend.columns import put
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
 from recis_core.table.tiers.cache_stats import CacheStats
@@ -25,13 +26,13 @@ from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early, Upcoming
 
 if TYPE_CHECKING:
+    from backends.numba_backend.partition import Unique
     from recis_core.table.tiers.shared_budget import SharedBudget
 
 INDEX_BYTES = 52  # of a row on the device or in host memory: of the index at the load it grows to, and its marks
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
-Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # Keys, counts int32 [n]
 
 
 class TieredState:
@@ -183,12 +184,13 @@ class TieredState:
         if len(expired):
             self.depart(expired)
 
-    def prepare(self, call: LookupCall, mode: LookupMode) -> Asked | None:
-        """Bring a call's rows to the device. None: all that it needs is there; else its unique keys."""
+    def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, np.ndarray | None]:
+        """Bring a call's rows to the device. Its unique keys, and their rows int32 [U], -1 for those that are nowhere; no
+        rows where not all that it needs found room.
+        """
         batch, ready = staging.take(self, call) if mode.learns else (None, False)
-        ids, tables, counts = (
-            staging.unique_keys(self, call) if batch is None else (batch.ids, batch.tables, batch.counts)
-        )
+        keys = staging.unique_keys(call) if batch is None else batch.keys
+        ids, tables, counts = keys.ids, keys.tables, keys.counts
         if not mode.insert:
             rows = self.find_all(ids, tables)
             if mode.touch:
@@ -202,11 +204,11 @@ class TieredState:
             rows = self.bring(ids, tables, counts, touch=mode.touch, counted=counted)
         if batch is not None:
             here = rows >= 0
-            self.device.index.at["next_use"][rows[here]] = batch.following[here]
+            put(self.device.index.at["next_use"], rows[here], batch.following[here])
         if ((rows >= 0) | (rows == UNKNOWN)).all():
-            return None
+            return keys, np.maximum(rows, -1)
         self.tell_aside(ids, tables, rows, mode)
-        return ids, tables, counts
+        return keys, None
 
     def tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
         """What a call that is made on a table aside leaves behind: new keys, and counts."""

@@ -16,6 +16,7 @@ import xxhash
 
 from backends import LookupCall
 from backends.numba_backend.key_map import KeyMap
+from backends.numba_backend.partition import Unique
 
 NEVER = np.int64(-1)
 POSITION_BITS = 32
@@ -40,12 +41,25 @@ class Batch:
 
     number: int
     digest: bytes
-    ids: np.ndarray  # int64 [U]
-    tables: np.ndarray  # int32 [U]
-    counts: np.ndarray  # int32 [U]
+    keys: Unique
     following: np.ndarray  # int64 [U], number of the next call that asks for the key
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 [U]"""
+        return self.keys.ids
+
+    @property
+    def tables(self) -> np.ndarray:
+        """int32 [U]"""
+        return self.keys.tables
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int32 [U]"""
+        return self.keys.counts
 
     @property
     def uses(self) -> np.ndarray:
@@ -65,18 +79,20 @@ class Upcoming:
         self._last = KeyMap()  # of each key the last call that asks for it, and where in it: Batch.uses
         self._gone: list[Batch] = []  # calls whose keys may still be there; whoever plans forgets them
 
-    def plan(self, digest: bytes, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray) -> Batch:
-        """A call that comes after all that were planned before."""
+    def plan(self, digest: bytes, keys: Unique) -> tuple[Batch, np.ndarray]:
+        """A call that comes after all that were planned before; and which of its keys, by position, it is the first to ask
+        for of those that have not come.
+        """
         self._forget()
         self.planned += 1
-        batch = Batch(self.planned, digest, ids, tables, counts, np.full(len(ids), NEVER))
-        before = self._last.swap(ids, tables, batch.uses)
-        before = before[before >= 0]
-        calls, positions = before >> POSITION_BITS, before & LAST_POSITION
+        batch = Batch(self.planned, digest, keys, np.full(len(keys.ids), NEVER))
+        before = self._last.swap(keys.ids, keys.tables, batch.uses)
+        asked = before >= 0
+        calls, positions = before[asked] >> POSITION_BITS, before[asked] & LAST_POSITION
         for earlier in self.batches:
             earlier.following[positions[calls == earlier.number]] = batch.number
         self.batches.append(batch)
-        return batch
+        return batch, np.flatnonzero(~asked)
 
     def take(self, digest: bytes) -> tuple[Batch | None, list[Batch]]:
         """The first planned call that is this one, or None; and those that were planned before it and never came."""
@@ -106,8 +122,10 @@ class Upcoming:
         return batch
 
     def _forget(self) -> None:
+        """Keys that a call to come asks for are there for that."""
         for batch in self._gone:
-            self._last.drop(batch.ids, batch.tables, batch.uses)
+            last = np.flatnonzero(batch.following == NEVER)
+            self._last.drop(batch.ids[last], batch.tables[last], batch.uses[last])
         self._gone.clear()
 
 
