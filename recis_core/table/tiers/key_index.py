@@ -23,15 +23,15 @@ from backends.numba_backend.state import create_state
 
 FIRST_ROWS = 1024
 Columns = dict[str, tuple[Any, Any]]  # name: dtype and what a new row has
+KEY_COLUMNS: Columns = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
 
 
 class KeyIndex(ABC):
     """columns: arrays by row number, read and written in place as attributes of `at`."""
 
     def __init__(self, columns: Columns) -> None:
-        own = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
         self._columns = {
-            name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | own).items()
+            name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | KEY_COLUMNS).items()
         }
         self.at = {name: new_column(FIRST_ROWS, dtype, new) for name, (dtype, new) in self._columns.items()}
         self.count = 0
@@ -67,8 +67,8 @@ class KeyIndex(ABC):
         """Row numbers int32 [n] of unique keys that are not here yet."""
         rows = self._insert(ids, tables)
         self._make_room(int(rows.max(initial=-1)) + 1)
-        for name, (_, new) in self._columns.items():
-            fill(self.at[name], rows, new)
+        for name in self._columns.keys() - KEY_COLUMNS.keys():
+            fill(self.at[name], rows, self._columns[name][1])
         put(self.at["ids"], rows, ids)
         put(self.at["tables"], rows, tables)
         fill(self.at["here"], rows, True)

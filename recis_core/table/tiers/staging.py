@@ -13,6 +13,7 @@ from backends import LookupCall
 from backends.numba_backend import partition
 from backends.numba_backend.columns import fill
 from backends.numba_backend.partition import Unique
+from recis_core.table.tiers.policy import Lookahead
 from recis_core.table.tiers.upcoming import Batch, Early, digest_of
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ def unique_keys(call: LookupCall) -> Unique:
 
 
 def plan(state: TieredState, digest: bytes, keys: Unique) -> Batch:
-    """Say that this call will come, and to the policy when each of its rows is used."""
-    batch, first = state.upcoming.plan(digest, keys)
-    rows = state.device.find(batch.ids[first], batch.tables[first])
-    fill(state.device.index.at["next_use"], rows[rows >= 0], batch.number)
+    """Say that this call will come, and to a policy that looks ahead when each of its rows is used."""
+    batch = state.upcoming.plan(digest, keys)
+    if isinstance(state.policy, Lookahead):
+        first = state.upcoming.note_uses(batch)
+        rows = state.device.find(batch.ids[first], batch.tables[first])
+        fill(state.device.index.at["next_use"], rows[rows >= 0], batch.number)
     return batch
 
 
@@ -47,7 +50,9 @@ def read_early(state: TieredState, batch: Batch) -> None:
     found, packed = disk.read(batch.ids[away], batch.tables[away])
     places[away[~found]] = -1
     at[away] = np.arange(len(away))
-    batch.early = Early(places, at, packed)
+    with state.lock:
+        if state.lower.disk is disk:  # another one may number other rows alike
+            batch.early = Early(places, at, packed)
 
 
 def stage(state: TieredState, batch: Batch, *, new: bool) -> None:

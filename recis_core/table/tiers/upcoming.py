@@ -77,22 +77,26 @@ class Upcoming:
 
     def __post_init__(self) -> None:
         self._last = KeyMap()  # of each key the last call that asks for it, and where in it: Batch.uses
-        self._gone: list[Batch] = []  # calls whose keys may still be there; whoever plans forgets them
+        self._gone: list[Batch] = []  # calls whose keys may still be there; whoever notes more forgets them
 
-    def plan(self, digest: bytes, keys: Unique) -> tuple[Batch, np.ndarray]:
-        """A call that comes after all that were planned before; and which of its keys, by position, it is the first to ask
-        for of those that have not come.
-        """
-        self._forget()
+    def plan(self, digest: bytes, keys: Unique) -> Batch:
+        """A call that comes after all that were planned before."""
         self.planned += 1
         batch = Batch(self.planned, digest, keys, np.full(len(keys.ids), NEVER))
-        before = self._last.swap(keys.ids, keys.tables, batch.uses)
+        self.batches.append(batch)
+        return batch
+
+    def note_uses(self, batch: Batch) -> np.ndarray:
+        """Tell earlier calls which of their keys the one planned last asks for next. The positions, in it, of its other keys,
+        which no call to come asks for sooner.
+        """
+        self._forget()
+        before = self._last.swap(batch.ids, batch.tables, batch.uses)
         asked = before >= 0
         calls, positions = before[asked] >> POSITION_BITS, before[asked] & LAST_POSITION
         for earlier in self.batches:
             earlier.following[positions[calls == earlier.number]] = batch.number
-        self.batches.append(batch)
-        return batch, np.flatnonzero(~asked)
+        return np.flatnonzero(~asked)
 
     def take(self, digest: bytes) -> tuple[Batch | None, list[Batch]]:
         """The first planned call that is this one, or None; and those that were planned before it and never came."""
@@ -118,7 +122,8 @@ class Upcoming:
     def _pop(self) -> Batch:
         batch = self.batches.popleft()
         self.consumed = batch.number
-        self._gone.append(batch)
+        if len(self._last):
+            self._gone.append(batch)
         return batch
 
     def _forget(self) -> None:
