@@ -41,6 +41,7 @@ class Sizes:
 
     device_bytes: int = 4 << 20
     host_bytes: int = 1 << 20
+    mapped_bytes: int | None = None
     batch: int = 1 << 15
     touched: int = 1 << 13  # rows drawn for a batch
     warm: int = 20  # batches of touched rows, after as many that warm up
@@ -96,7 +97,10 @@ class Build:
     def __init__(self, rows: int, folder: Path, seed: int, sizes: Sizes) -> None:
         self.rows, self.folder, self.sizes = rows, folder, sizes
         self.memory = Memory()
-        cache = CacheConfig(device_bytes=sizes.device_bytes, host_bytes=sizes.host_bytes, disk=str(folder))
+        cache = CacheConfig(
+            device_bytes=sizes.device_bytes, host_bytes=sizes.host_bytes, disk=str(folder),
+            disk_mapped_bytes=sizes.mapped_bytes,
+        )  # fmt: skip
         self.trained, self.sampled = Trained(cache), Trained(None)
         self.random = np.random.default_rng(seed)
         self.sample = np.unique(self.random.integers(0, rows, min(sizes.sample, rows)))
@@ -162,7 +166,7 @@ class Build:
             cold.append(self._timed())
             read += disk_read_bytes() - at
         return {
-            "op": "touch", "rows": self.built, "touched": self.sizes.touched, **shares,
+            "op": "touch", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.built, "touched": self.sizes.touched, **shares,
             "warm_us": float(np.median(warm)), "warm_min_us": min(warm), "cold_us": float(np.median(cold)),
             "cold_read_bytes_a_row": read / (self.sizes.touched * self.sizes.cold),
         }  # fmt: skip
@@ -190,7 +194,8 @@ class Build:
         stats = store.stats()
         peaks = self.memory.peaks()
         return {
-            "op": "build", "rows": self.rows, "dim": D, "batch": self.sizes.batch, "seconds": self.seconds,
+            "op": "build", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.rows, "dim": D,
+            "batch": self.sizes.batch, "seconds": self.seconds,
             "rows_per_s": self.rows / self.seconds, "rows_compared": len(self.sample),
             "device_bytes": self.sizes.device_bytes, "host_bytes": self.sizes.host_bytes,
             "disk_rows": stats["rows"], "disk_bytes_a_row": stats["disk_bytes"] / stats["rows"],

@@ -73,6 +73,8 @@ class CacheBench:
     device_mib: Annotated[float, Field(gt=0)] = 4
     host_mib: Annotated[float, Field(ge=0)] = 1
     """Of --large's caches: small, so that most touched rows lie on disk at any number of rows."""
+    mapped_gib: Annotated[float | None, Field(ge=0)] = None
+    """Of --large's files that stay mapped; default: CacheConfig's own."""
     folder: str | None = None
     """Where --large and the disk's rows put their files; default: a temporary one."""
     json: bool = False
@@ -97,7 +99,8 @@ def run(argv: list[str]) -> int:
 
 def _large(config: CacheBench) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        sizes = Sizes(int(config.device_mib * 2**20), int(config.host_mib * 2**20))
+        mapped = None if config.mapped_gib is None else int(config.mapped_gib * 2**30)
+        sizes = Sizes(int(config.device_mib * 2**20), int(config.host_mib * 2**20), mapped)
         yield from large(int(config.large_rows), Path(folder), config.seed, sizes)
 
 

@@ -28,6 +28,7 @@ def read_cache(config: TrainConfig) -> CacheConfig | None:
         host_rows=_rows(config.cache_host_rows),
         disk=config.cache_disk,
         disk_index_bytes=_bytes(config.cache_disk_index_bytes),
+        disk_mapped_bytes=_bytes(config.cache_disk_mapped_bytes),
         policy=config.cache_policy or ("lookahead" if config.prefetch else "lfu"),
         prefetch=config.prefetch,
         host_precision=host.strip(),

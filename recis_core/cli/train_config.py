@@ -83,6 +83,9 @@ class TrainConfig:
     cache_disk_index_bytes: str | None = None
     """Memory for the index of the rows on disk, 16 to 32 bytes a row, of all tables together, 8GiB; beyond it lies in a
     file there, and with 0 from the start. Default: 3 GiB for each table."""
+    cache_disk_mapped_bytes: str | None = None
+    """Of the files there, of all tables together, that stay mapped, 16GiB; rows of more are read by system calls, which
+    take longer while the files are in memory. Default: 2 GiB for each table."""
     cache_policy: str | None = None
     """Which rows leave first: lfu, lfu(.97), lru, ttl(3600), lookahead, none. Default: lookahead with --prefetch,
     else lfu."""
@@ -112,7 +115,7 @@ class TrainConfig:
         if self.resume_if_any and self.resume is None:
             raise ValueError("--resume-if-any needs --resume DIR.")
         if self.cache_device_rows is None and self.cache_device_bytes is None:
-            names = ("host_rows", "host_bytes", "disk", "disk_index_bytes", "policy")
+            names = ("host_rows", "host_bytes", "disk", "disk_index_bytes", "disk_mapped_bytes", "policy")
             asked = [name for name in names if getattr(self, f"cache_{name}") is not None]
             if asked:
                 flags = ", ".join(f"--cache-{name.replace('_', '-')}" for name in asked)

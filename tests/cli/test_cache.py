@@ -71,6 +71,7 @@ def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path
         (["--cache-device-rows", "150%"], "a share of all rows as '1%'"),
         (["--cache-device-rows", "5%", "--cache-disk", "d"], "disk needs host_bytes or host_rows"),
         (["--cache-device-rows", "5%", "--cache-disk-index-bytes", "1GB"], "disk_index_bytes needs disk"),
+        (["--cache-device-rows", "5%", "--cache-disk-mapped-bytes", "1GB"], "disk_mapped_bytes needs disk"),
         (["--cache-device-rows", "5%", "--cache-policy", "lfu(2)"], "decay must be between 0 and 1"),
         (["--cache-device-bytes", "10"], "device_bytes must hold at least one row"),
     ],

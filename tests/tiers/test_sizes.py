@@ -11,6 +11,7 @@ import torch
 from backends.errors import RecisError
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
+from recis_core.table.disk import DiskStore
 from tests.tiers.test_cases import backend, both
 from tests.tiers.training import (
     B,
@@ -130,6 +131,19 @@ def test_the_index_of_the_disk_within_bytes(tmp_path: Path, index_bytes: int | N
     assert (stats["cache_disk_index_disk_bytes"] > 0) == to_file
 
 
+@pytest.mark.parametrize(("mapped_bytes", "by_handles"), [(None, False), (1 << 40, False), (0, True)])
+def test_rows_on_disk_are_read_by_maps_within_bytes(tmp_path: Path, mapped_bytes: int | None, by_handles: bool) -> None:
+    cache = cache_in(tmp_path, 8, 12, disk_mapped_bytes=mapped_bytes)
+    plain, tiered = (engine_of(c, backend="numba") for c in (None, cache))
+    for engine in (plain, tiered):
+        train(engine, adam(engine), random_batches(10, 60))
+    assert_same_engines(tiered, plain)
+    store = tiers_of(tiered).lower.disk
+    assert isinstance(store, DiskStore)
+    assert len(store) > 0
+    assert bool(store._log.view.handles) == by_handles
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize(("index_bytes", "to_file"), [(1 << 20, False), ((1 << 20) - 1, True)])
 def test_tables_have_equal_parts_of_the_bytes_of_indices(
@@ -158,8 +172,13 @@ def test_tables_have_equal_parts_of_the_bytes_of_indices(
             {"disk_index_bytes": -1, "disk": "d", "host_rows": 4},
             "must be at least 0, which keeps the index on disk; got -1",
         ),
+        ({"disk_mapped_bytes": 1}, "disk_mapped_bytes needs disk, the directory whose files it bounds"),
+        (
+            {"disk_mapped_bytes": -1, "disk": "d", "host_rows": 4},
+            "must be at least 0, which maps none for reads; got -1",
+        ),
     ],
 )
-def test_bounds_of_an_index_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
+def test_bounds_of_a_disk_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         CacheConfig(device_rows=4, **options)

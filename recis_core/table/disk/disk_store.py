@@ -25,6 +25,7 @@ from recis_core.table.row_store import Chunk
 
 READ_THREADS = 8  # more than cores: some wait for a page
 INDEX_BYTES = 3 << 30
+MAPPED_BYTES = 2 << 30
 
 
 class DiskStore:
@@ -49,7 +50,7 @@ class DiskStore:
 
     def __init__(
         self, path: str | Path, row_bytes: int, *, tag: str, segment_bytes: int = 64 << 20,
-        threads: int = READ_THREADS, mapped_bytes: int = 2 << 30, index_bytes: int = INDEX_BYTES, compact_below: float = 0.5,
+        threads: int = READ_THREADS, mapped_bytes: int = MAPPED_BYTES, index_bytes: int = INDEX_BYTES, compact_below: float = 0.5,
         sync: bool = True,
     ) -> None:  # fmt: skip
         """

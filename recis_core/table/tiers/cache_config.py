@@ -25,6 +25,9 @@ class CacheConfig:
       disk_index_bytes: of memory for the index of the rows on disk, 16 to 32 a row; an index that outgrows it goes to a file
         there, which is slower once that does not stay in the page cache. 0 starts there. None: 3 GiB for each table. A
         byte or two a row stay in memory always. Tables that share an engine's `cache` have equal parts.
+      disk_mapped_bytes: of the disk's files that a table keeps mapped; rows of more are read by system calls, which while
+        the system has the files in memory takes longer. Mapped pages count as this process's memory, and the system takes
+        them back as it likes. None: 2 GiB for each table. Tables that share an engine's `cache` have equal parts.
       keep: the disk's rows are the table's: an existing directory is opened with what the engine's last `flush()` left,
         for the same tables and optimizer, which must be attached first. Otherwise it is scratch, and removed at the end.
       policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
@@ -44,6 +47,7 @@ class CacheConfig:
     host_rows: int | str | None = None
     disk: str | None = None
     disk_index_bytes: int | None = None
+    disk_mapped_bytes: int | None = None
     keep: bool = False
     policy: str | Policy = "lfu"
     prefetch: int = 0
@@ -61,7 +65,8 @@ class CacheConfig:
             raise ValueError("disk needs host_bytes or host_rows: host memory without a bound never goes there.")
         if self.keep and self.disk is None:
             raise ValueError("keep needs disk, the directory that is kept.")
-        _bound_of_index(self.disk_index_bytes, self.disk)
+        self._check_bound_of_disk("disk_index_bytes", "whose index it bounds", "keeps the index on disk")
+        self._check_bound_of_disk("disk_mapped_bytes", "whose files it bounds", "maps none for reads")
         if self.prefetch < 0:
             raise ValueError(f"prefetch must be at least 0 batches; got {self.prefetch}.")
         for name in ("host_precision", "disk_precision", "host_slots", "disk_slots"):
@@ -70,6 +75,13 @@ class CacheConfig:
         policy_of(self.policy)
         if self.disk is not None:
             object.__setattr__(self, "disk", str(Path(self.disk)))
+
+    def _check_bound_of_disk(self, name: str, bounds: str, at_zero: str) -> None:
+        size = getattr(self, name)
+        if size is not None and self.disk is None:
+            raise ValueError(f"{name} needs disk, the directory {bounds}.")
+        if size is not None and size < 0:
+            raise ValueError(f"{name} must be at least 0, which {at_zero}; got {size}.")
 
 
 def _one_bound(tier: str, size: int | None, rows: int | str | None, *, least: int) -> None:
@@ -81,13 +93,6 @@ def _one_bound(tier: str, size: int | None, rows: int | str | None, *, least: in
         share_of(rows)
     elif rows is not None and rows < least:
         raise ValueError(f"{tier}_rows must be at least {least}; got {rows}.")
-
-
-def _bound_of_index(size: int | None, disk: str | None) -> None:
-    if size is not None and disk is None:
-        raise ValueError("disk_index_bytes needs disk, the directory whose index it bounds.")
-    if size is not None and size < 0:
-        raise ValueError(f"disk_index_bytes must be at least 0, which keeps the index on disk; got {size}.")
 
 
 def share_of(text: str) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,24 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
     Raises:
       CorruptStorage: what is kept there has rows of another format, or is damaged.
     """
-    from recis_core.table.disk.disk_store import INDEX_BYTES, DiskStore
+    from recis_core.table.disk.disk_store import INDEX_BYTES, MAPPED_BYTES, DiskStore
 
     name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
     root = Path(str(config.disk))
     index_bytes = INDEX_BYTES if config.disk_index_bytes is None else config.disk_index_bytes // sharing
+    mapped_bytes = MAPPED_BYTES if config.disk_mapped_bytes is None else config.disk_mapped_bytes // sharing
+    open_store = partial(
+        DiskStore,
+        row_bytes=row_format.row_bytes,
+        tag=row_format.tag,
+        index_bytes=index_bytes,
+        mapped_bytes=mapped_bytes,
+    )
     if config.keep:
-        return DiskStore(root / name, row_format.row_bytes, tag=row_format.tag, index_bytes=index_bytes)
+        return open_store(root / name)
     remove_abandoned(root)
     path = root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}"
-    return DiskStore(path, row_format.row_bytes, tag=row_format.tag, index_bytes=index_bytes, sync=False)
+    return open_store(path, sync=False)
 
 
 def close_disk(store: DiskStore) -> None:
