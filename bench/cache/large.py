@@ -44,7 +44,8 @@ class Sizes:
     mapped_bytes: int | None = None
     batch: int = 1 << 15
     touched: int = 1 << 13  # rows drawn for a batch
-    warm: int = 20  # batches of touched rows, after as many that warm up
+    warm_up: int = 80  # batches of touched rows before those that are timed: as many as it takes to map most pages
+    warm: int = 20
     cold: int = 3
     sample: int = 20_000
 
@@ -154,7 +155,7 @@ class Build:
 
     def touch(self) -> dict[str, Any]:
         """What a step on rows drawn over all of them costs a row."""
-        for _ in range(self.sizes.warm):
+        for _ in range(self.sizes.warm_up):
             self._timed()
         before = dict(self.tiers.stats.counts)
         warm = [self._timed() for _ in range(self.sizes.warm)]
