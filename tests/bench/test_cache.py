@@ -72,7 +72,9 @@ def test_steps_are_compared_before_they_are_timed(zipf: traces.Trace) -> None:
 
 
 def test_a_large_table_has_the_rows_it_should(tmp_path: Path) -> None:
-    sizes = Sizes(device_bytes=200_000, host_bytes=50_000, batch=1000, touched=500, warm_up=2, warm=2, cold=1, sample=2000)
+    sizes = Sizes(
+        device_bytes=200_000, host_bytes=50_000, batch=1000, touched=500, warm_up=2, warm=2, cold=1, sample=2000
+    )
     *touched, built = large(20_000, tmp_path, 0, sizes)
     assert [row["rows"] for row in touched] == [20_000]
     assert touched[0]["from_disk"] > 0.5
