@@ -17,7 +17,7 @@ def test_uses_are_added_as_numpy_adds_them() -> None:
     want = scores.copy()
     want[rows] = np.logaddexp(scores[rows], np.log(counts) + 2.5)
     add_uses(scores, rows, counts, 2.5)
-    np.testing.assert_allclose(scores, want, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores, want, rtol=0, atol=1e-12)
 
 
 def test_a_row_used_often_keeps_its_weight() -> None:
@@ -26,4 +26,4 @@ def test_a_row_used_often_keeps_its_weight() -> None:
     rows, once = np.zeros(1, np.int32), np.ones(1, np.int32)
     for tick in range(1, 5001):
         policy.touch(scores, rows, once, tick)
-    assert abs(scores[0] - (5000 * -np.log(0.97) + np.log(1 / 0.03))) < 1e-3
+    assert abs(scores[0] - (5000 * -np.log(0.97) + np.log(1 / 0.03))) < 1e-8

@@ -224,6 +224,6 @@ def test_a_row_of_a_call_that_does_not_fit_counts_its_occurrences(tmp_path: Path
     away = np.flatnonzero(tiers.device.find(*keys) < 0)
     got = tiers.lower.read(keys[0][away], keys[1][away]).rows.marks["score"]
     want = np.log(np.array([1, 4, 2, 3])[away]) + np.log(2 + 4 + 8)
-    np.testing.assert_allclose(got, want, atol=3e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-12)
     host = tiers.lower.host
-    np.testing.assert_allclose(host.index.at["score"][host.rows_of(keys[0][away], keys[1][away])], want, atol=3e-5)
+    np.testing.assert_allclose(host.index.at["score"][host.rows_of(keys[0][away], keys[1][away])], want, rtol=1e-12)
