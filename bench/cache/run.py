@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -40,7 +41,18 @@ HITS = (
     "step_ms",
     "in_memory_ms",
 )
-STEPS = ("trace", "dim", "capacity", "name", "step_ms", "in_memory_ms", "ratio", "hits_on_arrival", "stalled_ms")
+STEPS = (
+    "trace",
+    "dim",
+    "capacity",
+    "name",
+    "loop_threads",
+    "step_ms",
+    "in_memory_ms",
+    "ratio",
+    "hits_on_arrival",
+    "stalled_ms",
+)
 PEER = {"lru": 0.812, "lfu": 0.860, "lookahead 4": 0.873, "lookahead 16": 0.888}  # on click-log-39, 10 %
 STEPPED = ("click-log", "zipf-drift")
 Row = dict[str, Any]
@@ -139,7 +151,7 @@ def _times(config: CacheBench, read: Trace, capacity: float, rows: int) -> dict[
     """{policy: times} at the first dim."""
     cases = [_case(policy, CacheConfig(device_rows=rows, policy=_kind(policy))) for policy in config.policies]
     found = compare(read, config.dims[0], [Case("in memory", None), *cases], config.turns)
-    wanted = ("step_ms", "step_min_ms", "in_memory_ms", "ratio", "depth")
+    wanted = ("step_ms", "step_min_ms", "in_memory_ms", "ratio", "depth", "loop_threads")
     return {row["name"]: {name: row[name] for name in wanted} | {"dim": config.dims[0]} for row in found[1:]}
 
 
@@ -148,7 +160,12 @@ def _kind(policy: str) -> str:
 
 
 def _case(policy: str, cache: CacheConfig) -> Case:
-    return Case(policy, cache, int(policy.partition(" ")[2] or 4))
+    return Case(policy, cache, int(policy.partition(" ")[2] or 4), _beside())
+
+
+def _beside() -> int:
+    """Threads of training beside a Prefetcher's own."""
+    return max(1, torch.get_num_threads() - 1)
 
 
 def _steps(config: CacheBench, read: Trace) -> Iterator[Row]:
@@ -160,8 +177,9 @@ def _steps(config: CacheBench, read: Trace) -> Iterator[Row]:
             host = CacheConfig(device_rows=K, policy="lookahead")
             disk = CacheConfig(device_rows=K, host_rows=distinct // 4, disk=folder, policy="lookahead")
             cases = [Case("in memory", None), Case("host", host), Case("disk", disk)]
-            cases += [Case(f"host, prefetch {depth}", host, depth) for depth in (4, 8, 16)]
-            cases += [Case(f"disk, prefetch {depth}", disk, depth) for depth in (4, 16)]
+            cases += [Case(f"host, prefetch {depth}", host, depth, _beside()) for depth in (4, 8, 16)]
+            cases += [Case("host, prefetch 8, all threads", host, 8)]
+            cases += [Case(f"disk, prefetch {depth}", disk, depth, _beside()) for depth in (4, 16)]
             for row in compare(read, dim, cases, config.turns):
                 facts = {"part": "steps", "trace": read.name, "batch_rows": read.rows, "capacity": 0.10}
                 yield {**facts, "device_rows": K, "dim": dim, **row}

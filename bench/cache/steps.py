@@ -24,6 +24,7 @@ from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.loop_threads import loop_threads
 from recis_core.table.tiers.prefetcher import Prefetcher
 from recis_core.table.tiers.tiered_state import TieredState
 
@@ -33,11 +34,12 @@ LR = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """depth: batches that a Prefetcher reads ahead."""
+    """depth: batches that a Prefetcher reads ahead. threads: of training's loops beside it; None for all."""
 
     name: str
     cache: CacheConfig | None
     depth: int = 0
+    threads: int | None = None
 
 
 @dataclass
@@ -67,7 +69,11 @@ class Trainer:
 
     def _batches(self) -> Iterable[Batch]:
         reader = iter(self.trace.batches)
-        return reader if not self.case.depth else Prefetcher(self.engine, _given(reader), self.case.depth)
+        return (
+            reader
+            if not self.case.depth
+            else Prefetcher(self.engine, _given(reader), self.case.depth, threads=self.case.threads)
+        )
 
     def step(self, batch: Batch) -> Tensor:
         out = self.engine(batch)
@@ -100,7 +106,8 @@ def compare(trace: Trace, dim: int, cases: list[Case], turns: int) -> list[dict[
       AssertionError: a case trains other bits than the first.
     """
     trainers = [Trainer(case, trace, dim) for case in cases]
-    losses = [trainer.pass_() for trainer in trainers]
+    with loop_threads(1):  # torch's dense layers may give other bits on others
+        losses = [trainer.pass_() for trainer in trainers]
     for trainer, got in zip(trainers[1:], losses[1:], strict=True):
         check(trainers[0], trainer, losses[0], got)
     gc.collect()
@@ -131,6 +138,7 @@ def _measured(trainer: Trainer, memory: Trainer) -> dict[str, Any]:
     return {
         "name": trainer.case.name,
         "depth": trainer.case.depth,
+        "loop_threads": trainer.case.threads or torch.get_num_threads(),
         "step_ms": 1e3 * statistics.median(mine) / steps,
         "step_min_ms": 1e3 * min(mine) / steps,
         "in_memory_ms": 1e3 * statistics.median(theirs) / steps,

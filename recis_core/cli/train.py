@@ -93,7 +93,8 @@ def _batches(config: TrainConfig, source: Source, loop: TrainLoop) -> Iterator[B
     """The rest of the epoch, its rows fetched ahead as the config says."""
     batches = source.train_batches(config.batch_size, first_row=loop.rows_in_epoch)
     model: Any = loop.model
-    return iter(Prefetcher(_engine(loop), batches, config.prefetch, features=model.sparse_features))
+    engine, threads = _engine(loop), config.prefetch_threads
+    return iter(Prefetcher(engine, batches, config.prefetch, threads=threads, features=model.sparse_features))
 
 
 def _engine(loop: TrainLoop) -> EmbeddingEngine:

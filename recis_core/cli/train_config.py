@@ -93,6 +93,9 @@ class TrainConfig:
     """Weights off the device: same, bf16, fp16, fp8, int8 or int4; or two by comma, host memory and disk."""
     prefetch: Annotated[int, Field(ge=0)] = 0
     """Batches that are read ahead, so that their rows are on the device when they come."""
+    prefetch_threads: Annotated[int | None, Field(ge=1)] = None
+    """Threads of training's loops beside the one that reads ahead: one less than cores is faster where cores are few. On
+    Intel, torch's dense layers then have the same bits with MKL_CBWR=AVX2,STRICT alone. Default: all."""
     tensorboard: str | None = None
     """Directory for TensorBoard: loss, AUC, rows/s and what the cache did."""
     log_every: Annotated[int, Field(ge=1)] = 10

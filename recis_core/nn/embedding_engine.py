@@ -22,7 +22,7 @@ from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
-from recis_core.nn.requests import Group, group_features, job_of
+from recis_core.nn.requests import Group, call_of, group_features, job_of
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
@@ -119,13 +119,14 @@ class EmbeddingEngine(nn.Module, Joinable):
         return embedded
 
     def training_calls(self, features: Mapping[str, Any]) -> list[tuple[PhysicalTable, LookupCall]]:
-        """What a training forward of these features will ask of each storage; nothing is looked up.
+        """The ids that a training forward of these features will ask of each storage, without its requests; nothing is
+        looked up.
 
         Raises:
           KeyError, TypeError, ValueError: as forward.
         """
-        jobs = [job_of(group) for group in _read(self, features)[1]]
-        return [(job.table, job.call) for job in jobs if job.mode.insert or not self.training]
+        groups = _read(self, features)[1]
+        return [(group.table, call_of(group, ())) for group in groups if group.mode.insert or not self.training]
 
     def _read(self, feature: str, value: Any) -> FeatureInput:
         read = read_feature(feature, value, self.options[feature].use_weight)

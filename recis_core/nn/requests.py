@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from backends import LookupMode, Request
@@ -56,13 +54,17 @@ def group_features(
 
 def job_of(group: Group) -> Job:
     """The group's call, with the sizes that cut its outputs into features."""
+    requests = tuple(_request(kind, [f for f, _ in request]) for kind, request in group.requests.items())
+    splits = [[_output_rows(kind[0], f) for f, _ in request] for kind, request in group.requests.items()]
+    call = call_of(group, requests)
+    return Job(group.table, call, group.mode, group.trainable, splits, [kind[2] for kind in group.requests])
+
+
+def call_of(group: Group, requests: tuple[Request, ...]) -> LookupCall:
     members = [member for request in group.requests.values() for member in request]
     ids = _joined([feature.ids for feature, _ in members])
     lengths = tuple(len(feature.ids) for feature, _ in members)
-    requests = tuple(_request(kind, [f for f, _ in request]) for kind, request in group.requests.items())
-    splits = [[_output_rows(kind[0], f) for f, _ in request] for kind, request in group.requests.items()]
-    call = LookupCall(ids, lengths, tuple(ordinal for _, ordinal in members), requests)
-    return Job(group.table, call, group.mode, group.trainable, splits, [kind[2] for kind in group.requests])
+    return LookupCall(ids, lengths, tuple(ordinal for _, ordinal in members), requests)
 
 
 def _request(kind: Kind, features: list[FeatureInput]) -> Request:
@@ -83,6 +85,10 @@ def _joined_offsets(features: list[FeatureInput]) -> Tensor:
     """Offsets of the features' bags one after another."""
     if len(features) == 1:
         return features[0].offsets
-    starts = [0, *accumulate(len(f.ids) for f in features)]
-    ends = [f.offsets[1:] + start for f, start in zip(features, starts, strict=False)]
-    return F.pad(torch.cat(ends), (1, 0))
+    joined = features[0].offsets.new_empty(1 + sum(f.bags for f in features))
+    joined[0] = 0
+    start, beg = 0, 1
+    for f in features:
+        torch.add(f.offsets[1:], start, out=joined[beg : beg + f.bags])
+        start, beg = start + len(f.ids), beg + f.bags
+    return joined

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backends.errors import RecisError
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.loop_threads import loop_threads
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
 from recis_core.table.wrapped_backend import inserts_unasked
@@ -46,10 +47,13 @@ class Prefetcher:
       engine: whose tables have a cache; without one the batches are read ahead, and no more.
       reader: batches. depth: how many are read ahead; 0 reads none. None: `prefetch` of the
         tables' CacheConfig, the largest.
+      threads: of loops of torch and tables in the iterating thread, meanwhile. Leave the reading thread a core where cores
+        are few: two threads on two cores beside it wait for one another. Tables have the same bits at any number; torch's
+        dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None leaves them as they are.
       features: from a batch to what the engine's forward is given; None: the batch itself.
 
     Raises:
-      ValueError: depth is negative.
+      ValueError: depth is negative, or threads not positive.
       RecisError: ranks share the tables; their rows are asked for by other processes' batches, too.
     """
 
@@ -59,6 +63,7 @@ class Prefetcher:
         reader: Iterable[Any],
         depth: int | None = None,
         *,
+        threads: int | None = None,
         features: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
         self.engine = engine
@@ -66,12 +71,14 @@ class Prefetcher:
             depth = max((state.config.prefetch for state in self._states()), default=0)
         if depth < 0:
             raise ValueError(f"depth must be at least 0 batches; got {depth}.")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1; got {threads}.")
         if depth and engine.exchange is not None:
             raise RecisError(
                 "a Prefetcher knows this process's batches alone, and ranks share these tables: what their owner will be "
                 "asked for is in the others' batches. Use depth=0 with more processes than one."
             )
-        self.depth = depth
+        self.depth, self.threads = depth, threads
         self._source = iter(reader)
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()
@@ -90,8 +97,9 @@ class Prefetcher:
         thread = threading.Thread(target=self._run, name="recis-prefetcher", daemon=True)
         thread.start()
         try:
-            while (item := self._next()) is not None:
-                yield item.batch
+            with loop_threads(self.threads):
+                while (item := self._next()) is not None:
+                    yield item.batch
         finally:
             self._stop(thread)
 

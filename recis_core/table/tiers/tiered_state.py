@@ -202,7 +202,7 @@ class TieredState:
         else:
             counted = batch is not None and batch.rows is not None
             rows = self.bring(ids, tables, counts, touch=mode.touch, counted=counted)
-        if batch is not None:
+        if batch is not None and batch.following is not None:
             here = rows >= 0
             put(self.device.index.at["next_use"], rows[here], batch.following[here])
         if ((rows >= 0) | (rows == UNKNOWN)).all():

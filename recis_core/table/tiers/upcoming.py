@@ -15,12 +15,8 @@ import numpy as np
 import xxhash
 
 from backends import LookupCall
-from backends.numba_backend.key_map import KeyMap
+from backends.numba_backend.next_uses import NextUses
 from backends.numba_backend.partition import Unique
-
-NEVER = np.int64(-1)
-POSITION_BITS = 32
-LAST_POSITION = (1 << POSITION_BITS) - 1
 
 
 @dataclass
@@ -42,7 +38,8 @@ class Batch:
     number: int
     digest: bytes
     keys: Unique
-    following: np.ndarray  # int64 [U], number of the next call that asks for the key
+    noted: int | None = None  # where its notes begin, if its uses were noted
+    following: np.ndarray | None = None  # int64 [U], of a noted call once taken: who asks next, or NEVER
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
 
@@ -61,11 +58,6 @@ class Batch:
         """int32 [U]"""
         return self.keys.counts
 
-    @property
-    def uses(self) -> np.ndarray:
-        """int64 [U], this call's number and each key's position in it."""
-        return (np.int64(self.number) << POSITION_BITS) + np.arange(len(self.ids))
-
 
 @dataclass
 class Upcoming:
@@ -76,13 +68,12 @@ class Upcoming:
     planned: int = 0
 
     def __post_init__(self) -> None:
-        self._last = KeyMap()  # of each key the last call that asks for it, and where in it: Batch.uses
-        self._gone: list[Batch] = []  # calls whose keys may still be there; whoever notes more forgets them
+        self._uses = NextUses()
 
     def plan(self, digest: bytes, keys: Unique) -> Batch:
         """A call that comes after all that were planned before."""
         self.planned += 1
-        batch = Batch(self.planned, digest, keys, np.full(len(keys.ids), NEVER))
+        batch = Batch(self.planned, digest, keys)
         self.batches.append(batch)
         return batch
 
@@ -90,19 +81,16 @@ class Upcoming:
         """Tell earlier calls which of their keys the one planned last asks for next. The positions, in it, of its other keys,
         which no call to come asks for sooner.
         """
-        self._forget()
-        before = self._last.swap(batch.ids, batch.tables, batch.uses)
-        asked = before >= 0
-        calls, positions = before[asked] >> POSITION_BITS, before[asked] & LAST_POSITION
-        for earlier in self.batches:
-            earlier.following[positions[calls == earlier.number]] = batch.number
-        return np.flatnonzero(~asked)
+        batch.noted, first = self._uses.note(batch.ids, batch.tables, batch.number)
+        return first
 
     def take(self, digest: bytes) -> tuple[Batch | None, list[Batch]]:
         """The first planned call that is this one, or None; and those that were planned before it and never came."""
         for position, batch in enumerate(self.batches):
             if batch.digest == digest:
                 skipped = [self._pop() for _ in range(position)]
+                if batch.noted is not None:
+                    batch.following = self._uses.noted(batch.noted, len(batch.ids))
                 return self._pop(), skipped
         return None, []
 
@@ -115,23 +103,14 @@ class Upcoming:
 
     def clear(self) -> list[Batch]:
         """Forget all that is planned."""
-        found = [self._pop() for _ in range(len(self.batches))]
-        self._forget()
-        return found
+        return [self._pop() for _ in range(len(self.batches))]
 
     def _pop(self) -> Batch:
         batch = self.batches.popleft()
         self.consumed = batch.number
-        if len(self._last):
-            self._gone.append(batch)
+        if batch.noted is not None:
+            self._uses.forget(batch.noted + len(batch.ids))
         return batch
-
-    def _forget(self) -> None:
-        """Keys that a call to come asks for are there for that."""
-        for batch in self._gone:
-            last = np.flatnonzero(batch.following == NEVER)
-            self._last.drop(batch.ids[last], batch.tables[last], batch.uses[last])
-        self._gone.clear()
 
 
 def digest_of(call: LookupCall) -> bytes:

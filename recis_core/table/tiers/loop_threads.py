@@ -1,0 +1,57 @@
+"""How many threads parallel loops run on while another thread wants a core."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class _Wishes(threading.local):
+    """Of one thread: what its loops ran on before, torch's and numba's, and what was asked since."""
+
+    def __init__(self) -> None:
+        self.before = (1, 1)
+        self.counts: list[int] = []
+
+
+_wishes = _Wishes()
+
+
+@contextmanager
+def loop_threads(count: int | None) -> Iterator[None]:
+    """Inside, loops of torch and of numba that the calling thread starts run on so many threads; None leaves them alone.
+
+    A loop waits for the last of its threads: one that shares its core with a thread at work costs all of them that time.
+    Of several such blocks, which may end in any order, the smallest count holds.
+    """
+    if count is None:
+        yield
+        return
+    if not _wishes.counts:
+        _wishes.before = _current()
+    counts = _wishes.counts
+    counts.append(count)
+    _set(counts)
+    try:
+        yield
+    finally:
+        counts.remove(count)
+        if counts is _wishes.counts:  # a dropped generator may be collected on any thread
+            _set(counts)
+
+
+def _current() -> tuple[int, int]:
+    from numba import get_num_threads  # heavy
+
+    return torch.get_num_threads(), get_num_threads()
+
+
+def _set(counts: list[int]) -> None:
+    from numba import set_num_threads
+
+    for_torch, for_numba = (min([*counts, before]) for before in _wishes.before)
+    torch.set_num_threads(for_torch)
+    set_num_threads(for_numba)

@@ -1,0 +1,77 @@
+"""Loops on fewer threads, and as before after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numba
+import pytest
+import torch
+
+from recis_core.nn import CacheConfig, Prefetcher
+from recis_core.table.tiers.loop_threads import loop_threads
+from tests.tiers.training import engine_of, random_batches
+
+ALL = numba.config.NUMBA_NUM_THREADS
+
+
+def now() -> tuple[int, int]:
+    return torch.get_num_threads(), numba.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def many() -> Iterator[None]:
+    before = now()
+    torch.set_num_threads(4)
+    numba.set_num_threads(ALL)
+    yield
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])
+
+
+def test_inside_and_after() -> None:
+    with loop_threads(1):
+        assert now() == (1, 1)
+    assert now() == (4, ALL)
+    with loop_threads(None):
+        assert now() == (4, ALL)
+    with loop_threads(3):
+        assert now() == (3, min(3, ALL))
+    assert now() == (4, ALL)
+
+
+def test_after_an_error() -> None:
+    with pytest.raises(KeyError), loop_threads(1):
+        raise KeyError
+    assert now() == (4, ALL)
+
+
+def test_more_than_there_were_is_what_there_were() -> None:
+    with loop_threads(1000):
+        assert now() == (4, ALL)
+
+
+def test_blocks_that_end_in_another_order() -> None:
+    first, second = loop_threads(2), loop_threads(1)
+    first.__enter__()
+    second.__enter__()
+    assert now() == (1, 1)
+    first.__exit__(None, None, None)
+    assert now() == (1, 1)
+    second.__exit__(None, None, None)
+    assert now() == (4, ALL)
+
+
+def test_a_prefetcher_lowers_them_while_it_gives_batches() -> None:
+    engine, batches = engine_of(CacheConfig(device_rows=24, policy="lru")), random_batches(6)
+    seen = []
+    for batch in Prefetcher(engine, batches, 2, threads=1):
+        engine(batch)
+        seen.append(now())
+    assert seen == [(1, 1)] * 6
+    assert now() == (4, ALL)
+    for _ in Prefetcher(engine, batches, 2, threads=1):
+        break
+    assert now() == (4, ALL)
+    with pytest.raises(ValueError, match=r"threads must be at least 1; got 0\."):
+        Prefetcher(engine, batches, 2, threads=0)
