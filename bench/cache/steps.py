@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backends.numba_backend.loop_threads import loop_threads
 from bench.cache.traces import Batch, Trace
 from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.loop_threads import loop_threads
 from recis_core.table.tiers.prefetcher import Prefetcher
 from recis_core.table.tiers.tiered_state import TieredState
 

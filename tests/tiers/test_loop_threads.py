@@ -8,8 +8,8 @@ import numba
 import pytest
 import torch
 
+from backends.numba_backend.loop_threads import loop_threads
 from recis_core.nn import CacheConfig, Prefetcher
-from recis_core.table.tiers.loop_threads import loop_threads
 from tests.tiers.training import engine_of, random_batches
 
 ALL = numba.config.NUMBA_NUM_THREADS

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import RecisError
+from backends.numba_backend.loop_threads import loop_threads
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.loop_threads import loop_threads
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
 from recis_core.table.wrapped_backend import inserts_unasked

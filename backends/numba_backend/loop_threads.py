@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from numba import get_num_threads, set_num_threads
 
 
 class _Wishes(threading.local):
@@ -44,14 +45,10 @@ def loop_threads(count: int | None) -> Iterator[None]:
 
 
 def _current() -> tuple[int, int]:
-    from numba import get_num_threads  # heavy
-
     return torch.get_num_threads(), get_num_threads()
 
 
 def _set(counts: list[int]) -> None:
-    from numba import set_num_threads
-
     for_torch, for_numba = (min([*counts, before]) for before in _wishes.before)
     torch.set_num_threads(for_torch)
     set_num_threads(for_numba)
