@@ -45,6 +45,48 @@ def test_stats(both: Any) -> None:
     assert stats["cache_disk_rows"] > 0
 
 
+def test_rows_that_were_loaded_or_written_count_as_inserted() -> None:
+    """As in a table without tiers."""
+    source = engine_of()
+    train(source, adam(source), random_batches(10))
+    plain, tiered = engine_of(), engine_of(CacheConfig(device_rows=8, policy="lru"))
+    for engine in (plain, tiered):
+        adam(engine)
+        engine.load_state_dict(source.state_dict())
+        engine.table("f").insert(torch.arange(1000, 1010), torch.zeros(10, D))
+    want, stats = plain.table("f").stats(), tiered.table("f").stats()
+    assert stats["inserted"] == want["inserted"] == stats["rows"] == want["rows"] > 110
+
+
+def test_an_optimizer_that_comes_late_makes_no_row_twice() -> None:
+    """Tiers that are a share of the table's rows stay as they are."""
+    engine = engine_of(CacheConfig(device_rows="10%", host_rows=None, policy="lru"))
+    for batch in random_batches(10):
+        engine(batch)
+    state = tiers_of(engine)
+    before = state.table_rows, engine.table("f").stats()["inserted"]
+    adam(engine)
+    assert (state.table_rows, engine.table("f").stats()["inserted"]) == before == (state.known_rows(),) * 2
+
+
+@pytest.mark.parametrize("kib", [600, 1024, 1500, 3000])
+def test_bytes_hold_rows_and_their_index(kib: int) -> None:
+    config = CacheConfig(device_bytes=kib << 10, host_bytes=kib << 10, policy="lru")
+    engine = engine_of(config)
+    optimizer = adam(engine)
+    state = tiers_of(engine)
+    host_rows = state.lower.host_rows
+    assert host_rows is not None
+    ids = torch.arange(state.device.capacity + host_rows)
+    for part in ids.split(2000):
+        train(engine, optimizer, [{"f": part}])
+    values = D * 4 * 3  # weights and Adam's two slots
+    host = state.lower.host
+    assert (len(state.device), len(host)) == (state.device.capacity, host_rows)
+    assert 0.8 < (len(state.device) * values + state.device.index.bytes) / (kib << 10) < 1.1
+    assert 0.8 < (host_rows * state.lower.host_format.row_bytes + host.index.bytes) / (kib << 10) < 1.1
+
+
 @pytest.mark.parametrize("rows", [1, 20, 30, 64, 500])
 @pytest.mark.parametrize("usual", [16, 40])
 def test_the_device_gets_another_size_while_gradients_wait(both: Any, usual: int, rows: int) -> None:

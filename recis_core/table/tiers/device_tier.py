@@ -58,7 +58,9 @@ class DeviceTier:
         self.marks, self.counts = marks_of(spec), spec.score == "count"
         self._carried = [name for name in self.marks.names or () if name != "score"]
         self.columns = COLUMNS | (USES if self.counts else {})
-        self.index: KeyIndex = FreeIndex(self.columns) if self._in_host else PlacedIndex(spec.uids, self.columns)
+        self.index: KeyIndex = (
+            FreeIndex(self.columns, capacity) if self._in_host else PlacedIndex(spec.uids, self.columns, capacity)
+        )
         self.device = torch.device(spec.device)
         self._victims = Victims()
 

@@ -12,7 +12,7 @@ import numpy as np
 from backends.numba_backend.columns import fill, put
 from recis_core.table.row_store import Chunk
 from recis_core.table.tiers.blocks import Blocks
-from recis_core.table.tiers.key_index import FreeIndex
+from recis_core.table.tiers.key_index import NO_BOUND, FreeIndex
 from recis_core.table.tiers.row_format import Parts
 from recis_core.table.tiers.victims import Victims
 
@@ -23,10 +23,10 @@ class HostStore:
     Its caller holds the table's lock.
     """
 
-    def __init__(self, cuts: np.ndarray) -> None:
-        """cuts: where a row's parts begin, in bytes, and where the last one ends."""
+    def __init__(self, cuts: np.ndarray, most: int = NO_BOUND) -> None:
+        """cuts: where a row's parts begin, in bytes, and where the last one ends. most: as KeyIndex's."""
         columns = {"score": (np.float64, -np.inf), "clean": (np.bool_, False), "written": (np.int64, 0)}
-        self.index = FreeIndex(columns)
+        self.index = FreeIndex(columns, most)
         self._blocks = Blocks(cuts)
         self._victims = Victims()
         self._writes = 0

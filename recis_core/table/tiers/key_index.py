@@ -22,14 +22,19 @@ from backends.numba_backend.scratch import empty
 from backends.numba_backend.state import create_state
 
 FIRST_ROWS = 1024
+NO_BOUND = 1 << 62
 Columns = dict[str, tuple[Any, Any]]  # name: dtype and what a new row has
 KEY_COLUMNS: Columns = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (np.bool_, False)}
 
 
 class KeyIndex(ABC):
-    """columns: arrays by row number, read and written in place as attributes of `at`."""
+    """columns: arrays by row number, read and written in place as attributes of `at`.
 
-    def __init__(self, columns: Columns) -> None:
+    most: keys that are expected at once; no room is made for more before they come.
+    """
+
+    def __init__(self, columns: Columns, most: int = NO_BOUND) -> None:
+        self._most = most
         self._columns = {
             name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | KEY_COLUMNS).items()
         }
@@ -88,12 +93,16 @@ class KeyIndex(ABC):
     def _make_room(self, rows: int) -> None:
         capacity = self.rows
         while capacity < rows:
-            capacity *= 2
+            capacity = self._twice(capacity, rows)
         for name, (dtype, new) in self._columns.items():
             if capacity > len(self.at[name]):
                 grown = new_column(capacity, dtype, new)
                 grown[: self.rows] = self.at[name]
                 self.at[name] = grown
+
+    def _twice(self, size: int, needed: int) -> int:
+        """Room for `needed` keys, which may after all be more than `most`."""
+        return 2 * size if needed > self._most else min(2 * size, self._most)
 
     def all_rows(self) -> np.ndarray:
         """int64, ascending: the rows that hold a key."""
@@ -105,8 +114,8 @@ class PlacedIndex(KeyIndex):
     is led through the same keys has the same numbers, so nobody asks it for them.
     """
 
-    def __init__(self, uids: tuple[int, ...], columns: Columns) -> None:
-        super().__init__(columns)
+    def __init__(self, uids: tuple[int, ...], columns: Columns, most: int = NO_BOUND) -> None:
+        super().__init__(columns, most)
         self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS))
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -125,8 +134,8 @@ class PlacedIndex(KeyIndex):
 class FreeIndex(KeyIndex):
     """Of rows whose numbers nobody else knows: those erased last are taken first, then rows never used."""
 
-    def __init__(self, columns: Columns) -> None:
-        super().__init__(columns)
+    def __init__(self, columns: Columns, most: int = NO_BOUND) -> None:
+        super().__init__(columns, most)
         self._places = np.zeros(places_for(FIRST_ROWS), np.uint64)
         self._free = np.zeros(FIRST_ROWS, np.int32)
         self._freed = self._next = 0  # rows in `_free`, the one erased last at the end; the first row never used
@@ -149,7 +158,7 @@ class FreeIndex(KeyIndex):
     def _widen(self, rows: int) -> None:
         if places_for(rows) <= len(self._places):
             return
-        self._places = zeroed((places_for(2 * rows),), np.dtype(np.uint64))
+        self._places = zeroed((places_for(self._twice(rows, rows)),), np.dtype(np.uint64))
         held = self.all_rows().astype(np.int32)
         insert_rows(self.at["ids"][held], self.at["tables"][held], held, self._places)
 

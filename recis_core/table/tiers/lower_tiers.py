@@ -18,6 +18,7 @@ from backends.errors import StorageFull, TableFull
 from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.host_store import HostStore
+from recis_core.table.tiers.key_index import NO_BOUND
 from recis_core.table.tiers.late_marks import LateMarks
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early
@@ -52,7 +53,7 @@ class LowerTiers:
         stats: CacheStats,
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
-        self.host = HostStore(host_format.cuts)
+        self.host = HostStore(host_format.cuts, NO_BOUND if host_rows is None else host_rows)
         self.disk, self.stats, self.scratch = disk, stats, False
         self._late = LateMarks()
         self._unflushed = 0  # bytes

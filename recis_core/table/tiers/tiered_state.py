@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from backends.numba_backend.partition import Unique
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-INDEX_BYTES = 52  # of a row on the device or in host memory: of the index at the load it grows to, and its marks
+DEVICE_INDEX_BYTES, HOST_INDEX_BYTES = (
+    80,
+    52,
+)  # of a row, about: its key, its marks, and its share of the index's places
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -110,7 +113,7 @@ class TieredState:
     def row_bytes(self) -> int:
         """Of one row on the device, slots and index included."""
         width = self.spec.dim * getattr(torch, self.spec.dtype).itemsize
-        return width + sum(4 * slot.width for slot in self.slots) + INDEX_BYTES
+        return width + sum(4 * slot.width for slot in self.slots) + DEVICE_INDEX_BYTES
 
     def _device_rows(self, table_rows: int) -> int:
         size = self._part_of(self.config.device_bytes)
@@ -123,7 +126,7 @@ class TieredState:
 
     def _host_rows(self, host: RowFormat, table_rows: int) -> int | None:
         size = self._part_of(self.config.host_bytes)
-        return rows_within(size, self.config.host_rows, host.row_bytes + INDEX_BYTES, table_rows)
+        return rows_within(size, self.config.host_rows, host.row_bytes + HOST_INDEX_BYTES, table_rows)
 
     def _part_of(self, size: int | None) -> int | None:
         return None if size is None else int(size * self.portion)
@@ -172,6 +175,7 @@ class TieredState:
         self._build()
         if snapshot is not None:
             restore(self, snapshot)
+            self.inserted = self.erased + len(snapshot.ids)  # they were before
 
     # A call
 
@@ -380,7 +384,7 @@ class TieredState:
         inner = self.backend.counters(self.inner)
         count = self.stats.counts
         return Counters(
-            found=self.found, inserted=count["new"], unknown=self.unknown, evicted=count["evicted"],
+            found=self.found, inserted=self.inserted, unknown=self.unknown, evicted=count["evicted"],
             erased=count["erased"], stashed=inner.stashed, rows=self.known_rows(), buckets=inner.buckets,
         )  # fmt: skip
 
