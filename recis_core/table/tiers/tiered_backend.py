@@ -35,9 +35,7 @@ from recis_core.table.tiers.content import export, marks, restore
 from recis_core.table.tiers.tiered_state import AWAY, Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
 
-ELSEWHERE = (
-    1 << 30
-)  # row numbers from here on are positions among the keys of the last lookup that are not on the device
+ELSEWHERE = 1 << 30  # row numbers from here on: positions among the last lookup's keys that are not on the device
 
 Apply = Callable[[Any, Any], Any]  # (table, gradient) -> table
 
