@@ -373,8 +373,12 @@ class TiersMachine(CountedMachine):
     @precondition(lambda self: not self.waiting)
     @rule()
     def save_and_load(self) -> None:
-        """On a kept disk over the rows that it holds."""
+        """On a kept disk over the rows that it holds: of those that were erased, what the last flush left comes back."""
         saved = self.backend.export(self.state)
+        if self.config.keep:
+            if self.flushed is None:
+                self.flush()
+            self.rows = dict(self.flushed) | self.rows
         self._close()
         self.state, self.flushed = self._new_state(), None
         self.state = self.backend.restore(self.state, saved)
