@@ -24,7 +24,7 @@ class NextUses:
     """Calls are noted in order, and forgotten in order."""
 
     def __init__(self) -> None:
-        self._places, self._taken = _no_places(FIRST), np.zeros(1, np.int64)
+        self._places, self._taken = _no_places(FIRST), 0
         self._ring = np.empty(FIRST, np.int64)
         self._oldest = self._end = 0  # positions of the calls to come
 
@@ -36,7 +36,8 @@ class NextUses:
         self._widen_ring(n)
         self._widen_map(n)
         first = np.empty(n, np.int64)
-        count = _note(ids, tables, call, begin, self._oldest, *self._places, self._taken, self._ring, first)
+        count, taken = _note(ids, tables, call, begin, self._oldest, *self._places, self._ring, first)
+        self._taken += taken
         self._end += n
         return begin, first[:count]
 
@@ -58,10 +59,10 @@ class NextUses:
 
     def _widen_map(self, coming: int) -> None:
         ids, tables, positions = self._places
-        if 2 * (self._taken[0] + coming) <= len(positions):
+        if 2 * (self._taken + coming) <= len(positions):
             return
         live = np.flatnonzero(positions >= self._oldest)
-        self._places, self._taken[0] = _no_places(_power(4 * (len(live) + coming))), len(live)
+        self._places, self._taken = _no_places(_power(4 * (len(live) + coming))), len(live)
         _put(ids[live], tables[live], positions[live], *self._places)
 
 
@@ -74,15 +75,16 @@ def _no_places(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @compiled
-def _note(ids, tables, call, begin, oldest, held_ids, held_tables, positions, taken, ring, first):  # type: ignore[no-untyped-def]
-    last, count = len(ring) - 1, 0
+def _note(ids, tables, call, begin, oldest, held_ids, held_tables, positions, ring, first):  # type: ignore[no-untyped-def]
+    """How many keys are in `first`, and how many places were taken."""
+    last, count, taken = len(ring) - 1, 0, 0
     for i in range(len(ids)):
         _prefetch_ahead(ids, tables, i + AHEAD, held_ids, held_tables, positions)
         at = _place_of(ids[i], tables[i], held_ids, held_tables, positions)
         before = positions[at]
         if before == FREE:
             held_ids[at], held_tables[at] = ids[i], tables[i]
-            taken[0] += 1
+            taken += 1
         if before >= oldest:
             ring[before & last] = call
         else:
@@ -90,7 +92,7 @@ def _note(ids, tables, call, begin, oldest, held_ids, held_tables, positions, ta
             count += 1
         positions[at] = begin + i
         ring[(begin + i) & last] = NEVER
-    return count
+    return count, taken
 
 
 @compiled
