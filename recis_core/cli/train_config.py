@@ -117,6 +117,8 @@ class TrainConfig:
             raise ValueError("--save-every needs --save DIR.")
         if self.resume_if_any and self.resume is None:
             raise ValueError("--resume-if-any needs --resume DIR.")
+        if self.prefetch_threads is not None and not self.prefetch:
+            raise ValueError("--prefetch-threads needs --prefetch L, what reads ahead beside them.")
         if self.cache_device_rows is None and self.cache_device_bytes is None:
             names = ("host_rows", "host_bytes", "disk", "disk_index_bytes", "disk_mapped_bytes", "policy")
             asked = [name for name in names if getattr(self, f"cache_{name}") is not None]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from recis_core.framework import TrainLoop
 from tests.cli.test_train import TINY, lines, run
 
 TIERS = ["--cache-device-rows", "5%", "--cache-host-rows", "20%"]
@@ -22,6 +25,22 @@ def test_the_same_tables_as_without(capsys: pytest.CaptureFixture[str], tmp_path
         assert final["cache"]["written_to_disk"] > 0
         assert all(0 <= line["cache"]["hit_rate"] <= 1 for line in logged)
         assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_training_beside_a_prefetcher_takes_the_threads_it_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, step = [], TrainLoop.train_step
+
+    def spied(*args: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return step(*args)
+
+    monkeypatch.setattr(TrainLoop, "train_step", spied)
+    for more, want in (["--prefetch-threads", "1"], 1), ([], torch.get_num_threads()):
+        seen.clear()
+        lines(capsys, *TINY, *TIERS[:2], "--prefetch", "2", *more)
+        assert set(seen) == {want}
 
 
 def test_saved_states_go_on_in_tiers_and_out_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -86,3 +105,9 @@ def test_a_cache_needs_to_know_what_the_device_keeps(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run(capsys, *TINY, "--cache-disk", "d")
     assert "--cache-disk needs --cache-device-rows" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_threads_beside_a_prefetcher_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, *TINY, "--prefetch-threads", "1")
+    assert "--prefetch-threads needs --prefetch L" in capsys.readouterr().err.replace("\n", " ")

@@ -49,7 +49,7 @@ class Prefetcher:
         tables' CacheConfig, the largest.
       threads: of loops of torch and tables in the iterating thread, meanwhile. Leave the reading thread a core where cores
         are few: two threads on two cores beside it wait for one another. Tables have the same bits at any number; torch's
-        dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None leaves them as they are.
+        dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None, or depth 0, leaves them as they are.
       features: from a batch to what the engine's forward is given; None: the batch itself.
 
     Raises:
