@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -27,9 +26,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 import backends
-from backends import Clock, LookupMode, SlotSpec, TableSpec, UpdateRule
-from backends.initial_values import Distribution, initial_values
-from backends.records import LookupCall, Request
+from backends import Clock, LookupMode, SlotSpec, UpdateRule
+from backends.numba_backend.loop_threads import loop_threads
 from recis_core.nn import CacheConfig
 from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor
@@ -39,11 +37,9 @@ from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
 from tests.machines import CountedMachine, run_steps
+from tests.tiers.machine_keys import SPEC, UIDS, D, Key, arrays, call_of, initial
 
-D = 2
-UIDS = (7, 3)
 LR = np.float32(2.0**-4)
-SPEC = TableSpec(D, UIDS, rows=8, seed=5, distribution=Distribution("normal", 0.0, 1.0))
 SLOTS = (SlotSpec("momentum", D),)
 SGD = UpdateRule("sgd", ("momentum",))
 HYPER = np.array([[LR, 0, 1], [2 * LR, 0, 1]], np.float32)  # lr, weight decay, momentum
@@ -68,26 +64,6 @@ HAPPENED = (  # in 10^3 steps
     "hits_host", "hits_disk", "read_early", "overflowed", "evicted", "spilled", "compactions", "taken as staged",
     "skip", "give up", "forget", "loaded", "reopened", "crashed",
 )  # fmt: skip
-
-Key = tuple[int, int]  # (ordinal, id)
-
-
-def call_of(keys: list[Key]) -> LookupCall:
-    """A row for each occurrence, the first table's keys first."""
-    keys = sorted(keys, key=lambda key: key[0])
-    ids = torch.tensor([i * 2**40 for _, i in keys], dtype=torch.int64)
-    lengths = tuple(sum(t == table for t, _ in keys) for table in range(2))
-    return LookupCall(ids, lengths, (0, 1), (Request("none", torch.tensor([0, len(keys)])),))
-
-
-def arrays(keys: list[Key]) -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.tensor([i * 2**40 for _, i in keys], dtype=torch.int64)
-    return ids, torch.tensor([t for t, _ in keys], dtype=torch.int32)
-
-
-def initial(key: Key) -> np.ndarray:
-    ids, tables = (x.numpy() for x in arrays([key]))
-    return initial_values(SPEC.distribution, SPEC.seed, np.array(UIDS, np.uint32)[tables], ids, D)[0]
 
 
 class TiersMachine(CountedMachine):
@@ -431,10 +407,8 @@ class TiersMachine(CountedMachine):
 @pytest.fixture(autouse=True)
 def tiny_loops_on_one_thread() -> Iterator[None]:
     """A loop over a few rows waits for its threads, milliseconds where other processes run."""
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(threads)
+    with loop_threads(1):
+        yield
 
 
 @pytest.mark.timeout(3600)
