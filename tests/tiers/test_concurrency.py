@@ -20,6 +20,7 @@ from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
+from recis_core.table.tiers.tiered_backend import TieredBackend
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
     B,
@@ -121,6 +122,29 @@ def test_delays_while_the_table_changes(delays: None, watched: None, tmp_path: P
                 table.insert(ids, torch.full((len(ids), D), number / STEPS))
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
+
+
+def test_the_same_rows_are_evicted_where_rows_get_other_numbers_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A filter asks for marks, then for rows by number; what a thread may do in between is done in between."""
+    marks = TieredBackend.marks
+
+    def renumbered_after(backend: TieredBackend, state: Any) -> Any:
+        found = marks(backend, state)
+        with state.lock:
+            state.resize(40 if state.device.capacity == 24 else 24)
+        return found
+
+    monkeypatch.setattr(TieredBackend, "marks", renumbered_after)
+    engines = [engine_of(cache, filter_hook="norm(.35)") for cache in (None, cache_in(tmp_path))]
+    for engine in engines:
+        optimizer, gone = adam(engine), 0
+        for number, batch in enumerate(random_batches(30)):
+            train(engine, optimizer, [batch])
+            gone += sum(engine.evict().values()) if number % 3 == 2 else 0
+        assert gone > 20
+    assert_same_engines(engines[1], engines[0])
 
 
 def meddle(engine: EmbeddingEngine, number: int) -> None:

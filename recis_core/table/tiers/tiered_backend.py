@@ -101,17 +101,18 @@ class TieredBackend(WrappedBackend):
     def gather(
         self, state: TieredState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros"
     ) -> Tensor:
+        """By key: since `rows` were given, a Prefetcher's thread may have moved them."""
+        keys, known = (_numpy(ids), _numpy(tables)), _numpy(rows) != -1
         with state.lock:
-            away = rows >= ELSEWHERE
-            here = torch.where(away, -1, rows)
-            if not bool(away.any()):
-                return self.inner.gather(state.inner, here, ids, tables, unknown=unknown)
-            values = self.inner.gather(state.inner, here, ids, tables, unknown="initial")
-            fetched = state.lower.read(_numpy(ids[away]), _numpy(tables[away]))
-        at = away.nonzero().flatten()[torch.from_numpy(fetched.found).to(away.device)]
+            here = np.where(known, state.device.find(*keys), np.int32(-1))
+            at = torch.from_numpy(here).to(rows.device)
+            values = self.inner.gather(state.inner, at, ids, tables, unknown=unknown)
+            away = np.flatnonzero(known & (here < 0))
+            if not len(away):
+                return values
+            fetched = state.lower.read(keys[0][away], keys[1][away])
+        at = torch.from_numpy(away[fetched.found]).to(values.device)
         values[at] = fetched.rows.weights.float().to(values.device)
-        if unknown == "zeros":
-            values[rows == -1] = 0
         return values
 
     def embed(
@@ -196,8 +197,8 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             ids, tables, rows = (_numpy(x) for x in self.inner.read_gradient(gradient.inner)[:3])
             if gradient.placed:
+                state.device.changed(rows[rows >= 0])  # first: what is interrupted is written back too
                 state.inner = apply(state.inner, gradient.inner)
-                state.device.changed(rows[rows >= 0])
             else:
                 self._update_away(state, gradient.inner, (ids, tables), rows >= 0, apply)
             state.updated()
@@ -207,8 +208,8 @@ class TieredBackend(WrappedBackend):
         """The rows that are on the device there, the others in a table aside."""
         device = state.inner_device
         here = np.where(known, state.device.find(*keys), -1)
-        state.inner = apply(state.inner, self.inner.renumber(gradient, torch.from_numpy(here).to(device)))
         state.device.changed(here[here >= 0])
+        state.inner = apply(state.inner, self.inner.renumber(gradient, torch.from_numpy(here).to(device)))
         away = np.flatnonzero(known & (here < 0))
 
         def change(table: Any, numbers: Tensor) -> Any:
@@ -230,8 +231,8 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             away = rows >= ELSEWHERE
             here = torch.where(away, -1, rows)
-            state.inner = self.inner.write_slot(state.inner, name, here, values)
             state.device.changed(_numpy(here[here >= 0]))
+            state.inner = self.inner.write_slot(state.inner, name, here, values)
             if bool(away.any()):
                 aside.write_slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu())
         return state
