@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.framework import TrainLoop
-from recis_core.nn import EmbeddingEngine
+from recis_core.nn import CacheConfig, EmbeddingEngine
 from recis_core.optim import join
 from recis_core.serialize import latest_state, load_state, save_state
 from recis_core.serialize.tables import restore_tables, snapshot_tables
@@ -24,6 +24,7 @@ from tests.tiers.training import (
     Batch,
     D,
     adam,
+    adam_of,
     assert_same_engines,
     cache_in,
     engine_of,
@@ -31,9 +32,12 @@ from tests.tiers.training import (
     random_batches,
     tiers_of,
     train,
+    unchanged,
 )
 
 BATCHES = random_batches(24, 120)
+BOUNDED = CacheConfig(device_rows=8, host_rows=12, policy="lru")
+FOURS = [{"f": torch.arange(k, k + 4)} for k in range(0, 20, 4)]
 HALF = 12
 WAYS = [(a, b) for a in ("plain", "tiers") for b in ("plain", "tiers", "other tiers")][1:]
 Build = Callable[[str], EmbeddingEngine]
@@ -200,3 +204,28 @@ def test_flush_changes_nothing_that_is_read(build: Build) -> None:
     assert_same_engines(tiered, trained_through())
     disk: Any = tiers_of(tiered).lower.disk
     assert len(disk) == len(tiered.table("f").ids())
+
+
+@pytest.fixture
+def full() -> EmbeddingEngine:
+    """As many rows as its tiers hold."""
+    engine = engine_of(BOUNDED)
+    train(engine, adam(engine), FOURS)
+    assert tiers_of(engine).known_rows() == 20
+    return engine
+
+
+def test_flush_without_a_disk_leaves_rows_where_they_are(full: EmbeddingEngine) -> None:
+    with unchanged(tiers_of(full)):
+        full.flush()
+    train(full, adam_of(full), FOURS[-2:])
+
+
+def test_what_fits_without_a_disk_fits_when_it_is_loaded(full: EmbeddingEngine) -> None:
+    plain, loaded = engines = engine_of(), engine_of(BOUNDED)
+    for engine in engines:
+        optimizer = adam(engine)
+        engine.load_state_dict(full.state_dict())
+        optimizer.load_state_dict(adam_of(full).state_dict())
+        train(engine, optimizer, FOURS[:2])
+    assert_same_engines(loaded, plain)

@@ -206,6 +206,24 @@ def test_tables_have_equal_parts_of_the_bytes_of_indices(
         state.close()
 
 
+def test_a_table_that_nobody_asks_for_keeps_a_row_of_few_bytes() -> None:
+    """Shares are divided in a training step, where no bound may turn out too small."""
+    options = {name: EmbeddingOption(dim, device="cpu", backend="numba") for name, dim in (("a", D), ("b", 2 * D))}
+    engine = EmbeddingEngine(options, cache=CacheConfig(device_bytes=1000, policy="lru"))
+    sgd = SparseSGD(engine.sparse_parameters(), lr=0.1)
+    for batch in random_batches(40, 20):
+        engine({"a": batch["f"], "b": batch["f"][:0]})["a"].sum().backward()
+        sgd.step()
+    assert [tiers_of(engine, name).device.capacity for name in options] == [10, 1]
+
+
+def test_host_memory_is_taken_as_it_is_needed() -> None:
+    """Where there is a GPU it is pinned, and none of it only promised."""
+    engine = engine_of(CacheConfig(device_rows=8, host_bytes=200 << 10, policy="lru"))
+    train(engine, adam(engine), random_batches(10))
+    assert engine.table("f").stats()["cache_host_bytes"] < 300 << 10
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

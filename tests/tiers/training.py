@@ -43,6 +43,13 @@ def adam(engine: EmbeddingEngine) -> SparseAdam:
     return SparseAdam(engine.sparse_parameters(), lr=0.05)
 
 
+def adam_of(engine: EmbeddingEngine) -> Any:
+    """The one that has its tables already."""
+    optimizer = engine.table("f").physical.optimizer
+    assert optimizer is not None
+    return optimizer
+
+
 def random_batches(steps: int, ids: int = 400, features: Iterable[str] = "f", seed: int = 0) -> list[Batch]:
     """Skewed ids, B of each feature."""
     random = torch.Generator().manual_seed(seed)

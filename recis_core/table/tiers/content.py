@@ -66,7 +66,7 @@ def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
 
 
 def restore(state: TieredState, snapshot: Snapshot) -> None:
-    """Rows are written below the device; those that are on it are overwritten there too."""
+    """Rows are written below the device; those that are on it are overwritten there, as are those that find no room below."""
     known = {slot.name for slot in state.slots}
     slots = {name: values.detach().cpu().float() for name, values in snapshot.slots.items() if name in known}
     for beg in range(0, len(snapshot.ids), AT_ONCE):
@@ -79,14 +79,25 @@ def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: di
     marks = _history(state, snapshot, part, (ids, tables))
     rows = state.lower.host_format.complete(snapshot.weights[part].detach().cpu(), slots, marks)
     check_rows(state.spec, {slot.name: slot for slot in state.slots}, torch.from_numpy(ids), rows.weights, rows.slots)
-    here = state.device.find(ids, tables)
-    state.inserted += int((~state.lower.contains(ids, tables) & (here < 0)).sum())
-    state.lower.write(ids, tables, rows)
+    here, below = state.device.find(ids, tables), state.lower.contains(ids, tables)
+    new = np.flatnonzero((here < 0) & ~below)
+    state.inserted += len(new)
+    up = new[: _past_host(state, len(new))]
+    here[up] = state.device.begin_with(ids[up], tables[up], rows.pick(up), state.tick)
     there = here >= 0
+    state.lower.write(ids[~there], tables[~there], rows.pick(~there))
     state.overwrite(here[there], rows.pick(there))
     for name, given in (("used", snapshot.stamps), ("uses", snapshot.scores)):
         if given is not None and name in state.device.columns:
             state.device.index.at[name][here[there]] = marks[name][there]
+
+
+def _past_host(state: TieredState, new: int) -> int:
+    """How many of so many new rows go to the device, for host memory has no room for them, and no disk lies below it."""
+    bound = state.lower.host_rows
+    if state.config.disk is not None or bound is None:
+        return 0
+    return min(max(0, len(state.lower.host) + new - bound), state.device.room)
 
 
 def _history(state: TieredState, snapshot: Snapshot, part: slice, keys: Keys) -> np.ndarray:

@@ -112,12 +112,23 @@ class DeviceTier:
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
         """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n]."""
+        weights = rows.weights.to(self.device)
+        slots = {name: values.to(self.device) for name, values in rows.slots.items()}
         mine = self._add(ids, tables, ~found)
-        if found.any():
-            at = torch.from_numpy(mine[found]).to(self.device)
-            slots = {name: values.to(self.device) for name, values in rows.slots.items()}
-            self.state = self.backend.write_rows(self.state, at, rows.weights.to(self.device), slots)
-        self._enter(mine, found, rows.marks, tick)
+        try:
+            if found.any():
+                at = torch.from_numpy(mine[found]).to(self.device)
+                self.state = self.backend.write_rows(self.state, at, weights, slots)
+            self._enter(mine, found, rows.marks, tick)
+        except BaseException:
+            self.drop(mine)  # they hold what other keys left there
+            raise
+        return mine
+
+    def begin_with(self, ids: np.ndarray, tables: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
+        """As `put_in`, of rows that no tier below has."""
+        mine = self.put_in(ids, tables, np.ones(len(ids), bool), rows, tick)
+        self.index.at["dirty"][mine], self.index.at["stored"][mine] = True, False
         return mine
 
     def _add(self, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray) -> np.ndarray:

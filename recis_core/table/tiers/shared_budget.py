@@ -48,7 +48,7 @@ class SharedBudget:
             return
         least = LEAST / len(self.states)
         for state in self.states:
-            portion = least + (1 - LEAST) * used[state] / total
+            portion = max(least + (1 - LEAST) * used[state] / total, state.least_portion)
             if abs(portion - state.portion) > NOTICED * state.portion:
                 with state.lock:
                     state.take_portion(portion)

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from backends.numba_backend.partition import Unique
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-DEVICE_INDEX_BYTES, HOST_INDEX_BYTES = (
-    80,
-    52,
-)  # of a row, about: its key, its marks, and its share of the index's places
+# Of a row, about: its key, its marks, and its share of the index's places.
+DEVICE_INDEX_BYTES, HOST_INDEX_BYTES = 80, 52
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -130,6 +128,12 @@ class TieredState:
 
     def _part_of(self, size: int | None) -> int | None:
         return None if size is None else int(size * self.portion)
+
+    @property
+    def least_portion(self) -> float:
+        """Of the config's bytes: what holds one row."""
+        size = self.config.device_bytes
+        return 0.0 if size is None else (self.row_bytes + 1) / size
 
     def take_portion(self, portion: float) -> None:
         """Of the config's bytes."""
@@ -284,8 +288,8 @@ class TieredState:
         self.stats.count("hits_device", len(counts) - len(missing))
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
-        self.count_new(len(ids) - int(found.sum()))
         mine = self.device.put_in(ids, tables, found, rows, self.tick)
+        self.count_new(len(ids) - int(found.sum()))
         self.device.index.at["used"][mine[~found]] = self.step
         return mine
 
@@ -326,8 +330,8 @@ class TieredState:
         """Rows on the device, by number."""
         at = torch.from_numpy(rows).to(self.inner_device)
         slots = {name: value.to(self.inner_device) for name, value in values.slots.items()}
-        self.inner = self.backend.write_rows(self.inner, at, values.weights.to(self.inner_device), slots)
         self.device.changed(rows)
+        self.inner = self.backend.write_rows(self.inner, at, values.weights.to(self.inner_device), slots)
 
     def updated(self) -> None:
         """After an optimizer step."""
@@ -361,10 +365,11 @@ class TieredState:
             self.depart(old.victims(over, self.pinned_from, self.upcoming.consumed, np.zeros(0, np.int64)))
         rows = old.index.all_rows()
         ids, tables = (x.numpy() for x in old.index.keys(rows))
-        self.device = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
-        mine = self.device.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
-        for name in self.device.columns:
-            self.device.index.at[name][mine] = old.index.at[name][rows]
+        new = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
+        mine = new.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
+        for name in new.columns:
+            new.index.at[name][mine] = old.index.at[name][rows]
+        self.device = new  # once it is whole
         self.renumbered += 1
 
     def summary(self) -> dict[str, int]:
@@ -394,7 +399,9 @@ class TieredState:
         return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
 
     def flush(self) -> None:
-        """Every row on disk, and kept there."""
+        """Every row on disk, and kept there; nothing where there is no disk."""
+        if self.config.disk is None:
+            return
         with self.lock:
             rows = self.device.index.all_rows()
             rows = np.concatenate([self.device.unsaved(rows), self.device.untold(rows)])
