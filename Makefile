@@ -15,7 +15,8 @@ export OMP_WAIT_POLICY ?= passive
 
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
-NEXT_JAX ?= 0.11.2 0.12.0.1
+NEXT_JAX ?= 0.11.2
+NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 MANY_PROCESSES := tests/exchange tests/serialize tests/cli tests/bench
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
@@ -34,9 +35,10 @@ test: $(READY)
 test-full: $(READY) $(AOT)/.ready
 	RECIS_TEST_FULL=1 $(BIN)/python -m pytest
 	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
+	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)"
 
 test-machine-code: $(AOT)/.ready
-	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
+	$(AOT)/bin/python -m pytest -m "not full" $(MACHINE_CODE_TESTS) -rs
 
 test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" tests/kernels/next.sh $(NEXT_JAX)

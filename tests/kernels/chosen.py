@@ -1,6 +1,6 @@
 """Which of the catalog's programs a test compiles: a few hundred, of which every two numbers of a label meet in far fewer.
 
-`pairs` is what a plain run lowers, `rest` what it leaves to the full one; as machine code CI compiles both.
+`pairs` is what a plain run lowers, `rest` what it leaves to the full one; as machine code CI compiles half of `pairs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pallas_kernels.kernel import Kernel, Program
 from tests.pairwise import pairwise
 
 PARTS = ["pairs", pytest.param("rest", marks=pytest.mark.full)]
-VERSIONS = 3  # of jax, one after another, that `.ci/run` tests kernels on
+VERSIONS = 3  # of jax, one after another, that `make test-full` tests kernels on; `.ci/run` on the first two
 
 
 def programs(kernel: Kernel, part: str) -> tuple[Program, ...]:
