@@ -227,12 +227,12 @@ def test_host_memory_is_taken_as_it_is_needed() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"disk_index_bytes": 1}, "disk_index_bytes needs disk, the directory whose index it bounds"),
+        ({"disk_index_bytes": 1}, "disk_index_bytes needs disk=DIR, the directory whose index it bounds"),
         (
             {"disk_index_bytes": -1, "disk": "d", "host_rows": 4},
             "must be at least 0, which keeps the index on disk; got -1",
         ),
-        ({"disk_mapped_bytes": 1}, "disk_mapped_bytes needs disk, the directory whose files it bounds"),
+        ({"disk_mapped_bytes": 1}, "disk_mapped_bytes needs disk=DIR, the directory whose files it bounds"),
         (
             {"disk_mapped_bytes": -1, "disk": "d", "host_rows": 4},
             "must be at least 0, which maps none for reads; got -1",
