@@ -188,7 +188,8 @@ class EmbeddingEngine(nn.Module, Joinable):
             tiers.flush()
 
     def close(self) -> None:
-        """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone.
+        """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone, and
+        what asks for them, a forward or stats(), raises RecisError.
 
         What CacheConfig(keep=True) keeps is flushed. Else the end of the process does it, or of the engine.
 
@@ -196,7 +197,7 @@ class EmbeddingEngine(nn.Module, Joinable):
           StorageFull: nothing was lost; call again once there is space.
         """
         for tiers in self._tiers():
-            if tiers.config.keep:
+            if tiers.config.keep and not tiers.closed:
                 tiers.flush()
             tiers.close()
 
@@ -205,7 +206,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         return [tiers for table in tables if (tiers := tiered(table.state)) is not None]
 
     def stats(self) -> dict[str, dict[str, int]]:
-        """Counts of each table's storage; see HashTable.stats."""
+        """Counts of each table's storage; see HashTable.stats. Tables that share storage tell the same counts each."""
         return {name: table.stats() for name, table in self.sparse_parameters().items()}
 
     def __deepcopy__(self, memo: Any) -> EmbeddingEngine:

@@ -209,8 +209,8 @@ class HashTable(nn.Module):
         """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets.
 
         With an admit_hook also admitted and rejected, unique ids a forward, and counter_overflow; with a filter_hook how
-        many rows of this table went by it, as evicted_by_lru. With a cache what its tiers did,
-        as cache_hits_disk; see CacheStats.
+        many rows of this table went by it, as evicted_by_lru. With a cache what its tiers did and hold, as
+        cache_hits_disk: recis_core.table.tiers.cache_stats.CacheStats has all of them.
         """
         return self.physical.stats(self.ordinal)
 

@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.device_tier import DeviceTier
+    from recis_core.table.tiers.lower_tiers import LowerTiers
 
 NAMES = (
     "occurrences", "occurrence_hits", "hits_device", "hits_host", "hits_disk", "read_early", "new", "overflowed", "evicted",
-    "written_back", "written_to_host", "written_to_disk", "spilled",
+    "written_back", "written_to_host", "written_to_disk", "spilled", "erased",
     "bytes_from_host", "bytes_to_host", "bytes_from_disk", "bytes_to_disk",
 )  # fmt: skip
 
 
 class CacheStats:
-    """Counts since the table was made.
+    """Counts since the table was made; HashTable.stats() has each as cache_…, a whole number.
 
-    occurrences, occurrence_hits   ids asked for in training, and those whose row was on the device when its call came,
-                                   or was staged
-    hits_device, _host, _disk      unique keys a call, by where they were found; new: nowhere
-    read_early                     of hits_disk, read ahead of their call
-    overflowed                     keys of a call that found no room on the device beside the others
-    evicted, written_back          rows that left the device, and those of them that had changed
-    spilled                        rows that left host memory
-    bytes_from_host, …             over each link
-    stall_seconds                  that training waited for a Prefetcher
+    occurrences, occurrence_hits      ids asked for in training, and those whose row was on the device when its call came,
+                                      or was staged
+    hits_device, hits_host, hits_disk unique keys a call, by where they were found; new: nowhere
+    read_early                        of hits_disk, read ahead of their call
+    overflowed                        keys of a call that found no room on the device beside the others
+    evicted, written_back             rows that left the device, and those of them that had changed or were new
+    written_to_host, written_to_disk  rows, each time they are written
+    spilled                           rows that left host memory
+    erased                            rows that were told to go
+    bytes_from_host, bytes_to_host, bytes_from_disk, bytes_to_disk
+                                      of rows, over each link
+    stall_ms                          milliseconds that training waited for a Prefetcher; here stall_seconds
+
+    And what there is now:
+
+    device_rows, device_capacity      rows on the device, and those that it has room for
+    host_rows, host_bytes             in host memory: rows, and what blocks of rows and their index take
+    disk_rows                         keys on disk
+    disk_bytes                        of files of rows: disk_live_bytes of what keys lead to, disk_dead_bytes of the rest,
+                                      which compaction takes back
+    disk_segments, disk_tombstones    those files, and marks in them of keys that were erased
+    disk_compactions, disk_flushes    until now; and disk_bytes_read, disk_bytes_written, those of compaction included
+    disk_index_memory_bytes           of the disk's index in memory; disk_index_disk_bytes in its file
+    host_rounding_rms_millionths, disk_rounding_rms_millionths
+                                      root mean square of what fewer bits have changed in what was written there, weights
+                                      and slots, in 1e-6 of their own unit; 0 where precision is "same"
+
+    Tables that share storage, as those of equal options do, share its counts: each tells all of them.
     """
 
     def __init__(self) -> None:
@@ -45,3 +69,19 @@ class CacheStats:
         """Share of occurrences whose row was on the device."""
         asked = self.counts["occurrences"]
         return self.counts["occurrence_hits"] / asked if asked else 0.0
+
+
+def summary(stats: CacheStats, device: DeviceTier, lower: LowerTiers) -> dict[str, int]:
+    """What CacheStats says of a table, by its names in HashTable.stats()."""
+    said = {name: stats.counts[name] for name in sorted(stats.counts)}
+    said |= {
+        "stall_ms": round(1e3 * stats.stall_seconds),
+        "device_rows": len(device),
+        "device_capacity": device.capacity,
+    }
+    said |= {f"host_{name}": count for name, count in lower.host.stats().items()}
+    if lower.disk is not None:
+        said |= {f"disk_{name.removeprefix('disk_')}": count for name, count in lower.disk.stats().items()}
+    for tier, row_format in (("host", lower.host_format), ("disk", lower.disk_format)):
+        said[f"{tier}_rounding_rms_millionths"] = row_format.rounding.rms_millionths
+    return {f"cache_{name}": count for name, count in said.items()}

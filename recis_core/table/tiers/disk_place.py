@@ -52,6 +52,28 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
     return open_store(path, sync=False)
 
 
+def check_place(config: CacheConfig) -> None:
+    """Whether rows may be written where the config says, if it says; its directory is made.
+
+    Raises:
+      ValueError: they may not.
+    """
+    if config.disk is None:
+        return
+    from recis_core.table.disk.disk_space import FULL
+
+    probe = Path(config.disk) / f".probe-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        probe.mkdir(parents=True)
+        probe.rmdir()
+    except OSError as error:
+        if error.errno not in FULL:  # a full disk is there, and raises StorageFull when rows need it
+            raise ValueError(
+                f"disk={str(config.disk)!r} must be a directory that can be made and written to; the system says: "
+                f"{error.strerror}. Name another one."
+            ) from error
+
+
 def close_disk(store: DiskStore) -> None:
     """Close it: what is kept is as the last flush left it, scratch is removed."""
     store.close(flush=False)

@@ -63,7 +63,7 @@ class Part:
 
 @dataclass
 class Rounding:
-    """What keeping rows in fewer bits cost so far."""
+    """What keeping rows in fewer bits cost so far, in the unit of the values themselves: not relative to them."""
 
     squares: float = 0.0
     values: int = 0
@@ -77,6 +77,10 @@ class Rounding:
     @property
     def rms(self) -> float:
         return (self.squares / self.values) ** 0.5 if self.values else 0.0
+
+    @property
+    def rms_millionths(self) -> int:
+        return round(1e6 * self.rms)
 
 
 @dataclass

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
-from backends.errors import TableFull
+from backends.errors import RecisError, TableFull
 from backends.numba_backend.columns import put
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
-from recis_core.table.tiers.cache_stats import CacheStats
+from recis_core.table.tiers.cache_stats import CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
-from recis_core.table.tiers.disk_place import close_disk, open_disk
+from recis_core.table.tiers.disk_place import check_place, close_disk, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
@@ -76,6 +76,7 @@ class TieredState:
         self.policy = policy_of(config.policy)
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
+        check_place(config)
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.inserted = self.erased = self.found = self.unknown = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
@@ -97,7 +98,16 @@ class TieredState:
 
     @property
     def lower(self) -> LowerTiers:
-        """What lies below the device."""
+        """What lies below the device.
+
+        Raises:
+          RecisError: it was given back.
+        """
+        if self.closed:
+            raise RecisError(
+                "the engine was closed, which gave back the rows that its cache had on disk. Call engine.close() last of all; "
+                "to go on, build an engine anew: under CacheConfig(keep=True) it finds its rows there."
+            )
         if self._unopened:
             sharing = 1 if self.budget is None else len(self.budget.states)
             self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format, sharing)
@@ -373,17 +383,9 @@ class TieredState:
         self.renumbered += 1
 
     def summary(self) -> dict[str, int]:
-        """For a table's stats(): CacheStats, what the tiers hold, and what fewer bits have cost, in millionths."""
+        """For a table's stats(): what CacheStats says."""
         with self.lock:
-            said = {name: self.stats.counts[name] for name in sorted(self.stats.counts)}
-            said |= {"stall_ms": round(1e3 * self.stats.stall_seconds), "device_rows": len(self.device)}
-            said |= {"device_capacity": self.device.capacity, "host_rows": len(self.lower.host)}
-            said |= {f"host_{name}": count for name, count in self.lower.host.stats().items() if name != "rows"}
-            if self.lower.disk is not None:
-                said |= {f"disk_{name}": count for name, count in self.lower.disk.stats().items()}
-            said |= {"host_rounding_ppm": round(1e6 * self.lower.host_format.rounding.rms)}
-            said |= {"disk_rounding_ppm": round(1e6 * self.lower.disk_format.rounding.rms)}
-            return {f"cache_{name}": count for name, count in said.items()}
+            return summary(self.stats, self.device, self.lower)
 
     def counters(self) -> Counters:
         inner = self.backend.counters(self.inner)
@@ -410,6 +412,10 @@ class TieredState:
             self.device.saved(rows)
             self.lower.settle()
             self.lower.flush()
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is not None and not self._closing.alive
 
     def close(self) -> None:
         """Give back what the disk tier holds of threads and files."""
