@@ -54,7 +54,7 @@ def _run(command: str, rest: list[str]) -> int:
         else:
             from recis_core.cli.data import run
         return run(rest)
-    except (RecisError, ValueError, TypeError, KeyError, FileNotFoundError) as error:
+    except (RecisError, ValueError, TypeError, KeyError, OSError) as error:
         if os.environ.get("RECIS_TRACEBACK") == "1":
             raise
         where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
@@ -63,5 +63,15 @@ def _run(command: str, rest: list[str]) -> int:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_system(error)
     # str(KeyError) is the repr of its message.
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, and what to look at."""
+    what = str(error.strerror).rstrip(".")
+    if error.filename is None:
+        return f"{what}. RECIS_TRACEBACK=1 shows where."
+    return f"{error.filename}: {what}. Mend that, or name another path; RECIS_TRACEBACK=1 shows what for."

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from recis_core import optim
-from recis_core.cli.cache import read_cache
+from recis_core.cli.cache import named_by_flags, read_cache
 from recis_core.cli.source import Source
 from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange import Precision, Sharding
@@ -28,12 +28,14 @@ OPTIMIZERS: dict[str, type[optim.SparseOptimizer]] = {
 
 def build_model(config: TrainConfig, source: Source, world: int = 1) -> nn.Module:
     model = {"deepfm": DeepFM, "dlrm": DLRM}[config.model]
-    return model(
-        source.fields, config.dim, dense=source.dense, seed=config.seed, backend=config.backend,
-        precision=Precision.parse(config.precision), sharding=read_sharding(config.sharding, world),
-        admit_hook=config.admit, filter_hook=config.evict,
-        cache=read_cache(config),
-    )  # fmt: skip
+    cache = read_cache(config)
+    with named_by_flags():
+        return model(
+            source.fields, config.dim, dense=source.dense, seed=config.seed, backend=config.backend,
+            precision=Precision.parse(config.precision), sharding=read_sharding(config.sharding, world),
+            admit_hook=config.admit, filter_hook=config.evict,
+            cache=cache,
+        )  # fmt: skip
 
 
 def read_sharding(text: str, world: int) -> Sharding | dict[str, Sharding]:

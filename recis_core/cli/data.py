@@ -10,9 +10,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
+from recis_core.cli.flags import plain_errors
+
 USAGE = "usage: recis data synth --preset NAME --rows N --out FILE.parquet [--seed N]"
 
 
+@plain_errors
 @dataclass(frozen=True, kw_only=True)
 class SynthConfig:
     """Write samples of a planted-truth click log: label, p (the true probability), and a list of ids for each field."""

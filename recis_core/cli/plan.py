@@ -9,11 +9,13 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli.flags import plain_errors
 from recis_core.exchange.plan_file import write_plan
 from recis_core.planning import Plan, make_plan, read_model
 from recis_core.planning.quantity import parse_bytes
 
 
+@plain_errors
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """Propose a placement of a model's tables from their sizes, skew and pooling factors. Needs no GPU and no data."""

@@ -14,7 +14,8 @@ import tyro
 
 from backends import select
 from recis_core.cli.build import build_model, build_optimizer, read_sharding
-from recis_core.cli.cache import cache_totals
+from recis_core.cli.cache import cache_totals, combined, named_by_flags
+from recis_core.cli.flags import flag
 from recis_core.cli.report import JsonReport, Report, ScreenReport, SilentReport
 from recis_core.cli.source import Batch, Source, Taker, open_source
 from recis_core.cli.tensorboard import TensorBoardReport
@@ -66,7 +67,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     )  # fmt: skip
     if config.resume is not None:
         _resume(config, loop)
-    with report.training(source.train_rows * config.epochs, loop):
+    with report.training(source.train_rows * config.epochs, loop), named_by_flags():
         _train_epochs(config, source, loop)
     if config.save is not None:
         _save(config, loop)
@@ -131,9 +132,8 @@ def _resume(config: TrainConfig, loop: TrainLoop) -> None:
     saved = state["settings"]
     for name in RESUMABLE:
         if saved[name] != getattr(config, name):
-            flag = f"--{name.replace('_', '-')}"
             raise ValueError(
-                f"the saved run had {flag} {saved[name]}; this one has {getattr(config, name)}. Resume with the same."
+                f"the saved run had {flag(name)} {saved[name]}; this one has {getattr(config, name)}. Resume with the same."
             )
     loop.load_state(state)
 
@@ -149,7 +149,7 @@ def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str,
         "rows_per_s": loop.rows_per_s,
         "backend": next(iter(tables.values())).physical.backend.name,
         "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
-        "cache": _total(loop, cache_totals(tables.values())),
+        "cache": combined(_of_ranks(loop, cache_totals(tables.values()))),
         "hooks": _total(loop, _hook_counts(tables.values())),
         "tables_sha256": tables_sha256(tables),
         "exchange": exchanged,
@@ -178,11 +178,15 @@ def _hook_counts(tables: Iterable[HashTable]) -> dict[str, int]:
 
 def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
     """Sums over ranks. Collective."""
-    everyone = [counts] if loop.exchange is None else gathered_json(loop.exchange.world, counts)
     total: Counter[str] = Counter()
-    for each in everyone:
+    for each in _of_ranks(loop, counts):
         total.update(each)
     return dict(total)
+
+
+def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
+    """Everyone's. Collective."""
+    return [counts] if loop.exchange is None else gathered_json(loop.exchange.world, counts)
 
 
 def _between_ranks(config: TrainConfig, world: int) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli.flags import flag, plain_errors
 
+
+@plain_errors
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train a model with unbounded 64-bit ids, show progress, and report AUC on held-out rows."""
@@ -70,8 +74,8 @@ class TrainConfig:
     evict_every: Annotated[int, Field(ge=1)] = 100
     """With --evict: steps between evictions."""
     cache_device_rows: str | None = None
-    """Rows that each table keeps on the device, "100000" or a share of its rows, "1%"; the others lie in host memory
-    and on disk. Default: all."""
+    """Rows that each table keeps on the device, "100000" or a share of its rows, "1%", though 64 at least; the others lie
+    in host memory and on disk. Default: all."""
     cache_device_bytes: str | None = None
     """The same in bytes of all tables together, 512MB or 40GiB."""
     cache_host_rows: str | None = None
@@ -79,7 +83,7 @@ class TrainConfig:
     cache_host_bytes: str | None = None
     """The same in bytes of all tables together."""
     cache_disk: str | None = None
-    """Directory of the rows on disk: scratch, removed at the end."""
+    """Directory of the rows on disk: scratch, removed at the end. With --cache-host-rows or --cache-host-bytes."""
     cache_disk_index_bytes: str | None = None
     """Memory for the index of the rows on disk, 16 to 32 bytes a row, of all tables together, 8GiB; beyond it lies in a
     file there, and with 0 from the start. Default: 3 GiB for each table."""
@@ -89,8 +93,9 @@ class TrainConfig:
     cache_policy: str | None = None
     """Which rows leave first: lfu, lfu(.97), lru, ttl(3600), lookahead, none. Default: lookahead with --prefetch,
     else lfu."""
-    cache_precision: str = "same"
-    """Weights off the device: same, bf16, fp16, fp8, int8 or int4; or two by comma, host memory and disk."""
+    cache_precision: str | None = None
+    """Weights off the device: same, bf16, fp16, fp8, int8 or int4; or two by comma, host memory and disk. Default:
+    same."""
     prefetch: Annotated[int, Field(ge=0)] = 0
     """Batches that are read ahead, so that their rows are on the device when they come."""
     prefetch_threads: Annotated[int | None, Field(ge=1)] = None
@@ -110,7 +115,7 @@ class TrainConfig:
             raise ValueError("--data needs --label COLUMN.")
         for name in ("label", "test_data"):
             if self.preset is not None and getattr(self, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} goes with --data; --preset brings its own.")
+                raise ValueError(f"{flag(name)} goes with --data; --preset brings its own.")
         if self.data is not None and self.rows is not None:
             raise ValueError("--rows goes with --preset.")
         if self.save_every is not None and self.save is None:
@@ -120,8 +125,7 @@ class TrainConfig:
         if self.prefetch_threads is not None and not self.prefetch:
             raise ValueError("--prefetch-threads needs --prefetch L, what reads ahead beside them.")
         if self.cache_device_rows is None and self.cache_device_bytes is None:
-            names = ("host_rows", "host_bytes", "disk", "disk_index_bytes", "disk_mapped_bytes", "policy")
-            asked = [name for name in names if getattr(self, f"cache_{name}") is not None]
+            asked = [f.name for f in fields(self) if f.name.startswith("cache_") and getattr(self, f.name) is not None]
             if asked:
-                flags = ", ".join(f"--cache-{name.replace('_', '-')}" for name in asked)
-                raise ValueError(f"{flags} needs --cache-device-rows or --cache-device-bytes, what the device keeps.")
+                said, verb = ", ".join(map(flag, asked)), "needs" if len(asked) == 1 else "need"
+                raise ValueError(f"{said} {verb} --cache-device-rows or --cache-device-bytes, what the device keeps.")
