@@ -1,7 +1,7 @@
 """Which ids a training run asks for, call by call.
 
 click-log      its 26 categorical fields as they come: a row may leave one empty
-click-log-39   what PEERS.md's figures are of: its 13 numbers are ids, too, and so is an empty field
+click-log-39   its 13 numbers are ids, too, and so is an empty field; what bench.cache.run.PEER was simulated on
 zipf-drift     Zipf(1.05), its ranks moving to other ids as time goes; all fields share a table
 
 Sizes: F fields, B rows of a batch, V ids of a vocabulary, N ids of a call.

@@ -15,6 +15,7 @@ import pytest
 from bench.cache import belady, traces
 from bench.cache.hits import POLICIES, Replay
 from bench.cache.large import Sizes, large
+from bench.cache.run import run
 from bench.cache.steps import Case, compare
 from recis_core.nn import CacheConfig
 
@@ -80,3 +81,30 @@ def test_a_large_table_has_the_rows_it_should(tmp_path: Path) -> None:
     assert touched[0]["from_disk"] > 0.5
     assert built["rows_compared"] > 1000
     assert built["disk_rows"] > 10_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--traces foo", "--traces must be of click-log, click-log-39, zipf-drift; got 'foo'"),
+        ("--policies mru", "--policies must be of lru, lfu, lfu(DECAY), ttl, \"lookahead N\"; got 'mru'"),
+        ("--policies none", "got 'none'"),
+        ("--policies lookahead", "got 'lookahead'"),
+        ("--capacities 0", "--capacities must be shares above 0 and up to 1; got 0.0"),
+        ("--dims 0", "--dims should be greater than or equal to 1; got 0"),
+        ("--folder no/such", "--folder must be a directory that is there; got 'no/such'"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(capsys: pytest.CaptureFixture[str], flags: str, said: str) -> None:
+    with pytest.raises(SystemExit):
+        run(flags.split())
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_every_flag_has_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag without them has its default alone."""
+    with pytest.raises(SystemExit):
+        run(["--help"])
+    said = capsys.readouterr().out
+    for words in ("Shares of the trace's distinct keys", "lookahead N", "Columns of an embedding", "10 GB"):
+        assert words in " ".join(said.replace("│", " ").split())
