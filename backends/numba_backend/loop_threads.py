@@ -35,8 +35,8 @@ def loop_threads(count: int | None) -> Iterator[None]:
         _wishes.before = _current()
     counts = _wishes.counts
     counts.append(count)
-    _set(counts)
     try:
+        _set(counts)
         yield
     finally:
         counts.remove(count)

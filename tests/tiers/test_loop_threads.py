@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numba
 import pytest
@@ -43,6 +44,15 @@ def test_inside_and_after() -> None:
 def test_after_an_error() -> None:
     with pytest.raises(KeyError), loop_threads(1):
         raise KeyError
+    assert now() == (4, ALL)
+
+
+def test_a_wrong_count_spoils_no_later_one() -> None:
+    wrong: Any = 1.5
+    with pytest.raises(RuntimeError, match="expects an int"), loop_threads(wrong):
+        raise AssertionError("it was taken")
+    with loop_threads(1):
+        assert now() == (1, 1)
     assert now() == (4, ALL)
 
 
