@@ -120,13 +120,13 @@ class EmbeddingEngine(nn.Module, Joinable):
 
     def training_calls(self, features: Mapping[str, Any]) -> list[tuple[PhysicalTable, LookupCall]]:
         """The ids that a training forward of these features will ask of each storage, without its requests; nothing is
-        looked up.
+        looked up. None in eval, and none of tables that learn no ids.
 
         Raises:
           KeyError, TypeError, ValueError: as forward.
         """
         groups = _read(self, features)[1]
-        return [(group.table, call_of(group, ())) for group in groups if group.mode.insert or not self.training]
+        return [(group.table, call_of(group, ())) for group in groups if group.mode.insert]
 
     def _read(self, feature: str, value: Any) -> FeatureInput:
         read = read_feature(feature, value, self.options[feature].use_weight)

@@ -30,6 +30,7 @@ from tests.tiers.training import (
     tiers_of,
     train,
     train_ahead,
+    unchanged,
 )
 
 POLICIES = ["lru", "lookahead"]
@@ -63,6 +64,18 @@ def test_depths(tiered: EmbeddingEngine, depth: int) -> None:
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
     assert not tiers_of(tiered).upcoming.batches
+
+
+def test_evaluation_through_one_brings_and_counts_nothing(tiered: EmbeddingEngine) -> None:
+    train(tiered, adam(tiered), random_batches(20))
+    batches, counts = random_batches(12, ids=4000, seed=1), tiers_of(tiered).stats.counts
+    want, before = [tiered.eval()(batch)["f"] for batch in batches], dict(counts)
+    with unchanged(tiers_of(tiered), but_for_uses=True):
+        for batch, rows in zip(Prefetcher(tiered, batches, 4), want, strict=True):
+            assert_same("rows", tiered(batch)["f"], rows)
+    assert {n: c for n, c in counts.items() if "bytes" not in n} == {
+        n: c for n, c in before.items() if "bytes" not in n
+    }
 
 
 def test_eval_between_batches_sees_only_what_was_asked_for(tiered: EmbeddingEngine) -> None:
