@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.tiers.prefetcher import LATE
 from tests.contract.compare import assert_same
@@ -64,6 +65,48 @@ def test_depths(tiered: EmbeddingEngine, depth: int) -> None:
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
     assert not tiers_of(tiered).upcoming.batches
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("begun", [0, 1, 6])
+def test_a_second_pass_is_an_error(tiered: EmbeddingEngine, depth: int, begun: int) -> None:
+    """Beside the first, of which so many were given, and after it."""
+    batches = random_batches(6)
+    ahead = Prefetcher(tiered, batches, depth)
+    first = iter(ahead)
+    given = [next(first) for _ in range(begun)]
+    with pytest.raises(RecisError, match=r"iterated once.*one for each pass"):
+        iter(ahead)
+    given += first
+    assert [id(batch) for batch in given] == [id(batch) for batch in batches]
+    with pytest.raises(RecisError, match="iterated once"):
+        list(ahead)
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_a_second_pass_after_one_that_was_left_is_an_error(tiered: EmbeddingEngine, depth: int) -> None:
+    ahead = Prefetcher(tiered, random_batches(6), depth)
+    for _ in ahead:
+        break
+    with pytest.raises(RecisError, match="iterated once"):
+        list(ahead)
+
+
+WRONG = [
+    ("engine", 5, r"engine must be an EmbeddingEngine; got int\."),
+    ("depth", "4", r"depth must be an int or None; got '4'\."),
+    ("depth", 1.5, r"depth must be an int or None; got 1\.5\."),
+    ("depth", True, r"depth must be an int or None; got True\."),
+    ("threads", "1", r"threads must be an int or None; got '1'\."),
+    ("features", 5, r"features must be a function of a batch, or None; got int\."),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_arguments_of_a_wrong_kind(name: str, value: Any, message: str) -> None:
+    arguments: dict[str, Any] = {"engine": engine_of(), "reader": [], name: value}
+    with pytest.raises(TypeError, match=message):
+        Prefetcher(**arguments)
 
 
 def test_evaluation_through_one_brings_and_counts_nothing(tiered: EmbeddingEngine) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import RecisError
@@ -43,18 +44,27 @@ class Prefetcher:
     its forward. Training gives the same bits with and without it. Batches should come to the engine's forward as they were
     yielded, each once, and before 8 more are asked for; one that does not is fetched when it comes.
 
+    It serves one pass: make another for the next. A loop that is left drops what was read ahead and closes the reader; it
+    waits for a batch that the reader is about to give, however long that takes. What the reader or `features` raises comes
+    out of the loop after the batches before it; what fetching raises, with the next one.
+
     Args:
-      engine: whose tables have a cache; without one the batches are read ahead, and no more.
-      reader: batches. depth: how many are read ahead; 0 reads none. None: `prefetch` of the
-        tables' CacheConfig, the largest.
+      engine: whose tables have a cache; without one, or in eval, the batches are read ahead, and no more.
+      reader: batches. A generator runs on the thread.
+      depth: how many are read ahead; 0 reads none. None: `prefetch` of the tables' CacheConfig, the largest.
       threads: of loops of torch and tables in the iterating thread, meanwhile. Leave the reading thread a core where cores
         are few: two threads on two cores beside it wait for one another. Tables have the same bits at any number; torch's
         dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None, or depth 0, leaves them as they are.
-      features: from a batch to what the engine's forward is given; None: the batch itself.
+      features: from a batch to what the engine's forward is given, called on the thread; None: the batch itself.
+
+    Attributes:
+      stall_seconds: that the loop waited for batches so far.
 
     Raises:
+      TypeError: engine is no EmbeddingEngine, depth or threads no int, features not callable, or reader not iterable.
       ValueError: depth is negative, or threads not positive.
-      RecisError: ranks share the tables; their rows are asked for by other processes' batches, too.
+      RecisError: ranks share the tables; their rows are asked for by other processes' batches, too. Or it is iterated again.
+      TableFull, StorageFull: from the loop, as the forward would.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class Prefetcher:
         threads: int | None = None,
         features: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
+        _check_kinds(engine, depth, threads, features)
         self.engine = engine
         if depth is None:
             depth = max((state.config.prefetch for state in self._states()), default=0)
@@ -78,19 +89,29 @@ class Prefetcher:
                 "a Prefetcher knows this process's batches alone, and ranks share these tables: what their owner will be "
                 "asked for is in the others' batches. Use depth=0 with more processes than one."
             )
-        self.depth, self.threads = depth, threads
+        self.depth, self.threads = int(depth), None if threads is None else int(threads)
         self._source = iter(reader)
         self._features = features or (lambda batch: batch)
         self._window: deque[_Item] = deque()
         self._yielded: deque[_Item] = deque()
         self._asked = False  # whether the next batch is waited for
         self._changed = threading.Condition()
-        self._stopped = self._ended = False
+        self._begun = self._stopped = self._ended = False
         self._error: BaseException | None = None  # of the thread, at once
         self._last: BaseException | None = None  # of the reader, once the batches before it were given
         self.stall_seconds = 0.0
 
     def __iter__(self) -> Iterator[Any]:
+        with self._changed:
+            if self._begun:
+                raise RecisError(
+                    "a Prefetcher is iterated once, and this one has been. Make one for each pass: "
+                    "`for batch in Prefetcher(engine, reader)`."
+                )
+            self._begun = True
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
         if self.depth == 0:
             yield from self._source
             return
@@ -229,3 +250,15 @@ class Prefetcher:
         with self._changed:
             item.read = item.staged = True
             self._changed.notify_all()
+
+
+def _check_kinds(engine: Any, depth: Any, threads: Any, features: Any) -> None:
+    from recis_core.nn import EmbeddingEngine
+
+    if not isinstance(engine, EmbeddingEngine):
+        raise TypeError(f"engine must be an EmbeddingEngine; got {type(engine).__name__}.")
+    for name, count in (("depth", depth), ("threads", threads)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, Integral)):
+            raise TypeError(f"{name} must be an int or None; got {count!r}.")
+    if features is not None and not callable(features):
+        raise TypeError(f"features must be a function of a batch, or None; got {type(features).__name__}.")
