@@ -13,6 +13,7 @@ from backends import LookupCall
 from backends.numba_backend import partition
 from backends.numba_backend.columns import fill
 from backends.numba_backend.partition import Unique
+from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.policy import Lookahead
 from recis_core.table.tiers.upcoming import Batch, Early, digest_of
 
@@ -38,21 +39,32 @@ def plan(state: TieredState, digest: bytes, keys: Unique) -> Batch:
 
 def read_early(state: TieredState, batch: Batch) -> None:
     """Read what lies on disk. The lock is held to ask where, not while reading: `stage` sees what has moved since."""
-    disk = state.lower.disk
-    if disk is None:
-        return
-    with state.lock:
+    with state.lock:  # to ask for the disk, too, for that may open it
+        disk = state.lower.disk
+        if disk is None:
+            return
         away = np.flatnonzero(state.device.find(batch.ids, batch.tables) < 0)
         away = away[state.lower.host.find(batch.ids[away], batch.tables[away]) < 0]
+    try:
+        early = _from_disk(disk, batch, away)
+    except Exception:
+        with state.lock:
+            if state.lower.disk is disk:
+                raise
+        return  # slots were added meanwhile, which closes it and opens another
+    with state.lock:
+        if state.lower.disk is disk:  # another one may number other rows alike
+            batch.early = early
+
+
+def _from_disk(disk: RowStore, batch: Batch, away: np.ndarray) -> Early:
     places, at = np.full(len(batch.ids), -1, np.int64), np.zeros(len(batch.ids), np.int64)
     places[away] = disk.find(batch.ids[away], batch.tables[away])
     away = away[places[away] >= 0]
     found, packed = disk.read(batch.ids[away], batch.tables[away])
     places[away[~found]] = -1
     at[away] = np.arange(len(away))
-    with state.lock:
-        if state.lower.disk is disk:  # another one may number other rows alike
-            batch.early = Early(places, at, packed)
+    return Early(places, at, packed)
 
 
 def stage(state: TieredState, batch: Batch, *, new: bool) -> None:
