@@ -42,6 +42,8 @@ class AdmittingState:
 class AdmittingBackend(WrappedBackend):
     """The stages of tables that admit as `hook` says."""
 
+    inserts_unasked, takes_counts = False, True
+
     def __init__(self, inner: Backend, hook: AdmitHook) -> None:
         super().__init__(inner)
         self.hook = hook
@@ -106,7 +108,9 @@ class AdmittingBackend(WrappedBackend):
                 inner_mode = mode
             else:
                 inner_mode, known = replace(inner_mode, touch=False), (p.ids[kept], p.tables[kept])
-                state.inner, _, evicted = self.inner.lookup(state.inner, *known, mode=mode, clock=clock)
+                state.inner, _, evicted = lookup_counted(
+                    self.inner, state.inner, *known, p.counts[kept], mode=mode, clock=clock
+                )
         state.inner, outputs, saved, lost = self.inner.embed(
             state.inner, call, mode=inner_mode, clock=clock, weights_need_grad=weights_need_grad
         )
@@ -144,6 +148,6 @@ def lookup_counted(
     backend: Backend, state: Any, ids: Tensor, tables: Tensor, counts: Tensor | None, *, mode: LookupMode, clock: Clock
 ) -> tuple[Any, Tensor, Evicted | None]:
     """Backend.lookup of keys that occur `counts` times, for whom that matters to."""
-    if isinstance(backend, AdmittingBackend):
-        return backend.lookup(state, ids, tables, mode=mode, clock=clock, counts=counts)
+    if isinstance(backend, WrappedBackend) and backend.takes_counts:
+        return backend.lookup(state, ids, tables, mode=mode, clock=clock, counts=counts)  # type: ignore[call-arg]
     return backend.lookup(state, ids, tables, mode=mode, clock=clock)

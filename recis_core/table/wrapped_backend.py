@@ -36,6 +36,7 @@ class WrappedBackend:
     """Stages that a wrapper has no say in."""
 
     inserts_unasked = True
+    takes_counts = False  # whether its lookup has an argument `counts`
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner

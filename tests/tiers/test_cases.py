@@ -163,6 +163,18 @@ def test_a_batch_of_so_many_ids_on_a_device_of_eight(both: Any, unique: int) -> 
     assert len(tiers_of(engines[1]).device) <= 8
 
 
+def test_a_call_that_does_not_fit_is_counted_once(both: Any) -> None:
+    """Its rows are read for the forward and for the update, and are asked for once."""
+    _, tiered = both(8, 100)
+    counts, optimizer, batch = tiers_of(tiered).stats.counts, adam(tiered), {"f": torch.arange(20).repeat(2)}
+    train(tiered, optimizer, [batch])
+    want = {"occurrences": 40, "occurrence_hits": 0, "hits_device": 0, "hits_host": 0, "hits_disk": 0, "new": 20}
+    assert {name: counts[name] for name in want} == want
+    train(tiered, optimizer, [batch])
+    want |= {"occurrences": 80, "occurrence_hits": 16, "hits_device": 8, "hits_host": 12}
+    assert {name: counts[name] for name in want} == want
+
+
 def test_a_call_without_ids(both: Any) -> None:
     engines = both()
     none = {"f": torch.zeros(0, dtype=torch.int64)}

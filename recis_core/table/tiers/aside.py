@@ -64,7 +64,7 @@ def change_aside(
     marks = _marks(tiers, fetched, uses)
     weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
     rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
-    tiers.count_new(int((~fetched.found).sum()))
+    tiers.inserted += int((~fetched.found).sum())
     tiers.lower.write(ids, tables, rows)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from recis_core.table.tiers.device_tier import DeviceTier
     from recis_core.table.tiers.lower_tiers import LowerTiers
@@ -14,14 +16,17 @@ NAMES = (
     "written_back", "written_to_host", "written_to_disk", "spilled", "erased",
     "bytes_from_host", "bytes_to_host", "bytes_from_disk", "bytes_to_disk",
 )  # fmt: skip
+FOUND = ("hits_device", "hits_host", "hits_disk", "new")
+ON_DEVICE, IN_HOST, ON_DISK, NOWHERE = range(len(FOUND))
 
 
 class CacheStats:
     """Counts since the table was made; HashTable.stats() has each as cache_…, a whole number.
 
     occurrences, occurrence_hits      ids asked for in training, and those whose row was on the device when its call came,
-                                      or was staged
-    hits_device, hits_host, hits_disk unique keys a call, by where they were found; new: nowhere
+                                      or was staged; but for those that an admit_hook gives no row
+    hits_device, hits_host, hits_disk unique keys a training call, by where they were found
+                                      then; new: nowhere
     read_early                        of hits_disk, read ahead of their call
     overflowed                        keys of a call that found no room on the device beside the others
     evicted, written_back             rows that left the device, and those of them that had changed or were new
@@ -56,8 +61,14 @@ class CacheStats:
     def count(self, name: str, by: int) -> None:
         self.counts[name] += by
 
+    def asked(self, counts: np.ndarray, found: np.ndarray, times: int = 1) -> None:
+        """A training call's keys: how often each occurs, and where it was, ON_DEVICE, IN_HOST, …; int [U] both."""
+        for name, keys in zip(FOUND, np.bincount(found, minlength=len(FOUND)), strict=True):
+            self.count(name, times * int(keys))
+        self.count("occurrences", times * int(counts.sum()))
+        self.count("occurrence_hits", times * int(counts[found == ON_DEVICE].sum()))
+
     def read(self, tier: str, rows: int, row_bytes: int) -> None:
-        self.counts[f"hits_{tier}"] += rows
         self.counts[f"bytes_from_{tier}"] += rows * row_bytes
 
     def wrote(self, tier: str, rows: int, row_bytes: int) -> None:

@@ -14,6 +14,7 @@ from backends.numba_backend import partition
 from backends.numba_backend.columns import fill
 from backends.numba_backend.partition import Unique
 from recis_core.table.row_store import RowStore
+from recis_core.table.tiers.cache_stats import NOWHERE, ON_DEVICE
 from recis_core.table.tiers.policy import Lookahead
 from recis_core.table.tiers.upcoming import Batch, Early, digest_of
 
@@ -70,15 +71,15 @@ def _from_disk(disk: RowStore, batch: Batch, away: np.ndarray) -> Early:
 def stage(state: TieredState, batch: Batch, *, new: bool) -> None:
     """Bring the call's rows to the device, as many as find room, and hold them there; with `new` also what is nowhere yet."""
     rows = state.device.find(batch.ids, batch.tables)
+    found = np.where(rows < 0, NOWHERE, ON_DEVICE)
     missing = np.flatnonzero(rows < 0)
-    state.count_asked(batch.counts, missing)
     if not new:
         missing = missing[state.lower.contains(batch.ids[missing], batch.tables[missing])]
-    rows[missing] = state.bring_missing(batch.ids, batch.tables, missing, rows[rows >= 0], batch.early)
+    rows[missing], found[missing] = state.bring_missing(batch.ids, batch.tables, missing, rows[rows >= 0], batch.early)
     held = rows[rows >= 0]
     state.device.index.at["held"][held] += 1
     state.device.index.at["next_use"][held] = batch.number
-    batch.rows, batch.early = rows, None
+    batch.rows, batch.found, batch.early = rows, found, None
 
 
 def take(state: TieredState, call: LookupCall) -> tuple[Batch | None, bool]:
@@ -93,6 +94,19 @@ def take(state: TieredState, call: LookupCall) -> tuple[Batch | None, bool]:
     ready = batch.rows is not None and bool((batch.rows >= 0).all())
     release(state, batch)
     return batch, ready
+
+
+def count_brought(state: TieredState, batch: Batch) -> None:
+    """What was brought for a call counts as found where it was, though a lookup that asked before has found it on the device.
+
+    So it is where an admission hook looks for the keys first.
+    """
+    if batch.rows is None or batch.found is None:
+        return
+    brought = (batch.rows >= 0) & (batch.found != ON_DEVICE)
+    counts, found = batch.counts[brought], batch.found[brought]
+    state.stats.asked(counts, np.full(len(counts), ON_DEVICE), times=-1)
+    state.stats.asked(counts, found)
 
 
 def release(state: TieredState, batch: Batch) -> None:

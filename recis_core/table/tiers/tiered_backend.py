@@ -65,6 +65,8 @@ class TieredGradient:
 class TieredBackend(WrappedBackend):
     """The stages of one table in tiers, as `config` says."""
 
+    takes_counts = True
+
     def __init__(self, inner: Backend, config: CacheConfig, owner: str = "") -> None:
         super().__init__(inner)
         self.config, self.owner = config, owner
@@ -78,21 +80,31 @@ class TieredBackend(WrappedBackend):
         return state
 
     def lookup(
-        self, state: TieredState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
+        self,
+        state: TieredState,
+        ids: Tensor,
+        tables: Tensor,
+        *,
+        mode: LookupMode,
+        clock: Clock,
+        counts: Tensor | None = None,
     ) -> tuple[TieredState, Tensor, Evicted | None]:
-        """Rows on the device by their number there; others known by ELSEWHERE and up, until the next lookup."""
+        """Rows on the device by their number there; others known by ELSEWHERE and up, until the next lookup.
+
+        counts: int32 [U], occurrences each key stands for; None is one each.
+        """
         keys = _numpy(ids), _numpy(tables)
         with state.lock:
             state.starts(clock)
-            counts = np.ones(len(ids), np.int32)
-            rows = state.bring(*keys, counts, touch=mode.touch) if mode.insert else state.find_all(*keys)
+            times = np.ones(len(ids), np.int32) if counts is None else _numpy(counts)
+            rows = state.bring(*keys, times, touch=mode.touch) if mode.insert else state.find_all(*keys)
             if mode.touch and not mode.insert:
                 state.seen(*keys, rows)
             if (rows < 0).any():
                 state.tell_aside(*keys, rows, mode)
             known = np.flatnonzero(rows == AWAY)
             if mode.insert and mode.touch and len(known):
-                aside.use_below(state, *keys, counts, state.lower.read(keys[0][known], keys[1][known]))
+                aside.use_below(state, *keys, times, state.lower.read(keys[0][known], keys[1][known]))
             state.elsewhere = keys[0][known], keys[1][known]
             rows = np.maximum(rows, -1)
             rows[known] = ELSEWHERE + np.arange(len(known))

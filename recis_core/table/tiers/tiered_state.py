@@ -17,7 +17,7 @@ from backends.errors import RecisError, TableFull
 from backends.numba_backend.columns import put
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.cache_config import CacheConfig, rows_within
-from recis_core.table.tiers.cache_stats import CacheStats, summary
+from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, close_disk, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
@@ -213,13 +213,17 @@ class TieredState:
             rows = self.find_all(ids, tables)
             if mode.touch:
                 self.seen(ids, tables, rows)
-        elif ready and batch is not None and batch.rows is not None:
+            if batch is not None:
+                staging.count_brought(self, batch)
+        elif ready and batch is not None and batch.rows is not None and batch.found is not None:
             rows = batch.rows
             self.tick += mode.touch
+            if mode.touch:
+                self.stats.asked(counts, batch.found)
             self._use(rows, counts, touch=mode.touch)
         else:
-            counted = batch is not None and batch.rows is not None
-            rows = self.bring(ids, tables, counts, touch=mode.touch, counted=counted)
+            staged = None if batch is None else batch.found
+            rows = self.bring(ids, tables, counts, touch=mode.touch, staged=staged)
         if batch is not None and batch.following is not None:
             here = rows >= 0
             put(self.device.index.at["next_use"], rows[here], batch.following[here])
@@ -256,32 +260,40 @@ class TieredState:
         return rows
 
     def bring(
-        self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, *, touch: bool, counted: bool = False
+        self,
+        ids: np.ndarray,
+        tables: np.ndarray,
+        counts: np.ndarray,
+        *,
+        touch: bool,
+        staged: np.ndarray | None = None,
     ) -> np.ndarray:
         """Bring unique keys to the device, as many as it holds beside pinned rows. Row numbers int32 [U], -1 for the others.
 
-        counted: whether what was asked and found has been counted before.
+        staged: where they were before, if they were staged; that is counted.
         """
         self.tick += touch
         rows = self.device.find(ids, tables)
-        missing = np.flatnonzero(rows < 0)
-        if touch and not counted:
-            self.count_asked(counts, missing)
-        rows[missing] = self.bring_missing(ids, tables, missing, rows[rows >= 0])
+        found, missing = np.full(len(rows), ON_DEVICE), np.flatnonzero(rows < 0)
+        rows[missing], found[missing] = self.bring_missing(ids, tables, missing, rows[rows >= 0])
+        if touch:
+            self.stats.asked(counts, found if staged is None else staged)
         here = rows >= 0
         self._use(rows[here], counts[here], touch=touch)
         return rows
 
     def bring_missing(
         self, ids: np.ndarray, tables: np.ndarray, missing: np.ndarray, kept: np.ndarray, early: Early | None = None
-    ) -> np.ndarray:
-        """Rows int32 [m] for keys[missing], -1 where none could leave for them; rows `kept` stay."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int32 [m] for keys[missing], -1 where none could leave for them, and where each was; rows `kept` stay."""
         self._make_room(len(missing), kept)
-        fits = missing[: self.device.room]
+        fits, rest = missing[: self.device.room], missing[self.device.room :]
         keys = ids[fits], tables[fits]
         fetched = self.lower.read(*keys, None if early is None else early.pick(fits))
         rows = self.put_in(*keys, fetched.found, fetched.rows)
-        return np.concatenate([rows, np.full(len(missing) - len(fits), -1, np.int32)])
+        places = np.concatenate([fetched.places, self.lower.places(ids[rest], tables[rest])])
+        found = np.where(places[:, 0] >= 0, IN_HOST, np.where(places[:, 1] >= 0, ON_DISK, NOWHERE))
+        return np.concatenate([rows, np.full(len(rest), -1, np.int32)]), found
 
     def _use(self, rows: np.ndarray, counts: np.ndarray, *, touch: bool) -> None:
         known = self.device.pin(rows, self.step)
@@ -291,15 +303,9 @@ class TieredState:
             self.found += known
             self.device.touch(rows, counts, self.tick, self.step)
 
-    def count_asked(self, counts: np.ndarray, missing: np.ndarray) -> None:
-        """A call's keys, of which `missing` are not on the device when it comes, or is staged."""
-        self.stats.count("occurrences", int(counts.sum()))
-        self.stats.count("occurrence_hits", int(counts.sum() - counts[missing].sum()))
-        self.stats.count("hits_device", len(counts) - len(missing))
-
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
         mine = self.device.put_in(ids, tables, found, rows, self.tick)
-        self.count_new(len(ids) - int(found.sum()))
+        self.inserted += len(ids) - int(found.sum())
         self.device.index.at["used"][mine[~found]] = self.step
         return mine
 
@@ -329,10 +335,6 @@ class TieredState:
         self.device.drop(rows)
         self.stats.count("evicted", len(rows))
         self.stats.count("written_back", len(unsaved))
-
-    def count_new(self, count: int) -> None:
-        self.inserted += count
-        self.stats.count("new", count)
 
     # The rest
 

@@ -42,6 +42,7 @@ class Batch:
     following: np.ndarray | None = None  # int64 [U], of a noted call once taken: who asks next, or NEVER
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
+    found: np.ndarray | None = None  # int64 [U], where each was when it was staged, as CacheStats.asked has it
 
     @property
     def ids(self) -> np.ndarray:
