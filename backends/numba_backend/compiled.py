@@ -7,12 +7,14 @@ fastmath stays off everywhere: it would change the order of sums.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
-from numba import njit, set_num_threads, threading_layer, types
+from numba import get_num_threads, njit, set_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -56,13 +58,26 @@ class ThreadedLoop:
         if not ThreadedLoop._locked:
             return self._loop(*arrays)
         with ThreadedLoop._lock:
+            start_threads()
             result = self._loop(*arrays)
             ThreadedLoop._locked = threading_layer() == "workqueue"
             return result
 
 
+@cache
+def start_threads() -> None:
+    """What the first loop would start. numba asks OpenMP for NUMBA_NUM_THREADS then, and torch, which shares it, would
+    take that for its own loops, whatever OMP_NUM_THREADS or torch.set_num_threads said: torch's count stays.
+    """
+    before = torch.get_num_threads()
+    get_num_threads()
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
 def on_one_thread() -> None:
     """From now on parallel loops of the calling Python thread run on it alone, beside what other threads do."""
+    start_threads()
     set_num_threads(1)
 
 

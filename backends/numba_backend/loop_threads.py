@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from numba import get_num_threads, set_num_threads
 
+from backends.numba_backend.compiled import start_threads
+
 
 class _Wishes(threading.local):
     """Of one thread: what its loops ran on before, torch's and numba's, and what was asked since."""
@@ -45,6 +47,7 @@ def loop_threads(count: int | None) -> Iterator[None]:
 
 
 def _current() -> tuple[int, int]:
+    start_threads()
     return torch.get_num_threads(), get_num_threads()
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -85,3 +90,26 @@ def test_a_prefetcher_lowers_them_while_it_gives_batches() -> None:
     assert now() == (4, ALL)
     with pytest.raises(ValueError, match=r"threads must be at least 1; got 0\."):
         Prefetcher(engine, batches, 2, threads=0)
+
+
+NEW_TABLE = """
+import json, numba, torch
+import backends
+before = torch.get_num_threads()
+backend, ids = backends.get("numba"), torch.arange(5)
+state = backend.create(backends.TableSpec(4, (1,)))
+state, rows, _ = backend.lookup(state, ids, ids.int() * 0, mode=backends.LookupMode(), clock=backends.Clock())
+backend.gather(state, rows, ids, ids.int() * 0)
+numba.threading_layer()  # raises if no loop has started it
+print(json.dumps([before, torch.get_num_threads(), numba.get_num_threads()]))
+"""
+
+
+def test_torch_keeps_its_count_when_the_first_loop_starts() -> None:
+    """In a new process: numba's threads start once, and OpenMP counts for both."""
+    counts = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", NEW_TABLE], cwd=Path(__file__).parents[2], env={**os.environ, **counts},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [1, 1, 3]
