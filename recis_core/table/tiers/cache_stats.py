@@ -25,8 +25,7 @@ class CacheStats:
 
     occurrences, occurrence_hits      ids asked for in training, and those whose row was on the device when its call came,
                                       or was staged; but for those that an admit_hook gives no row
-    hits_device, hits_host, hits_disk unique keys a training call, by where they were found
-                                      then; new: nowhere
+    hits_device, hits_host, hits_disk unique keys a training call, by where they were found then; new: nowhere
     read_early                        of hits_disk, read ahead of their call
     overflowed                        keys of a call that found no room on the device beside the others
     evicted, written_back             rows that left the device, and those of them that had changed or were new
