@@ -1,18 +1,23 @@
 """Where a table's rows lie on disk: a directory of its own under CacheConfig.disk.
 
-Scratch unless it is to be kept: then another name each time, removed when the store is closed or this process ends.
+Scratch unless it is to be kept: then another name each time, removed when the store is closed or this process ends. Scratch
+is somebody's as long as its lock is held; a process id says nothing, for containers that share the directory have their own.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xxhash
 
+from backends.errors import StorageInUse
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.row_format import RowFormat
 
@@ -47,9 +52,9 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
     )
     if config.keep:
         return open_store(root / name)
-    remove_abandoned(root)
-    path = root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}"
-    return open_store(path, sync=False)
+    with _alone_in(root):
+        remove_abandoned(root)
+        return open_store(root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}", sync=False)
 
 
 def check_place(config: CacheConfig) -> None:
@@ -82,18 +87,24 @@ def close_disk(store: DiskStore) -> None:
 
 
 def remove_abandoned(root: Path) -> None:
-    """Scratch of processes that are no more."""
+    """Scratch that no process holds."""
+    from recis_core.table.disk.manifest import lock_directory
+
     for path in root.glob(f"table-*{SCRATCH}"):
-        pid = path.name.removesuffix(SCRATCH).split("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        with suppress(StorageInUse, OSError):  # somebody's, or another user's
+            lock = lock_directory(path)
             shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
 
 
-def _alive(pid: int) -> bool:
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Nobody else makes or looks for scratch here, so that none is met between its making and its locking."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, os.O_RDONLY)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # a process forked meanwhile has the handle, too
+        os.close(handle)
