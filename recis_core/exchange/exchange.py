@@ -23,6 +23,7 @@ from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
 from recis_core.table.physical import Measure, Ticket
+from recis_core.table.tiers.inside import tiered
 
 NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
@@ -56,6 +57,7 @@ class Exchange:
         self._flags: tuple[int, tuple[bool, bool, bool]] | None = None
         self._finite = True
         self._waiting: Callable[[], None] | None = None
+        self._counts_on = True
         for table in self.tables:
             table.exchange = self
 
@@ -84,8 +86,21 @@ class Exchange:
                 "overlap=True sends gradients in every backward; a second forward came before step() or zero_grad(). "
                 "Accumulate without overlap: gradients then travel once a step."
             )
+        if self._counts_on:
+            self._count_on()
         hot_rows.refresh(self, trains)
         self.forwards += trains
+
+    def _count_on(self) -> None:
+        """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
+        kept = [table for table in self.tables if (tiers := tiered(table.state)) is not None and tiers.config.keep]
+        if kept:
+            with self.telling("forward"):  # which opens them
+                steps = torch.tensor([table.step for table in kept])
+            theirs = self.agreement.meet("forward", counts=steps.expand(self.world.size, -1))
+            for table, step in zip(kept, theirs.amax(0).tolist(), strict=True):
+                table.step = step
+        self._counts_on = False
 
     def _embedded(
         self, job: Any, need: tuple[bool, ...], asked: Asked, rows: Tensor

@@ -80,7 +80,7 @@ class PhysicalTable:
         self.reduce_by_id = reduce_by_id
         self.device = torch.device(spec.device)
         self.state = backend.create(spec)
-        self.step = 0
+        self._step = 0
         self.optimizer: object | None = None
         self._slots: tuple[SlotSpec, ...] = ()
         self._pending: list[object] = []
@@ -96,6 +96,20 @@ class PhysicalTable:
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
         for observer in self.observers:
             observer(ids, ordinals)
+
+    @property
+    def step(self) -> int:
+        """Finished optimizer steps. Tiers count them, for a kept disk brings those of its rows."""
+        tiers = tiered(self.state)
+        return self._step if tiers is None else tiers.finished
+
+    @step.setter
+    def step(self, step: int) -> None:
+        tiers = tiered(self.state)
+        if tiers is None:
+            self._step = step
+        else:
+            tiers.finished = step
 
     @property
     def scale(self) -> float:
@@ -267,7 +281,7 @@ class PhysicalTable:
 
     def _used_now(self, snapshot: Snapshot) -> Snapshot:
         """Rows without a history count as used in the step under way, so that no filter takes them for old."""
-        if self.step == 0 or snapshot.stamps is not None:
+        if snapshot.stamps is not None or self.step == 0:
             return snapshot
         now = torch.full((len(snapshot.ids),), self.step, dtype=torch.int32)
         scores = now if self.spec.score == "step" else snapshot.scores

@@ -5,7 +5,7 @@ Sizes: n keys of a call, at most one of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ class RowStore(Protocol):
     """
 
     row_bytes: int
+    numbers: dict[str, int]  # what the last flush was given to keep with its rows
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [n], where each row lies: -1 for none, and another number whenever it was written again."""
@@ -47,8 +48,8 @@ class RowStore(Protocol):
 
     def __len__(self) -> int: ...
 
-    def flush(self) -> None:
-        """What was written before is kept, whatever becomes of this process; nothing to do for memory."""
+    def flush(self, numbers: Mapping[str, int] | None = None) -> None:
+        """What was written before is kept, whatever becomes of this process, and these numbers with it; None leaves them."""
         ...
 
     def close(self) -> None:

@@ -56,6 +56,11 @@ def flushes(step: int) -> bool:
     return step % 3 == 2
 
 
+def numbers_of(step: int) -> dict[str, int]:
+    """What the flush of a step leaves: compact() keeps those of the flush before."""
+    return {"step": step - 3 if step % 15 == 14 else step} if step >= 0 else {}
+
+
 def write(task: Task) -> None:
     if task.point is not None:
         _die_at(task.point, task.call)
@@ -66,7 +71,7 @@ def write(task: Task) -> None:
         store.write(*arrays(written), rows_of(written, step))
         store.erase(*arrays(erased))
         if flushes(step):
-            store.compact() if step % 15 == 14 else store.flush()
+            store.compact() if step % 15 == 14 else store.flush(numbers_of(step))
             _say(f"flushed {step}")
         step += 1
 
@@ -138,4 +143,4 @@ if __name__ == "__main__":
     main()
 
 
-__all__ = ["POINTS", "State", "Task", "apply", "asdict", "flushes"]
+__all__ = ["POINTS", "State", "Task", "apply", "asdict", "flushes", "numbers_of"]

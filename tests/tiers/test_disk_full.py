@@ -128,6 +128,9 @@ def test_a_flush_finds_the_disk_full(small_disk: Path) -> None:
     for call in (store.flush, store.close):
         with pytest.raises(StorageFull, match=r"manifest.json.writing needs"):
             call()
+    with pytest.raises(StorageFull):
+        store.flush({"step": 1})
+    assert store.numbers == {}
     assert whole(store, model)
     ballast.give_back()
     store.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiers.disk_stores import contents, open_store
-from tests.tiers.disk_writer import POINTS, State, Task, apply, flushes
+from tests.tiers.disk_writer import POINTS, State, Task, apply, flushes, numbers_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,11 +63,13 @@ class Writers:
         found = contents(store, 100)
         assert len(store) == len(found)
         store.verify()
+        numbers = store.numbers
         store.close()
         states = self._states(acknowledged)
         matching = [step for step, state in states.items() if state == found]
         assert matching, f"after flush {acknowledged}: {len(found)} rows of no flush of {list(states)}"
         self.step, self.state = matching[-1], found
+        assert numbers == numbers_of(self.step)
 
     def _states(self, acknowledged: int) -> dict[int, State]:
         """Of the last flush that returned, and the next one."""

@@ -8,6 +8,7 @@ Sizes: B bytes of a row.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -62,7 +64,7 @@ class StoreMachine(CountedMachine):
         self.store = open_store(self.kind, self.directory / "rows", **self.options)
         self.model: dict[Key, bytes] = {}
         self.places: dict[Key, int] = {}
-        self.version = 0
+        self.version, self.numbers = 0, {}
 
     @rule(keys=KEYS)
     def write(self, keys: list[Key]) -> None:
@@ -96,9 +98,11 @@ class StoreMachine(CountedMachine):
             assert row.tobytes() == self.model.get(key, bytes(B))
         assert ((self.store.find(*arrays(keys)) >= 0) == here).all()
 
-    @rule()
-    def flush(self) -> None:
-        self.store.flush()
+    @rule(numbered=st.booleans())
+    def flush(self, numbered: bool) -> None:
+        if numbered:
+            self.numbers = {"version": self.version}
+        self.store.flush(self.numbers if numbered else None)
 
     @rule()
     def compact(self) -> None:
@@ -124,6 +128,7 @@ class StoreMachine(CountedMachine):
     @invariant()
     def counts(self) -> None:
         assert len(self.store) == self.store.stats()["rows"] == len(self.model)
+        assert self.store.numbers == self.numbers
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -243,6 +248,35 @@ def test_rows_that_were_not_flushed_are_gone_after_a_crash(tmp_path: Path) -> No
     store = open_store("disk", tmp_path / "b")
     assert len(list((tmp_path / "b").glob("segment-*"))) == store.stats()["segments"]
     assert contents(store) == {key: row.tobytes() for key, row in zip(keys, rows_of(keys, 0), strict=True)}
+    store.close()
+
+
+@each_kind
+def test_numbers_are_kept_with_a_flush(kind: str, tmp_path: Path) -> None:
+    """Also where no row was written since the last."""
+    store = open_store(kind, tmp_path / "a")
+    assert store.numbers == {}
+    store.flush({"step": 7, "tick": 2**40})
+    store.flush({"step": 8})
+    store.flush()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    store.close()
+    for copy in "ab":
+        store = open_store(kind, tmp_path / copy)
+        assert store.numbers == {"step": 8}
+        store.close()
+
+
+def test_a_manifest_of_before_there_were_numbers(tmp_path: Path) -> None:
+    store = open_store("disk", tmp_path)
+    store.write(*arrays([(0, 1)]), rows_of([(0, 1)], 0))
+    store.close()
+    facts = json.loads((tmp_path / "manifest.json").read_text())
+    del facts["numbers"], facts["xxh3"]
+    facts["xxh3"] = xxhash.xxh3_64_hexdigest(json.dumps(facts, sort_keys=True).encode())
+    (tmp_path / "manifest.json").write_text(json.dumps(facts))
+    store = open_store("disk", tmp_path)
+    assert (len(store), store.numbers) == (1, {})
     store.close()
 
 

@@ -62,7 +62,33 @@ def ahead(rank: int, world: int) -> str:
     return "no error"
 
 
-STAGE = Stage(exact, error_feedback, ahead)
+def kept(rank: int, world: int) -> list[int]:
+    """Steps of a table whose ranks were flushed at different ones, and a step later."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache, found = CacheConfig(device_rows=6, host_rows=4, disk=folder, keep=True), []
+        for steps in (2 + rank, 1):
+            model = Model(backend="numba", cache=cache)
+            optimizer = SparseAdam(model.engine.sparse_parameters(), lr=0.05)
+            tables = [table.physical for table in model.engine.sparse_parameters().values()]
+            found.append(tables[0].step)
+            for step in range(STEPS if steps > 1 else 1):
+                data = batch(step, share(rank, world))
+                out = model.engine({name: data[name] for name in FEATURES})
+                sum(x.square().sum() for x in out.values()).backward()
+                optimizer.step()
+                if step == steps:
+                    model.engine.flush()
+            found.append(tables[0].step)
+            for table in tables:
+                tiered(table.state).close()  # type: ignore[union-attr]
+    return found
+
+
+STAGE = Stage(exact, error_feedback, ahead, kept)
+
+
+def test_ranks_whose_disks_are_of_different_flushes() -> None:
+    assert STAGE.of(2, kept) == [[0, STEPS, 3, 5], [0, STEPS, 4, 5]]
 
 
 @pytest.mark.parametrize("scene", [exact, error_feedback])

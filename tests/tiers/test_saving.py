@@ -183,9 +183,69 @@ def test_a_kept_disk_has_what_the_last_flush_left(tmp_path: Path) -> None:
     tiers_of(first).close()
     again = engine_of(cache)
     optimizer = adam(again)
+    assert again.table("f").physical.step == tiers_of(again).tick == HALF
     optimizer.load_state_dict(saved)
     train(again, optimizer, BATCHES[HALF:])
     assert_same_engines(again, trained_through())
+
+
+@pytest.mark.parametrize("hook", ["step(5)", "lru(30)"])
+def test_filters_count_on_from_a_kept_disk(tmp_path: Path, hook: str) -> None:
+    """What goes is what would have gone without an end between."""
+    straight = engine_of(filter_hook=hook)
+    train(straight, adam(straight), BATCHES)
+    halves = trained_in_halves(cache_in(tmp_path, keep=True), filter_hook=hook)
+    assert halves.evict() == straight.evict() != {"f": 0}
+    assert_same("ids", halves.table("f").ids(), straight.table("f").ids())
+    halves.close()
+
+
+def trained_in_halves(cache: CacheConfig, **options: Any) -> EmbeddingEngine:
+    """Closed, and opened again, between them."""
+    first = engine_of(cache, **options)
+    train(first, adam(first), BATCHES[:HALF])
+    first.close()
+    second = engine_of(cache, **options)
+    train(second, adam(second), BATCHES[HALF:])
+    return second
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_policies_count_on_from_a_kept_disk(tmp_path: Path, policy: str) -> None:
+    straight = engine_of(cache_in(tmp_path / "a", policy=policy))
+    train(straight, adam(straight), BATCHES)
+    halves = trained_in_halves(cache_in(tmp_path / "b", policy=policy, keep=True))
+    assert scores_of(halves) == scores_of(straight)
+    halves.close()
+
+
+def scores_of(engine: EmbeddingEngine) -> dict[int, float]:
+    engine.flush()
+    chunks = tiers_of(engine).lower.scan_marks()
+    return {id_: score for ids, _, marks in chunks for id_, score in zip(ids.tolist(), marks["score"], strict=True)}
+
+
+def test_a_loaded_state_says_the_step_of_a_table_on_a_kept_disk(tmp_path: Path) -> None:
+    """Before the disk is opened, too."""
+    cache = cache_in(tmp_path, keep=True)
+    engine = engine_of(cache)
+    optimizer = adam(engine)
+    train(engine, optimizer, BATCHES[:HALF])
+    state = snapshot_tables(engine.sparse_parameters())
+    train(engine, optimizer, BATCHES[HALF:])
+    engine.close()
+    for opened in (True, False):
+        again = engine_of(cache)
+        optimizer, table = adam(again), again.table("f").physical
+        if opened:
+            assert table.step == len(BATCHES)
+            restore_tables(again.sparse_parameters(), state)
+        else:
+            table.step = state["storage-0"]["step"]
+        train(again, optimizer, BATCHES[:1])
+        assert table.step == HALF + 1
+        assert tiers_of(again).step == tiers_of(again).pinned_from == HALF
+        tiers_of(again).close()
 
 
 def test_scratch_may_be_gone_before_its_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ class DiskStore:
 
     What was flushed is there after a crash, all of it and nothing of later writes. A full disk raises StorageFull and
     changes nothing. A damaged row raises CorruptStorage when it is read.
+
+    `numbers`: what the last flush was given to keep with its rows.
 
     Args:
       path: of the directory, made if need be; one store has it open at a time.
@@ -77,6 +79,7 @@ class DiskStore:
 
     def _open(self, tag: str, segment_bytes: int, threads: int, index_bytes: int, compact_below: float) -> None:
         manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
+        self.numbers = manifest.numbers
         self._index = Index(self.path, manifest.live, index_bytes)
         try:
             self._log = Log(self.path, manifest, self._index, segment_bytes, self._mapped_bytes)
@@ -196,27 +199,32 @@ class DiskStore:
         with self._lock:
             return len(self._index)
 
-    def flush(self) -> None:
+    def flush(self, numbers: Mapping[str, int] | None = None) -> None:
         """What was written before is kept, whatever becomes of this process.
+
+        numbers: kept with it, both or none; None leaves them as they were.
 
         Raises:
           StorageFull: the directory holds what the last flush left, and this store what it held.
           OSError: the disk failed. What it holds of later writes is unknown, so no more are taken.
         """
         self._check_whole()
-        self._flush()
+        self._flush(numbers)
         self._compactor.resume()
 
-    def _flush(self) -> None:
+    def _flush(self, numbers: Mapping[str, int] | None = None) -> None:
         with self._flushing:
+            kept = self.numbers if numbers is None else dict(numbers)
             with self._lock:
                 log = self._log
-                manifest, unsynced, condemned, changed = log.manifest(), log.unsynced, list(log.condemned), log.changed
+                manifest, unsynced, condemned = log.manifest(kept), log.unsynced, list(log.condemned)
+                changed = log.changed or kept != self.numbers
                 log.unsynced, log.changed = set(), False
             try:
                 if changed:
                     self._sync_all(unsynced)
                     self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
+                    self.numbers = kept
                     self._flushes += 1
             except BaseException:
                 with self._lock:

@@ -121,9 +121,9 @@ class Log:
         facts = np.array([(s.number, s.rows, s.tombstones) for s in full], np.int64).reshape(-1, 3)
         self.full = FullSegments(full, *facts.T)
 
-    def manifest(self) -> Manifest:
+    def manifest(self, numbers: dict[str, int]) -> Manifest:
         segments = [Committed(s.number, s.rows, s.digest) for s in self.segments]
-        return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index))
+        return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index), numbers)
 
     def release(self) -> None:
         """Give back files, and maps once nobody reads them."""

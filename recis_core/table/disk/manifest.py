@@ -1,6 +1,7 @@
 """What a directory holds since its last flush: written aside, synced, and committed by a rename.
 
-DIR/manifest.json            format, tag, bytes of a row, segments with committed rows, and the xxh3 of all
+DIR/manifest.json            format, tag, bytes of a row, segments with committed rows, the caller's numbers, and the xxh3 of
+                             all
     lock                     held by the process that has it open
     reserve                  space for the next manifest on a full disk
     segment-00000001.rows    see segment.py
@@ -43,6 +44,8 @@ class Manifest:
     segments: list[Committed] = field(default_factory=list)
     live: int = 0
     """Rows that keys lead to: how large an index to make."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """The caller's, of the time of this flush; none in manifests from before there were any."""
 
     def commit(self, directory: Path, *, sync: bool) -> None:
         """From the rename on, the directory holds this.

@@ -7,8 +7,9 @@ Sizes: N keys of a call, B bytes of a row.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recis_core.table.row_store import Chunk
 
 KEY = np.dtype([("table", ">i4"), ("id", "<i8")])
 ABOUT = b"\xff about"  # behind all keys, whose tables are not negative: number of writes, tag
+NUMBERS = b"\xff numbers"  # of the last flush, as JSON
 
 
 class RocksStore:
@@ -36,7 +38,8 @@ class RocksStore:
         except CorruptStorage:
             self._db.close()
             raise
-        self._count = sum(1 for key in self._db.keys() if key != ABOUT)  # noqa: SIM118, Rdict itself is not iterable
+        self.numbers: dict[str, int] = json.loads(self._db.get(NUMBERS) or b"{}")
+        self._count = sum(1 for key in self._db.keys() if key not in (ABOUT, NUMBERS))  # noqa: SIM118, Rdict itself is not iterable
         self._flushes = self._bytes_read = self._bytes_written = 0
 
     def _read_number(self) -> int:
@@ -87,7 +90,7 @@ class RocksStore:
     def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
         keys, values = [], []
         for key, value in self._db.items():
-            if key == ABOUT:
+            if key in (ABOUT, NUMBERS):
                 continue
             keys.append(key)
             values.append(value[8:])
@@ -108,7 +111,10 @@ class RocksStore:
     def __len__(self) -> int:
         return self._count
 
-    def flush(self) -> None:
+    def flush(self, numbers: Mapping[str, int] | None = None) -> None:
+        if numbers is not None:
+            self._db.put(NUMBERS, json.dumps(dict(numbers)).encode())
+            self.numbers = dict(numbers)
         self._db.flush_wal(self._sync)
         self._flushes += 1
 

@@ -8,7 +8,7 @@ Sizes: n keys of a call, at most one of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -274,8 +274,8 @@ class LowerTiers:
         ids, tables = (x.numpy() for x in self.host.index.keys(self.host.index.all_rows()))
         return len(self.disk) + int((self.disk.find(ids, tables) < 0).sum())
 
-    def flush(self) -> None:
-        """Everything that lies in host memory also on disk, and kept there."""
+    def flush(self, numbers: Mapping[str, int]) -> None:
+        """Everything that lies in host memory also on disk, and kept there, these numbers with it."""
         if self.disk is None:
             return
         self._tell_late()
@@ -286,7 +286,7 @@ class LowerTiers:
             ids, tables, packed = self.host.take(part)
             self._write_disk(ids, tables, None if self._alike else self.host_format.unpack(packed), packed)
             self.host.index.at["clean"][part] = True
-        self.disk.flush()
+        self.disk.flush(numbers)
 
 
 def required(disk: RowStore | None, host_rows: int | None) -> RowStore:

@@ -77,6 +77,7 @@ class TieredState:
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
         check_place(config)
+        self._finished = None if config.keep else 0
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.inserted = self.erased = self.found = self.unknown = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
@@ -109,13 +110,36 @@ class TieredState:
                 "to go on, build an engine anew: under CacheConfig(keep=True) it finds its rows there."
             )
         if self._unopened:
+            self._open()
+        return self._lower
+
+    def _open(self) -> None:
+        """The disk; where it is kept, calls and steps are counted on from its last flush, for its rows' marks are in them."""
+        with self.lock:
+            if not self._unopened:  # another thread was first
+                return
             sharing = 1 if self.budget is None else len(self.budget.states)
-            self._unopened, opened = False, open_disk(self.config, self.owner, self._lower.disk_format, sharing)
+            opened = open_disk(self.config, self.owner, self._lower.disk_format, sharing)
             # Closed when this state goes; not left to the store's own end, for its threads hold it.
             self._lower.scratch = not self.config.keep
             self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
             self.inserted += len(opened)
-        return self._lower
+            step = opened.numbers.get("step", 0)
+            self.tick = max(self.tick, opened.numbers.get("tick", 0))
+            self.step, self.pinned_from = max(self.step, step), max(self.pinned_from, step)
+            self._finished = step if self._finished is None else self._finished
+            self._unopened = False
+
+    @property
+    def finished(self) -> int:
+        """Optimizer steps of the table so far, those that a kept disk has seen included."""
+        if self._finished is None:
+            self._open()
+        return self._finished or 0
+
+    @finished.setter
+    def finished(self, steps: int) -> None:
+        self._finished = steps
 
     @property
     def row_bytes(self) -> int:
@@ -195,9 +219,10 @@ class TieredState:
 
     def starts(self, clock: Clock) -> None:
         """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
+        lower = self.lower  # first, for a disk that is opened says another step
         self.step, self.pinned_from = clock.step, clock.pinned_from
         self._follow_share()
-        self.lower.settle()
+        lower.settle()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
             self.depart(expired)
@@ -413,7 +438,7 @@ class TieredState:
             self.lower.write(ids, tables, self.device.read(rows))
             self.device.saved(rows)
             self.lower.settle()
-            self.lower.flush()
+            self.lower.flush({"tick": self.tick, "step": self.finished})
 
     @property
     def closed(self) -> bool:
