@@ -52,6 +52,10 @@ class RowStore(Protocol):
         """What was written before is kept, whatever becomes of this process, and these numbers with it; None leaves them."""
         ...
 
+    def freed_by_flush(self) -> int:
+        """Bytes on disk that a flush would give back, of files that were compacted since the last."""
+        ...
+
     def close(self) -> None:
         """Flush, and give back files and threads."""
         ...

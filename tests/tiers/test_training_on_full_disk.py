@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from backends.errors import StorageFull, TableFull
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
+from recis_core.table.disk import DiskStore, disk_store
 from tests.tiers.test_disk_full import Ballast, small_disk
 
 __all__ = ["small_disk"]
@@ -62,6 +64,46 @@ def test_training_goes_on_once_there_is_space(small_disk: Path) -> None:
     assert torch.equal(mine.weights, theirs.weights)
     assert all(torch.equal(mine.slots[name], theirs.slots[name]) for name in theirs.slots)
     state.close()
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_store, "DiskStore", partial(DiskStore, segment_bytes=1 << 17))
+
+
+def _write_again(engine: EmbeddingEngine, optimizer: SparseAdam, steps: int) -> None:
+    """2000 rows of 400 bytes, each time."""
+    for _ in range(steps):
+        engine({"f": torch.arange(2000).view(1000, 2)})["f"].square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_scratch_gives_back_compacted_files_before_it_is_full(small_disk: Path) -> None:
+    """Rows of 0.8 MiB, written over and over: 8 MiB are enough."""
+    engine, optimizer = _engine(CacheConfig(device_rows=300, host_rows=400, disk=str(small_disk)))
+    _write_again(engine, optimizer, 40)
+    state = engine.table("f").physical.state
+    stats = state.lower.disk.stats()
+    assert stats["bytes_written"] > 3 * 8 * 2**20
+    assert stats["flushes"] > 0
+    engine.close()
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_full_kept_disk_says_what_waits_for_a_flush(small_disk: Path) -> None:
+    engine, optimizer = _engine(CacheConfig(device_rows=300, host_rows=400, disk=str(small_disk), keep=True))
+    with pytest.raises(
+        StorageFull, match=r"Files of [\d,]+ bytes were compacted, and go with the next engine.flush\(\)"
+    ):
+        _write_again(engine, optimizer, 40)
+    lower = engine.table("f").physical.state.lower
+    assert lower.disk.freed_by_flush() > 0
+    assert lower.disk.stats()["flushes"] == 0  # what was flushed is there still
+    lower.disk.flush()
+    assert lower.disk.freed_by_flush() == 0
+    _write_again(engine, optimizer, 1)
+    engine.close()
 
 
 def test_without_a_disk_a_full_host_tier_says_what_to_do() -> None:

@@ -249,6 +249,11 @@ class DiskStore:
         with self._lock:
             self._log.condemned = [s for s in self._log.condemned if s not in condemned]
 
+    def freed_by_flush(self) -> int:
+        """Bytes of files that were compacted; they hold what the last flush kept, until there is another."""
+        with self._lock:
+            return sum(segment.bytes for segment in self._log.condemned)
+
     def close(self, *, flush: bool = True) -> None:
         """Flush, and give back files and threads. If the flush raises StorageFull, the store stays open.
 

@@ -8,9 +8,10 @@ Sizes: n keys of a call, at most one of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from recis_core.table.tiers.late_marks import LateMarks
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early
 
+T = TypeVar("T")
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
 FLUSHED_AFTER = 256 << 20  # bytes written to scratch
 LATE_ROWS = 1 << 18  # whose marks may wait to be written, and more of a large table:
@@ -231,16 +233,38 @@ class LowerTiers:
         disk = required(self.disk, self.host_rows)
         if rows is not None:
             packed = self.disk_format.pack(rows)
-        disk.write(ids, tables, np.ascontiguousarray(packed))
+        self._with_room(disk.write, ids, tables, np.ascontiguousarray(packed))
         self.stats.wrote("disk", len(ids), self.disk_format.row_bytes)
         self._unflushed += len(ids) * self.disk_format.row_bytes
         if self.scratch and self._unflushed > FLUSHED_AFTER:  # files that were compacted go with a flush
             self._unflushed = 0
-            disk.flush()
+            with suppress(StorageFull):  # the rows are written
+                disk.flush()
+
+    def _with_room(self, call: Callable[..., T], *keys_and_rows: np.ndarray) -> T:
+        """A write or erase on disk; where scratch is full, once more without the files that were compacted.
+
+        Those of a kept disk hold what its last flush left, so that only the next may remove them.
+        """
+        try:
+            return call(*keys_and_rows)
+        except StorageFull as error:
+            disk = required(self.disk, self.host_rows)
+            waiting = disk.freed_by_flush()
+            if not waiting:
+                raise
+            if not self.scratch:
+                raise StorageFull(
+                    f"{error} Files of {waiting:,} bytes were compacted, and go with the next engine.flush(), which first "
+                    "needs room for what is in memory; flush more often, and fewer wait."
+                ) from error
+            with suppress(StorageFull):
+                disk.flush()
+        return call(*keys_and_rows)
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         if self.disk is not None:
-            self.disk.erase(ids, tables)
+            self._with_room(self.disk.erase, ids, tables)
         self.host.erase(ids, tables)
         if self._late.waiting:
             self._late.drop(ids, tables)
