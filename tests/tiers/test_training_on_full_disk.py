@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +106,35 @@ def test_a_full_kept_disk_says_what_waits_for_a_flush(small_disk: Path) -> None:
     assert lower.disk.freed_by_flush() == 0
     _write_again(engine, optimizer, 1)
     engine.close()
+
+
+class FullUntilFlushed:
+    """No room but for what a flush gives back, if that finds room itself."""
+
+    def __init__(self, flushes: bool) -> None:
+        self.flushes, self.waiting = flushes, 1
+
+    def freed_by_flush(self) -> int:
+        return self.waiting
+
+    def flush(self) -> None:
+        if not self.flushes:
+            raise StorageFull("a manifest needs 100 bytes more")
+        self.waiting = 0
+
+    def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
+        if self.waiting:
+            raise StorageFull("a tombstone needs 12 bytes more")
+        return len(ids)
+
+
+@pytest.mark.parametrize("flushes", [True, False])
+def test_an_erase_on_full_scratch(flushes: bool) -> None:
+    """It says what it needed itself, where a flush finds no room either."""
+    lower = _engine(CacheConfig(device_rows=300))[0].table("f").physical.state.lower
+    lower.disk, lower.scratch = FullUntilFlushed(flushes), True
+    with nullcontext() if flushes else pytest.raises(StorageFull, match="tombstone"):
+        lower.erase(np.arange(3), np.zeros(3, np.int32))
 
 
 def test_without_a_disk_a_full_host_tier_says_what_to_do() -> None:
