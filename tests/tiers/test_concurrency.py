@@ -20,6 +20,7 @@ from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
+from recis_core.table.tiers.sizes import resize
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
@@ -133,7 +134,7 @@ def test_the_same_rows_are_evicted_where_rows_get_other_numbers_meanwhile(
     def renumbered_after(backend: TieredBackend, state: Any) -> Any:
         found = marks(backend, state)
         with state.lock:
-            state.resize(40 if state.device.capacity == 24 else 24)
+            resize(state, 40 if state.device.capacity == 24 else 24)
         return found
 
     monkeypatch.setattr(TieredBackend, "marks", renumbered_after)
@@ -152,7 +153,7 @@ def meddle(engine: EmbeddingEngine, number: int) -> None:
     state = tiers_of(engine)
     if number % 5 == 0:
         with state.lock:
-            state.resize((16, 24, 40)[number % 3])
+            resize(state, (16, 24, 40)[number % 3])
     if number % 7 == 0:
         engine.flush()
     if number % 13 == 0:

@@ -162,7 +162,8 @@ def test_grows_as_a_dict_does(
         assert store.erase(*arrays(gone)) == len(gone)
         for key in gone:
             del model[key]
-        assert contents(store, 1000) == model
+        if turn % 4 == 3:
+            assert contents(store, 1000) == model
     if kind == "disk":
         assert (store.stats()["index_disk_bytes"] > 0) == (options.get("index_bytes", 3 << 30) <= 1 << 19)
     store.close()

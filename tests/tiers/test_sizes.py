@@ -12,6 +12,7 @@ from backends.errors import RecisError
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.table.disk import DiskStore
+from recis_core.table.tiers.sizes import resize, take_portion
 from tests.tiers.test_cases import backend, both
 from tests.tiers.training import (
     B,
@@ -96,24 +97,24 @@ def test_the_device_gets_another_size_while_gradients_wait(both: Any, usual: int
         optimizer, batches = adam(engine), random_batches(24, 60)
         for beg in range(0, 24, 3):
             first = loss_of(engine(batches[beg]))
-            resize(engine, rows)
+            resized(engine, rows)
             first.backward()
             second = loss_of(engine(batches[beg + 1]))
-            resize(engine, usual)
+            resized(engine, usual)
             third = loss_of(engine(batches[beg + 2]))
             second.backward()
-            resize(engine, rows)
+            resized(engine, rows)
             third.backward()
             optimizer.step()
-            resize(engine, usual)
+            resized(engine, usual)
     assert_same_engines(engines[1], engines[0])
 
 
-def resize(engine: EmbeddingEngine, rows: int) -> None:
+def resized(engine: EmbeddingEngine, rows: int) -> None:
     if engine.options["f"].cache is not None:
         state = tiers_of(engine)
         with state.lock:
-            state.resize(rows)
+            resize(state, rows)
 
 
 @pytest.mark.parametrize("share", ["5%", "20%"])
@@ -197,7 +198,7 @@ def test_tables_have_equal_parts_of_the_bytes_of_indices(
     engine = EmbeddingEngine(options, cache=cache)
     states = [tiers_of(engine, name) for name in options]
     for state, portion in zip(states, (0.9, 0.1), strict=True):
-        state.take_portion(portion)
+        take_portion(state, portion)
     engine(dict.fromkeys(options, torch.arange(100)))
     for state in states:
         stats = state.summary()

@@ -33,6 +33,7 @@ from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.policy import Ttl
+from recis_core.table.tiers.sizes import resize
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
@@ -326,7 +327,7 @@ class TiersMachine(CountedMachine):
 
     @rule(rows=SIZES)
     def resize(self, rows: int) -> None:
-        self.state.resize(rows)
+        resize(self.state, rows)
 
     @rule(rows=st.integers(0, 8))
     def resize_host(self, rows: int) -> None:

@@ -15,8 +15,8 @@ import torch
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import RecisError, TableFull
 from backends.numba_backend.columns import put
-from recis_core.table.tiers import aside, staging
-from recis_core.table.tiers.cache_config import CacheConfig, rows_within
+from recis_core.table.tiers import aside, sizes, staging
+from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, close_disk, open_disk
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from backends.numba_backend.partition import Unique
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-# Of a row, about: its key, its marks, and its share of the index's places.
-DEVICE_INDEX_BYTES, HOST_INDEX_BYTES = 80, 52
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -93,9 +91,9 @@ class TieredState:
         config = self.config
         host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
-        self._lower = LowerTiers(host, disk, self._host_rows(host, 0), None, self.stats)
+        self._lower = LowerTiers(host, disk, sizes.host_rows(self, host, 0), None, self.stats)
         self._unopened, self._closing = config.disk is not None, None
-        self.device = DeviceTier(self.backend, self.spec, self.slots, self._device_rows(0), self.policy)
+        self.device = DeviceTier(self.backend, self.spec, self.slots, sizes.device_rows(self, 0), self.policy)
 
     @property
     def lower(self) -> LowerTiers:
@@ -142,40 +140,11 @@ class TieredState:
         self._finished = steps
 
     @property
-    def row_bytes(self) -> int:
-        """Of one row on the device, slots and index included."""
-        width = self.spec.dim * getattr(torch, self.spec.dtype).itemsize
-        return width + sum(4 * slot.width for slot in self.slots) + DEVICE_INDEX_BYTES
+    def host_format(self) -> RowFormat:
+        return self._lower.host_format
 
-    def _device_rows(self, table_rows: int) -> int:
-        size = self._part_of(self.config.device_bytes)
-        rows = rows_within(size, self.config.device_rows, self.row_bytes, table_rows)
-        if not rows:
-            raise ValueError(
-                f"device_bytes must hold at least one row of {self.row_bytes} bytes, slots and index included; got {size}."
-            )
-        return rows
-
-    def _host_rows(self, host: RowFormat, table_rows: int) -> int | None:
-        size = self._part_of(self.config.host_bytes)
-        return rows_within(size, self.config.host_rows, host.row_bytes + HOST_INDEX_BYTES, table_rows)
-
-    def _part_of(self, size: int | None) -> int | None:
-        return None if size is None else int(size * self.portion)
-
-    @property
-    def least_portion(self) -> float:
-        """Of the config's bytes: what holds one row."""
-        size = self.config.device_bytes
-        return 0.0 if size is None else (self.row_bytes + 1) / size
-
-    def take_portion(self, portion: float) -> None:
-        """Of the config's bytes."""
-        self.portion = portion
-        self._lower.host_rows = self._host_rows(self._lower.host_format, self.table_rows)
-        wanted = self._device_rows(self.table_rows)
-        if wanted != self.device.capacity:
-            self.resize(wanted)
+    def bound_host(self, rows: int | None) -> None:
+        self._lower.host_rows = rows
 
     @property
     def inner(self) -> Any:
@@ -221,7 +190,7 @@ class TieredState:
         """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         lower = self.lower  # first, for a disk that is opened says another step
         self.step, self.pinned_from = clock.step, clock.pinned_from
-        self._follow_share()
+        sizes.follow_share(self)
         lower.settle()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
@@ -383,31 +352,6 @@ class TieredState:
         self.device.drop(rows[here])
         self.erased += int((here | below).sum())
         self.stats.count("erased", int((here | below).sum()))
-
-    def _follow_share(self) -> None:
-        """Tiers whose bound is a share of the table's rows grow with it."""
-        if isinstance(self.config.host_rows, str):
-            self.lower.host_rows = self._host_rows(self.lower.host_format, self.table_rows)
-        if isinstance(self.config.device_rows, str):
-            wanted = self._device_rows(self.table_rows)
-            if wanted > 1.25 * self.device.capacity:
-                self.resize(wanted)
-
-    def resize(self, capacity: int) -> None:
-        """Another K; the rows that stay are numbered anew."""
-        staging.unstage(self)
-        old = self.device
-        over = len(old) - capacity
-        if over > 0:
-            self.depart(old.victims(over, self.pinned_from, self.upcoming.consumed, np.zeros(0, np.int64)))
-        rows = old.index.all_rows()
-        ids, tables = (x.numpy() for x in old.index.keys(rows))
-        new = DeviceTier(self.backend, self.spec, self.slots, max(capacity, len(rows)), self.policy)
-        mine = new.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), self.tick)
-        for name in new.columns:
-            new.index.at[name][mine] = old.index.at[name][rows]
-        self.device = new  # once it is whole
-        self.renumbered += 1
 
     def summary(self) -> dict[str, int]:
         """For a table's stats(): what CacheStats says."""
