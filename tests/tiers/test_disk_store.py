@@ -152,6 +152,7 @@ def test_grows_as_a_dict_does(
 ) -> None:
     """Partitions from 8 slots on, to more than share their first page of entries; keys erased in turns."""
     monkeypatch.setattr(index, "FIRST_GROUPS", 1)
+    options = {**options, "segment_bytes": 1 << 16} if kind == "disk" else options
     store, model, random = open_store(kind, tmp_path, **options), {}, np.random.default_rng(0)
     for turn in range(12 if "index_bytes" in options else 4):  # others have the same index
         keys = [(int(t), int(i)) for t, i in {(i % 3, int(i)) for i in random.integers(-40_000, 40_000, 6000)}]
