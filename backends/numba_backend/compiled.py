@@ -18,12 +18,14 @@ from numba import get_num_threads, njit, set_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from backends.numba_backend.compiled_once import compiled_once
+
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """A serial loop."""
-    return njit(**_OPTIONS)(function)
+    return compiled_once(njit(**_OPTIONS)(function))
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -32,12 +34,12 @@ def inlined(function: Callable[..., Any]) -> Any:
     Left to LLVM it may stay a call, and a call hands over each array as seven numbers. Nor does it count references: its
     caller holds the arrays, and two atomic steps for each cost more than a probe. So it may make or return no array.
     """
-    return njit(forceinline=True, _nrt=False, **_OPTIONS)(function)
+    return compiled_once(njit(forceinline=True, _nrt=False, **_OPTIONS)(function))
 
 
 def compiled_parallel(function: Callable[..., Any]) -> Any:
     """A loop over threads, by prange. Its blocks share no sum, so that results do not depend on the thread count."""
-    return ThreadedLoop(njit(parallel=True, **_OPTIONS)(function))
+    return ThreadedLoop(compiled_once(njit(parallel=True, **_OPTIONS)(function)))
 
 
 class ThreadedLoop:

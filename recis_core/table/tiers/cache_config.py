@@ -40,7 +40,8 @@ class CacheConfig:
         the system has the files in memory takes longer. Mapped pages count as this process's memory, and the system takes
         them back as it likes. None: 2 GiB for each table. Tables that share an engine's `cache` have equal parts.
       keep: the disk's rows are the table's: an existing directory is opened with what the engine's last `flush()` left,
-        for the same tables and optimizer, which must be attached first. Otherwise it is scratch, and removed at the end.
+        for the same tables and optimizer, which must be attached first; filters and policies count on from there. Otherwise
+        it is scratch, and removed at the end.
       policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
         "none": nothing leaves, and a full device raises TableFull. "lookahead" knows what a Prefetcher tells it; without
         one it is "lfu".

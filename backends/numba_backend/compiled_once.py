@@ -1,0 +1,80 @@
+"""Processes that start together, as ranks do, compile each loop once: one does it, and the others wait and find it in numba's
+cache. Without that, each of them compiles all of it, for a minute or two, on cores that they share.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from numba.core.compiler_lock import global_compiler_lock
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; there each process compiles for itself
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST = 300.0  # seconds that a process waits for another, which may have been stopped; then it compiles, too
+PAUSE = 0.02  # seconds between looks
+
+
+def compiled_once(loop: Any) -> Any:
+    """A numba dispatcher with a cache, whose `compile` waits for other processes'.
+
+    A loop is compiled inside of its callers' compilations, never the reverse, so that processes do not wait in a circle.
+    """
+    compile_ = loop.compile
+    place = crc32(f"{loop.__module__}.{loop.__qualname__}".encode())
+
+    def compile_alone(signature: Any) -> Any:
+        with global_compiler_lock, _alone(loop.stats.cache_path, place):
+            return compile_(signature)
+
+    loop.compile = compile_alone
+    return loop
+
+
+@contextmanager
+def _alone(folder: str, place: int) -> Iterator[None]:
+    """The only process at this place of this folder; or not, where a file system knows no locks."""
+    handle = _handle(folder, os.getpid())
+    held = handle is not None and _wait(handle, place)
+    try:
+        yield
+    finally:
+        if handle is not None and held:
+            fcntl.lockf(handle, fcntl.LOCK_UN, 1, place)
+
+
+@cache
+def _handle(folder: str, process: int) -> int | None:
+    """Open for the life of the process; to close it would give up its locks."""
+    path = Path(folder)
+    if fcntl is None:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return os.open(path / "compiling.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return None
+
+
+def _wait(handle: int, place: int) -> bool:
+    """Whether the place is held now."""
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except BlockingIOError:
+            time.sleep(PAUSE)
+        except OSError:
+            return False
+        else:
+            return True
+    return False
