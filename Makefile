@@ -16,8 +16,10 @@ export OMP_WAIT_POLICY ?= passive
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2
+KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
-MANY_PROCESSES := tests/exchange tests/serialize tests/cli tests/bench
+# One of two streams of tests of about equal length; the rest is the other.
+BESIDE := tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/parity tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 .PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean
@@ -25,11 +27,10 @@ MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
 
-# Tests that start processes of their own wait a lot, so they run beside the others.
 test: $(READY)
 	@log=$$(mktemp); status=0; \
-	$(BIN)/python -m pytest -m "not full" $(MANY_PROCESSES) >$$log 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest -m "not full" $(MANY_PROCESSES:%=--ignore=%) || status=$$?; \
+	$(BIN)/python -m pytest -m "not full" $(BESIDE) >$$log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -m "not full" $(BESIDE:%=--ignore=%) || status=$$?; \
 	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
 
 test-full: $(READY) $(AOT)/.ready
@@ -41,7 +42,7 @@ test-machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest -m "not full" $(MACHINE_CODE_TESTS) -rs
 
 test-kernels-next:
-	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" tests/kernels/next.sh $(NEXT_JAX)
+	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" tests/kernels/next.sh $(NEXT_JAX)
 
 machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md

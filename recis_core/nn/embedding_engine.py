@@ -28,7 +28,6 @@ from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.shared_budget import share_budget
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
@@ -78,7 +77,10 @@ class EmbeddingEngine(nn.Module, Joinable):
         self.options = dict(options)
         self._embed = outside_graphs(_embed)
         homes = coalesce(options, overlap=overlap, hierarchical=hierarchical)
-        share_budget([homes[table_name(f, options[f])].table.state for f in sharing])
+        if sharing:
+            from recis_core.table.tiers.shared_budget import share_budget  # as heavy as tiers
+
+            share_budget([homes[table_name(f, options[f])].table.state for f in sharing])
         self.tables = nn.Module()
         for feature, option in options.items():
             name = table_name(feature, option)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Kernel tests under later versions of jax, which need Python 3.12: found here, or fetched by uv, else skipped aloud.
-#   tests/kernels/next.sh 0.11.2 0.12.0.1      VENV=.venv-next: where to install, a folder a version
+#   tests/kernels/next.sh 0.11.2 0.12.0.1      VENV=.venv-next: where to install, a folder a version; TESTS=tests/kernels
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 VENV=${VENV:-.venv-next}
+TESTS=${TESTS:-tests/kernels}
 
 runs() { "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; }
 
@@ -29,5 +30,6 @@ for jax in "$@"; do
   fi
   echo "kernel tests on jax $jax, $("$venv/bin/python" --version)"
   # XLA's CPU compiler takes minutes over some interpreted kernels, unless told not to optimize them.
-  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest -p tests.garbage tests/kernels --confcutdir=tests/kernels -m "not full"
+  # shellcheck disable=SC2086 # paths are words
+  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest -p tests.garbage $TESTS --confcutdir=tests/kernels -m "not full"
 done

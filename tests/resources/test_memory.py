@@ -12,7 +12,7 @@ from recis_core.optim import SparseAdam
 from recis_core.ragged import RaggedTensor
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
-STEPS, WARM_UP = (10_000, 1_000) if FULL else (1_500, 500)
+STEPS, WARM_UP = (10_000, 1_000) if FULL else (900, 300)
 
 
 def resident():
