@@ -19,7 +19,7 @@ NEXT_JAX ?= 0.11.2
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 # One of two streams of tests of about equal length; the rest is the other.
-BESIDE := tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/parity tests/tiers
+BESIDE := tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 .PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean

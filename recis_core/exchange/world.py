@@ -52,10 +52,11 @@ class World:
         self.parent = dist.group.WORLD if pg is None else pg
         ranks = dist.get_process_group_ranks(self.parent)
         limit = timedelta(seconds=timeout())
+        # First, for it may refuse the ranks; one that leaves while others join a group breaks that off.
+        self.hops = Hops(ranks, limit) if hierarchical else None
         self.group = dist.new_group(ranks, timeout=limit)
         self.rank, self.size = ranks.index(dist.get_rank()), len(ranks)
         self.device = torch.device("cuda" if dist.get_backend(self.group) == "nccl" else "cpu")
-        self.hops = Hops(ranks, limit) if hierarchical else None
         self.sent: Counter[str] = Counter()
 
     def swap_counts(self, counts: Tensor) -> Tensor:
