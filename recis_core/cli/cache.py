@@ -16,10 +16,8 @@ from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.row_format import PRECISIONS
 
 ARGUMENTS = "device_bytes|device_rows|host_bytes|host_rows|disk_index_bytes|disk_mapped_bytes"
-LARGEST = (
-    "host_rounding_rms_millionths",
-    "disk_rounding_rms_millionths",
-)  # of tables and ranks; other counts are summed
+# Of tables and ranks the largest is told; other counts are summed.
+LARGEST = ("host_rounding_rms_millionths", "disk_rounding_rms_millionths")
 
 
 def read_cache(config: TrainConfig) -> CacheConfig | None:

@@ -76,14 +76,20 @@ with _alone({str(tmp_path)!r}, 7):
         assert process.stdout.readline() == "held\n"
         process.send_signal(signal.SIGSTOP)
         monkeypatch.setattr(compiled_once, "LONGEST", 0.1)
+        entered = []
         with compiled_once._alone(str(tmp_path), 7):
-            pass
+            entered.append(True)
+        handle = compiled_once._handle(str(tmp_path), os.getpid())
+        assert entered
+        assert handle is not None
+        assert not compiled_once._wait(handle, 7)  # it is theirs still
         process.kill()
-    handle = compiled_once._handle(str(tmp_path), os.getpid())
-    assert handle is not None
     assert compiled_once._wait(handle, 7)
 
 
 def test_a_folder_that_takes_no_file_is_no_obstacle() -> None:
+    entered = []
     with compiled_once._alone("/dev/null/no", 7):
-        pass
+        entered.append(True)
+    assert entered
+    assert compiled_once._handle("/dev/null/no", os.getpid()) is None
