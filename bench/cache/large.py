@@ -4,6 +4,9 @@ The table grows by fresh ids, a step a batch. At 10⁵, 10⁶, … rows it rests
 steps: warm, and after the page cache was dropped. In the end a sample is compared: with a table in memory that got the same
 gradients, bit for bit, and with what Adagrad gives in closed form.
 
+Rows that the last steps touched are not drawn again: device and host hold them, and what is measured is a row of the disk. Drawn
+over all of 10⁵, a third came from the device.
+
 Sizes: R rows of the table, n of a batch, D dim.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +48,9 @@ class Sizes:
     mapped_bytes: int | None = None
     batch: int = 1 << 15
     touched: int = 1 << 13  # rows drawn for a batch
+    apart: int = 7  # batches until a row is drawn again: as many as device and host hold
     warm_up: int = 80  # batches of touched rows before those that are timed: as many as it takes to map most pages
-    warm: int = 20
+    warm: int = 60
     cold: int = 3
     sample: int = 20_000
 
@@ -86,6 +91,13 @@ class Trained:
         return backend.gather(state, at, ids, tables), backend.read_slot(state, "sum", at)
 
 
+def timed(table: Trained, numbers: np.ndarray) -> float:
+    """Microseconds a row of one step."""
+    start = time.perf_counter()
+    table.step(numbers)
+    return 1e6 * (time.perf_counter() - start) / len(numbers)
+
+
 def gradients(numbers: np.ndarray) -> np.ndarray:
     """float32 [n, D]; powers of two, so that sums of their squares are exact."""
     signs = np.where(np.arange(D) % 2, -1, 1)
@@ -102,12 +114,13 @@ class Build:
             device_bytes=sizes.device_bytes, host_bytes=sizes.host_bytes, disk=str(folder),
             disk_mapped_bytes=sizes.mapped_bytes,
         )  # fmt: skip
-        self.trained, self.sampled = Trained(cache), Trained(None)
+        self.trained, self.sampled, self.beside = Trained(cache), Trained(None), Trained(None)
         self.random = np.random.default_rng(seed)
         self.sample = np.unique(self.random.integers(0, rows, min(sizes.sample, rows)))
         self.updates = np.zeros(len(self.sample), np.int64)
         self.initial = self._initial()
         self.built, self.seconds = 0, 0.0
+        self.recent: deque[np.ndarray] = deque(maxlen=sizes.apart)
 
     def _initial(self) -> Tensor:
         other = Trained(None)
@@ -154,11 +167,11 @@ class Build:
         self.memory.look()
 
     def touch(self) -> dict[str, Any]:
-        """What a step on rows drawn over all of them costs a row."""
+        """What a step on rows drawn over all those on disk costs a row."""
         for _ in range(self.sizes.warm_up):
             self._timed()
         before = dict(self.tiers.stats.counts)
-        warm = [self._timed() for _ in range(self.sizes.warm)]
+        warm, beside = zip(*((self._timed(), self._in_memory()) for _ in range(self.sizes.warm)), strict=True)
         shares = self._shares(before)
         cold, read = [], 0
         for _ in range(self.sizes.cold):
@@ -168,18 +181,31 @@ class Build:
             read += disk_read_bytes() - at
         return {
             "op": "touch", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.built, "touched": self.sizes.touched, **shares,
-            "warm_us": float(np.median(warm)), "warm_min_us": min(warm), "cold_us": float(np.median(cold)),
+            "warm_us": float(np.median(warm)), "warm_min_us": min(warm),
+            "in_memory_us": float(np.median(beside)), "cold_us": float(np.median(cold)),
             "cold_read_bytes_a_row": read / (self.sizes.touched * self.sizes.cold),
         }  # fmt: skip
 
     def _timed(self) -> float:
-        """Microseconds a row of one step; the sample's own step is left out."""
-        numbers = np.unique(self.random.integers(0, self.built, self.sizes.touched))
-        start = time.perf_counter()
-        self.trained.step(numbers)
-        seconds = time.perf_counter() - start
+        """Microseconds a row of one step on rows of the disk; the sample's own step is left out."""
+        numbers = self._drawn()
+        microseconds = timed(self.trained, numbers)
         self._note(numbers)
-        return 1e6 * seconds / len(numbers)
+        return microseconds
+
+    def _in_memory(self) -> float:
+        """The same of a table of 10⁵ rows in memory, which tells how fast the machine is at the time."""
+        return timed(self.beside, np.unique(self.random.integers(0, 100_000, self.sizes.touched)))
+
+    def _drawn(self) -> np.ndarray:
+        """Row numbers, ascending, none of which the last steps touched."""
+        touched = min(self.sizes.touched, self.built // (self.sizes.apart + 5))
+        numbers = np.unique(self.random.integers(0, self.built, 4 * touched))
+        if self.recent:
+            numbers = numbers[np.isin(numbers, np.concatenate(self.recent), invert=True)]
+        numbers = np.sort(self.random.permutation(numbers)[:touched])
+        self.recent.append(numbers)
+        return numbers
 
     def _shares(self, before: dict[str, int]) -> dict[str, float]:
         """Of touched rows, where they lay."""
