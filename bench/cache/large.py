@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from backends import LookupMode
-from bench.cache.memory import Memory, disk_read_bytes, drop_page_cache
+from bench.cache.memory import Memory, disk_read_bytes, drop_page_cache, fill_page_cache
 from bench.disk import ids_of
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad
@@ -179,6 +179,7 @@ class Build:
             at = disk_read_bytes()
             cold.append(self._timed())
             read += disk_read_bytes() - at
+        fill_page_cache(self.folder)
         return {
             "op": "touch", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.built, "touched": self.sizes.touched, **shares,
             "warm_us": float(np.median(warm)), "warm_min_us": min(warm),

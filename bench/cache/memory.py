@@ -64,6 +64,16 @@ def drop_page_cache(store: DiskStore, folder: Path) -> None:
         os.close(handle)
 
 
+def fill_page_cache(folder: Path) -> None:
+    """What was dropped comes back, or the rows of then would be read from the disk in the next warm steps, too."""
+    piece = 1 << 24
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(piece):
+                    pass
+
+
 def _lies_in(link: Path, folder: Path) -> bool:
     try:
         return os.readlink(link).startswith(str(folder))
