@@ -22,7 +22,14 @@ NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 BESIDE := tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
-.PHONY: demo test test-full test-machine-code test-kernels-next machine-code check format bench setup clean
+# The parts of make test-full: FULL_JOBS at a time, the longest first, each a target of its own.
+FULL_JOBS ?= 2
+EQUIVALENCE := tests/tiers/test_equivalence.py
+MACHINE := tests/tiers/test_table_in_tiers_machine.py
+BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
+FULL := $(BY_NAME) full-kernels
+
+.PHONY: demo test test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -34,7 +41,21 @@ test: $(READY)
 	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
 
 test-full: $(READY) $(AOT)/.ready
-	RECIS_TEST_FULL=1 $(BIN)/python -m pytest
+	+$(MAKE) --jobs=$(FULL_JOBS) --output-sync=target --keep-going $(FULL)
+
+full-jax: TESTS = $(EQUIVALENCE) -k jax
+full-pallas: TESTS = $(EQUIVALENCE) -k pallas
+full-numba: TESTS = $(EQUIVALENCE) -k "not (jax or pallas)"
+full-machine: TESTS = $(MACHINE)
+full-tiers: TESTS = tests/tiers --ignore=$(EQUIVALENCE) --ignore=$(MACHINE)
+full-exchange: TESTS = tests/exchange tests/cli
+full-rest: TESTS = --ignore=tests/tiers --ignore=tests/exchange --ignore=tests/cli
+full-numba full-jax full-pallas full-machine: export OMP_NUM_THREADS = 1
+
+$(BY_NAME): $(READY)
+	RECIS_TEST_FULL=1 $(BIN)/python -m pytest $(TESTS)
+
+full-kernels: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
 	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)"
 
