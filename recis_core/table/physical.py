@@ -264,9 +264,8 @@ class PhysicalTable:
                 f"tables {', '.join(self.names)} share one storage and belong to another {type(self.optimizer).__name__} "
                 "already. Use one optimizer for them, with a group each (add_params)."
             )
-        self.optimizer = optimizer
         self.state = self.backend.add_slots(self.state, slots)
-        self._slots = slots
+        self.optimizer, self._slots = optimizer, slots
         self._house_slots()
 
     def insert(self, snapshot: Snapshot) -> None:

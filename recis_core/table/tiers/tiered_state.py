@@ -165,24 +165,50 @@ class TieredState:
         return self.inserted - self.erased
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
-        """Rows that are there get them, wherever they lie."""
-        from recis_core.table.tiers.content import export, restore
+        """Rows that are there get them, wherever they lie.
 
+        Raises:
+          RecisError: they lie on a disk that is kept.
+          TableFull, StorageFull: wider rows find no room; all are as before.
+        """
         added = {slot.name: slot for slot in self.slots} | {slot.name: slot for slot in slots}
         for slot in self.slots:
             if added[slot.name] != slot:
                 raise ValueError(f"slot {slot.name!r} exists as {slot}; got {added[slot.name]}.")
-        if tuple(added.values()) == self.slots:
-            return
+        if tuple(added.values()) != self.slots:
+            self._widen(tuple(added.values()))
+
+    def _widen(self, slots: tuple[SlotSpec, ...]) -> None:
+        """Empty tiers of wider rows, which are filled before those that were are given back."""
+        from recis_core.table.tiers.content import export, restore
+
+        if self.config.keep and not self._unopened:
+            new = ", ".join(slot.name for slot in slots if slot not in self.slots)
+            raise RecisError(
+                f"rows kept in {str(self.config.disk)!r} were opened without {new}. Make the optimizer before the engine's "
+                "first call."
+            )
         staging.unstage(self)
-        snapshot = None if self._unopened else export(self)
-        self.close()
-        self.slots = tuple(added.values())
+        rows = None if self._unopened else export(self)
+        before = {
+            name: getattr(self, name) for name in ("slots", "device", "inserted", "_lower", "_unopened", "_closing")
+        }
+        self.slots = slots
+        try:
+            self._build()
+            if rows is not None:
+                restore(self, rows)
+                self.lower.settle()
+        except BaseException:
+            if self._closing is not before["_closing"]:
+                self.close()
+            vars(self).update(before)
+            raise
         self.renumbered += 1
-        self._build()
-        if snapshot is not None:
-            restore(self, snapshot)
-            self.inserted = self.erased + len(snapshot.ids)  # they were before
+        if rows is not None:
+            self.inserted = self.erased + len(rows.ids)  # they were before
+        if before["_closing"] is not None:
+            before["_closing"]()
 
     # A call
 
