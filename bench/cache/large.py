@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +47,11 @@ class Sizes:
     mapped_bytes: int | None = None
     batch: int = 1 << 15
     touched: int = 1 << 13  # rows drawn for a batch
-    apart: int = 7  # batches until a row is drawn again: as many as device and host hold
+    apart: int = 56_000  # rows until one is drawn again: as many as device and host hold
     warm_up: int = 80  # batches of touched rows before those that are timed: as many as it takes to map most pages
     warm: int = 60
-    cold: int = 3
+    cold: int = 8
+    touched_cold: int = 1 << 9  # few, or at 10⁵ rows they lie on all pages, and a page that is read serves four of them
     sample: int = 20_000
 
 
@@ -120,7 +120,7 @@ class Build:
         self.updates = np.zeros(len(self.sample), np.int64)
         self.initial = self._initial()
         self.built, self.seconds = 0, 0.0
-        self.recent: deque[np.ndarray] = deque(maxlen=sizes.apart)
+        self.recent = np.zeros(0, np.int64)
 
     def _initial(self) -> Tensor:
         other = Trained(None)
@@ -169,27 +169,29 @@ class Build:
     def touch(self) -> dict[str, Any]:
         """What a step on rows drawn over all those on disk costs a row."""
         for _ in range(self.sizes.warm_up):
-            self._timed()
+            self._timed(self.sizes.touched)
         before = dict(self.tiers.stats.counts)
-        warm, beside = zip(*((self._timed(), self._in_memory()) for _ in range(self.sizes.warm)), strict=True)
+        touched = self.sizes.touched
+        warm, beside = zip(*((self._timed(touched), self._in_memory()) for _ in range(self.sizes.warm)), strict=True)
         shares = self._shares(before)
         cold, read = [], 0
         for _ in range(self.sizes.cold):
             drop_page_cache(self.disk, self.folder)
             at = disk_read_bytes()
-            cold.append(self._timed())
+            cold.append(self._timed(self.sizes.touched_cold))
             read += disk_read_bytes() - at
         fill_page_cache(self.folder)
         return {
-            "op": "touch", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.built, "touched": self.sizes.touched, **shares,
+            "op": "touch", "mapped_bytes": self.sizes.mapped_bytes, "rows": self.built, "touched": self.sizes.touched,
+            "touched_cold": self.sizes.touched_cold, **shares,
             "warm_us": float(np.median(warm)), "warm_min_us": min(warm),
             "in_memory_us": float(np.median(beside)), "cold_us": float(np.median(cold)),
-            "cold_read_bytes_a_row": read / (self.sizes.touched * self.sizes.cold),
+            "cold_read_bytes_a_row": read / (self.sizes.touched_cold * self.sizes.cold),
         }  # fmt: skip
 
-    def _timed(self) -> float:
+    def _timed(self, count: int) -> float:
         """Microseconds a row of one step on rows of the disk; the sample's own step is left out."""
-        numbers = self._drawn()
+        numbers = self._drawn(count)
         microseconds = timed(self.trained, numbers)
         self._note(numbers)
         return microseconds
@@ -198,14 +200,12 @@ class Build:
         """The same of a table of 10⁵ rows in memory, which tells how fast the machine is at the time."""
         return timed(self.beside, np.unique(self.random.integers(0, 100_000, self.sizes.touched)))
 
-    def _drawn(self) -> np.ndarray:
+    def _drawn(self, count: int) -> np.ndarray:
         """Row numbers, ascending, none of which the last steps touched."""
-        touched = min(self.sizes.touched, self.built // (self.sizes.apart + 5))
-        numbers = np.unique(self.random.integers(0, self.built, 4 * touched))
-        if self.recent:
-            numbers = numbers[np.isin(numbers, np.concatenate(self.recent), invert=True)]
-        numbers = np.sort(self.random.permutation(numbers)[:touched])
-        self.recent.append(numbers)
+        others = np.unique(self.random.integers(0, self.built, 4 * count))
+        others = others[np.isin(others, self.recent, invert=True)]
+        numbers = np.sort(self.random.permutation(others)[:count])
+        self.recent = np.concatenate([self.recent, numbers])[-min(self.sizes.apart, self.built * 6 // 10) :]
         return numbers
 
     def _shares(self, before: dict[str, int]) -> dict[str, float]:
