@@ -19,7 +19,8 @@ from backends import Clock, LookupMode
 from recis_core.nn import CacheConfig, EmbeddingEngine, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import restore_tables, snapshot_tables
-from recis_core.table.tiers import lower_tiers
+from recis_core.table.tiers import lower_tiers, staging
+from recis_core.table.tiers.upcoming import digest_of
 from tests.contract.compare import assert_same
 from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, loss_of, tiers_of
 
@@ -207,6 +208,21 @@ def test_rows_written_over_keep_their_counts(cache: CacheConfig) -> None:
     for engine in engines:
         history(engine)
         ids = torch.arange(0, 80, 3)
+        engine.table("f").insert(ids, torch.ones(len(ids), 4))
+    assert_same_uses(*engines)
+
+
+def test_rows_written_over_those_made_ahead_of_their_call_are_used_once(cache: CacheConfig) -> None:
+    """The call that they were made for has not come; to the table they are new."""
+    engines = [engine_of(c, filter_hook="lfu(20)") for c in (None, cache)]
+    for engine in engines:
+        history(engine)
+    ids = torch.arange(1000, 1003)
+    tiers = tiers_of(engines[1])
+    [(_, call)] = engines[1].train().training_calls({"f": ids})
+    with tiers.lock:
+        staging.stage(tiers, staging.plan(tiers, digest_of(call), staging.unique_keys(call)), new=True)
+    for engine in engines:
         engine.table("f").insert(ids, torch.ones(len(ids), 4))
     assert_same_uses(*engines)
 
