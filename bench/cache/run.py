@@ -88,7 +88,7 @@ class CacheBench:
     seed: int = 0
     """Of zipf-drift, and of the rows that --large and the disk's rows draw."""
     large: bool = False
-    """The build of a large table alone: at 1e8 rows 90 to 230 s on two cores, 10 GB in --folder, and 2.3 GB of memory,
+    """The build of a large table alone: at 1e8 rows 90 to 260 s on two cores, 10 GB in --folder, and 2.3 GB of memory,
     with --mapped-gib 16 and pages of files 10."""
     large_rows: Annotated[float, Field(ge=1)] = 1e8
     """Of --large."""
