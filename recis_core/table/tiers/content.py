@@ -85,13 +85,13 @@ def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: di
     up = new[: _past_host(state, len(new))]
     here[up] = state.device.begin_with(ids[up], tables[up], rows.pick(up), state.tick)
     there = here >= 0
-    early = there & ~state.device.is_known(here)
+    early = there & ~state.device.is_known(here)  # to the table they are new
     state.lower.write(ids[~there], tables[~there], rows.pick(~there))
     state.overwrite(here[there], rows.pick(there))
     for name, given in (("used", snapshot.stamps), ("uses", snapshot.scores)):
-        told = early if given is None else there
+        anew = early if given is None else there
         if name in state.device.columns:
-            state.device.index.at[name][here[told]] = marks[name][told]
+            state.device.index.at[name][here[anew]] = marks[name][anew]
 
 
 def _past_host(state: TieredState, new: int) -> int:
