@@ -13,8 +13,7 @@ from recis_core.nn import EmbeddingEngine
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers import staging, tiered_state
 from recis_core.table.tiers.disk_place import open_disk
-from recis_core.table.tiers.upcoming import digest_of
-from tests.tiers.training import Batch, adam, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, cache_in, engine_of, planned, random_batches, tiers_of, train
 
 
 @pytest.fixture
@@ -63,8 +62,3 @@ def test_the_disk_is_opened_under_the_lock(tiered: EmbeddingEngine, monkeypatch:
     monkeypatch.setattr(tiered_state, "open_disk", watched)
     staging.read_early(state, planned(tiered, random_batches(1)[0]))
     assert locked == [True]
-
-
-def planned(engine: EmbeddingEngine, batch: Batch) -> Any:
-    [(_, call)] = engine.training_calls(batch)
-    return staging.plan(tiers_of(engine), digest_of(call), staging.unique_keys(call))

@@ -20,9 +20,8 @@ from recis_core.nn import CacheConfig, EmbeddingEngine, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 from recis_core.table.tiers import lower_tiers, staging
-from recis_core.table.tiers.upcoming import digest_of
 from tests.contract.compare import assert_same
-from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, loss_of, tiers_of
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, loss_of, planned, tiers_of
 
 STEPS, B, IDS = 14, 12, 60
 FILTERS = ["step(3)", "lru(20)", "lfu(20,decay=.5)", "ttl(1e6)"]
@@ -219,9 +218,8 @@ def test_rows_written_over_those_made_ahead_of_their_call_are_used_once(cache: C
         history(engine)
     ids = torch.arange(1000, 1003)
     tiers = tiers_of(engines[1])
-    [(_, call)] = engines[1].train().training_calls({"f": ids})
     with tiers.lock:
-        staging.stage(tiers, staging.plan(tiers, digest_of(call), staging.unique_keys(call)), new=True)
+        staging.stage(tiers, planned(engines[1].train(), {"f": ids}), new=True)
     for engine in engines:
         engine.table("f").insert(ids, torch.ones(len(ids), 4))
     assert_same_uses(*engines)

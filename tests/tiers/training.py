@@ -16,8 +16,11 @@ from torch import Tensor
 
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdam, SparseOptimizer
+from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tiered_state import TieredState
+from recis_core.table.tiers.upcoming import Batch as Planned
+from recis_core.table.tiers.upcoming import digest_of
 from tests.contract.compare import assert_same
 
 B, D = 16, 4
@@ -48,6 +51,12 @@ def adam_of(engine: EmbeddingEngine) -> Any:
     optimizer = engine.table("f").physical.optimizer
     assert optimizer is not None
     return optimizer
+
+
+def planned(engine: EmbeddingEngine, batch: Batch) -> Planned:
+    """Said to come, as a Prefetcher says it."""
+    [(_, call)] = engine.training_calls(batch)
+    return staging.plan(tiers_of(engine), digest_of(call), staging.unique_keys(call))
 
 
 def random_batches(steps: int, ids: int = 400, features: Iterable[str] = "f", seed: int = 0) -> list[Batch]:
