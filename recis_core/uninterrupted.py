@@ -1,0 +1,100 @@
+"""Signals wait while a table changes.
+
+Python runs a signal's handler between two instructions of the main thread, and what the handler raises, as
+KeyboardInterrupt, ends the work there, half done. Inside `with uninterrupted():` every handler that is a Python
+function is kept back. When the outermost section ends, they run in the order in which their signals came.
+
+    with uninterrupted():          SIGINT ─▶ kept
+        table.insert(…)
+                                   ─▶ KeyboardInterrupt is raised here; the insert is whole
+
+Other threads run no handlers, so a section costs them nothing. An exception of the work itself passes as ever.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import weakref
+
+# The C functions: signal.getsignal makes an enum of each answer, at fifty times the cost.
+from _signal import getsignal as _handler_of
+from _signal import signal as _handle
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any]
+
+_CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_replaced: dict[int, Handler] = {}  # the user's handler, by number, where `_keep` stands in its place
+_waiting: list[int] = []  # numbers of the signals that came, each once
+_section: weakref.ref[uninterrupted] | None = None  # the outermost one, as long as it lives
+
+
+class uninterrupted:  # noqa: N801, a context manager is used like a function
+    """A section in which signals wait; sections nest."""
+
+    __slots__ = ("__weakref__", "_outermost")
+
+    def __init__(self) -> None:
+        self._outermost = False
+
+    def __enter__(self) -> None:
+        global _section
+        if threading.get_ident() != threading.main_thread().ident or _in_a_section():
+            return
+        # A weak reference: a section that an exception ended before it began keeps no signal back.
+        _section = weakref.ref(self)
+        self._outermost = True
+        for number in _CATCHABLE:
+            handler = _handler_of(number)
+            if callable(handler) and handler is not _keep:
+                _replaced[number] = handler
+                _handle(number, _keep)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _section
+        if not self._outermost:
+            return
+        _section = None
+        try:
+            for number in tuple(_replaced):
+                _put_back(number)
+        finally:
+            _deliver()
+
+
+def _in_a_section() -> bool:
+    return _section is not None and _section() is not None
+
+
+def _keep(number: int, frame: FrameType | None) -> None:
+    """Stands in for the handlers. Outside a section, which an exception may have left it in, it puts the handler back."""
+    if _in_a_section():
+        if number not in _waiting:
+            _waiting.append(number)
+        return
+    handler = _put_back(number)
+    if handler is not None:
+        handler(number, frame)
+
+
+def _put_back(number: int) -> Handler | None:
+    handler = _replaced.get(number)
+    if handler is not None and _handler_of(number) is _keep:
+        _handle(number, handler)
+    _replaced.pop(number, None)
+    return handler
+
+
+def _deliver() -> None:
+    """Every signal that waited, to its handler; if several raise, the last one's exception has the others as context."""
+    if not _waiting:
+        return
+    try:
+        signal.raise_signal(_waiting.pop(0))
+    finally:
+        _deliver()
