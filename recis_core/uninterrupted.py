@@ -44,14 +44,14 @@ class uninterrupted:  # noqa: N801, a context manager is used like a function
         global _section
         if threading.get_ident() != threading.main_thread().ident or _in_a_section():
             return
-        # A weak reference: a section that an exception ended before it began keeps no signal back.
-        _section = weakref.ref(self)
+        try:
+            # A weak reference: a section that was never entered keeps no signal back.
+            _section = weakref.ref(self)
+            _replace_handlers()
+        except BaseException:
+            _section = None
+            raise
         self._outermost = True
-        for number in _CATCHABLE:
-            handler = _handler_of(number)
-            if callable(handler) and handler is not _keep:
-                _replaced[number] = handler
-                _handle(number, _keep)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -65,6 +65,14 @@ class uninterrupted:  # noqa: N801, a context manager is used like a function
                 _put_back(number)
         finally:
             _deliver()
+
+
+def _replace_handlers() -> None:
+    for number in _CATCHABLE:
+        handler = _handler_of(number)
+        if callable(handler) and handler is not _keep:
+            _replaced[number] = handler
+            _handle(number, _keep)
 
 
 def _in_a_section() -> bool:
