@@ -25,6 +25,10 @@ class StorageInUse(RecisError):
     """Another process, or another table of this one, has a directory open."""
 
 
+class NotAFile(RecisError):
+    """A directory, link, pipe or device stands where a file is wanted."""
+
+
 class NonFiniteGradient(RecisError):
     """A sparse gradient holds NaN or inf; the update was not applied."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from backends import placement
 from backends.errors import CorruptCheckpoint
+from recis_core.durable import sync_directory
 from recis_core.serialize.tree import join_tensors, split_tensors
 
 FORMAT = 1
@@ -97,14 +98,6 @@ def _hash(path: Path) -> str:
         while block := file.read(1 << 24):
             digest.update(block)
     return digest.hexdigest()
-
-
-def sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def latest_state(directory: str | Path) -> Path:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from recis_core.durable import sync_directory
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.exchange import Exchange
 from recis_core.exchange.gathering import gathered_json
@@ -23,7 +24,6 @@ from recis_core.serialize.saved_state import (
     latest_state,
     make_aside,
     state_path,
-    sync_directory,
     write_parts,
 )
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from backends.errors import StorageFull
-from recis_core.serialize.saved_state import sync_directory
+from recis_core.durable import sync_directory
 
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
