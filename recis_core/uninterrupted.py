@@ -21,10 +21,13 @@ import weakref
 from _signal import getsignal as _handler_of
 from _signal import signal as _handle
 from collections.abc import Callable
+from functools import wraps
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 Handler = Callable[[int, FrameType | None], Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _replaced: dict[int, Handler] = {}  # the user's handler, by number, where `_keep` stands in its place
@@ -65,6 +68,17 @@ class uninterrupted:  # noqa: N801, a context manager is used like a function
                 _put_back(number)
         finally:
             _deliver()
+
+
+def as_one(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, each call a section of its own."""
+
+    @wraps(function)
+    def whole(*args: P.args, **kwargs: P.kwargs) -> R:
+        with uninterrupted():
+            return function(*args, **kwargs)
+
+    return whole
 
 
 def _replace_handlers() -> None:

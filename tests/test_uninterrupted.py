@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from recis_core.uninterrupted import uninterrupted
+from recis_core.uninterrupted import as_one, uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +123,16 @@ def test_at_random_instants_a_section_is_whole_and_the_interrupt_is_raised(insta
         assert one == other
     assert raised == instants
     assert signal.getsignal(signal.SIGALRM) is stop
+
+
+def test_a_function_as_one_section():
+    done = []
+
+    @as_one
+    def work(value):
+        signal.raise_signal(signal.SIGINT)
+        done.append(value)
+
+    with pytest.raises(KeyboardInterrupt):
+        work(7)
+    assert done == [7]

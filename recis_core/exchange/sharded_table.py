@@ -26,6 +26,7 @@ from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharding import Sharding
 from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import Measure, PhysicalTable, Ticket
+from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
@@ -330,6 +331,7 @@ class ShardedTable(PhysicalTable):
         if self.hot is not None:
             self.hot.stale = True
 
+    @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
         self.received.append(self.backend.gradient(self.state, ids, tables, rows, values))

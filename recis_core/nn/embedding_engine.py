@@ -28,6 +28,7 @@ from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
+from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
@@ -148,6 +149,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         tables = self.sparse_parameters().values()
         return next(iter(tables)).physical.exchange if tables else None
 
+    @as_one
     def sync_gradients(self) -> None:
         """Combine pending gradients, once per optimizer step, and with more ranks send them to the rows' owners.
 
@@ -156,6 +158,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         for table in self.sparse_parameters().values():
             table.physical.sync()
 
+    @as_one
     def evict(self) -> dict[str, int]:
         """Forget the rows that each table's filter_hook names, on this rank; {table: how many went}. See FilterHook.
 
@@ -218,6 +221,7 @@ class EmbeddingEngine(nn.Module, Joinable):
         )
 
 
+@as_one
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
     exchange = engine.exchange
     with nullcontext() if exchange is None else exchange.telling("forward"):

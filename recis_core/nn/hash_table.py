@@ -23,6 +23,7 @@ from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.slot_group import SlotGroup
 from recis_core.table.coalesce import Home, coalesce
+from recis_core.uninterrupted import as_one
 
 
 class HashTable(nn.Module):
@@ -240,6 +241,7 @@ class HashTable(nn.Module):
         return f"{self.name!r}, dim={self.dim}, backend={self.physical.backend.name!r}, device={self.physical.device}"
 
 
+@as_one
 def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tensor:
     table.check_ids(ids)
     flat = ids.reshape(-1)

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from backends import LookupMode
 from backends.records import LookupCall
 from recis_core.table.physical import PhysicalTable, Ticket
+from recis_core.uninterrupted import as_one
 
 
 @dataclass
@@ -60,6 +61,7 @@ def _anchor(jobs: list[Job], held: Held) -> Tensor:
     return anchor
 
 
+@as_one
 def _push(held: Held) -> None:
     for table, gradient, ticket, kept in held:
         table.push(gradient, ticket)
@@ -89,6 +91,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @as_one
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat, weight_grads = iter(grads), []
         graph_kept = torch._C._autograd._get_current_graph_task_keep_graph()

@@ -9,6 +9,7 @@ import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from recis_core.optim.sparse_optimizer import SparseOptimizer
+from recis_core.uninterrupted import as_one
 
 
 class JointOptimizer(torch.optim.Optimizer, Joinable):
@@ -57,11 +58,16 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step()
+        return loss
+
+    @as_one
+    def _step(self) -> None:
         self.sparse.require_finite()
         self.dense.step()
         self.sparse.step()
-        return loss
 
+    @as_one
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.dense.zero_grad(set_to_none)
         self.sparse.zero_grad(set_to_none)

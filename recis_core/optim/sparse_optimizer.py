@@ -18,6 +18,7 @@ from recis_core.exchange.joining import StepShadow, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.table.physical import PhysicalTable
+from recis_core.uninterrupted import as_one
 
 Group = dict[str, Any]
 
@@ -90,6 +91,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         tables = [self._tables[name].physical for name in (self._tables if names is None else names)]
         return list(dict.fromkeys(tables))
 
+    @as_one
     def _sync(self, names: list[str]) -> tuple[bool, bool]:
         flags = [table.flags() for table in self._physical(names)]
         return any(has for has, _ in flags), all(finite for _, finite in flags)
@@ -123,6 +125,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             if table.exchange is not None:
                 table.exchange.dense_finite = finite
 
+    @as_one
     def squared_norm(self) -> float:
         """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
         return sum(table.measure().sum_of_squares * self._factor(table) ** 2 for table in self._physical())
@@ -171,6 +174,11 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step()
+        return loss
+
+    @as_one
+    def _step(self) -> None:
         self._require_all_attached()
         self.require_finite()
         for name in self._t:
@@ -178,7 +186,6 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         for table in self._physical():
             self._update(table)
         self._reset_handles()
-        return loss
 
     def _update(self, table: PhysicalTable) -> None:
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
@@ -196,6 +203,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                     "group of this optimizer; their gradients would be lost. Add them with add_params."
                 )
 
+    @as_one
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Discard pending gradients."""
         for table in self._physical():

@@ -30,6 +30,7 @@ from backends import (
 from backends.errors import RecisError
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.tiers.inside import tiered
+from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.table.eviction import Eviction
@@ -200,6 +201,7 @@ class PhysicalTable:
         late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
         return self.backend.combine([*parts, late], mean=self.reduce_by_id)
 
+    @as_one
     def discard(self) -> None:
         """Drop pending gradients; rows touched before now are no longer pinned by them."""
         if self._pending:
@@ -249,10 +251,12 @@ class PhysicalTable:
         self.sync()
         return None if self._combined is None else self.backend.read_gradient(self._combined)
 
+    @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
         self.push(self.backend.gradient(self.state, ids, tables, rows, values), Ticket(self.step))
 
+    @as_one
     def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
         """Give the table an optimizer's slots.
 
@@ -268,6 +272,7 @@ class PhysicalTable:
         self.optimizer, self._slots = optimizer, slots
         self._house_slots()
 
+    @as_one
     def insert(self, snapshot: Snapshot) -> None:
         """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
         known = {slot.name for slot in (*self._slots, *self.own_slots)}
@@ -298,12 +303,14 @@ class PhysicalTable:
     def erase(self, ids: Tensor, ordinal: int) -> None:
         self.forget(ids, torch.full((len(ids),), ordinal, dtype=torch.int32, device=self.device))
 
+    @as_one
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
         """Erase unique keys, whose gradients are none that are pending."""
         ids, ordinals = ids.to(self.device), ordinals.to(self.device)
         self.state = self.backend.erase(self.state, ids, ordinals)
         self._tell(ids, ordinals)
 
+    @as_one
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
         """Let the filter take rows of these logical tables, or of all; how many of each went. None without a filter."""
         chosen = range(len(self.names)) if ordinals is None else ordinals
