@@ -16,16 +16,22 @@ class ChangedIds:
 
     def __init__(self, table: PhysicalTable) -> None:
         self._table = table
+        self._replacements = table.replacements
         self._noted: list[tuple[Tensor, Tensor]] = []
         self._count = 0
+        self._lost = False
         table.observers.append(self._note)
 
     def _note(self, ids: Tensor, ordinals: Tensor) -> None:
-        # Copies, on the ids' own device: callers may write into their batches again.
-        self._noted.append((ids.detach().clone(), ordinals.clone()))
-        self._count += len(ids)
-        if self._count > COMPACT_AT:
-            self._compact()
+        """The table has changed already, so that nothing may be raised here: what cannot be noted counts as all."""
+        try:
+            # Copies, on the ids' own device: callers may write into their batches again.
+            self._noted.append((ids.detach().clone(), ordinals.clone()))
+            self._count += len(ids)
+            if self._count > COMPACT_AT:
+                self._compact()
+        except (MemoryError, RuntimeError):
+            self._noted, self._count, self._lost = [], 0, True
 
     def _compact(self) -> None:
         kept = self._by_ordinal()
@@ -38,10 +44,15 @@ class ChangedIds:
         ids, ordinals = (torch.cat([part.cpu() for part in side]) for side in zip(*self._noted, strict=True))
         return {int(ordinal): ids[ordinals == ordinal].unique() for ordinal in ordinals.unique()}
 
-    def take(self) -> dict[int, Tensor]:
-        """{ordinal: distinct ids, ascending, on the CPU} noted since the last take."""
-        taken = self._by_ordinal()
-        self._noted, self._count = [], 0
+    def take(self) -> dict[int, Tensor] | None:
+        """{ordinal: distinct ids, ascending, on the CPU} noted since the last take.
+
+        None: all rows may have changed, for another state took the table's place or ids could not be noted.
+        """
+        replacements = self._table.replacements
+        all_of_them = self._lost or replacements != self._replacements
+        taken = None if all_of_them else self._by_ordinal()
+        self._noted, self._count, self._lost, self._replacements = [], 0, False, replacements
         return taken
 
     def close(self) -> None:

@@ -43,7 +43,8 @@ class DeltaWriter:
     """Watches tables from now on, and publishes the rows that changed.
 
     A sink that holds the writer's last version gets what changed since; any other gets all rows,
-    as one version like any other. Publish between steps: what is read is the tables as they are.
+    as one version like any other. So does each after a load that put another state in a table's
+    place. Publish between steps: what is read is the tables as they are.
     On several ranks each has a writer, a stream and a store for its own shard.
 
     Args:
@@ -93,10 +94,10 @@ class DeltaWriter:
             raise failures[0]
         return self.version
 
-    def _try(self, sink: Sink, base: int, changed: dict[str, Tensor], snapshot: bool) -> Exception | None:
+    def _try(self, sink: Sink, base: int, changed: dict[str, Tensor] | None, snapshot: bool) -> Exception | None:
         try:
             follows = sink.holds() == (self.stream, base) and base > 0
-            if follows and not snapshot:
+            if follows and changed is not None and not snapshot:
                 sink.send(self._frames(base, self._changed_rows(changed)))
             else:
                 sink.send(self._frames(0, self._all_rows()))
@@ -104,13 +105,13 @@ class DeltaWriter:
             return error
         return None
 
-    def _take(self) -> dict[str, Tensor]:
+    def _take(self) -> dict[str, Tensor] | None:
+        """{table: ids that changed}; None where all rows of a table may have."""
         taken = {physical: changed.take() for physical, changed in self._changed.items()}
-        return {
-            name: taken[table.physical][table.ordinal]
-            for name, table in self._tables.items()
-            if table.ordinal in taken[table.physical]
-        }
+        ids = {name: (taken[table.physical], table.ordinal) for name, table in self._tables.items()}
+        if any(noted is None for noted, _ in ids.values()):
+            return None
+        return {name: noted[ordinal] for name, (noted, ordinal) in ids.items() if noted and ordinal in noted}
 
     def _frames(self, base: int, parts: Iterable[Part]) -> Iterator[bytes]:
         place: dict[str, Any] = {"stream": self.stream, "base": base, "version": self.version}
@@ -137,6 +138,7 @@ class DeltaWriter:
             for name, table in self._tables.items():
                 if table.physical is physical:
                     at = (whole.tables == table.ordinal).nonzero()[:, 0]
+                    # A table without rows, too, has its packet: a snapshot names all tables.
                     for some in at.split(_rows_per_packet(table)):
                         yield name, whole.ids[some], whole.weights[some].float(), whole.ids[:0]
 

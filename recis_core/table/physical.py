@@ -92,6 +92,8 @@ class PhysicalTable:
         self._homeless_slots: list[Snapshot] = []
         # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
+        # How often the whole state gave way to another, as by a load: then observers hear of no ids.
+        self.replacements = 0
         self.carried: Carried | None = None
 
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:

@@ -155,6 +155,49 @@ def test_bfloat16_tables_are_served_as_they_are():
     assert_served(store, {"user": table})
 
 
+def test_cleared_loaded_and_erased_tables_are_served_as_they_are(backend):
+    table, optimizer = table_of(backend)
+    other, _ = table_of(backend)
+    other(IDS + 7)
+    sink, store = MemorySink(), RowStore()
+    with DeltaWriter({"user": table}) as writer:
+        for change in (
+            lambda: table(IDS),
+            table.clear,
+            lambda: table.load_state_dict(other.state_dict()),
+            lambda: table.physical.erase(IDS[:2] + 7, table.ordinal),
+            lambda: table.load_state_dict(other.state_dict()),
+        ):
+            change()
+            writer.publish(sink)
+            serve(store, sink, start=writer.version - 1)
+            assert_served(store, {"user": table})
+
+
+def test_a_state_in_a_tables_place_and_ids_that_could_not_be_noted_mean_all_rows(monkeypatch):
+    table, _ = table_of("torch")
+    sink, store = MemorySink(), RowStore()
+
+    def no_memory(self):
+        raise MemoryError
+
+    with DeltaWriter({"user": table}) as writer:
+        table(IDS)
+        writer.publish(sink)
+        table.physical.replacements += 1
+        writer.publish(sink)
+        table(IDS + 1)
+        writer.publish(sink)
+        with monkeypatch.context() as short:
+            short.setattr(torch.Tensor, "clone", no_memory)
+            writer._changed[table.physical]._note(IDS, IDS)
+        writer.publish(sink)
+        writer.publish(sink)
+    assert [decode(frames[-1]).header.base for frames in sink.versions] == [0, 0, 2, 0, 4]
+    serve(store, sink)
+    assert_served(store, {"user": table})
+
+
 def test_a_closed_writer_watches_no_more():
     table, _ = table_of("numba")
     writer = DeltaWriter({"user": table})
