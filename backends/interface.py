@@ -165,6 +165,10 @@ class Backend(Protocol):
         """The same gradient for other row numbers, int32 [U] in the order of read_gradient; -1 leaves a key out of `update`."""
         ...
 
+    def without(self, gradient: Gradient, gone: Tensor) -> Gradient:
+        """The same gradient without the keys whose line of `gone`, bool [U] in the order of read_gradient, is True."""
+        ...
+
     def measure(self, gradient: Gradient) -> tuple[Tensor, Tensor]:
         """(Σ values² as a 0-d float64 tensor, whether all values are finite as a 0-d bool tensor)."""
         ...

@@ -129,6 +129,9 @@ class JaxBackend:
     def read_gradient(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return gradients_.read(self._programs, gradient)
 
+    def without(self, gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
+        return gradients_.without(self._programs, gradient, gone)
+
     def measure(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
         return gradients_.measure(self._programs, gradient)
 

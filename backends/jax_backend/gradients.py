@@ -47,6 +47,13 @@ def read(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, 
     return ids[:count], to_torch(g.ordinals)[:count], to_torch(g.rows)[:count], to_torch(g.values)[:count]
 
 
+def without(programs: Programs, g: KeyedGradient, gone: Tensor) -> KeyedGradient:
+    """Through the host: keys are left out when rows were erased, and then the table has been there as well."""
+    stay = ~gone
+    lines = (*read(programs, g), to_torch(g.counts)[: len(gone)])
+    return from_keys(*(x[stay.to(x.device)] for x in lines))
+
+
 def renumbered(g: KeyedGradient, rows: Tensor) -> KeyedGradient:
     crossing = Crossing()
     numbers = crossing.array(rows, g.rows.shape[0], torch.int32, fill=-1)

@@ -126,6 +126,9 @@ class NumbaBackend:
         g = gradient
         return torch.from_numpy(g.ids), torch.from_numpy(g.tables), torch.from_numpy(g.rows), torch.from_numpy(g.values)
 
+    def without(self, gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
+        return gradient_.without(gradient, gone.numpy())
+
     def measure(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
         return gradient_.measure(gradient)
 

@@ -60,7 +60,11 @@ def _add_squares(row, partial):  # type: ignore[no-untyped-def]
 
 def known(g: KeyedGradient) -> KeyedGradient:
     """Without the keys that have no row."""
-    at = g.rows >= 0
+    return without(g, g.rows < 0)
+
+
+def without(g: KeyedGradient, gone: np.ndarray) -> KeyedGradient:
+    at = ~gone
     return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
 
 

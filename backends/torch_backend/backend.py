@@ -118,6 +118,9 @@ class TorchBackend:
     def read_gradient(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return gradient.ids, gradient.tables, gradient.rows, gradient.values
 
+    def without(self, gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
+        return gradient_.without(gradient, gone)
+
     def measure(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
         return gradient.values.double().square().sum(), gradient.values.isfinite().all()
 

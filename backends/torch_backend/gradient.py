@@ -25,7 +25,11 @@ class KeyedGradient:
 
 def known(g: KeyedGradient) -> KeyedGradient:
     """Without the keys that have no row."""
-    at = g.rows >= 0
+    return without(g, g.rows < 0)
+
+
+def without(g: KeyedGradient, gone: Tensor) -> KeyedGradient:
+    at = ~gone
     return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
 
 

@@ -22,8 +22,9 @@ from recis_core.exchange.agreement import Agreement, digest
 from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
-from recis_core.table.physical import Measure, Ticket
+from recis_core.table.physical import Ticket
 from recis_core.table.tiers.inside import tiered
+from recis_core.table.unapplied import Measure
 
 NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
@@ -107,7 +108,7 @@ class Exchange:
     ) -> tuple[list[Tensor], object, Ticket]:
         pooled = job.table.pool(asked, rows)
         saved = Saved(asked, rows if any(need) else None, need, self.forwards)
-        return pooled, saved, Ticket(job.table.step)
+        return pooled, saved, job.table.ticket()
 
     def sync(self) -> None:
         """Gradients of all tables to their owners. Collective where a training forward came since the last one."""

@@ -58,6 +58,15 @@ def by_id(held: Held, owners: Owners | None, world: int, tables: int) -> Held:
     return Held(plain, held.values[order], None)
 
 
+def without(held: Held, gone: Tensor, owners: Owners | None, world: int, tables: int) -> Held:
+    """Without keys that were erased, bool [U]. Owners count the keys that were asked for, so these go by id."""
+    at = ~gone.to(held.values.device)
+    ids, ordinals, counts, slices = (getattr(held.keys, n)[at] for n in ("ids", "ordinals", "counts", "slices"))
+    ranks = None if owners is None else owners.of(ordinals, slices)
+    keys, order = sort_keys(ids, ordinals, counts, slices, ranks, world, tables)
+    return Held(keys, held.values[at][order], None)
+
+
 def _added(held: list[Held]) -> Held:
     """Several backwards of one forward."""
     values = held[0].values

@@ -18,7 +18,7 @@ from backends import placement
 from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.wire import as_bytes
-from recis_core.table.physical import Carried
+from recis_core.table.unapplied import Carried
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange

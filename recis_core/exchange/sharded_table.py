@@ -17,7 +17,7 @@ from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot,
 from backends.errors import RecisError
 from backends.records import EncodedRows, Partition, Request, RowNoise
 from recis_core.exchange.adaptive import Chooser, with_zeros
-from recis_core.exchange.held import Held, joined
+from recis_core.exchange.held import Held, joined, without
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
 from recis_core.exchange.owners import Owners
@@ -25,7 +25,8 @@ from recis_core.exchange.precision import Precision
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharding import Sharding
 from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
-from recis_core.table.physical import Measure, PhysicalTable, Ticket
+from recis_core.table.physical import PhysicalTable, Ticket
+from recis_core.table.unapplied import Measure, Unapplied
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ class ShardedTable(PhysicalTable):
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
         self.owners = self._owners()
         self.answered = Answered()
-        self.received: list[Any] = []
         self.sent_factor = 1.0
         self.consumed_at = 0
         self._held: list[Held] = []
+        self._erasures_applied = 0  # their count at the last step
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
         self.residuals = Residuals(backend, spec, self.row_dim, residual_bytes) if keeps else None
@@ -236,7 +237,24 @@ class ShardedTable(PhysicalTable):
         if gradient is None:
             return
         self.exchange.require_open()
-        self._held.append(gradient)
+        with self.lock:
+            self._held = [*self._held, self._of_living(gradient, ticket)]
+
+    def _of_living(self, gradient: Held, ticket: Ticket) -> Held:
+        if ticket.erasures == self.erasures.count:
+            return gradient
+        return self._left_of(gradient, self.erasures.gone(ticket.erasures, gradient.keys.ids, gradient.keys.ordinals))
+
+    def _left_of(self, held: Held, gone: Tensor) -> Held:
+        return without(held, gone, self.owners, self.world, len(self.names)) if bool(gone.any()) else held
+
+    @property
+    def held(self) -> Any:
+        return self._held
+
+    @held.setter
+    def held(self, held: Any) -> None:
+        self._held = held
 
     # What lives here
 
@@ -273,10 +291,21 @@ class ShardedTable(PhysicalTable):
         """One rank's gradient of rows that live here."""
         if not len(ids):
             return
-        mode = LookupMode(insert=True, touch=self.touched_by_gradients)
+        # A key whose row was erased since the last step has none, unless it was asked for again; others have theirs.
+        erased = self.erasures.count != self._erasures_applied and not self.replicated
+        mode = LookupMode(insert=not erased, touch=self.touched_by_gradients)
         self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
-        self.received.append(self.backend.gradient(self.state, ids, ordinals, rows, values, counts))
-        self._combined = None
+        if erased:
+            here = rows >= 0
+            ids, ordinals, rows, values = ids[here], ordinals[here], rows[here], values[here]
+            counts = None if counts is None else counts[here]
+        gradient = self.backend.gradient(self.state, ids, ordinals, rows, values, counts)
+        self.unapplied = self.unapplied.with_gradient(gradient, self.step)
+
+    @property
+    def received(self) -> tuple[Any, ...]:
+        """Gradients of rows that live here, one a rank that sent some."""
+        return self.unapplied.gradients
 
     @property
     def scale(self) -> float:
@@ -290,8 +319,7 @@ class ShardedTable(PhysicalTable):
 
     def sync(self) -> None:
         self.exchange.sync()
-        if self.received and self._combined is None:
-            self._combined = self.backend.combine(self.received, mean=self.reduce_by_id)
+        super().sync()
 
     def flags(self) -> tuple[bool, bool]:
         return self.exchange.flags()
@@ -303,15 +331,11 @@ class ShardedTable(PhysicalTable):
 
     def local_measure(self) -> Measure:
         """Of the rows that live here, as received."""
-        self.sync()
-        if self._combined is None:
-            return Measure(0.0, True)
-        squares, finite = self.backend.measure(self._combined)
-        return Measure(float(squares), bool(finite))
+        return super().measure()
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         self.sync()
-        self._apply(self.received, rule, hyper, factor, t)
+        self._apply(rule, hyper, factor, t, Unapplied())
         if self.residuals is not None:
             self.residuals.commit()
         if self.hot is not None:
@@ -320,7 +344,8 @@ class ShardedTable(PhysicalTable):
         self._stepped()
 
     def discard(self) -> None:
-        self._held, self.received, self._combined, self.sent_factor = [], [], None, 1.0
+        self._held, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
+        self._erasures_applied = self.erasures.count
         self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
             self.residuals.drop()
@@ -333,14 +358,10 @@ class ShardedTable(PhysicalTable):
 
     @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
-        tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
-        self.received.append(self.backend.gradient(self.state, ids, tables, rows, values))
-        self._combined = None
-
-    def erase(self, ids: Tensor, ordinal: int) -> None:
-        if self.holds or self.received:
-            raise RecisError("erase rows before backward or after step(); gradients for them are on their way.")
-        super().erase(ids, ordinal)
+        with self.lock:
+            tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
+            gradient = self.backend.gradient(self.state, ids, tables, rows, values)
+            self.unapplied = self.unapplied.with_gradient(gradient, self.step)
 
 
 def _occurrences(asked: list[AskedHere], p: Partition) -> Tensor | None:

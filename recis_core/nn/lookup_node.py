@@ -1,7 +1,10 @@
 """The one autograd node of a forward: all its tables, all their requests.
 
 It hangs on a plain one-element anchor, so backward reaches it though ids have no gradient.
-Backward stores gradients in the tables; it changes no row and talks to no other rank.
+Backward stores gradients in the tables, when all of it is done, in all of them or in none; it changes no row and talks to
+no other rank.
+
+A forward that raises leaves the rows that it made until then in the tables, as if they had been looked up.
 
 Sizes: N ids, B bags, D dim.
 """
@@ -9,16 +12,18 @@ Sizes: N ids, B bags, D dim.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Variable
 from torch.autograd.function import once_differentiable
 
 from backends import LookupMode
 from backends.records import LookupCall
 from recis_core.table.physical import PhysicalTable, Ticket
-from recis_core.uninterrupted import as_one
+from recis_core.uninterrupted import as_one, uninterrupted
 
 
 @dataclass
@@ -57,19 +62,33 @@ def _anchor(jobs: list[Job], held: Held) -> Tensor:
     """
     anchor = torch.zeros(1, requires_grad=any(job.trainable and job.mode.insert for job in jobs))
     if anchor.requires_grad:
-        anchor.register_post_accumulate_grad_hook(lambda _: _push(held))
+        anchor.register_post_accumulate_grad_hook(lambda _: _at_the_end(held))
     return anchor
+
+
+def _at_the_end(held: Held) -> None:
+    """Push once the whole backward is through: one that raises leaves no gradient. Or now, to be sent meanwhile."""
+    if held and (exchange := held[0][0].exchange) is not None and exchange.overlap:
+        with uninterrupted():
+            _push(held)
+            exchange.pushed()
+    else:
+        Variable._execution_engine.queue_callback(partial(_push, held))
 
 
 @as_one
 def _push(held: Held) -> None:
-    for table, gradient, ticket, kept in held:
-        table.push(gradient, ticket)
+    before = [(table, table.held) for table, _, _, _ in held]
+    try:
+        for table, gradient, ticket, _ in held:
+            table.push(gradient, ticket)
+    except BaseException:
+        for table, pushed in reversed(before):
+            table.held = pushed
+        raise
+    for _, _, ticket, kept in held:
         ticket.waits = kept
-    exchange = held[0][0].exchange if held else None
     held.clear()
-    if exchange is not None:
-        exchange.pushed()
 
 
 def _recomputing() -> bool:
@@ -111,7 +130,15 @@ def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list
     """Table by table, or all of them at once where other ranks hold rows of them."""
     if jobs and jobs[0].table.exchange is not None:
         return jobs[0].table.exchange.embed(jobs, needs)
-    return [job.table.embed(job.call, job.mode, need) for job, need in zip(jobs, needs, strict=True)]
+    embedded: list[tuple[list[Tensor], object, Ticket]] = []
+    try:
+        for job, need in zip(jobs, needs, strict=True):
+            embedded.append(job.table.embed(job.call, job.mode, need))
+    except BaseException:
+        for _, _, ticket in embedded:
+            ticket.waits = False
+        raise
+    return embedded
 
 
 def _per_feature(job: Job, pooled: list[Tensor]) -> list[Tensor]:

@@ -21,7 +21,8 @@ from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.shared_state import by_rank
 from recis_core.table.admitting_backend import AdmittingBackend
-from recis_core.table.physical import Carried, PhysicalTable
+from recis_core.table.physical import PhysicalTable
+from recis_core.table.unapplied import Carried
 
 PART = "storage-"
 

@@ -6,9 +6,10 @@ Sizes: N ids, U unique ids, D dim.
 from __future__ import annotations
 
 import dataclasses
+import threading
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,10 @@ from backends import (
 )
 from backends.errors import RecisError
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
+from recis_core.table.erasures import Erasures
 from recis_core.table.tiers.inside import tiered
+from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
+from recis_core.table.waiting_slots import Waiting, check_waiting, slots_without, with_snapshot
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -44,31 +48,18 @@ class Ticket:
     It is told when its last backward came: a frame that an exception or a compilation left behind may keep it alive.
     """
 
-    def __init__(self, step: int) -> None:
-        self.step, self.waits = step, True
-
-
-@dataclass(frozen=True)
-class Carried:
-    """Gradients, means over ranks, that a saved state had not applied yet, by unique key. On the CPU."""
-
-    ids: Tensor  # int64 [n]
-    ordinals: Tensor  # int32 [n]
-    values: Tensor  # float32 [n, D]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Of a synced gradient, before any factor."""
-
-    sum_of_squares: float
-    finite: bool
+    def __init__(self, step: int, erasures: int = 0) -> None:
+        self.step, self.erasures, self.waits = step, erasures, True
 
 
 class PhysicalTable:
     """Storage of the logical tables `names`; `names[k]` has uid spec.uids[k].
 
-    A gradient is pushed by backward, combined by `sync`, and consumed by `update` or `discard`.
+    A gradient is pushed by backward, combined by `sync`, and consumed by `update` or `discard`. It goes with the rows
+    that it is of, as do slots that wait for an optimizer: with an erasure, `clear`, or another state in the table's place.
+
+    What a call changes it prepares first and then assigns in one line, so that a call that raises has changed nothing.
+    `lock` makes calls of several threads follow one another.
     """
 
     exchange: Any = None  # how it speaks to other ranks' shares, if there are any
@@ -84,17 +75,15 @@ class PhysicalTable:
         self._step = 0
         self.optimizer: object | None = None
         self._slots: tuple[SlotSpec, ...] = ()
-        self._pending: list[object] = []
-        self._combined: object | None = None
-        self._measure: Measure | None = None
+        self.lock = threading.RLock()
+        self.unapplied = Unapplied()
+        self.erasures = Erasures()
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
-        self._oldest_pending: int | None = None
-        self._homeless_slots: list[Snapshot] = []
+        self._homeless_slots: Waiting = ()
         # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
         # How often the whole state gave way to another, as by a load: then observers hear of no ids.
         self.replacements = 0
-        self.carried: Carried | None = None
 
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
         for observer in self.observers:
@@ -122,24 +111,31 @@ class PhysicalTable:
     @property
     def clock(self) -> Clock:
         steps = [ticket.step for ticket in self._tickets if ticket.waits]
-        if self._oldest_pending is not None:
-            steps.append(self._oldest_pending)
+        if self.unapplied.oldest is not None:
+            steps.append(self.unapplied.oldest)
         return Clock(self.step, min(steps, default=self.step))
 
     def embed(
         self, call: LookupCall, mode: LookupMode, weights_need_grad: tuple[bool, ...]
     ) -> tuple[list[Tensor], object, Ticket]:
         """One forward's outputs, what its backward needs, and the ticket that pins its rows."""
-        self.state, outputs, saved, evicted = self.backend.embed(
-            self.state, call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
-        )
-        if self.observers and mode.insert:
-            self._tell(*self._known(call))
-            if evicted is not None:
-                self._tell(evicted.ids, evicted.tables)
-        ticket = Ticket(self.step)
+        with self.lock:
+            ticket = Ticket(self.step, self.erasures.count)
+            self.state, outputs, saved, evicted = self.backend.embed(
+                self.state, call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
+            )
+            if self.observers and mode.insert:
+                self._tell(*self._known(call))
+                if evicted is not None:
+                    self._tell(evicted.ids, evicted.tables)
+            self._tickets.add(ticket)
+            return outputs, saved, ticket
+
+    def ticket(self) -> Ticket:
+        """Of a forward that begins now."""
+        ticket = Ticket(self.step, self.erasures.count)
         self._tickets.add(ticket)
-        return outputs, saved, ticket
+        return ticket
 
     def _known(self, call: LookupCall) -> tuple[Tensor, Tensor]:
         """Keys of a call that inserted, without those that were not admitted."""
@@ -158,60 +154,85 @@ class PhysicalTable:
         """Hold a backward's gradient until the step."""
         if gradient is None:
             return
-        self._pending.append(gradient)
-        self._combined = self._measure = None
-        oldest = self._oldest_pending
-        self._oldest_pending = ticket.step if oldest is None else min(oldest, ticket.step)
+        with self.lock:
+            gradient = self._of_living(gradient, ticket)
+            self.unapplied = self.unapplied.with_gradient(gradient, ticket.step)
+
+    def _of_living(self, gradient: Any, ticket: Ticket) -> Any:
+        """Without the keys that were erased after the gradient's forward."""
+        if ticket.erasures == self.erasures.count:
+            return gradient
+        gone = self.erasures.gone(ticket.erasures, *self.backend.read_gradient(gradient)[:2])
+        return self.backend.without(gradient, gone) if bool(gone.any()) else gradient
+
+    @property
+    def held(self) -> Any:
+        """What backwards have left, to put back where several tables take theirs together or not at all."""
+        return self.unapplied
+
+    @held.setter
+    def held(self, held: Any) -> None:
+        self.unapplied = held
 
     def sync(self) -> None:
         """Combine what is pending. Idempotent."""
-        if self._pending and self._combined is None:
-            self._combined = self.backend.combine(self._pending, mean=self.reduce_by_id)
+        with self.lock:
+            waits = self.unapplied
+            if waits.gradients and waits.combined is None:
+                combined = self.backend.combine(list(waits.gradients), mean=self.reduce_by_id)
+                self.unapplied = waits._replace(combined=combined)
 
     def measure(self) -> Measure:
         """Σ values² and finiteness of the synced gradient; zero and finite where there is none."""
-        self.sync()
-        if self._combined is None:
-            return Measure(0.0, True)
-        if self._measure is None:
-            squares, finite = self.backend.measure(self._combined)
-            self._measure = Measure(float(squares), bool(finite))
-        return self._measure
+        with self.lock:
+            self.sync()
+            waits = self.unapplied
+            if waits.combined is None:
+                return Measure(0.0, True)
+            if waits.measure is not None:
+                return waits.measure
+            squares, finite = self.backend.measure(waits.combined)
+            measure = Measure(float(squares), bool(finite))
+            self.unapplied = waits._replace(measure=measure)
+            return measure
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         """Apply the synced gradient, if there is one, and consume it."""
-        self.sync()
-        self._apply(self._pending, rule, hyper, factor, t)
-        self._consumed()
+        with self.lock:
+            self.sync()
+            self._apply(rule, hyper, factor, t, Unapplied())
+            self._stepped()
 
-    def _apply(self, parts: list[Any], rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
-        """Update by the synced gradient, combined of `parts`, and by what a loaded state carried."""
-        gradient = self._combined if self.carried is None else self._with_carried(parts)
-        if gradient is not None:
-            self.state = self.backend.update(self.state, gradient, rule, hyper=hyper, factor=factor, t=t)
-            if self.observers:
-                self._tell(*self.backend.read_gradient(gradient)[:2])
+    def _apply(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...], after: Unapplied) -> None:
+        """Update by the synced gradient, and by what a loaded state carried; `after` waits then."""
+        waits = self.unapplied
+        gradient = waits.combined if waits.carried is None else self._with_carried(waits.carried)
+        if gradient is None:
+            self.unapplied = after
+            return
+        told = self.backend.read_gradient(gradient)[:2] if self.observers else None
+        apply = partial(self.backend.update, hyper=hyper, factor=factor, t=t)
+        self.state, self.unapplied = apply(self.state, gradient, rule), after
+        if told is not None:
+            self._tell(*told)
 
-    def _with_carried(self, parts: list[Any]) -> Any:
+    def _with_carried(self, carried: Carried) -> Any:
         """Whatever scales the others leaves the carried ones as they are: a mean over ranks, unscaled."""
-        ids, ordinals, values = (x.to(self.device) for x in vars(self.carried).values())
-        self.carried = None
+        ids, ordinals, values = (x.to(self.device) for x in vars(carried).values())
         mode = LookupMode(insert=True, touch=False)
         self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
         values = values / (self.scale * self.optimizer.unscaling(self))  # type: ignore[union-attr]
         none = torch.zeros_like(ordinals)
         late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
-        return self.backend.combine([*parts, late], mean=self.reduce_by_id)
+        return self.backend.combine([*self.unapplied.gradients, late], mean=self.reduce_by_id)
 
     @as_one
     def discard(self) -> None:
         """Drop pending gradients; rows touched before now are no longer pinned by them."""
-        if self._pending:
-            self._consumed()
-
-    def _consumed(self) -> None:
-        self._pending, self._combined, self._measure, self._oldest_pending = [], None, None, None
-        self._stepped()
+        with self.lock:
+            if self.unapplied.gradients:
+                self.unapplied = self.unapplied.none()
+                self._stepped()
 
     def _stepped(self) -> None:
         self.step += 1
@@ -219,8 +240,22 @@ class PhysicalTable:
             self.eviction.filter.finished(self.step)
 
     @property
+    def _pending(self) -> tuple[Any, ...]:
+        """Gradients of backwards since the last step."""
+        return self.unapplied.gradients
+
+    @property
     def has_gradient(self) -> bool:
         return bool(self._pending)
+
+    @property
+    def carried(self) -> Carried | None:
+        """Gradients that a saved state had not applied."""
+        return self.unapplied.carried
+
+    @carried.setter
+    def carried(self, carried: Carried | None) -> None:
+        self.unapplied = self.unapplied._replace(carried=carried)
 
     @property
     def columns(self) -> tuple[int, int]:
@@ -250,13 +285,16 @@ class PhysicalTable:
 
     def gradient(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """(ids, ordinals, row numbers, values) of the synced gradient."""
-        self.sync()
-        return None if self._combined is None else self.backend.read_gradient(self._combined)
+        with self.lock:
+            self.sync()
+            combined = self.unapplied.combined
+            return None if combined is None else self.backend.read_gradient(combined)
 
     @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
-        tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
-        self.push(self.backend.gradient(self.state, ids, tables, rows, values), Ticket(self.step))
+        with self.lock:
+            tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
+            self.push(self.backend.gradient(self.state, ids, tables, rows, values), self.ticket())
 
     @as_one
     def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
@@ -264,26 +302,37 @@ class PhysicalTable:
 
         Raises:
           RecisError: another optimizer holds the table.
+          ValueError: slots that came with its rows are of another form.
         """
-        if self.optimizer is not None and self.optimizer is not optimizer:
-            raise RecisError(
-                f"tables {', '.join(self.names)} share one storage and belong to another {type(self.optimizer).__name__} "
-                "already. Use one optimizer for them, with a group each (add_params)."
-            )
-        self.state = self.backend.add_slots(self.state, slots)
-        self.optimizer, self._slots = optimizer, slots
-        self._house_slots()
+        with self.lock:
+            if self.optimizer is not None and self.optimizer is not optimizer:
+                raise RecisError(
+                    f"tables {', '.join(self.names)} share one storage and belong to another "
+                    f"{type(self.optimizer).__name__} already. Use one optimizer for them, with a group each (add_params)."
+                )
+            check_waiting(self._homeless_slots, slots, self.names, type(optimizer).__name__)
+            self.state = self.backend.add_slots(self.state, slots)
+            self._house_slots({slot.name for slot in slots})
+            self.optimizer, self._slots, self._homeless_slots = optimizer, slots, ()
+
+    def _house_slots(self, wanted: set[str]) -> None:
+        """Write slots that came with rows to where those are now."""
+        for part in self._homeless_slots:
+            ids, ordinals = part.ids.to(self.device), part.ordinals.to(self.device)
+            self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=FIND, clock=self.clock)
+            for name in part.slots.keys() & wanted:
+                self.state = self.backend.write_slot(self.state, name, rows, part.slots[name].to(self.device))
 
     @as_one
     def insert(self, snapshot: Snapshot) -> None:
         """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
-        known = {slot.name for slot in (*self._slots, *self.own_slots)}
-        slots = {name: values for name, values in snapshot.slots.items() if name in known}
-        snapshot = self._used_now(snapshot)
-        self.state = self.backend.restore(self.state, dataclasses.replace(snapshot, slots=slots))
-        if slots.keys() != snapshot.slots.keys():
-            self._homeless_slots.append(snapshot)
-        self._tell(snapshot.ids, snapshot.tables)
+        with self.lock:
+            known = {slot.name for slot in (*self._slots, *self.own_slots)}
+            waiting = with_snapshot(self._homeless_slots, snapshot, known)
+            slots = {name: values for name, values in snapshot.slots.items() if name in known}
+            snapshot = dataclasses.replace(self._used_now(snapshot), slots=slots)
+            self.state, self._homeless_slots = self.backend.restore(self.state, snapshot), waiting
+            self._tell(snapshot.ids, snapshot.tables)
 
     def _used_now(self, snapshot: Snapshot) -> Snapshot:
         """Rows without a history count as used in the step under way, so that no filter takes them for old."""
@@ -293,24 +342,27 @@ class PhysicalTable:
         scores = now if self.spec.score == "step" else snapshot.scores
         return dataclasses.replace(snapshot, stamps=now, scores=scores)
 
-    def _house_slots(self) -> None:
-        waiting, self._homeless_slots = self._homeless_slots, []
-        if not waiting:
-            return
-        now = self.export()
-        for snapshot in waiting:
-            _overwrite_slots(now, snapshot)
-        self.state = self.backend.restore(self.state, now)
-
     def erase(self, ids: Tensor, ordinal: int) -> None:
         self.forget(ids, torch.full((len(ids),), ordinal, dtype=torch.int32, device=self.device))
 
     @as_one
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
-        """Erase unique keys, whose gradients are none that are pending."""
-        ids, ordinals = ids.to(self.device), ordinals.to(self.device)
-        self.state = self.backend.erase(self.state, ids, ordinals)
-        self._tell(ids, ordinals)
+        """Erase unique keys, with the gradients that are to come to their rows, and slots that wait for them."""
+        with self.lock:
+            keys = Keys(ids.cpu(), ordinals.cpu())
+            ids, ordinals = ids.to(self.device), ordinals.to(self.device)
+            left = self.left_without(keys)
+            self.state, (self.unapplied, self._homeless_slots, self.erasures) = self._erased(ids, ordinals), left
+            self._tell(ids, ordinals)
+
+    def _erased(self, ids: Tensor, ordinals: Tensor) -> Any:
+        return self.backend.erase(self.state, ids, ordinals)
+
+    def left_without(self, keys: Keys) -> tuple[Unapplied, Waiting, Erasures]:
+        """What of the table waits for rows, once these are erased."""
+        oldest = min((t.erasures for t in self._tickets if t.waits), default=None)
+        waiting = slots_without(self._homeless_slots, keys)
+        return self.unapplied.without(self.backend, keys), waiting, self.erasures.and_then(keys, oldest)
 
     @as_one
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
@@ -330,15 +382,3 @@ class PhysicalTable:
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
         tiers = tiered(self.state)
         return {**vars(self.counters()), **admission, **eviction, **({} if tiers is None else tiers.summary())}
-
-
-def _overwrite_slots(now: Snapshot, loaded: Snapshot) -> None:
-    """Put loaded slots at their keys, where those still exist."""
-    place = {key: i for i, key in enumerate(zip(now.tables.tolist(), now.ids.tolist(), strict=True))}
-    keys = zip(loaded.tables.tolist(), loaded.ids.tolist(), strict=True)
-    pairs = [(place[key], i) for i, key in enumerate(keys) if key in place]
-    if not pairs:
-        return
-    there, here = (torch.tensor(side) for side in zip(*pairs, strict=True))
-    for name in set(now.slots) & set(loaded.slots):
-        now.slots[name][there] = loaded.slots[name][here]

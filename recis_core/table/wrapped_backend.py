@@ -92,6 +92,9 @@ class WrappedBackend:
     def renumber(self, gradient: Any, rows: Tensor) -> Any:
         return self.inner.renumber(gradient, rows)
 
+    def without(self, gradient: Any, gone: Tensor) -> Any:
+        return self.inner.without(gradient, gone)
+
     def measure(self, gradient: Any) -> tuple[Tensor, Tensor]:
         return self.inner.measure(gradient)
 

@@ -132,3 +132,31 @@ def test_large_values_do_not_overflow_the_norm(backend: Recorded) -> None:
     squares, finite = backend.measure(gradient)
     assert bool(finite)
     assert math.isclose(float(squares), U * D * 1e50, rel_tol=1e-4)
+
+
+def test_without_some_keys(backend: Recorded) -> None:
+    """The keys that are left keep rows, values and occurrences; what went counts for nothing."""
+    pair, rows = _pair(backend)
+    ids, tables = tensors(IDS, TABLES)
+    counts = torch.arange(1, U + 1, dtype=torch.int32)
+    gradient = backend.gradient(pair.state, ids, tables, rows, _values(1), counts)
+    gone = torch.isin(backend.read_gradient(gradient)[0], ids[2:5])
+    left = backend.without(gradient, gone)
+    read, stay = backend.read_gradient(left), torch.tensor([0, 1, 5, 6, 7, 8, 9])
+    order = np.argsort(read[0].numpy())
+    assert_same("ids", read[0][order], ids[stay])
+    assert_same("rows", read[2][order], rows[stay])
+    assert_same("values", read[3][order], _values(1)[stay])
+    total, _ = backend.measure(left)
+    assert math.isclose(float(total), float(_values(1)[stay].double().square().sum()), rel_tol=1e-5)
+    mean = backend.read_gradient(backend.combine([left], mean=True))
+    want = (_values(1)[stay].double() / counts[stay, None]).numpy()
+    assert_close("mean", mean[3][np.argsort(mean[0].numpy())], want, torch.float32, gradient=True)
+
+
+def test_without_all_keys(backend: Recorded) -> None:
+    pair, rows = _pair(backend)
+    gradient = backend.gradient(pair.state, *tensors(IDS, TABLES), rows, _values(1))
+    none = backend.without(gradient, torch.ones(U, dtype=torch.bool))
+    assert all(len(x) == 0 for x in backend.read_gradient(none))
+    assert float(backend.measure(none)[0]) == 0

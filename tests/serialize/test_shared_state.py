@@ -28,7 +28,7 @@ from recis_core.serialize import (
     shared_state,
     tables_sha256,
 )
-from recis_core.table.physical import Carried
+from recis_core.table.unapplied import Carried
 from tests.exchange.models import B, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import Failure, run_ranks, try_ranks
 

@@ -190,6 +190,9 @@ class TieredBackend(WrappedBackend):
     def renumber(self, gradient: TieredGradient, rows: Tensor) -> TieredGradient:
         return TieredGradient(self.inner.renumber(gradient.inner, rows), gradient.state, None)
 
+    def without(self, gradient: TieredGradient, gone: Tensor) -> TieredGradient:
+        return TieredGradient(self.inner.without(gradient.inner, gone), gradient.state, gradient.numbering)
+
     def measure(self, gradient: TieredGradient) -> tuple[Tensor, Tensor]:
         return self.inner.measure(gradient.inner)
 

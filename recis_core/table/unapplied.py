@@ -1,0 +1,93 @@
+"""What waits for a table's next optimizer step: gradients of its rows, dropped with the rows that they are of.
+
+Sizes: n keys, U unique keys of a gradient, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backends import Backend
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Gradients, means over ranks, that a saved state had not applied yet, by unique key. On the CPU."""
+
+    ids: Tensor  # int64 [n]
+    ordinals: Tensor  # int32 [n]
+    values: Tensor  # float32 [n, D]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Of a synced gradient, before any factor."""
+
+    sum_of_squares: float
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Unique keys on the CPU; ids None: all of the logical tables `ordinals`."""
+
+    ids: Tensor | None  # int64 [n]
+    ordinals: Tensor  # int32 [n]
+
+    def among(self, ids: Tensor, ordinals: Tensor) -> Tensor:
+        """bool [U], on the CPU: which keys are among these."""
+        ids, ordinals = ids.cpu(), ordinals.cpu()
+        found = torch.zeros(len(ids), dtype=torch.bool)
+        for ordinal in self.ordinals.unique():
+            at = (ordinals == ordinal).nonzero().flatten()
+            mine = None if self.ids is None else self.ids[self.ordinals == ordinal]
+            found[at] = True if mine is None else torch.from_numpy(np.isin(ids[at].numpy(), mine.numpy()))
+        return found
+
+
+def all_of(ordinals: Iterable[int]) -> Keys:
+    return Keys(None, torch.tensor(sorted(ordinals), dtype=torch.int32))
+
+
+class Unapplied(NamedTuple):
+    """gradients: of backwards, in order. combined: all of them, synced. oldest: the step of the oldest one's forward."""
+
+    gradients: tuple[Any, ...] = ()
+    combined: Any = None
+    measure: Measure | None = None
+    oldest: int | None = None
+    carried: Carried | None = None
+
+    def with_gradient(self, gradient: Any, step: int) -> Unapplied:
+        oldest = step if self.oldest is None else min(self.oldest, step)
+        return Unapplied((*self.gradients, gradient), None, None, oldest, self.carried)
+
+    def without(self, backend: Backend, keys: Keys) -> Unapplied:
+        """The gradients of all other keys."""
+        if not self.gradients and self.carried is None:
+            return self
+        left = tuple(without(backend, gradient, keys) for gradient in self.gradients)
+        return Unapplied(left, None, None, self.oldest, _carried_without(self.carried, keys))
+
+    def none(self) -> Unapplied:
+        """After the gradients were dropped: what a saved state carried is still to be applied."""
+        return Unapplied(carried=self.carried)
+
+
+def without(backend: Backend, gradient: Any, keys: Keys) -> Any:
+    """The gradient of all other keys."""
+    gone = keys.among(*backend.read_gradient(gradient)[:2])
+    return backend.without(gradient, gone) if bool(gone.any()) else gradient
+
+
+def _carried_without(carried: Carried | None, keys: Keys) -> Carried | None:
+    if carried is None:
+        return None
+    stay = ~keys.among(carried.ids, carried.ordinals)
+    return Carried(carried.ids[stay], carried.ordinals[stay], carried.values[stay]) if bool(stay.any()) else None

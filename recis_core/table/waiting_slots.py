@@ -1,0 +1,59 @@
+"""Optimizer slots that came with rows before an optimizer asked for them.
+
+Sizes: n keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from backends import SlotSpec, Snapshot
+from recis_core.table.unapplied import Keys
+
+
+@dataclass(frozen=True)
+class WaitingSlots:
+    """Of rows that came together, and as long as they stay. On the CPU."""
+
+    ids: Tensor  # int64 [n]
+    ordinals: Tensor  # int32 [n]
+    slots: dict[str, Tensor]  # float32 [n, width]
+
+    def without(self, keys: Keys) -> WaitingSlots:
+        stay = ~keys.among(self.ids, self.ordinals)
+        if bool(stay.all()):
+            return self
+        return WaitingSlots(self.ids[stay], self.ordinals[stay], {k: v[stay] for k, v in self.slots.items()})
+
+
+Waiting = tuple[WaitingSlots, ...]
+
+
+def slots_without(waiting: Waiting, keys: Keys) -> Waiting:
+    left = (slots.without(keys) for slots in waiting)
+    return tuple(slots for slots in left if len(slots.ids))
+
+
+def with_snapshot(waiting: Waiting, snapshot: Snapshot, known: set[str]) -> Waiting:
+    """With the slots of a snapshot that the table does not know, in place of what waited for its rows."""
+    left = slots_without(waiting, Keys(snapshot.ids.cpu(), snapshot.tables.cpu()))
+    slots = {name: values for name, values in snapshot.slots.items() if name not in known}
+    return (*left, WaitingSlots(snapshot.ids, snapshot.tables, slots)) if slots and len(snapshot.ids) else left
+
+
+def check_waiting(waiting: Waiting, slots: Sequence[SlotSpec], names: Sequence[str], optimizer: str) -> None:
+    """Raises ValueError where slots that came with rows are of another form than the optimizer's."""
+    wanted = {slot.name: slot.width for slot in slots}
+    for part in waiting:
+        for name in wanted.keys() & part.slots.keys():
+            found = part.slots[name]
+            if found.dtype != torch.float32 or tuple(found.shape) != (len(part.ids), wanted[name]):
+                raise ValueError(
+                    f"tables {', '.join(names)} were loaded with slot {name!r} of {found.dtype} {list(found.shape)[1:]} a row; "
+                    f"{optimizer} keeps float32 [{wanted[name]}]. Make the kind of optimizer that the state was "
+                    "saved with, or load it without keys that hold '.slot.'."
+                )
