@@ -1,118 +1,112 @@
 """One directory a state: written aside, synced, hashed, and committed by a rename.
 
-DIR/step-00000100/manifest.json             version, tree, and the xxh3 hash of each file
-                  <name>.safetensors        tensors of one part of the state
-                  <name>.rank-1.safetensors of a part that each rank has its own of; see shared_state.py
+DIR/step-00000100/manifest.json             what else is there, with sizes and hashes, and a hash of itself; manifest.py
+                  <name>.safetensors        tensors of one part of the state; part_file.py
+                  <name>.rank-1.safetensors of a part that each rank has its own of; shared_state.py
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import xxhash
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backends import placement
 from backends.errors import CorruptCheckpoint
-from recis_core.durable import sync_directory
+from recis_core.durable import open_regular
+from recis_core.serialize.manifest import MANIFEST, Written, checked_step, encode_manifest, read_manifest
+from recis_core.serialize.part_file import SUFFIX, file_name, read_part, write_part
+from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
 from recis_core.serialize.tree import join_tensors, split_tensors
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-
-Written = dict[str, list[Any]]  # part: its tree and its file's hash, as JSON values
+Split = dict[str, tuple[Any, dict[str, Tensor]]]  # part: its tree without tensors, and these
 
 
 def save_state(directory: str | Path, step: int, state: Mapping[str, Any]) -> Path:
     """Write `state`, {part: nested dicts, lists, scalars and tensors}; whole or not at all.
 
+    At every instant the directory holds this state or the one that it had of this step. Files are the user's alone
+    (0600), unless RECIS_FILE_MODE asks for more.
+
     Returns:
       its directory, DIR/step-…; one that is there already is replaced.
+
+    Raises:
+      TypeError, ValueError: something in `state` has no safe form, or a part's name is no file's; nothing was written.
+      StorageInUse: another process is saving there. OSError: as the system says; the state before is as it was.
     """
-    final = state_path(directory, step)
-    aside = make_aside(final)
-    commit(aside, final, step, write_parts(aside, state))
+    final = state_path(directory, checked_step(step))
+    parts = split_parts(state)
+    with saving(final) as aside:
+        commit(aside, final, step, write_parts(aside, parts))
     return final
 
 
-def state_path(directory: str | Path, step: int) -> Path:
-    return Path(directory) / f"step-{step:08d}"
+def split_parts(state: Mapping[str, Any]) -> Split:
+    """Raises TypeError or ValueError for what cannot be saved."""
+    parts: Split = {}
+    for part, tree in state.items():
+        if not isinstance(part, str):
+            raise TypeError(f"names of a state's parts are strings; got {part!r}.")
+        file_name(part)
+        tensors: dict[str, Tensor] = {}
+        parts[part] = split_tensors(tree, tensors), tensors
+    return parts
 
 
-def aside_of(final: Path) -> Path:
-    return final.with_name(f".{final.name}.writing")
-
-
-def make_aside(final: Path) -> Path:
-    """An empty directory to write the state in."""
-    aside = aside_of(final)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    return aside
-
-
-def write_parts(aside: Path, state: Mapping[str, Any]) -> Written:
+def write_parts(aside: Path, parts: Split) -> Written:
     """Each part's file, synced."""
     written: Written = {}
-    for part, tree in state.items():
-        tensors: dict[str, Tensor] = {}
-        split = split_tensors(tree, tensors)
-        save_file(tensors, aside / f"{part}.safetensors")
-        written[part] = [split, _synced_hash(aside / f"{part}.safetensors")]
+    for part, (tree, tensors) in parts.items():
+        size, digest = write_part(aside / file_name(part), tensors)
+        written[part] = {"tree": tree, "bytes": size, "xxh3_128": digest}
     return written
 
 
 def commit(aside: Path, final: Path, step: int, written: Written) -> None:
-    """Say what was written, and rename: from then on the state is there."""
-    parts = {part: tree for part, (tree, _) in written.items()}
-    hashes = {part: digest for part, (_, digest) in written.items()}
-    manifest = {"format": FORMAT, "placement": placement.VERSION, "step": step, "parts": parts, "hashes": hashes}
-    (aside / MANIFEST).write_text(json.dumps(manifest))
-    _synced_hash(aside / MANIFEST)
-    sync_directory(aside)
-    if final.exists():
-        # A directory cannot be replaced by rename, so the old one steps aside first; either is whole.
-        old = final.with_name(f".{final.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    aside.rename(final)
-    sync_directory(final.parent)
-    shutil.rmtree(final.with_name(f".{final.name}.old"), ignore_errors=True)
-
-
-def _synced_hash(path: Path) -> str:
-    with path.open("rb") as file:
+    """List what was written, and rename: from then on the state is there."""
+    data = encode_manifest(step, written)
+    with open(open_regular(aside / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(data)
+        file.flush()
         os.fsync(file.fileno())
-    return _hash(path)
-
-
-def _hash(path: Path) -> str:
-    digest = xxhash.xxh3_64()
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
+    place(aside, final)
 
 
 def latest_state(directory: str | Path) -> Path:
     """The state of the highest step in DIR; DIR itself, if it is one.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: there is none. CorruptCheckpoint: its manifest is lost or damaged; no older one is taken instead.
     """
     directory = Path(directory)
-    if (directory / MANIFEST).exists():
+    if STATE.fullmatch(directory.name) and not os.path.lexists(directory) and old_of(directory).is_dir():
+        directory = old_of(directory)
+    if not directory.is_dir():
+        if os.path.lexists(directory):
+            raise CorruptCheckpoint(f"{directory} is no directory; wanted a state's, or one of states.")
+        raise FileNotFoundError(f"{directory} holds no saved state, for it is not there.")
+    states = states_in(directory)
+    if _is_state(directory, states):
+        read_manifest(directory)
         return directory
-    states = sorted(path for path in directory.glob("step-*") if (path / MANIFEST).exists())
     if not states:
         raise FileNotFoundError(f"{directory} holds no saved state; wanted step-*/{MANIFEST}, as --save writes it.")
+    try:
+        SavedState(states[-1])
+    except CorruptCheckpoint as error:
+        older = f"name an older one ({states[-2]}), or remove it" if states[1:] else "remove it to begin anew"
+        raise CorruptCheckpoint(f"{error} It is the newest state of {directory}: {older}.") from error
     return states[-1]
+
+
+def _is_state(directory: Path, states: list[Path]) -> bool:
+    """Whether it is a state, or the remains of one, rather than a directory of states."""
+    if os.path.lexists(directory / MANIFEST):
+        return True
+    return not states and (step_of(directory) is not None or any(n.endswith(SUFFIX) for n in os.listdir(directory)))
 
 
 class SavedState(Mapping[str, Any]):
@@ -124,23 +118,25 @@ class SavedState(Mapping[str, Any]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._manifest = _read_manifest(self.path)
+        self._manifest = read_manifest(self.path)
+        self.step = self._manifest.step
+        if step_of(self.path) not in (None, self.step):
+            raise CorruptCheckpoint(
+                f"{self.path / MANIFEST} is of step {self.step}, which its directory's name is not."
+            )
+
+    def file_of(self, part: str) -> Path:
+        return self.path / file_name(part)
 
     def __getitem__(self, part: str) -> Any:
-        tree = self._manifest["parts"][part]
-        file = self.path / f"{part}.safetensors"
-        if not file.exists():
-            raise CorruptCheckpoint(f"{self.path} lacks {file.name}, which its manifest lists.")
-        found = _hash(file)
-        if found != self._manifest["hashes"][part]:
-            raise CorruptCheckpoint(f"{file} has hash {found}; its manifest says {self._manifest['hashes'][part]}.")
-        return join_tensors(tree, load_file(file))
+        saved = self._manifest.parts[part]
+        return join_tensors(saved.tree, read_part(self.file_of(part), saved.tensors, saved.bytes, saved.xxh3_128))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._manifest["parts"])
+        return iter(self._manifest.parts)
 
     def __len__(self) -> int:
-        return len(self._manifest["parts"])
+        return len(self._manifest.parts)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -150,15 +146,3 @@ def load_state(path: str | Path) -> dict[str, Any]:
       CorruptCheckpoint: a file is missing or damaged, or the format is another.
     """
     return dict(SavedState(path))
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptCheckpoint(f"{path / MANIFEST} cannot be read: {error}") from error
-    wanted = (FORMAT, placement.VERSION)
-    found = (manifest.get("format"), manifest.get("placement"))
-    if found != wanted:
-        raise CorruptCheckpoint(f"{path} has (format, placement) versions {found}; this recis-core reads {wanted}.")
-    return dict(manifest)

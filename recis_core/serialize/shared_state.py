@@ -7,25 +7,19 @@ on one rank is an error on all, and leaves no state.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from backends.errors import CorruptCheckpoint
 from recis_core.durable import sync_directory
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.exchange import Exchange
 from recis_core.exchange.gathering import gathered_json
-from recis_core.serialize.saved_state import (
-    Written,
-    aside_of,
-    commit,
-    latest_state,
-    make_aside,
-    state_path,
-    write_parts,
-)
+from recis_core.serialize.manifest import Written, checked_step
+from recis_core.serialize.saved_state import Split, commit, latest_state, split_parts, write_parts
+from recis_core.serialize.state_directory import aside_of, saving, state_path
 
 
 def save_shared_state(
@@ -38,26 +32,25 @@ def save_shared_state(
 
     Raises:
       ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: one died.
+      As save_state, on the rank that failed.
     """
-    final, rank = state_path(directory, step), exchange.world.rank
-    try:
+    final, rank = state_path(directory, checked_step(step)), exchange.world.rank
+    with ExitStack() as ends:
         with exchange.telling("snapshot"):
+            parts = split_parts(
+                {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
+            )
             if rank == 0:
-                make_aside(final)
+                ends.enter_context(saving(final))
         _meet(exchange, step)
-        mine = {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
         with exchange.telling("snapshot"):
-            written = _write(aside_of(final), mine)
+            written = _write(aside_of(final), parts)
         _meet(exchange, step)
         said = gathered_json(exchange.world, written, to=0)
         with exchange.telling("snapshot"):
             if rank == 0:
                 commit(aside_of(final), final, step, {k: v for by_rank in said for k, v in by_rank.items()})
         _meet(exchange, step)
-    except Exception:
-        if rank == 0:
-            shutil.rmtree(aside_of(final), ignore_errors=True)
-        raise
     return final
 
 
@@ -65,7 +58,7 @@ def _meet(exchange: Exchange, step: int) -> None:
     exchange.agreement.meet("snapshot", digest(step))
 
 
-def _write(aside: Path, parts: Mapping[str, Any]) -> Written:
+def _write(aside: Path, parts: Split) -> Written:
     if not aside.is_dir():
         raise FileNotFoundError(
             f"the first rank made {aside}, which is not here: --save needs a directory that all ranks see."
@@ -79,14 +72,18 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
     """As latest_state, as the first rank sees it. Collective.
 
     Raises:
-      FileNotFoundError: on all ranks; there is none.
+      FileNotFoundError, CorruptCheckpoint: on all ranks; see latest_state.
     """
-    found = ""
+    found: list[str] = []
     if exchange.world.rank == 0:
-        with suppress(FileNotFoundError):
-            found = str(latest_state(directory))
-    found = gathered_json(exchange.world, found)[0]
-    return Path(found) if found else latest_state(directory)
+        try:
+            found = ["", str(latest_state(directory))]
+        except (FileNotFoundError, CorruptCheckpoint, OSError) as error:
+            found = [type(error).__name__, str(error)]
+    kind, said = gathered_json(exchange.world, found)[0]
+    if kind:
+        raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(said)
+    return Path(said)
 
 
 def part_of(part: str, rank: int) -> str:

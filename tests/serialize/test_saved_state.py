@@ -1,6 +1,6 @@
 """Saved states: whole or not at all, checked when read, and resumed bit for bit."""
 
-import json
+import re
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from recis_core.models import DeepFM
 from recis_core.nn import filter_out_sparse_param
 from recis_core.optim import SparseAdam, join
 from recis_core.serialize import latest_state, load_state, save_state, tables_sha256
+from tests.serialize.states import seal
 
 STATE = {
     "one": {"a": torch.arange(3), "b": [1, 2.5, None, True, "x"], 3: (torch.ones(2, 2), "y")},
@@ -50,6 +51,9 @@ def test_damage_is_found(tmp_path):
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CorruptCheckpoint, match=r"one\.safetensors has hash"):
         load_state(path)
+    file.write_bytes(good[:-1])
+    with pytest.raises(CorruptCheckpoint, match=rf"one\.safetensors has {len(good) - 1} bytes"):
+        load_state(path)
     file.unlink()
     with pytest.raises(CorruptCheckpoint, match=r"lacks one\.safetensors"):
         load_state(path)
@@ -60,10 +64,16 @@ def test_damage_is_found(tmp_path):
 
 def test_another_format_is_refused(tmp_path):
     path = save_state(tmp_path, 1, STATE)
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | {"placement": 99}))
-    with pytest.raises(CorruptCheckpoint, match=r"versions \(1, 99\)"):
-        load_state(path)
+    text = (path / "manifest.json").read_text()
+    for found in ("(3, 1)", "(2, 99)"):
+        kind, placed = found[1:-1].split(", ")
+        other = text.replace('"format": 2, "placement": 1', f'"format": {kind}, "placement": {placed}')
+        (path / "manifest.json").write_text(other)
+        with pytest.raises(CorruptCheckpoint, match=re.escape(f"versions {found}, or is damaged")):
+            load_state(path)
+        seal(path, other.rpartition(', "xxh3_128"')[0].encode() + b"}")
+        with pytest.raises(CorruptCheckpoint, match=re.escape(f"versions {found}; this recis-core reads (2, 1)")):
+            load_state(path)
 
 
 def test_what_cannot_be_saved_safely_is_named(tmp_path):

@@ -1,0 +1,161 @@
+"""One part's tensors in a file that safetensors reads, written and read in one pass that also hashes it.
+
+    u64 length of the header | header, JSON: {name: dtype, shape, where} | the tensors' bytes, widest elements first
+
+The header follows from the tensors' names, dtypes and shapes, which the manifest holds too. So a reader knows every byte
+of it beforehand, parses none, and allocates nothing until the file has the size that they make.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+import xxhash
+from torch import Tensor
+
+from backends.errors import CorruptCheckpoint, NotAFile
+from recis_core.durable import open_regular
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+BLOCK = 1 << 23  # bytes hashed and written at a time, while they are in the processor's cache
+SUFFIX = ".safetensors"
+
+Declared = tuple[str, tuple[int, ...]]  # a tensor's dtype, by name, and shape
+
+
+def file_name(part: str) -> str:
+    """Raises ValueError unless the part's name can be a file's in the state's own directory, on any system."""
+    safe = part.isprintable() and not set(part) & set("/\\:") and not part.startswith(".") and part == part.strip()
+    if not safe or not 0 < len(part.encode()) <= 200:
+        raise ValueError(
+            f"a part's name is a file's: 1 to 200 bytes, no separator, control character or leading dot; got {part[:300]!r}."
+        )
+    return part + SUFFIX
+
+
+def declared(tensor: Tensor) -> Declared:
+    return NAMES[tensor.dtype], tuple(tensor.shape)
+
+
+def size_of(kind: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * DTYPES[kind].itemsize
+
+
+def write_part(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
+    """A new file, synced; returns its size and hash."""
+    names = {name: declared(tensor) for name, tensor in tensors.items()}
+    digest = xxhash.xxh3_128()
+    with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        _write(file, digest, memoryview(_header(names)))
+        for name in _in_file(names):
+            # One at a time in host memory.
+            _write(file, digest, _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous()))
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def read_part(path: Path, names: Mapping[str, Declared], size: int, wanted: str) -> dict[str, Tensor]:
+    """The tensors of these names, dtypes and shapes.
+
+    Raises:
+      CorruptCheckpoint: the file is missing, no file, or not the one of this size and hash that was written.
+    """
+    header, digest = _header(names), xxhash.xxh3_128()
+    if size != len(header) + sum(size_of(*each) for each in names.values()):
+        raise CorruptCheckpoint(f"{path} cannot hold what its manifest lists in {size} bytes.")
+    with opened(path) as file:
+        if (found := os.fstat(file.fileno()).st_size) != size:
+            raise CorruptCheckpoint(f"{path} has {found} bytes; its manifest says {size}.")
+        stored = file.read(len(header))
+        digest.update(stored)
+        tensors = {name: _read(file, digest, *names[name]) for name in _in_file(names)}
+        if digest.hexdigest() != wanted:
+            raise CorruptCheckpoint(f"{path} has hash {digest.hexdigest()}; its manifest says {wanted}.")
+        if stored != header:
+            raise CorruptCheckpoint(f"{path} names other tensors than its manifest.")
+    return tensors
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file of a state to read.
+
+    Raises:
+      CorruptCheckpoint: it is missing, a link, no file, or cannot be read.
+    """
+    try:
+        with open(open_regular(path, os.O_RDONLY), "rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CorruptCheckpoint(f"{path.parent} lacks {path.name}, which a whole state has.") from error
+    except NotAFile as error:
+        raise CorruptCheckpoint(str(error)) from error
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _header(names: Mapping[str, Declared]) -> bytes:
+    places: dict[str, Any] = {}
+    end = 0
+    for name in _in_file(names):
+        kind, shape = names[name]
+        begin, end = end, end + size_of(kind, shape)
+        places[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(places, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _in_file(names: Mapping[str, Declared]) -> list[str]:
+    """In the order that keeps each at a multiple of its elements' width."""
+    return sorted(names, key=lambda name: -DTYPES[names[name][0]].itemsize)
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    # A contiguous tensor of one element may have any stride; view wants 1.
+    return memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
+
+
+def _write(file: BinaryIO, digest: Any, data: memoryview) -> None:
+    for begin in range(0, len(data), BLOCK):
+        block = data[begin : begin + BLOCK]
+        digest.update(block)
+        file.write(block)
+
+
+def _read(file: BinaryIO, digest: Any, kind: str, shape: tuple[int, ...]) -> Tensor:
+    tensor = torch.empty(shape, dtype=DTYPES[kind])
+    data = _memory(tensor)
+    for begin in range(0, len(data), BLOCK):
+        block = data[begin : begin + BLOCK]
+        if (got := file.readinto(block)) != len(block):  # type: ignore[attr-defined]
+            raise OSError(f"it ended {len(block) - got} bytes early")
+        digest.update(block)
+    return tensor

@@ -1,0 +1,161 @@
+"""Names in a directory of states, and how a state comes to be there: whole, by one rename.
+
+DIR/step-00000100            a state; states are ordered by their numbers
+    .step-00000100.writing   one that is being written, or its predecessor that is being removed
+    .step-00000100.old       where names cannot be swapped: the predecessor while the new one takes its place
+    .saving                  where directories cannot be locked: the lock
+
+One process at a time writes. What a process that died has left is removed by the next save; but a state that lies in
+.old alone is the state of its step, for readers and for the next save.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from backends.errors import StorageInUse
+from recis_core.durable import make_directory, open_regular, sync_directory
+from recis_core.serialize.swap_names import swap_names
+from recis_core.uninterrupted import uninterrupted
+
+STATE = re.compile(r"step-([0-9]+)")
+LEFT = re.compile(r"\.(step-[0-9]+)\.(writing|old)")
+NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+
+
+def state_path(directory: str | Path, step: int) -> Path:
+    return Path(directory) / f"step-{step:08d}"
+
+
+def aside_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.writing")
+
+
+def old_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a state's name says; None of other names."""
+    found = STATE.fullmatch(path.name) or LEFT.fullmatch(path.name)
+    return None if found is None else int(found[1].removeprefix("step-"))
+
+
+def states_in(directory: Path) -> list[Path]:
+    """By step; whatever bears a state's name, for what is no state there must not be passed over."""
+    names = os.listdir(directory)
+    states = [directory / name for name in names if STATE.fullmatch(name)]
+    stranded = [(directory / name, found[1]) for name in names if (found := LEFT.fullmatch(name)) and found[2] == "old"]
+    states += [old for old, final in stranded if final not in names]
+    return sorted(states, key=lambda path: (step_of(path), path.name))
+
+
+@contextmanager
+def saving(final: Path) -> Iterator[Path]:
+    """An empty directory beside `final` to write the state in, which is gone afterwards, and no other process's.
+
+    Raises:
+      StorageInUse: another process, or thread, is saving there. OSError: no directory can be there.
+    """
+    make_directory(final.parent)
+    with _locked(final.parent):
+        _remove_left(final.parent)
+        if final.is_symlink() or (final.exists() and not final.is_dir()):
+            raise NotADirectoryError(
+                errno.ENOTDIR, "A file or link stands where a state's directory belongs", str(final)
+            )
+        aside = aside_of(final)
+        try:
+            make_directory(aside, exist_ok=False)
+            yield aside
+        finally:
+            try:
+                _remove(aside)
+            finally:
+                _remove(aside)  # again, where an interrupt ended that
+
+
+def place(aside: Path, final: Path) -> None:
+    """The whole state in `aside` becomes that of `final`; from then on it is there."""
+    sync_directory(aside)
+    if not final.exists():
+        aside.rename(final)
+    elif not swap_names(aside, final):
+        _take_over(aside, final)
+    sync_directory(final.parent)
+
+
+def _take_over(aside: Path, final: Path) -> None:
+    old = old_of(final)
+    with uninterrupted():
+        final.rename(old)
+        try:
+            aside.rename(final)
+        except BaseException:
+            old.rename(final)
+            raise
+        _remove(old)
+
+
+def _remove_left(directory: Path) -> None:
+    """What dead saves have left."""
+    for name in os.listdir(directory):
+        if found := LEFT.fullmatch(name):
+            if found[2] == "old" and not os.path.lexists(directory / found[1]):
+                (directory / name).rename(directory / found[1])
+            else:
+                _remove(directory / name)
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is. What cannot be removed stays, for the next save to remove."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """The lock is on the open directory itself: it leaves no file, and ends with the process."""
+    handles: list[int] = []
+    try:
+        with uninterrupted():  # so that no handle, and no lock, stays behind
+            handles.append(_lock_of(directory))
+        yield
+    finally:
+        if handles:
+            os.close(handles[0])
+
+
+def _lock_of(directory: Path) -> int:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if _locks(handle, directory):
+        return handle
+    os.close(handle)
+    handle = open_regular(directory / ".saving", os.O_RDWR | os.O_CREAT)
+    _locks(handle, directory)
+    return handle
+
+
+def _locks(handle: int, directory: Path) -> bool:
+    """Whether the file system has such locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        os.close(handle)
+        if not isinstance(error, BlockingIOError):
+            raise
+        raise StorageInUse(
+            f"another process is saving a state into {directory}. Give each run a directory of its own, or wait for it."
+        ) from None
+    return True
