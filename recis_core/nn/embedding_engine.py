@@ -5,9 +5,10 @@ Sizes: F features, N ids, B bags, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -200,11 +201,14 @@ class EmbeddingEngine(nn.Module, Joinable):
 
         Raises:
           StorageFull: nothing was lost; call again once there is space.
+          RecisError, OSError: a disk failed, or its files were changed underneath; it was given back all the same, and what it
+            keeps is as the last flush left it. Other tables' disks are closed before this is raised.
         """
-        for tiers in self._tiers():
-            if tiers.config.keep and not tiers.closed:
-                tiers.flush()
-            tiers.close()
+        errors = [
+            error for tiers in self._tiers() if (error := _error_of(partial(tiers.close, flush=True))) is not None
+        ]
+        if errors:
+            raise errors[0]
 
     def _tiers(self) -> list[TieredState]:
         tables = dict.fromkeys(table.physical for table in self.sparse_parameters().values())
@@ -219,6 +223,14 @@ class EmbeddingEngine(nn.Module, Joinable):
             "an EmbeddingEngine cannot be deep-copied: its tables may be larger than memory twice over. "
             "Build a second one and load this one's state_dict(), or export tables by ids() and embeddings()."
         )
+
+
+def _error_of(call: Callable[[], None]) -> Exception | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
 
 
 @as_one

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recis_core.table.disk import disk_store, log, manifest
+from recis_core.table.disk import directory_lock, disk_space, disk_store, index, log, manifest
 from recis_core.table.disk.segment import Segment
 from tests.tiers.disk_stores import Key, arrays, open_store, rows_of
 
@@ -73,6 +73,9 @@ def write(task: Task) -> None:
         if flushes(step):
             store.compact() if step % 15 == 14 else store.flush(numbers_of(step))
             _say(f"flushed {step}")
+            if step % 21 == 20:
+                store.close()
+                store = open_store("disk", Path(task.path), sync=task.first % 4 == 0)
         step += 1
 
 
@@ -80,7 +83,7 @@ def _say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def _die(*_: Any) -> None:
+def _die(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -105,6 +108,10 @@ POINTS: dict[str, tuple[Any, str, Callable[..., None]]] = {
     "a directory synced": (manifest, "sync_directory", _die),
     "a segment compacted": (log.Log, "condemn", _die),
     "a file deleted": (Segment, "delete", _die),
+    "an index about to be told": (index.Index, "apply", _die),
+    "a file about to be closed": (Segment, "release", _die),
+    "a reserve about to be filled": (disk_space.Reserve, "fill", _die),
+    "a lock about to be released": (directory_lock.DirectoryLock, "release", _die),
 }
 
 

@@ -100,7 +100,7 @@ def writers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Writers]
     found.close()
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(130, marks=pytest.mark.full)])
 def test_killed_at_random_moments(writers: Writers, rounds: int) -> None:
     for _ in range(rounds):
         writers.round(None)

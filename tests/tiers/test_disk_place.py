@@ -1,21 +1,29 @@
-"""Scratch in a directory that processes share, which may not see each other's ids."""
+"""Scratch: it has no names, ends with its process, and is nobody else's."""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from recis_core.nn import EmbeddingEngine
-from recis_core.table.disk import disk_store
 from recis_core.table.tiers import disk_place
-from tests.tiers.training import adam, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train
 
-OF_NOBODY = 2**22 + 1  # larger than any process id
+ROOT = Path(__file__).parents[2]
+TRAINS = """
+import sys, time
+from tests.tiers.training import adam, cache_in, engine_of, random_batches, tiers_of, train
+engine = engine_of(cache_in(sys.argv[1], 8, 12))
+train(engine, adam(engine), random_batches(8))
+assert len(tiers_of(engine).lower.disk)
+print("trained", flush=True)
+time.sleep(60)
+"""
 
 
 def trained(folder: Path) -> EmbeddingEngine:
@@ -24,25 +32,31 @@ def trained(folder: Path) -> EmbeddingEngine:
     return engine
 
 
-def test_scratch_is_kept_whatever_its_process_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a process in another container, whose id is nobody's here."""
-    with monkeypatch.context() as patched:
-        patched.setattr(disk_place.os, "getpid", lambda: OF_NOBODY)
-        theirs = trained(tmp_path)
-    path = tiers_of(theirs).lower.disk.path
-    assert str(OF_NOBODY) in path.name
-    weights = theirs.table("f").snapshot().weights
-    mine = trained(tmp_path)
-    assert path.exists()
-    theirs.flush()
-    assert torch.equal(theirs.table("f").snapshot().weights, weights)
-    for engine in (mine, theirs):
+def test_two_engines_share_a_directory_and_leave_nothing_there(tmp_path: Path) -> None:
+    engines = [trained(tmp_path), trained(tmp_path)]
+    assert list(tmp_path.iterdir()) == []
+    for engine in engines:
+        train(engine, engine.table("f").physical.optimizer, random_batches(4, seed=1))
+    assert_same_engines(*engines)
+    for engine in engines:
         engine.close()
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_ends_in_any_way_leaves_nothing_there(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAINS, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "trained\n"
+    process.send_signal(number)
+    assert process.wait() == -number
+    process.stdout.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("lock", [True, False])
-def test_scratch_that_nobody_holds_is_removed(tmp_path: Path, lock: bool) -> None:
+def test_scratch_of_earlier_versions_that_nobody_holds_is_removed(tmp_path: Path, lock: bool) -> None:
     """Though a process with its id lives, as after a restart of a container; and half removed, too."""
     path = tmp_path / f"table-0-{os.getpid()}-0{disk_place.SCRATCH}"
     path.mkdir()
@@ -51,23 +65,24 @@ def test_scratch_that_nobody_holds_is_removed(tmp_path: Path, lock: bool) -> Non
         (path / "lock").touch()
     engine = trained(tmp_path)
     assert not path.exists()
-    assert list(tmp_path.iterdir()) == [tiers_of(engine).lower.disk.path]
     engine.close()
 
 
-def test_nobody_looks_for_scratch_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, made = disk_store.lock_directory, []
+def test_a_link_that_looks_like_scratch_is_left_alone(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / f"table-0-0{disk_place.SCRATCH}").symlink_to(elsewhere)
+    trained(tmp_path / "disk").close()
+    assert [path.name for path in elsewhere.iterdir()] == ["file"]
 
-    def lock_directory(path: Path) -> int:
-        handle = os.open(tmp_path, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(handle)
-        made.append(path)
-        return original(path)
 
-    monkeypatch.setattr(disk_store, "lock_directory", lock_directory)
-    engines: list[Any] = [trained(tmp_path), trained(tmp_path)]  # the second may have it after the first
-    assert made == [tiers_of(engine).lower.disk.path for engine in engines]
-    for engine in engines:
-        engine.close()
+def test_scratch_whose_directory_goes_says_so_and_keeps_its_rows(tmp_path: Path) -> None:
+    """What lies on disk is read as ever; a new file finds no place."""
+    engine, plain = trained(tmp_path / "disk"), engine_of()
+    train(plain, adam(plain), random_batches(4))
+    (tmp_path / "disk").rmdir()
+    assert_same_engines(engine, plain)
+    assert tiers_of(engine).lower.disk is not None
+    engine.close()

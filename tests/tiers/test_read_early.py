@@ -56,7 +56,7 @@ def test_the_disk_is_opened_under_the_lock(tiered: EmbeddingEngine, monkeypatch:
     state, locked = tiers_of(tiered), []
 
     def watched(*arguments: Any) -> DiskStore:
-        locked.append(state.lock._is_owned())  # type: ignore[attr-defined]
+        locked.append(state.lock.owned())
         return open_disk(*arguments)
 
     monkeypatch.setattr(tiered_state, "open_disk", watched)

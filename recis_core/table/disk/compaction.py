@@ -92,6 +92,7 @@ class Compactor:
             self.look()
 
     def end(self) -> None:
+        """Its thread ends first, so that nothing is taken from under it."""
         self._ended = True
         self._wake.set()
         self._thread.join()

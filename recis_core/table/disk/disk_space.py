@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,19 +12,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from backends.errors import StorageFull
-from recis_core.durable import sync_directory
+from backends.errors import CorruptStorage, NotAFile, StorageFull
+from recis_core.durable import open_regular
 
 T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 
 @contextmanager
 def room_for(path: Path, wanted: int) -> Iterator[None]:
-    """Turns the system's "no space" into StorageFull."""
+    """Turns the system's "no space" into StorageFull, and "no such file" into CorruptStorage."""
     try:
         yield
     except OSError as error:
+        if error.errno in GONE:
+            raise gone(path) from error
         if error.errno not in FULL:
             raise
         raise StorageFull(
@@ -32,32 +36,94 @@ def room_for(path: Path, wanted: int) -> Iterator[None]:
         ) from error
 
 
+def gone(path: Path) -> CorruptStorage:
+    return CorruptStorage(
+        f"{path} or its directory was removed while it was in use. Rows that are in memory are whole: save them by "
+        "state_dict(), close, and build the engine anew on a directory that nobody touches."
+    )
+
+
+def remove(path: Path) -> None:
+    """A file of ours, or what a link of that name is; nothing where there is nothing.
+
+    Raises:
+      NotAFile: it is a directory.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError) as error:
+        if path.is_dir() and not path.is_symlink():
+            raise NotAFile(f"{path} is a directory; wanted a regular file, or none. Remove it.") from error
+        raise
+
+
 class Reserve:
     """A file that keeps space for what must be possible on a full disk: to flush, to erase, to close."""
 
     SIZES = tuple(1 << bits for bits in range(20, 12, -1))  # as much as there is
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "reserve"
+    def __init__(self, directory: Path, *, named: bool = True) -> None:
+        """named: so that another process finds it, and a store that is opened again.
+
+        Raises:
+          NotAFile: something else has its name.
+        """
+        self._path, self._named = directory / "reserve", named
+        self._handle = -1
+        if named and os.path.lexists(self._path):
+            os.close(open_regular(self._path, os.O_RDONLY))
         self.fill()
 
     def fill(self) -> None:
         """Take the space, if there is any."""
-        if self._path.exists():
+        if self._there:
             return
-        with suppress(OSError), self._path.open("ab") as file:
-            if not any(_allocated(file.fileno(), size) for size in self.SIZES):
-                self._path.unlink()
+        with suppress(OSError):
+            handle = self._open()
+            if not any(_allocated(handle, size) for size in self.SIZES):
+                self._give_back(handle)
+            elif self._named:
+                os.close(handle)
+            else:
+                self._handle = handle
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        return open_regular(self._path, flags) if self._named else open_nameless(self._path.parent)
+
+    @property
+    def _there(self) -> bool:
+        return os.path.lexists(self._path) if self._named else self._handle >= 0
 
     def lend(self, call: Callable[[], T]) -> T:
         """The call, once more with the reserve's space if there was none else."""
         try:
             return call()
         except StorageFull:
-            if not self._path.exists():
+            if not self._there:
                 raise
-            self._path.unlink()
+            self.close()
+            if self._named:
+                with suppress(OSError):
+                    self._path.unlink()
             return call()
+
+    def _give_back(self, handle: int) -> None:
+        os.close(handle)
+        if self._named:
+            self._path.unlink()
+
+    def close(self) -> None:
+        """Its space is given back where it has no name."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+
+def open_nameless(directory: Path) -> int:
+    """A file that nobody can name, whose space comes back when it is closed, however this process ends."""
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        return os.dup(file.fileno())
 
 
 def _allocated(handle: int, size: int) -> bool:
@@ -88,11 +154,13 @@ def write_at(path: Path, handle: int, data: np.ndarray, offset: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """
+    Raises:
+      CorruptStorage: it is gone. NotAFile: something else has its name.
+    """
+    with room_for(path, 0):
+        handle = open_regular(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-__all__ = ["room_for", "sync_directory", "sync_file", "write_at"]

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from backends.errors import RecisError, StorageFull
 from backends.numba_backend.disk_index import TABLES
 from recis_core.table.disk.compaction import Compactor
+from recis_core.table.disk.directory_lock import DirectoryLock
 from recis_core.table.disk.disk_space import Reserve, sync_file
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
-from recis_core.table.disk.manifest import lock_directory, open_directory
+from recis_core.table.disk.manifest import Manifest, open_directory
 from recis_core.table.disk.mapping import MappedMemory
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment, bytes_of, keys_of
@@ -32,7 +35,8 @@ class DiskStore:
     """A RowStore in a directory. Local disks; Linux.
 
     What was flushed is there after a crash, all of it and nothing of later writes. A full disk raises StorageFull and
-    changes nothing. A damaged row raises CorruptStorage when it is read.
+    changes nothing. A damaged row raises CorruptStorage when it is read, as does a file that was cut or replaced since.
+    It belongs to the process that opened it: in a forked child every call raises RecisError, and changes nothing.
 
     `numbers`: what the last flush was given to keep with its rows.
 
@@ -48,54 +52,63 @@ class DiskStore:
         once it does not stay in the page cache. 0 starts there. A byte a slot stays in memory always.
       compact_below: a file whose rows are used to a smaller share is compacted.
       sync: whether a flush waits for the disk. Without, it outlives a crash of the process, not one of the machine.
+      keep: False for files without names, which are nobody else's to open or to cut: their space comes back when the store
+        is closed, or this process ends in any way. Several stores may have one directory then.
     """
 
     def __init__(
         self, path: str | Path, row_bytes: int, *, tag: str, segment_bytes: int = 64 << 20,
         threads: int = READ_THREADS, mapped_bytes: int = MAPPED_BYTES, index_bytes: int = INDEX_BYTES, compact_below: float = 0.5,
-        sync: bool = True,
+        sync: bool = True, keep: bool = True,
     ) -> None:  # fmt: skip
         """
         Raises:
-          StorageInUse, CorruptStorage, StorageFull.
+          StorageInUse, CorruptStorage, StorageFull. NotAFile: a link, a directory or a pipe has the name of a file.
         """
         if row_bytes < 1 or threads < 1 or index_bytes < 0 or not 0 <= compact_below < 1:
             raise ValueError(
                 "row_bytes and threads must be at least 1, index_bytes at least 0, compact_below in [0, 1); "
                 f"got {row_bytes}, {threads}, {index_bytes} and {compact_below}."
             )
-        self.path, self.row_bytes = Path(path), row_bytes
-        self._sync, self._mapped_bytes = sync, mapped_bytes
+        self.path, self.row_bytes, self.keep = Path(path), row_bytes, keep
+        self._sync, self._mapped_bytes, self._process = sync and keep, mapped_bytes, os.getpid()
         self._lock, self._flushing = threading.RLock(), threading.Lock()
         self._broken: OSError | None = None
         self._closed = False
         self._flushes = self._bytes_read = 0
-        self._directory_lock = lock_directory(self.path)
-        try:
-            self._open(tag, segment_bytes, threads, index_bytes, compact_below)
-        except BaseException:
-            os.close(self._directory_lock)
-            raise
+        with ExitStack() as undo:  # what is given back by close, the last taken first
+            self._open(undo, tag, segment_bytes, threads, index_bytes, compact_below)
+            self._undo = undo.pop_all()
 
-    def _open(self, tag: str, segment_bytes: int, threads: int, index_bytes: int, compact_below: float) -> None:
-        manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
+    def _open(
+        self, undo: ExitStack, tag: str, segment_bytes: int, threads: int, index_bytes: int, compact_below: float
+    ) -> None:
+        self._directory_lock = None if not self.keep else DirectoryLock(self.path)
+        if self._directory_lock is not None:
+            undo.callback(self._directory_lock.release)
+            manifest = open_directory(self.path, tag, self.row_bytes, sync=self._sync)
+        else:
+            manifest = Manifest(tag, self.row_bytes)
         self.numbers = manifest.numbers
-        self._index = Index(self.path, manifest.live, index_bytes)
-        try:
-            self._log = Log(self.path, manifest, self._index, segment_bytes, self._mapped_bytes)
-        except BaseException:
-            self._index.close()
-            raise
         self._mapped = MappedMemory()
-        self._reserve = Reserve(self.path)
+        undo.callback(self._mapped.close)
         self._reader = RowReader(self.row_bytes, threads)
+        undo.callback(self._reader.close)
+        self._index = Index(self.path, manifest.live, index_bytes)
+        undo.callback(_under, self._lock, self._index.close)
+        self._log = Log(self.path, manifest, self._index, segment_bytes, self._mapped_bytes, named=self.keep)
+        undo.callback(_under, self._lock, self._log.release)
+        self._reserve = Reserve(self.path, named=self.keep)
+        undo.callback(self._reserve.close)
         self._compactor = Compactor(self._lock, self._log, self._index, self._reader, compact_below)
+        undo.callback(self._compactor.end)
         self._compactor.look()
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int64 [N], where each row lies, -1 for none. Another number once the row was written again, or compacted."""
         self._check(ids, tables)
         with self._lock:
+            self._log.settle()
             return self._index.find(ids, tables)
 
     def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +119,7 @@ class DiskStore:
         """
         self._check(ids, tables)
         with self._lock:
+            self._log.settle()
             locations = self._index.find(ids, tables)
             view = self._log.view
         rows = self._reader.read(view, ids, tables, locations)
@@ -144,6 +158,7 @@ class DiskStore:
         self._check(ids, tables)
         self._check_whole()
         with self._lock:
+            self._log.settle()
             here = self._index.find(ids, tables) >= 0
             if here.any():
                 keys = keys_of(ids[here], ~tables[here])
@@ -159,6 +174,8 @@ class DiskStore:
         """
         self._check_open()
         with self._compactor.paused():
+            with self._lock:
+                self._log.settle()
             for segment in list(self._log.segments):
                 yield from self._scan_segment(segment, chunk)
 
@@ -197,6 +214,7 @@ class DiskStore:
     def __len__(self) -> int:
         self._check_open()
         with self._lock:
+            self._log.settle()
             return len(self._index)
 
     def flush(self, numbers: Mapping[str, int] | None = None) -> None:
@@ -216,14 +234,16 @@ class DiskStore:
         with self._flushing:
             kept = self.numbers if numbers is None else dict(numbers)
             with self._lock:
+                self._log.settle()
                 log = self._log
                 manifest, unsynced, condemned = log.manifest(kept), log.unsynced, list(log.condemned)
                 changed = log.changed or kept != self.numbers
+                if self.keep and changed:
+                    log.check_named()
                 log.unsynced, log.changed = set(), False
             try:
                 if changed:
-                    self._sync_all(unsynced)
-                    self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
+                    self._commit(manifest, unsynced)
                     self.numbers = kept
                     self._flushes += 1
             except BaseException:
@@ -233,6 +253,14 @@ class DiskStore:
                 raise
             self._delete(condemned)
             self._reserve.fill()
+
+    def _commit(self, manifest: Manifest, unsynced: set[Segment]) -> None:
+        """Rows without names are nobody's after this process."""
+        if self._directory_lock is None:
+            return
+        self._sync_all(unsynced)
+        self._directory_lock.check()
+        self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
 
     def _sync_all(self, segments: set[Segment]) -> None:
         """After a failed fsync the system may call lost pages written, so that a second one says nothing."""
@@ -257,22 +285,30 @@ class DiskStore:
     def close(self, *, flush: bool = True) -> None:
         """Flush, and give back files and threads. If the flush raises StorageFull, the store stays open.
 
-        flush: without it the directory holds what the last flush left.
+        flush: without it the directory holds what the last flush left; with it, it does so where the flush fails otherwise,
+          and the store is closed all the same.
+
+        Raises:
+          StorageFull: call again once there is space. CorruptStorage, OSError: what was wrong with the disk or its files.
         """
-        if self._closed:
+        if self._closed or os.getpid() != self._process:
             return
         if flush and self._broken is None:
-            self._flush()
-        self._compactor.end()
-        with self._lock:
-            self._closed = True
-            self._log.release()
-            self._index.close()
-        self._reader.close()
-        self._mapped.close()
-        os.close(self._directory_lock)
+            try:
+                self._flush()
+            except (StorageFull, MemoryError):
+                raise
+            except Exception:
+                self._release()
+                raise
+        self._release()
         self._compactor.raise_error()
         self._check_unbroken()
+
+    def _release(self) -> None:
+        """Each thing that was taken, whatever becomes of the others; another store may have the directory then."""
+        self._closed = True
+        self._undo.close()
 
     def stats(self) -> dict[str, int]:
         """Counts and bytes; of files, `disk_bytes` is what a manifest or a row needs, `dead_bytes` what is not used."""
@@ -320,6 +356,12 @@ class DiskStore:
             )
 
     def _check_open(self) -> None:
+        if os.getpid() != self._process:
+            raise RecisError(
+                f"the rows on disk in {self.path} belong to process {self._process}, which opened them; this is process "
+                f"{os.getpid()}, forked from it, and changed nothing there. Use the engine in its own process, or start this "
+                'one by multiprocessing\'s method "spawn" and build an engine there.'
+            )
         if self._closed:
             raise ValueError(f"{self.path} was closed. Open it again with DiskStore.")
         self._compactor.raise_error()
@@ -334,3 +376,8 @@ class DiskStore:
                 self._broken.errno, f"{self.path}: the disk failed in a flush ({self._broken}); what was flushed before is "
                 "whole. Close the store, and open it again on a sound disk.",
             )  # fmt: skip
+
+
+def _under(lock: threading.RLock, call: Callable[[], None]) -> None:
+    with lock:
+        call()

@@ -89,6 +89,8 @@ class Entries:
             self._map.advise(MADV_DONTNEED)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        del self.array, self._map
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        self.__dict__.pop("array", None)
+        self.__dict__.pop("_map", None)

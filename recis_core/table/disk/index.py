@@ -61,12 +61,14 @@ class Index:
         disk_index.find_keys(ids, tables, self._words, self._groups, self._entries.array, locations)
         return locations
 
-    def reserve(self, keys: np.ndarray) -> None:
-        """Make room for KEY [N].
+    def reserve(self, keys: np.ndarray, segments: int) -> None:
+        """Make room for KEY [N], in segments of numbers below `segments`.
 
         Raises:
           StorageFull: every key is found as before.
         """
+        if segments > len(self.live):
+            self.live = np.append(self.live, np.zeros(max(segments, 16), np.int64))
         if self._fuller_than(FULLEST, _count(keys)).size:
             tables = np.where(keys["table"] < 0, ~keys["table"], keys["table"])
             locations = self.find(keys["id"].copy(), tables)
@@ -97,9 +99,7 @@ class Index:
         disk_index.regroup(p, groups, self._words, self._groups, self._counts, self._entries.array)
 
     def apply(self, keys: np.ndarray, segment: int, first: int) -> None:
-        """The log says KEY [N] from row `first` of a segment on. Reserve before."""
-        if segment >= len(self.live):
-            self.live = np.append(self.live, np.zeros(max(segment, 16), np.int64))
+        """The log says KEY [N] from row `first` of a segment on. Reserve before. Said twice, it is as said once."""
         entries = self._entries.array
         disk_index.apply_keys(keys, segment, first, self._words, self._groups, self._counts, entries, self.live)
 
@@ -118,7 +118,8 @@ class Index:
     def close(self) -> None:
         """Memory and the disk's space come back now, not when this object goes."""
         self._entries.close()
-        del self._words, self._entries, self._words_map
+        for name in ("_words", "_entries", "_words_map"):
+            self.__dict__.pop(name, None)
 
 
 def _groups_for(rows: int) -> int:

@@ -27,14 +27,30 @@ class FullSegments(NamedTuple):
     tombstones: np.ndarray
 
 
+class Piece(NamedTuple):
+    """What one call put in one segment."""
+
+    segment: Segment
+    first: int
+    """Its row there."""
+    keys: np.ndarray
+
+
 class Log:
     """Not for two threads at once; `view` may be taken any time."""
 
     def __init__(
-        self, directory: Path, manifest: Manifest, index: Index, segment_bytes: int, mapped_bytes: int
+        self,
+        directory: Path,
+        manifest: Manifest,
+        index: Index,
+        segment_bytes: int,
+        mapped_bytes: int,
+        *,
+        named: bool = True,
     ) -> None:
-        """Open what the manifest names, and tell the index."""
-        self._directory, self._index, self._mapped_bytes = directory, index, mapped_bytes
+        """Open what the manifest names, and tell the index. named: as Segment's."""
+        self._directory, self._index, self._mapped_bytes, self._named = directory, index, mapped_bytes, named
         self._tag, self.row_bytes = manifest.tag, manifest.row_bytes
         self._next_number = manifest.next_number
         self.capacity = rows_within(segment_bytes, manifest.row_bytes)
@@ -43,19 +59,21 @@ class Log:
         self.unsynced: set[Segment] = set()
         self.changed = False  # since the last manifest
         self.bytes_written = 0
+        self._put_keys: list[Piece] = []  # in their segments, and not all told to the index yet
+        self._full: FullSegments | None = None
         try:
             for committed in manifest.segments:
                 self._open(committed)
+            self._segments_changed()
         except BaseException:
             self.release()
             raise
-        self._segments_changed()
 
     def _open(self, committed: Committed) -> None:
         path = segment_path(self._directory, committed.number)
         segment, keys = Segment.open(path, committed.number, self.row_bytes, committed.rows, committed.digest)
         self.segments.append(segment)
-        self._index.reserve(keys)
+        self._index.reserve(keys, segment.number + 1)
         self._index.apply(keys, segment.number, 0)
 
     def append(self, keys: np.ndarray, records: np.ndarray | None) -> None:
@@ -64,26 +82,45 @@ class Log:
         Raises:
           StorageFull: nothing is changed.
         """
-        self._index.reserve(keys)
+        self.settle()
+        self._index.reserve(keys, self._next_number + len(keys) // self.capacity + 1)
         segments = len(self.segments)
         try:
             pieces = self._put(keys, records)
+            if len(self.segments) != segments:
+                self._segments_changed()  # first: who finds a row can read it
         except BaseException:
-            for segment in self.segments[segments:]:
-                segment.delete()
+            new = self.segments[segments:]
             del self.segments[segments:]
+            for segment in new:
+                segment.delete()
+            if new:
+                self._segments_changed()
             raise
-        for segment, beg, end in pieces:
-            self._index.apply(keys[beg:end], segment.number, segment.rows)
-            segment.accept(keys[beg:end])
-            self.unsynced.add(segment)
-        self.changed = True
+        self._put_keys = pieces
+        try:
+            self.settle()
+        except BaseException:
+            self.settle()  # what was put is told whole, now or by the next call
+            raise
         self.bytes_written += keys.nbytes + (0 if records is None else records.nbytes)
-        if len(self.segments) != segments or self.segments[-1].full:
-            self._segments_changed()
 
-    def _put(self, keys: np.ndarray, records: np.ndarray | None) -> list[tuple[Segment, int, int]]:
-        """(segment, from key, to key), not yet accepted."""
+    def settle(self) -> None:
+        """What was put in segments is told to the index; whatever breaks it off, the next call goes on from there."""
+        if not self._put_keys:
+            return
+        self.changed = True
+        for segment, first, keys in self._put_keys:
+            self.unsynced.add(segment)
+            if segment.rows == first:
+                self._index.apply(keys, segment.number, first)
+                segment.accept(keys)
+        if any(segment.full for segment, _, _ in self._put_keys):
+            self._segments_changed()
+        self._put_keys = []
+
+    def _put(self, keys: np.ndarray, records: np.ndarray | None) -> list[Piece]:
+        """What lies in segments now, and is not in use yet."""
         pieces, beg = [], 0
         segment = self.segments[-1] if self.segments else self._create()
         while beg < len(keys):
@@ -91,7 +128,7 @@ class Log:
                 segment = self._create()
             end = min(beg + segment.capacity - segment.rows, len(keys))
             segment.put(keys[beg:end], None if records is None else records[beg:end])
-            pieces.append((segment, beg, end))
+            pieces.append(Piece(segment, segment.rows, keys[beg:end]))
             beg = end
         return pieces
 
@@ -102,28 +139,46 @@ class Log:
                 f"{self._directory} has had {number - 1:,} segments, and the index numbers no more. Copy its rows, by "
                 "scan(), to another directory, with a larger segment_bytes."
             )
-        segment = Segment.create(segment_path(self._directory, number), number, self.row_bytes, self.capacity)
+        path = segment_path(self._directory, number)
         self._next_number += 1
-        self.segments.append(segment)
-        return segment
+        self.segments.append(Segment.create(path, number, self.row_bytes, self.capacity, named=self._named))
+        return self.segments[-1]
 
     def condemn(self, segment: Segment) -> None:
         """Nothing leads to it any more; its file goes after the next manifest, which does without it."""
-        self.segments.remove(segment)
-        self.condemned.append(segment)
-        self.unsynced.discard(segment)
         self.changed = True
+        self.unsynced.discard(segment)
+        rest = [s for s in self.segments if s is not segment]
+        self.segments, self.condemned = rest, [*self.condemned, segment]
         self._segments_changed()
 
     def _segments_changed(self) -> None:
+        self._full = None
         self.view = RowsView.of(self.segments, self._mapped_bytes)
-        full = [segment for segment in self.segments if segment.full]
-        facts = np.array([(s.number, s.rows, s.tombstones) for s in full], np.int64).reshape(-1, 3)
-        self.full = FullSegments(full, *facts.T)
+        for segment in self.segments:
+            if segment.full:
+                segment.release()
+
+    @property
+    def full(self) -> FullSegments:
+        if self._full is None:
+            full = [segment for segment in self.segments if segment.full]
+            facts = np.array([(s.number, s.rows, s.tombstones) for s in full], np.int64).reshape(-1, 3)
+            self._full = FullSegments(full, *facts.T)
+        return self._full
 
     def manifest(self, numbers: dict[str, int]) -> Manifest:
         segments = [Committed(s.number, s.rows, s.digest) for s in self.segments]
         return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index), numbers)
+
+    def check_named(self) -> None:
+        """Whether each segment's file is where a manifest would say.
+
+        Raises:
+          CorruptStorage: one is not.
+        """
+        for segment in self.segments:
+            segment.check_named()
 
     def release(self) -> None:
         """Give back files, and maps once nobody reads them."""

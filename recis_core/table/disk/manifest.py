@@ -9,7 +9,6 @@ DIR/manifest.json            format, tag, bytes of a row, segments with committe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -17,10 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
-from backends.errors import CorruptStorage, StorageInUse
-from recis_core.table.disk.disk_space import room_for, sync_directory
+from backends.errors import CorruptStorage, NotAFile
+from recis_core.durable import open_regular, sync_directory
+from recis_core.table.disk.disk_space import remove, room_for, write_at
 
 FORMAT = 2  # 1 had a row's check in its key
 NAME = "manifest.json"
@@ -61,20 +62,30 @@ class Manifest:
                 _write(aside, text, sync)
                 if sync:
                     sync_directory(directory)  # the segments' names
+                _refuse_directory(directory / NAME)
                 aside.rename(directory / NAME)
                 if sync:
                     sync_directory(directory)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise
 
 
 def _write(path: Path, text: str, sync: bool) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
+    remove(path)
+    handle = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        write_at(path, handle, np.frombuffer(text.encode(), np.uint8), 0)
         if sync:
-            os.fsync(file.fileno())
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refuse_directory(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise NotAFile(f"{path} is a directory; wanted a regular file, or none. Remove it.")
 
 
 def _digest(facts: dict[str, Any]) -> str:
@@ -84,11 +95,11 @@ def _digest(facts: dict[str, Any]) -> str:
 def read_manifest(directory: Path) -> Manifest:
     """
     Raises:
-      CorruptStorage: it is damaged or of another format.
+      CorruptStorage: it is damaged or of another format. NotAFile: it is no file.
     """
     path = directory / NAME
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(_read(path))
         digest = facts.pop("xxh3")
         found = _digest(facts)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -99,6 +110,14 @@ def read_manifest(directory: Path) -> Manifest:
     if version != FORMAT:
         raise CorruptStorage(f"{path} is of format {version}; this recis-core reads {FORMAT}. {_WAY_OUT}")
     return Manifest(**{**facts, "segments": [Committed(**segment) for segment in facts["segments"]]})
+
+
+def _read(path: Path) -> bytes:
+    handle = open_regular(path, os.O_RDONLY)
+    try:
+        return os.pread(handle, os.fstat(handle).st_size, 0)
+    finally:
+        os.close(handle)
 
 
 _WAY_OUT = "Restore the directory from a checkpoint, or name an empty one."
@@ -115,7 +134,7 @@ def open_directory(directory: Path, tag: str, row_bytes: int, *, sync: bool) -> 
       CorruptStorage: it is damaged, or holds other rows.
     """
     segments = sorted(directory.glob("segment-*.rows"))
-    if not (directory / NAME).exists():
+    if not os.path.lexists(directory / NAME):
         if segments:
             raise CorruptStorage(f"{directory} has {len(segments)} segments and no {NAME}. {_WAY_OUT}")
         Manifest(tag, row_bytes).commit(directory, sync=sync)
@@ -127,27 +146,5 @@ def open_directory(directory: Path, tag: str, row_bytes: int, *, sync: bool) -> 
         )
     named = {segment_path(directory, segment.number) for segment in manifest.segments}
     for path in [directory / ASIDE, *(path for path in segments if path not in named)]:
-        path.unlink(missing_ok=True)
+        remove(path)
     return manifest
-
-
-def lock_directory(directory: Path) -> int:
-    """A handle that keeps other processes, and this one, from opening the directory again until it is closed.
-
-    Raises:
-      StorageInUse: somebody has it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(handle, 32, 0).decode(errors="replace")
-        os.close(handle)
-        raise StorageInUse(
-            f"{directory} is open in process {owner or '?'}. Close it there, or name another directory."
-        ) from error
-    with suppress(OSError):  # the number is a courtesy, which a full disk may refuse
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-    return handle

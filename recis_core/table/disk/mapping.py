@@ -1,7 +1,8 @@
 """Memory that a file is mapped to, or that is only promised: what Python's mmap cannot do.
 
 Its maps keep a file handle each, which hundreds of segments would run out of, and end where the file ends today.
-A map here may be longer than its file; whoever reads past the file's end is killed, so readers know their place.
+A map here may be longer than its file; whoever reads past the file's end is killed, so readers know their place, and
+ask of a file that others can cut how long it is, before they read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Mapping:
             code = ctypes.get_errno()
             raise OSError(code, f"mmap of {length:,} bytes: {os.strerror(code)}")
         self.address: int = address
-        weakref.finalize(self, libc.munmap, address, length).atexit = False
+        try:
+            weakref.finalize(self, libc.munmap, address, length).atexit = False
+        except BaseException:
+            libc.munmap(address, length)
+            raise
 
     def array(self, dtype: np.dtype) -> np.ndarray:
         """All of it. The array does not keep the map: hold both."""
@@ -57,10 +62,11 @@ class Mapping:
 class FileHandle:
     """A file to read at random, closed when nobody holds this object any more."""
 
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_RANDOM)
-        weakref.finalize(self, os.close, self.number).atexit = False
+    def __init__(self, number: int) -> None:
+        """number: of a handle, this object's from now on."""
+        self.number = number
+        weakref.finalize(self, os.close, number).atexit = False
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 @cache
@@ -95,4 +101,6 @@ class MappedMemory:
         return int(os.pread(self._statm, 256, 0).split()[2])
 
     def close(self) -> None:
-        os.close(self._statm)
+        handle, self._statm = self._statm, -1
+        if handle >= 0:
+            os.close(handle)

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from recis_core.table.disk.segment import Segment
 
 T = TypeVar("T")
 HANDLES = 512  # of files held open; where there are more, the newest are read by maps
+FEW_HANDLES = 64  # likewise, where all are read by maps: to ask how long a file is, and to read it by later
 CHUNK = 2048  # rows below which another thread costs more than it brings
 ASKED = 256  # likewise, of pages to ask for
 WINDOW = 1 << 16  # rows whose pages are asked for at once
@@ -39,7 +39,8 @@ class RowsView:
     files: np.ndarray  # int64 [segments, 3], by number; see disk_rows
     maps: tuple[Mapping, ...]
     handles: tuple[FileHandle, ...]
-    paths: Dict[int, Path]
+    segments: Dict[int, Segment]
+    named: bool
 
     @classmethod
     def of(cls, segments: list[Segment], mapped_bytes: int) -> RowsView:
@@ -49,12 +50,26 @@ class RowsView:
         a system call a row.
         """
         few = sum(s.map.length for s in segments) <= mapped_bytes
-        handles = () if few else _handles(segments)
+        handles = _handles(segments, FEW_HANDLES if few else HANDLES)
         files = np.full((max((s.number for s in segments), default=0) + 1, 3), -1, np.int64)
-        for i, segment in enumerate(segments):
-            handle = handles[i].number if i < len(handles) else -1
-            files[segment.number] = segment.map.address, handle, segment.records_at
-        return cls(files, tuple(s.map for s in segments), handles, {s.number: s.path for s in segments})
+        for segment in segments:
+            handle = handles.get(segment.number)
+            by = -1 if few or handle is None else handle.number
+            files[segment.number] = segment.map.address, by, segment.records_at
+        maps, by_number = tuple(s.map for s in segments), {s.number: s for s in segments}
+        return cls(files, maps, tuple(handles.values()), by_number, any(s.named for s in segments))
+
+    def check_lengths(self, locations: np.ndarray) -> None:
+        """Of the files that are read by their maps, and that others can cut.
+
+        Raises:
+          CorruptStorage: one was cut.
+        """
+        if not self.named:
+            return
+        for number in np.flatnonzero(np.bincount(locations[locations >= 0] >> 32)).tolist():
+            if number in self.segments and self.files[number, HANDLE] < 0:
+                self.segments[number].check_length()
 
     def in_order(self) -> RowsView:
         """For who reads row after row: by maps."""
@@ -68,15 +83,16 @@ class RowsView:
             map_.advise(MADV_DONTNEED)
 
 
-def _handles(segments: list[Segment]) -> tuple[FileHandle, ...]:
-    """At most HANDLES, and a quarter of those that this process may have."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = HANDLES if most == resource.RLIM_INFINITY else min(HANDLES, most // 4)
-    found: list[FileHandle] = []
-    with suppress(OSError):  # others have taken them; maps do as well
-        for segment in segments[:most]:
-            found.append(segment.reader())
-    return tuple(found)
+def _handles(segments: list[Segment], most: int) -> dict[int, FileHandle]:
+    """By segment's number; at most so many, and a quarter of those that this process may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = most if limit == resource.RLIM_INFINITY else min(most, limit // 4)
+    found: dict[int, FileHandle] = {}
+    for segment in segments[:most]:
+        with suppress(OSError, CorruptStorage):  # none are left, or its file is gone: its map does as well
+            if (handle := segment.reader()) is not None:
+                found[segment.number] = handle
+    return found
 
 
 class RowReader:
@@ -108,6 +124,7 @@ class RowReader:
 
         for beg in range(0, N, WINDOW):
             end = min(beg + WINDOW, N)
+            view.check_lengths(locations[beg:end])
             self._ask_ahead(view, locations[beg:end])
             for i in self._in_parts(gather, beg, end, CHUNK):
                 if i >= 0:
@@ -140,7 +157,8 @@ class RowReader:
 
 def _damage(view: RowsView, location: int, id_: int, table: int) -> CorruptStorage:
     segment, row = location >> 32, location & 0xFFFFFFFF
+    path = view.segments[segment].path if segment in view.segments else segment
     return CorruptStorage(
-        f"{view.paths.get(segment, segment)}: row {row}, of id {id_} of table {table}, does not fit its check. "
+        f"{path}: row {row}, of id {id_} of table {table}, does not fit its check. "
         "It was damaged; restore the directory from a checkpoint."
     )

@@ -15,15 +15,17 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
-from backends.errors import CorruptStorage
+from backends.errors import CorruptStorage, NotAFile
 from backends.numba_backend.disk_index import KEY, ROWS, TABLES
 from backends.numba_backend.disk_rows import CHECK_BYTES
-from recis_core.table.disk.disk_space import room_for, write_at
+from recis_core.durable import open_regular
+from recis_core.table.disk.disk_space import gone, open_nameless, remove, room_for, write_at
 from recis_core.table.disk.mapping import PAGE, FileHandle, Mapping
 
 MAGIC = b"recisrow"
@@ -49,37 +51,68 @@ def keys_of(ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
 
 
 class Segment:
-    """`rows` of `capacity` are used; they are never written again."""
+    """`rows` of `capacity` are used; they are never written again.
 
-    def __init__(self, path: Path, number: int, row_bytes: int, capacity: int) -> None:
-        self.path, self.number, self.capacity = path, number, capacity
+    named: whether its file has a name, so that a store opened later finds it, and others can cut or replace it.
+    """
+
+    def __init__(
+        self, path: Path, number: int, row_bytes: int, capacity: int, handle: int, *, named: bool = True
+    ) -> None:
+        """handle: of its file, closed by `release`, or here if that raises."""
+        self.path, self.number, self.capacity, self.named = path, number, capacity, named
         self.rows = self.tombstones = 0
         self._record_bytes = row_bytes + CHECK_BYTES
         self.records_at = -(-(PAGE + capacity * KEY.itemsize) // PAGE) * PAGE
         self._digest = xxhash.xxh3_64()
         self._reader: FileHandle | None = None
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._handle = handle
         try:
-            self.map = Mapping(self._end(capacity), self._handle)
+            self._file = _identity(os.fstat(handle))
+            self.map = Mapping(self._end(capacity), handle)
             self.map.advise(mmap.MADV_RANDOM)
-        except OSError:
+        except BaseException:
             self.release()
             raise
 
     @classmethod
-    def create(cls, path: Path, number: int, row_bytes: int, capacity: int) -> Segment:
-        segment = cls(path, number, row_bytes, capacity)
+    def create(cls, path: Path, number: int, row_bytes: int, capacity: int, *, named: bool = True) -> Segment:
+        """
+        Raises:
+          StorageFull, CorruptStorage: no file can be made; there is none of that name then.
+        """
+        with room_for(path, PAGE):
+            if named:
+                remove(path)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            handle = open_regular(path, flags) if named else open_nameless(path.parent)
+        segment = None
         try:
-            write_at(path, segment._handle, np.frombuffer(_header(row_bytes, capacity), np.uint8), 0)
+            segment = cls(path, number, row_bytes, capacity, handle, named=named)
+            write_at(path, handle, np.frombuffer(_header(row_bytes, capacity), np.uint8), 0)
         except BaseException:
-            segment.delete()
+            if segment is not None:
+                segment.delete()
+            elif named:
+                path.unlink(missing_ok=True)
             raise
         return segment
 
     @classmethod
     def open(cls, path: Path, number: int, row_bytes: int, rows: int, digest: int) -> tuple[Segment, np.ndarray]:
         """One whose first `rows` rows were committed with this digest of their keys; and the keys."""
-        segment = cls(path, number, row_bytes, _capacity(path, row_bytes))
+        try:
+            handle = open_regular(path, os.O_RDWR)
+        except FileNotFoundError:
+            raise CorruptStorage(
+                f"{path} is missing, and the manifest names it. Restore it from a checkpoint."
+            ) from None
+        try:
+            capacity = _capacity(path, handle, row_bytes)
+        except BaseException:
+            os.close(handle)
+            raise
+        segment = cls(path, number, row_bytes, capacity, handle)
         try:
             return segment, segment._resume(rows, digest)
         except BaseException:
@@ -99,8 +132,6 @@ class Segment:
         self._compare(digest)
         self._compare_limits(keys)
         self.tombstones = int(np.count_nonzero(keys["table"] < 0))
-        if self.full:
-            self.release()
         return keys
 
     def _compare_limits(self, keys: np.ndarray) -> None:
@@ -116,11 +147,67 @@ class Segment:
     def full(self) -> bool:
         return self.rows == self.capacity
 
-    def reader(self) -> FileHandle:
-        """To read the file by, also once it was deleted; held open until nobody needs it."""
-        if self._reader is None:
-            self._reader = FileHandle(self.path)
+    def reader(self) -> FileHandle | None:
+        """To read the file by, also once it was deleted; held open until nobody needs it. None if that is too late.
+
+        Raises:
+          OSError: the process has no more handles. CorruptStorage: another file has its name.
+        """
+        if self._reader is None and self.named:
+            self._reader = FileHandle(self._reopened())
+        elif self._reader is None and self._handle >= 0:
+            self._reader = FileHandle(os.dup(self._handle))
         return self._reader
+
+    def _reopened(self) -> int:
+        try:
+            handle = open_regular(self.path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError, NotAFile) as error:
+            raise gone(self.path) from error
+        if _identity(os.fstat(handle)) != self._file:
+            os.close(handle)
+            raise self._replaced()
+        return handle
+
+    def check_named(self) -> None:
+        """Whether a store that is opened later will find this file.
+
+        Raises:
+          CorruptStorage: it will not.
+        """
+        try:
+            found = _identity(os.stat(self.path, follow_symlinks=False))
+        except OSError as error:
+            raise gone(self.path) from error
+        if found != self._file:
+            raise self._replaced()
+
+    def check_length(self) -> None:
+        """Before its map is read: what lies behind the end of a file that was cut, ends the process.
+
+        Raises:
+          CorruptStorage: it was cut, or is gone and has no handle.
+        """
+        if not self.named:
+            return
+        if self._reader is not None:
+            size = os.fstat(self._reader.number).st_size
+        elif self._handle >= 0:
+            size = os.fstat(self._handle).st_size
+        else:
+            self.check_named()
+            size = os.stat(self.path).st_size
+        if size < self._end(self.rows):
+            raise CorruptStorage(
+                f"{self.path} has {size:,} bytes; {self.rows} rows need {self._end(self.rows):,}. It was cut while it was in "
+                "use; restore the directory from a checkpoint."
+            )
+
+    def _replaced(self) -> CorruptStorage:
+        return CorruptStorage(
+            f"{self.path} is another file than the one that was opened. Rows that are in memory are whole: save them by "
+            "state_dict(), close, and build the engine anew on a directory that nobody touches."
+        )
 
     @property
     def digest(self) -> int:
@@ -147,11 +234,10 @@ class Segment:
 
     def accept(self, keys: np.ndarray) -> None:
         """What was put last is used."""
-        self._digest.update(keys.view(np.uint8))
-        self.rows += len(keys)
-        self.tombstones += int(np.count_nonzero(keys["table"] < 0))
-        if self.full:
-            self.release()
+        digest = self._digest.copy()
+        digest.update(keys.view(np.uint8))
+        tombstones = self.tombstones + int(np.count_nonzero(keys["table"] < 0))
+        self._digest, self.tombstones, self.rows = digest, tombstones, self.rows + len(keys)
 
     def keys(self) -> np.ndarray:
         """Those in use, KEY [rows].
@@ -164,10 +250,18 @@ class Segment:
         return keys
 
     def _read_keys(self) -> np.ndarray:
-        keys = np.fromfile(self.path, KEY, self.rows, offset=PAGE)
-        if len(keys) != self.rows:
-            raise CorruptStorage(f"{self.path} ends after {len(keys)} keys; {self.rows} were written. It was cut.")
-        return keys
+        if not self.named:
+            return self.map.array(np.dtype(np.uint8))[PAGE : PAGE + self.rows * KEY.itemsize].copy().view(KEY)
+        handle = self._handle if self._handle >= 0 else self._reopened()
+        try:
+            found = _read_at(handle, self.rows * KEY.itemsize, PAGE)
+        finally:
+            if handle != self._handle:
+                os.close(handle)
+        if len(found) != self.rows * KEY.itemsize:
+            keys = len(found) // KEY.itemsize
+            raise CorruptStorage(f"{self.path} ends after {keys} keys; {self.rows} were written. It was cut.")
+        return np.frombuffer(found, KEY)
 
     def _compare(self, digest: int) -> None:
         if digest != self.digest:
@@ -181,14 +275,32 @@ class Segment:
 
     def release(self) -> None:
         """Close the file; its map stays for those who read."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
     def delete(self) -> None:
         """The disk's space comes back when nobody reads it any more."""
         self.release()
-        self.path.unlink(missing_ok=True)
+        if self.named:
+            with suppress(IsADirectoryError, NotADirectoryError, PermissionError):  # what stands there is not ours
+                self.path.unlink(missing_ok=True)
+            self.named = False
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _read_at(handle: int, size: int, offset: int) -> bytearray:
+    """Fewer bytes where the file ends."""
+    found = bytearray()
+    while len(found) < size:
+        part = os.pread(handle, min(size - len(found), 1 << 30), offset + len(found))
+        if not part:
+            break
+        found += part
+    return found
 
 
 def _header(row_bytes: int, capacity: int) -> bytes:
@@ -196,13 +308,9 @@ def _header(row_bytes: int, capacity: int) -> bytes:
     return (facts + xxhash.xxh3_64_digest(facts)).ljust(PAGE, b"\0")
 
 
-def _capacity(path: Path, row_bytes: int) -> int:
+def _capacity(path: Path, handle: int, row_bytes: int) -> int:
     """As the header says."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(PAGE)
-    except FileNotFoundError:
-        raise CorruptStorage(f"{path} is missing, and the manifest names it. Restore it from a checkpoint.") from None
+    header = bytes(_read_at(handle, PAGE, 0))
     if len(header) < PAGE or header[: len(MAGIC)] != MAGIC:
         raise CorruptStorage(f"{path} is no segment: it begins with {header[: len(MAGIC)]!r}, not {MAGIC!r}.")
     _, version, found, capacity = HEADER.unpack_from(header)

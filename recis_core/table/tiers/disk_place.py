@@ -1,23 +1,22 @@
-"""Where a table's rows lie on disk: a directory of its own under CacheConfig.disk.
+"""Where a table's rows lie on disk: a directory of its own under CacheConfig.disk where they are kept, else files without names.
 
-Scratch unless it is to be kept: then another name each time, removed when the store is closed or this process ends. Scratch
-is somebody's as long as its lock is held; a process id says nothing, for containers that share the directory have their own.
+A file without a name is gone with its last handle, so scratch outlives no process, whatever signal ends it, and no other
+process can open, cut or remove it. Versions before this one gave scratch a directory; one that nobody holds is removed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from backends.errors import StorageInUse
+from backends.errors import NotAFile, StorageInUse
+from recis_core.durable import make_directory
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.row_format import RowFormat
 
@@ -39,7 +38,6 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
     """
     from recis_core.table.disk.disk_store import INDEX_BYTES, MAPPED_BYTES, DiskStore
 
-    name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
     root = Path(str(config.disk))
     index_bytes = INDEX_BYTES if config.disk_index_bytes is None else config.disk_index_bytes // sharing
     mapped_bytes = MAPPED_BYTES if config.disk_mapped_bytes is None else config.disk_mapped_bytes // sharing
@@ -51,10 +49,12 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
         mapped_bytes=mapped_bytes,
     )
     if config.keep:
+        name = f"table-{xxhash.xxh3_64_hexdigest(f'{owner};{row_format.spec.uids}'.encode())}"
         return open_store(root / name)
-    with _alone_in(root):
-        remove_abandoned(root)
-        return open_store(root / f"{name}-{os.getpid()}-{os.urandom(4).hex()}{SCRATCH}", sync=False)
+    if not os.path.lexists(root):
+        make_directory(root)
+    remove_abandoned(root)
+    return open_store(root, keep=False)
 
 
 def check_place(config: CacheConfig) -> None:
@@ -69,7 +69,9 @@ def check_place(config: CacheConfig) -> None:
 
     probe = Path(config.disk) / f".probe-{os.getpid()}-{os.urandom(4).hex()}"
     try:
-        probe.mkdir(parents=True)
+        if not os.path.lexists(probe.parent):
+            make_directory(probe.parent)
+        probe.mkdir()
         probe.rmdir()
     except OSError as error:
         if error.errno not in FULL:  # a full disk is there, and raises StorageFull when rows need it
@@ -79,32 +81,12 @@ def check_place(config: CacheConfig) -> None:
             ) from error
 
 
-def close_disk(store: DiskStore) -> None:
-    """Close it: what is kept is as the last flush left it, scratch is removed."""
-    store.close(flush=False)
-    if store.path.name.endswith(SCRATCH):
-        shutil.rmtree(store.path, ignore_errors=True)
-
-
 def remove_abandoned(root: Path) -> None:
-    """Scratch that no process holds."""
-    from recis_core.table.disk.manifest import lock_directory
+    """Scratch of earlier versions that no process holds."""
+    from recis_core.table.disk.directory_lock import DirectoryLock
 
     for path in root.glob(f"table-*{SCRATCH}"):
-        with suppress(StorageInUse, OSError):  # somebody's, or another user's
-            lock = lock_directory(path)
+        with suppress(StorageInUse, NotAFile, OSError):  # somebody's, or another user's
+            lock = DirectoryLock(path)
             shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
-
-
-@contextmanager
-def _alone_in(root: Path) -> Iterator[None]:
-    """Nobody else makes or looks for scratch here, so that none is met between its making and its locking."""
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # a process forked meanwhile has the handle, too
-        os.close(handle)
+            lock.release()

@@ -23,6 +23,7 @@ from recis_core.table.tiers.key_index import NO_BOUND
 from recis_core.table.tiers.late_marks import LateMarks
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.upcoming import Early
+from recis_core.uninterrupted import uninterrupted
 
 T = TypeVar("T")
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
@@ -302,15 +303,20 @@ class LowerTiers:
         """Everything that lies in host memory also on disk, and kept there, these numbers with it."""
         if self.disk is None:
             return
-        self._tell_late()
+        with uninterrupted():
+            self._tell_late()
         at = self.host.index.all_rows()
         at = at[~self.host.index.at["clean"][at]]
         for beg in range(0, len(at), 65_536):
-            part = at[beg : beg + 65_536]
-            ids, tables, packed = self.host.take(part)
-            self._write_disk(ids, tables, None if self._alike else self.host_format.unpack(packed), packed)
-            self.host.index.at["clean"][part] = True
-        self.disk.flush(numbers)
+            with uninterrupted():
+                self._flush_part(at[beg : beg + 65_536])
+        with uninterrupted():
+            self.disk.flush(numbers)
+
+    def _flush_part(self, at: np.ndarray) -> None:
+        ids, tables, packed = self.host.take(at)
+        self._write_disk(ids, tables, None if self._alike else self.host_format.unpack(packed), packed)
+        self.host.index.at["clean"][at] = True
 
 
 def required(disk: RowStore | None, host_rows: int | None) -> RowStore:

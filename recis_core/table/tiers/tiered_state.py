@@ -5,30 +5,34 @@ Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 
 from __future__ import annotations
 
+import logging
 import weakref
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
-from backends.errors import RecisError, TableFull
-from backends.numba_backend.columns import put
+from backends.errors import RecisError, StorageFull, TableFull
+from backends.numba_backend.columns import fill, put
 from recis_core.table.tiers import aside, sizes, staging
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
-from recis_core.table.tiers.disk_place import check_place, close_disk, open_disk
+from recis_core.table.tiers.disk_place import check_place, open_disk
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
+from recis_core.table.tiers.turn import Turn
 from recis_core.table.tiers.upcoming import Early, Upcoming
+from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
     from backends.numba_backend.partition import Unique
+    from recis_core.table.disk import DiskStore
     from recis_core.table.tiers.shared_budget import SharedBudget
 
+LOG = logging.getLogger(__name__)
 AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
 
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
@@ -69,7 +73,7 @@ class TieredState:
 
     def __init__(self, backend: Backend, spec: TableSpec, config: CacheConfig, owner: str = "") -> None:
         self.backend, self.spec, self.config, self.owner = backend, spec, config, owner
-        self.lock = RLock()
+        self.lock = Turn()
         self.stats = CacheStats()
         self.policy = policy_of(config.policy)
         self.slots: tuple[SlotSpec, ...] = ()
@@ -118,15 +122,22 @@ class TieredState:
                 return
             sharing = 1 if self.budget is None else len(self.budget.states)
             opened = open_disk(self.config, self.owner, self._lower.disk_format, sharing)
-            # Closed when this state goes; not left to the store's own end, for its threads hold it.
-            self._lower.scratch = not self.config.keep
-            self._lower.disk, self._closing = opened, weakref.finalize(self, close_disk, opened)
-            self.inserted += len(opened)
-            step = opened.numbers.get("step", 0)
-            self.tick = max(self.tick, opened.numbers.get("tick", 0))
-            self.step, self.pinned_from = max(self.step, step), max(self.pinned_from, step)
-            self._finished = step if self._finished is None else self._finished
-            self._unopened = False
+            try:
+                self._hold(opened)
+            except BaseException:
+                opened.close(flush=False)
+                raise
+
+    def _hold(self, opened: DiskStore) -> None:
+        step = opened.numbers.get("step", 0)
+        inserted, tick = self.inserted + len(opened), max(self.tick, opened.numbers.get("tick", 0))
+        now, pinned_from = max(self.step, step), max(self.pinned_from, step)
+        finished = step if self._finished is None else self._finished
+        # Closed when this state goes; not left to the store's own end, for its threads hold it.
+        closing = weakref.finalize(self, let_go, opened)
+        self._lower.scratch, self._lower.disk, self.lock.disk = not self.config.keep, opened, opened.path
+        self.inserted, self.tick, self.step, self.pinned_from = inserted, tick, now, pinned_from
+        self._finished, self._closing, self._unopened = finished, closing, False
 
     @property
     def finished(self) -> int:
@@ -404,17 +415,54 @@ class TieredState:
         with self.lock:
             rows = self.device.index.all_rows()
             rows = np.concatenate([self.device.unsaved(rows), self.device.untold(rows)])
-            ids, tables = (x.numpy() for x in self.device.index.keys(rows))
-            self.lower.write(ids, tables, self.device.read(rows))
-            self.device.saved(rows)
-            self.lower.settle()
+            with uninterrupted():
+                self._save(rows)
+                self.lower.settle()
             self.lower.flush({"tick": self.tick, "step": self.finished})
+
+    def _save(self, rows: np.ndarray) -> None:
+        """Rows on the device also below it."""
+        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+        values = self.device.read(rows)
+        fill(self.device.index.at["dirty"], rows, True)  # if this breaks off, all of them is written again, uses too
+        self.lower.write(ids, tables, values)
+        self.device.saved(rows)
 
     @property
     def closed(self) -> bool:
         return self._closing is not None and not self._closing.alive
 
-    def close(self) -> None:
-        """Give back what the disk tier holds of threads and files."""
-        if self._closing is not None:
+    def close(self, *, flush: bool = False) -> None:
+        """Give back what the disk tier holds of threads and files, once.
+
+        flush: what is kept, before. Without, it is as the last flush left it.
+
+        Raises:
+          StorageFull, MemoryError: nothing was given back or lost; call again once there is room.
+          RecisError, OSError: what was wrong with the disk. All is given back, and a kept disk is as its last flush left it.
+        """
+        if self._closing is None or self.closed or self.lock.forked:
+            return
+        try:
+            if flush and self.config.keep:
+                self.flush()
+        except (StorageFull, MemoryError):
+            raise
+        except Exception:
             self._closing()
+            raise
+        self._give_back()
+
+    @as_one
+    def _give_back(self) -> None:
+        detached = None if self._closing is None else self._closing.detach()
+        if detached is not None:
+            detached[2][0].close(flush=False)
+
+
+def let_go(store: DiskStore) -> None:
+    """Of a state that went, or whose process ends; what goes wrong has nobody to tell."""
+    try:
+        store.close(flush=False)
+    except Exception as error:
+        LOG.warning("%s was closed, but: %s", store.path, error)

@@ -1,0 +1,88 @@
+"""Whose turn it is with a table's tiers: one thread's, of the process that has their disk open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import RLock
+
+from backends.errors import RecisError
+from recis_core.uninterrupted import uninterrupted
+
+WAY_OUT = 'Use the engine in its own process, or start this one by multiprocessing\'s method "spawn" and build an engine there.'
+
+
+class Turn:
+    """A lock, taken with `with` and reentrant. Who gets it finds the tiers whole: what an exception broke off is ended first.
+
+    Attributes:
+      disk: where the rows on disk are, once they were opened.
+      unfinished: what must not stay half done, and may be called again from its beginning; see `whole`.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._process = RLock(), os.getpid()
+        self.disk: Path | None = None
+        self.unfinished: Callable[[], None] | None = None
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that made it."""
+        return os.getpid() != self._process
+
+    def __enter__(self) -> None:
+        if self.forked:
+            self._enter_in_child()
+        with uninterrupted():
+            self._lock.acquire()
+            try:
+                if self.unfinished is not None:
+                    self._finish()
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        with uninterrupted():
+            self._lock.release()
+
+    def owned(self) -> bool:
+        """By this thread."""
+        return self._lock._is_owned()  # type: ignore[attr-defined]
+
+    def whole(self, work: Callable[[], None]) -> None:
+        """Do what must not stay half done. If an exception breaks it off, it is done anew at once, or before the next turn.
+
+        work: may be called again from its beginning, wherever it was broken off.
+        """
+        self.unfinished = work
+        try:
+            self._finish()
+        except BaseException:
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
+        work, self.unfinished = self.unfinished, None
+        if work is None:
+            return
+        try:
+            work()
+        except BaseException:
+            self.unfinished = work
+            raise
+
+    def _enter_in_child(self) -> None:
+        if self.disk is not None:
+            raise RecisError(
+                f"the rows that this engine has on disk, in {self.disk}, belong to process {self._process}; this is process "
+                f"{os.getpid()}, forked from it, and changed nothing there. {WAY_OUT}"
+            )
+        if not self._lock.acquire(blocking=False):
+            raise RecisError(
+                f"process {os.getpid()} was forked from {self._process} while a thread there was changing this engine's tables. "
+                f"{WAY_OUT}"
+            )
+        self._lock.release()
+        self._process = os.getpid()
