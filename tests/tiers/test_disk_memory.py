@@ -87,13 +87,13 @@ def test_closing_gives_back_files_threads_and_maps(tmp_path: Path, mapped_bytes:
     assert held() == before
 
 
-def test_many_segments_hold_no_file_open(tmp_path: Path) -> None:
+def test_many_segments_hold_few_files_open(tmp_path: Path) -> None:
     store = open_store("disk", tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     keys = [(0, i) for i in range(3000)]
     store.write(*arrays(keys), rows_of(keys, 0))
     assert store.stats()["segments"] > 100
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(os.listdir("/proc/self/fd")) <= before + rows_view.FEW_HANDLES + 1
     store.close()
 
 

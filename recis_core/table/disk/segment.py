@@ -188,20 +188,25 @@ class Segment:
         Raises:
           CorruptStorage: it was cut, or is gone and has no handle.
         """
+        needed, reader = self._end(self.rows), self._reader  # before: what is added meanwhile makes it longer
         if not self.named:
             return
-        if self._reader is not None:
-            size = os.fstat(self._reader.number).st_size
-        elif self._handle >= 0:
-            size = os.fstat(self._handle).st_size
-        else:
-            self.check_named()
-            size = os.stat(self.path).st_size
-        if size < self._end(self.rows):
+        try:
+            size = self._named_length() if reader is None else os.fstat(reader.number).st_size
+        except CorruptStorage:
+            if not self.named:  # deleted meanwhile, after it was compacted; nobody can cut it any more
+                return
+            raise
+        if size < needed:
             raise CorruptStorage(
-                f"{self.path} has {size:,} bytes; {self.rows} rows need {self._end(self.rows):,}. It was cut while it was in "
-                "use; restore the directory from a checkpoint."
+                f"{self.path} has {size:,} bytes; {needed:,} are in use. It was cut while it was open; restore the directory "
+                "from a checkpoint."
             )
+
+    def _named_length(self) -> int:
+        self.check_named()
+        with room_for(self.path, 0):
+            return os.stat(self.path, follow_symlinks=False).st_size
 
     def _replaced(self) -> CorruptStorage:
         return CorruptStorage(
@@ -282,10 +287,10 @@ class Segment:
     def delete(self) -> None:
         """The disk's space comes back when nobody reads it any more."""
         self.release()
-        if self.named:
+        named, self.named = self.named, False
+        if named:
             with suppress(IsADirectoryError, NotADirectoryError, PermissionError):  # what stands there is not ours
                 self.path.unlink(missing_ok=True)
-            self.named = False
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
