@@ -78,6 +78,10 @@ class Backend(Protocol):
 
         out[b] = Σ weights[i] · rows[inverse[i]]   over offsets[b] ≤ i < offsets[b + 1]
         "mean" divides by Σ weights, "sqrtn" by sqrt(Σ weights²); a bag whose divisor is 0 gives zeros.
+        Both hold for weights of any magnitude, subnormal ones included: a bag's weights are first multiplied by a power
+        of two, its lift, that brings the largest |weight| into [½, 1) (to 4 at most; subnormal ones are lifted by 2¹²⁵).
+        Being exact, it changes no bit of what neither under- nor overflows without it. A divisor that is below 2⁻¹²⁶
+        after that counts as 0. A weight that is NaN or inf makes all of its bag NaN.
         "tile" lays the first tile_len weighted rows side by side, [B, tile_len·D], zeros behind.
         "none" gives the weighted rows themselves, [N, D].
 
@@ -86,7 +90,9 @@ class Backend(Protocol):
           offsets: [B + 1]. weights: float32 [N] or None for ones.
 
         Returns:
-          in the dtype of rows, accumulated in float32, summed in the order of `inverse`.
+          in the dtype of rows, accumulated in float32, summed in the order of `inverse`. What overflows float32 in
+          such a sum is inf, as it is in torch; what overflows the dtype of rows is inf there. Float32 subnormals may
+          count as zeros, in rows, products and sums, for XLA and Triton flush them.
 
         As torch.nn.functional.embedding_bag. DLRM, Naumov et al. 2019, arXiv:1906.00091, §3.
         """

@@ -1,6 +1,6 @@
 """Gather rows by number and pool them into bags, without a gathered copy.
 
-Reads    N rows of D table elements, 4 bytes a row number, 4 a weight, 8 a bag.
+Reads    N rows of D table elements, 4 bytes a row number, 4 a weight (8 for mean and sqrtn), 8 a bag.
 Writes   B rows of D outputs.
 Ceiling  memory bandwidth over (N + B)·D elements; hot rows come from L2 and lift it. At small D the
          32-byte sector is the unit: D = 1 float32 moves eight times what it uses.
@@ -21,6 +21,7 @@ from jax.experimental.pallas import triton as plt
 
 from pallas_kernels.elements import load_elements
 from pallas_kernels.launch import launch
+from pallas_kernels.lifting import INFINITE, LEAST, lift_of, lifted, size_bits
 from pallas_kernels.operands import check_dtype, check_shape, check_table, stored
 from pallas_kernels.tuning import PoolConfig, pool_config, width
 
@@ -45,7 +46,9 @@ def gather_pool(
     """Pool the table rows named by `rows` into one vector per bag.
 
     out[b] = Σ weights[i] · table[rows[i]]   over offsets[b] ≤ i < offsets[b + 1]
-    "mean" divides by Σ weights, "sqrtn" by sqrt(Σ weights²); a bag whose divisor is 0 gives zeros.
+    "mean" divides by Σ weights, "sqrtn" by sqrt(Σ weights²); a bag whose divisor is 0 gives zeros. Weights of any
+    magnitude, subnormal ones too: a bag's are lifted first (see lifting.py), and a divisor that is below 2⁻¹²⁶
+    then counts as 0. A weight that is inf or NaN makes its bag NaN.
     "none" gives the weighted rows themselves; "tile" lays a bag's first tile_len of them side by side, zeros behind.
 
     Args:
@@ -121,10 +124,12 @@ def pool_kernel(
     column = jnp.arange(width(dim), dtype=jnp.int32)
     begin = plt.load(begins.at[run], mask=run < out.shape[0], other=0)
     length = plt.load(ends.at[run], mask=run < out.shape[0], other=0) - begin
-    load = partial(load_id, rows, weights, scale, partial(load_elements, table, dtype), column, dim)
+    top = None if combiner == "sum" or weights is None else _largest(weights, begin, length, config.unroll)
+    lift = None if top is None else lift_of(top)
+    load = partial(load_id, rows, weights, scale, partial(load_elements, table, dtype), column, dim, lift=lift)
 
     total, divisor = sum_runs(load, begin, length, width(dim), config.unroll, squared=combiner == "sqrtn")
-    pooled = total if combiner == "sum" else _divide(total, divisor, combiner)
+    pooled = total if combiner == "sum" else _divide(total, divisor, top, combiner)
     here = (run < out.shape[0])[:, None] & (column < dim)[None, :]
     plt.store(out.at[run[:, None], column[None, :]], pooled.astype(out.dtype), mask=here)
 
@@ -153,12 +158,26 @@ def sum_runs(
     return jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, zeros)
 
 
+def _largest(weights: Ref, begin: jax.Array, length: jax.Array, unroll: int) -> jax.Array:
+    """size_bits of each run's largest |weight|, int32 [runs]; 0 of an empty run."""
+
+    def body(k: jax.Array, top: jax.Array) -> jax.Array:
+        nth = [k * unroll + u for u in range(unroll)]
+        for size in [size_bits(plt.load(weights.at[begin + n], mask=n < length, other=0.0)) for n in nth]:
+            top = jnp.maximum(top, size)
+        return top
+
+    return jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, jnp.zeros(begin.shape, jnp.int32))
+
+
 def load_id(
-    rows: Ref, weights: Ref, scale: Ref, load: Load, column: jax.Array, dim: int, at: jax.Array, here: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    rows: Ref, weights: Ref, scale: Ref, load: Load, column: jax.Array, dim: int, at: jax.Array, here: jax.Array,
+    *, lift: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """(weighted row [bags, width], weight [bags]) of the ids at positions `at`; zeros where not `here`."""
     row = at if rows is None else plt.load(rows.at[at], mask=here, other=-1)
     weight = here.astype(jnp.float32) if weights is None else plt.load(weights.at[at], mask=here, other=0.0)
+    weight = weight if lift is None else lifted(weight, lift)
     known = here & (row >= 0)
     row = jnp.where(known, row, 0)
     value = load(row, column, known[:, None] & (column < dim)[None, :])
@@ -167,10 +186,11 @@ def load_id(
     return (value if weights is None else value * weight[:, None]), weight
 
 
-def _divide(total: jax.Array, divisor: jax.Array, combiner: str) -> jax.Array:
+def _divide(total: jax.Array, divisor: jax.Array, top: jax.Array | None, combiner: str) -> jax.Array:
     divisor = jnp.sqrt(divisor) if combiner == "sqrtn" else divisor
-    safe = jnp.where(divisor != 0, divisor, 1.0)
-    return jnp.where((divisor != 0)[:, None], total / safe[:, None], 0.0)
+    counts = jnp.abs(divisor) >= LEAST
+    pooled = jnp.where(counts[:, None], total / jnp.where(counts, divisor, 1.0)[:, None], 0.0)
+    return pooled if top is None else jnp.where((top < INFINITE)[:, None], pooled, jnp.nan)
 
 
 def _runs(ids: int, offsets: jax.Array, combiner: str, tile_len: int | None) -> tuple[jax.Array, jax.Array]:

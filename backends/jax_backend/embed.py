@@ -17,7 +17,7 @@ from backends.jax_backend.gradient import KeyedGradient, Terms, sum_in_order
 from backends.jax_backend.hashing import split
 from backends.jax_backend.hot import Hot, Keys, Slots
 from backends.jax_backend.ordered_sum import segment_of
-from backends.jax_backend.pool import reciprocal
+from backends.jax_backend.pool import weighing
 from backends.jax_backend.seek import Manner, Sought, seek
 from backends.jax_backend.state import Constants, Index
 
@@ -210,8 +210,9 @@ def request_terms(grad: jax.Array, b: Bags, p: Pooling, hot: Hot) -> Terms:
     source = jnp.where(inside, bag, -1)
     if p.combiner == "sum":
         return Terms(grad, source, b.weights)
-    scale = reciprocal(b.offsets, b.weights, p.combiner, hot.gather_pool).at[bag].get(mode="clip")
-    return Terms(grad, source, scale if b.weights is None else scale * b.weights)
+    by = weighing(b.offsets, b.weights, p.combiner, hot.gather_pool)
+    scale = by.inverse.at[bag].get(mode="clip")
+    return Terms(grad, source, scale if by.weights is None else scale * by.weights)
 
 
 def joined(terms: list[Terms]) -> Terms:
@@ -231,15 +232,15 @@ def weights_grad(
 ) -> jax.Array:
     """d loss / d weights, float32 [n], of occurrences that read values[rows]. With s = Σ w·e and out = s / divisor:
     sum e·g; mean (e − out)·g / divisor; sqrtn e·g / divisor − w · out·g / divisor²; a zero divisor gives 0.
+    w and the divisor are lifted.
     """
     dots = hot.row_dot(values, rows, terms.vectors, terms.source)
     if p.combiner in ("sum", "none", "tile"):
         return dots
     bag = segment_of(b.offsets, p.size)
-    scale = reciprocal(b.offsets, b.weights, p.combiner, hot.gather_pool)
+    by = weighing(b.offsets, b.weights, p.combiner, hot.gather_pool)
     out = hot.gather_pool(values, rows, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
-    shared = ((out * grad).sum(1) * scale).at[bag].get(mode="clip")
-    direct = dots * scale.at[bag].get(mode="clip")
-    if p.combiner == "mean":
-        return jnp.where(terms.source >= 0, direct - shared, 0.0)
-    return jnp.where(terms.source >= 0, direct - b.weights * shared * scale.at[bag].get(mode="clip"), 0.0)
+    shared = ((out * grad).sum(1) * by.inverse).at[bag].get(mode="clip")
+    scale, lift = by.inverse.at[bag].get(mode="clip"), by.lift.at[bag].get(mode="clip")
+    slope = dots * scale - (shared if p.combiner == "mean" else by.weights * shared * scale)
+    return jnp.where(terms.source >= 0, slope * lift, 0.0)

@@ -5,11 +5,14 @@ Sizes: N ids (padded), B bags (padded), R rows, D dim.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from backends.jax_backend.hot import GatherPool
-from backends.jax_backend.ordered_sum import ordered_sum, weighted
+from backends.jax_backend.ordered_sum import ordered_sum, segment_of, weighted
+from pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
 
 
 def gather_pool(
@@ -26,8 +29,10 @@ def gather_pool(
         return _known(weighted(table, rows, weights), rows)
     if combiner == "tile":
         return _tile(table, rows, offsets, weights, tile_len or 1)
-    summed = ordered_sum(table, rows, weights, offsets)
-    return summed if combiner == "sum" else summed * reciprocal(offsets, weights, combiner, gather_pool)[:, None]
+    if combiner == "sum":
+        return ordered_sum(table, rows, weights, offsets)
+    by = weighing(offsets, weights, combiner, gather_pool)
+    return ordered_sum(table, rows, by.weights, offsets) * by.inverse[:, None]
 
 
 def _known(terms: jax.Array, rows: jax.Array) -> jax.Array:
@@ -44,19 +49,24 @@ def _tile(table: jax.Array, rows: jax.Array, offsets: jax.Array, weights: jax.Ar
     return _known(weighted(table, named, scale), named).reshape(offsets.shape[0] - 1, -1)
 
 
-def reciprocal(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> jax.Array:
-    """1 / divisor of each bag, float32 [B]; 0 where the divisor is 0. pooled: who sums."""
-    divisor = _divisor(offsets, weights, combiner, pooled)
-    return jnp.where(divisor != 0, 1.0 / jnp.where(divisor != 0, divisor, 1.0), 0.0)
+class Weighing(NamedTuple):
+    """What a bag's sum is divided by, and weights of one scale with it."""
+
+    weights: jax.Array | None  # float32 [N], times the lift of their bag; None for ones
+    inverse: jax.Array  # float32 [B], 1 / divisor of these weights; 0 where a bag gives zeros
+    lift: jax.Array | None  # float32 [B], powers of two; None for ones
 
 
-def _divisor(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> jax.Array:
-    if combiner not in ("mean", "sqrtn"):
-        return jnp.ones(offsets.shape[0] - 1, jnp.float32)
+def weighing(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> Weighing:
+    """Of "mean" and "sqrtn"; see the contract's pool. pooled: who sums."""
     if weights is None:
-        total = (offsets[1:] - offsets[:-1]).astype(jnp.float32)
-    else:
-        terms = (weights if combiner == "mean" else weights * weights)[:, None]
-        position = jnp.arange(terms.shape[0], dtype=jnp.int32)
-        total = pooled(terms, position, offsets, None, combiner="sum", tile_len=None)[:, 0]
-    return total if combiner == "mean" else jnp.sqrt(total)
+        count = (offsets[1:] - offsets[:-1]).astype(jnp.float32)
+        return Weighing(None, inverse(count if combiner == "mean" else jnp.sqrt(count), None), None)
+    bag, size = segment_of(offsets, weights.shape[0]), size_bits(weights)
+    top = jnp.zeros(offsets.shape[0] - 1, jnp.int32).at[bag].max(size, mode="drop")
+    lift = lift_of(top)
+    weights = lifted(weights, lift.at[bag].get(mode="clip"))
+    terms = (weights if combiner == "mean" else weights * weights)[:, None]
+    position = jnp.arange(terms.shape[0], dtype=jnp.int32)
+    total = pooled(terms, position, offsets, None, combiner="sum", tile_len=None)[:, 0]
+    return Weighing(weights, inverse(total if combiner == "mean" else jnp.sqrt(total), top), lift)

@@ -104,6 +104,26 @@ def trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def bits_of(typing_context, value):  # type: ignore[no-untyped-def]
+    """The bits of a float32, int32."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def float_of(typing_context, bits):  # type: ignore[no-untyped-def]
+    """The float32 of these bits."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(builder.trunc(arguments[0], ir.IntType(32)), ir.FloatType())
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
 def prefetch(typing_context, array, offset):  # type: ignore[no-untyped-def]
     """Ask for the cache line `offset` bytes into a contiguous array before it is read.
 

@@ -10,7 +10,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
+from backends.numba_backend.compiled import bits_of, compiled, compiled_parallel, float_of, inlined, prefetch
 from backends.numba_backend.lanes import LANES, load, spread, store
 from backends.numba_backend.scratch import empty
 
@@ -20,6 +20,9 @@ WIDE = 4 * LANES  # columns summed in one pass over a bag
 BLOCK = 128  # bags a thread pools at a time
 AHEAD = 16  # occurrences between a row's prefetch and its use
 LAID = 16  # rows to a bag of "none", whose own bags do not matter
+INFINITE = 0x7F800000  # bits of |weight| from here on are inf or NaN
+LEAST = np.float32(2.0**-126)  # the least normal number: a smaller divisor counts as 0
+PLAIN_LEAST, PLAIN_MOST = np.float32(2.0**-10), np.float32(2.0**20)  # Σ |weight| of a bag that needs no lift
 UNWEIGHTED = np.ones(0, np.float32)
 
 
@@ -144,7 +147,7 @@ def sum_bags(first, last, table, rows, inverse, offsets, weights, code, out, sta
     of = rows[inverse[offsets[first] : min(offsets[last] + AHEAD, len(inverse))]]
     for b in range(first, last):
         beg, end = offsets[b] - offsets[first], offsets[b + 1] - offsets[first]
-        scale = inverse_divisor(weights, offsets[b], offsets[b + 1], code) if code != SUM else np.float32(1)
+        lift, scale = inverse_divisor(weights, offsets[b], offsets[b + 1], code)
         for j in range(beg + AHEAD, min(end + AHEAD, len(of))):
             for line in range(0, size, 64):
                 prefetch(table, np.int64(max(of[j], 0)) * size + line)
@@ -155,7 +158,7 @@ def sum_bags(first, last, table, rows, inverse, offsets, weights, code, out, sta
             for j in range(beg, end):
                 at = np.int64(of[j]) * D + d
                 if at >= 0:
-                    weight = spread(weights[offsets[first] + j] if weighted else np.float32(1))
+                    weight = spread(weights[offsets[first] + j] * lift if weighted else np.float32(1))
                     t0 = t0 + load(table, at, LANES) * weight
                     t1 = t1 + load(table, at + LANES, LANES) * weight
                     t2 = t2 + load(table, at + 2 * LANES, LANES) * weight
@@ -169,24 +172,43 @@ def sum_bags(first, last, table, rows, inverse, offsets, weights, code, out, sta
             t0 = spread(np.float32(0))
             for j in range(beg, end):
                 if of[j] >= 0:
-                    weight = spread(weights[offsets[first] + j] if weighted else np.float32(1))
+                    weight = spread(weights[offsets[first] + j] * lift if weighted else np.float32(1))
                     t0 = t0 + load(table, np.int64(of[j]) * D + d, D - d) * weight
             store(out, (start + b - first) * D + d, D - d, t0 * spread(scale))
 
 
 @inlined
-def weight_at(weights, i):  # type: ignore[no-untyped-def]
-    return weights[i] if len(weights) else np.float32(1)
+def inverse_divisor(weights, beg, end, code):  # type: ignore[no-untyped-def]
+    """(lift, 1 / divisor of a bag's weights · lift), 0 where the divisor is 0. See the contract's pool."""
+    one = np.float32(1)
+    if code != MEAN and code != SQRTN:
+        return one, one
+    if len(weights) == 0:
+        total = np.float32(end - beg)
+        return one, reciprocal(total if code == MEAN else np.sqrt(total))
+    total, size = np.float32(0), np.float32(0)
+    for i in range(beg, end):
+        weight = weights[i]
+        size += abs(weight)
+        total += weight if code == MEAN else weight * weight
+    if size == 0 or PLAIN_LEAST <= size <= PLAIN_MOST:  # no weight is so large or small that lifting changes a bit
+        return one, reciprocal(total if code == MEAN else np.sqrt(total))
+    return lifted_divisor(weights, beg, end, code)
 
 
 @inlined
-def inverse_divisor(weights, beg, end, code):  # type: ignore[no-untyped-def]
-    """1 / divisor of a bag, 0 where the divisor is 0."""
-    if code != MEAN and code != SQRTN:
-        return np.float32(1)
-    total = np.float32(0)
+def reciprocal(divisor):  # type: ignore[no-untyped-def]
+    return np.float32(1) / divisor if abs(divisor) >= LEAST else np.float32(0)
+
+
+@inlined
+def lifted_divisor(weights, beg, end, code):  # type: ignore[no-untyped-def]
+    total, top = np.float32(0), 0
     for i in range(beg, end):
-        weight = weight_at(weights, i)
+        top = max(top, bits_of(weights[i]) & 0x7FFFFFFF)
+    lift = float_of((253 - min(max(top >> 23, 1), 252)) << 23)
+    for i in range(beg, end):
+        weight = weights[i] * lift
         total += weight if code == MEAN else weight * weight
-    divisor = total if code == MEAN else np.sqrt(total)
-    return np.float32(1) / divisor if divisor != 0 else np.float32(0)
+    by = reciprocal(total if code == MEAN else np.sqrt(total))
+    return lift, by if top < INFINITE else np.float32(np.nan)

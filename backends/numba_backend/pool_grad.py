@@ -16,7 +16,6 @@ from backends.numba_backend.pool import (
     BLOCK,
     MEAN,
     NONE,
-    SQRTN,
     SUM,
     TILE,
     code_of,
@@ -25,7 +24,6 @@ from backends.numba_backend.pool import (
     offsets_of,
     sum_bags,
     tiles,
-    weight_at,
     weights_of,
 )
 from backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
@@ -72,7 +70,7 @@ def weights_grad(
     tile_len: int | None,
 ) -> Tensor:
     """d loss / d weights, float32 [N]. With s = Σ w·e and out = s / n:
-    sum e·g; mean (e - out)·g / n; sqrtn e·g / n - w · out·g / n²; a zero divisor gives 0.
+    sum e·g; mean (e - out)·g / n; sqrtn e·g / n - w · out·g / n²; a zero divisor gives 0. w and n are lifted.
     """
     to_weights = torch.zeros(len(inverse))
     offsets = even_bags(len(inverse)) if code == NONE else offsets
@@ -104,14 +102,17 @@ def _laid_grad(vectors, rows, inverse, b, beg, end, code, tile_len, to_weights):
 
 @compiled
 def _bag_grad(vectors, rows, itself, inverse, offsets, weights, b, code, out, to_weights):  # type: ignore[no-untyped-def]
-    beg, end = offsets[b], offsets[b + 1]
-    D, by, shared = rows.shape[1], inverse_divisor(weights, beg, end, code), np.float32(0)
+    beg, end, shared, slope = offsets[b], offsets[b + 1], np.float32(0), np.float32(0)
+    D = rows.shape[1]
+    lift, by = inverse_divisor(weights, beg, end, code)
     if code != SUM:
         sum_bags(b, b + 1, rows, itself, inverse, offsets, weights, code, out, 0)
         shared = dot(out, 0, vectors, b * D, D) * by
     for i in range(beg, end):
-        slope = np.float32(1) if code == MEAN else weight_at(weights, i) * by if code == SQRTN else np.float32(0)
-        to_weights[i] = dot(rows, inverse[i] * D, vectors, b * D, D) * by - slope * shared if by != 0 else np.float32(0)
+        if code != SUM:
+            slope = np.float32(1) if code == MEAN else (weights[i] * lift if len(weights) else np.float32(1)) * by
+        change = dot(rows, inverse[i] * D, vectors, b * D, D) * by - slope * shared
+        to_weights[i] = change * lift if by != 0 else np.float32(0)
 
 
 @inlined

@@ -16,7 +16,7 @@ from numba import prange
 from backends import placement
 from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
 from backends.numba_backend.lanes import LANES, add_squares, load, spread, store
-from backends.numba_backend.pool import MEAN, NONE, SQRTN, TILE, inverse_divisor
+from backends.numba_backend.pool import NONE, TILE, inverse_divisor
 from backends.numba_backend.scratch import empty
 
 CHUNK = placement.SUM_CHUNK
@@ -54,12 +54,12 @@ def add_occurrences(inverse, offsets, weights, code, tile_len, base, cursor, sou
     weighted = len(weights) > 0
     for b in range(len(offsets) - 1):
         beg, end = offsets[b], offsets[b + 1]
-        by = inverse_divisor(weights, beg, end, code) if code == MEAN or code == SQRTN else np.float32(1)
+        lift, by = inverse_divisor(weights, beg, end, code)
         for i in range(beg, end):
             j = cursor[inverse[i]]
             cursor[inverse[i]] = j + 1
             source[j] = _source_of(i, b, i - beg, by, code, tile_len, base)
-            scale[j] = weights[i] * by if weighted else by
+            scale[j] = weights[i] * lift * by if weighted else by
 
 
 @inlined

@@ -16,36 +16,63 @@ from torch import Tensor
 
 from backends import placement
 
+LEAST = 2.0**-126  # float32's least normal number: a smaller divisor counts as 0
+PLAIN = (2.0**-10, 2.0**10)  # weights of these sizes need no scaling
+
 
 @dataclass(frozen=True)
 class Bags:
     """What pooling needs to know of each occurrence, and of each bag."""
 
     bag: Tensor  # int64 [N]
-    weights: Tensor  # float32 [N]
-    divisor: Tensor  # float32 [B]; 0 where a bag gives zeros
+    weights: Tensor  # float32 [N], times the lift of their bag
+    inverse: Tensor  # float32 [B], 1 / divisor of these weights; 0 where a bag gives zeros
+    lift: Tensor | None  # float32 [B], powers of two; None for ones
     offsets: Tensor  # int64 [B + 1]
-
-    @property
-    def scale(self) -> Tensor:
-        """1 / divisor, float32 [B]; 0 where the divisor is 0."""
-        return torch.where(self.divisor != 0, 1 / self.divisor, 0)
 
 
 def bags(offsets: Tensor, weights: Tensor | None, combiner: str) -> Bags:
     offsets = offsets.long()
     lengths = offsets.diff()
     bag = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
-    weights = torch.ones(len(bag), device=offsets.device) if weights is None else weights.float()
-    return Bags(bag, weights, _divisor(offsets, weights, len(lengths), combiner), offsets)
+    divides = combiner in ("mean", "sqrtn")
+    if weights is None:
+        divisor = (lengths.float() if combiner == "mean" else lengths.float().sqrt()) if divides else None
+        return Bags(bag, torch.ones(len(bag), device=offsets.device), _inverse(divisor, lengths), None, offsets)
+    weights = weights.float()
+    if not divides:
+        return Bags(bag, weights, _inverse(None, lengths), None, offsets)
+    return _lifted(bag, weights, offsets, combiner)
 
 
-def _divisor(offsets: Tensor, weights: Tensor, count: int, combiner: str) -> Tensor:
-    if combiner not in ("mean", "sqrtn"):
-        return torch.ones(count, device=offsets.device)
-    terms = weights if combiner == "mean" else weights * weights
-    total = ordered_sum(terms[:, None], offsets)[:, 0]
-    return total if combiner == "mean" else total.sqrt()
+def _inverse(divisor: Tensor | None, lengths: Tensor) -> Tensor:
+    if divisor is None:
+        return torch.ones(len(lengths), device=lengths.device)
+    return torch.where(divisor.abs() >= LEAST, 1 / divisor, 0)
+
+
+def _lifted(bag: Tensor, weights: Tensor, offsets: Tensor, combiner: str) -> Bags:
+    """Weights brought to about 1 by a power of two a bag, exactly; see the contract's pool."""
+    top = lift = None
+    if not _plain(weights):
+        size = weights.contiguous().view(torch.int32) & 0x7FFFFFFF  # |weight| in order, NaN last
+        top = size.new_zeros(len(offsets) - 1).scatter_reduce_(0, bag, size, "amax")
+        lift = ((253 - (top >> 23).clamp(1, 252)) << 23).view(torch.float32)
+        weights = weights * lift[bag]
+    total = ordered_sum((weights if combiner == "mean" else weights * weights)[:, None], offsets)[:, 0]
+    inverse = _inverse(total if combiner == "mean" else total.sqrt(), offsets[1:])
+    inverse = inverse if top is None else torch.where(top < 0x7F800000, inverse, torch.nan)
+    return Bags(bag, weights, inverse, lift, offsets)
+
+
+def _plain(weights: Tensor) -> bool:
+    """Whether lifting changes no bit: all weights are 0 or of ordinary size. On a CPU, where asking is cheap."""
+    if weights.device.type != "cpu" or not len(weights):
+        return not len(weights)
+    low, high = map(float, weights.aminmax())
+    if not (low >= PLAIN[0] and high <= PLAIN[1]):
+        low, high = map(float, torch.where(weights == 0, 1, weights).abs().aminmax())
+    return low >= PLAIN[0] and high <= PLAIN[1]
 
 
 def ordered_sum(vectors: Tensor, offsets: Tensor, index: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
@@ -74,11 +101,11 @@ def pool(
     if combiner == "tile":
         return _tile(rows, inverse, b, tile_len or 1).to(rows.dtype)
     summed = ordered_sum(rows, b.offsets, inverse, None if weights is None else b.weights)
-    return summed.to(rows.dtype) if combiner == "sum" else (summed * b.scale[:, None]).to(rows.dtype)
+    return summed.to(rows.dtype) if combiner == "sum" else (summed * b.inverse[:, None]).to(rows.dtype)
 
 
 def _tile(rows: Tensor, inverse: Tensor, b: Bags, tile_len: int) -> Tensor:
-    out = rows.new_zeros((len(b.divisor), tile_len, rows.shape[1]), dtype=torch.float32)
+    out = rows.new_zeros((len(b.inverse), tile_len, rows.shape[1]), dtype=torch.float32)
     inside = position(b) < tile_len
     laid = rows[inverse.long()[inside]].float() * b.weights[inside, None]
     out[b.bag[inside], position(b)[inside]] = laid
@@ -105,7 +132,7 @@ def grad_terms(grad: Tensor, b: Bags, combiner: str, tile_len: int | None, dim: 
     if combiner == "none":
         return Terms(grad, torch.arange(len(b.bag), device=grad.device), b.weights)
     if combiner != "tile":
-        return Terms(grad, b.bag, b.weights * b.scale[b.bag])
+        return Terms(grad, b.bag, b.weights * b.inverse[b.bag])
     inside = position(b) < (tile_len or 1)
     source = torch.where(inside, b.bag * (tile_len or 1) + position(b), 0)
     return Terms(grad.reshape(-1, dim), source, torch.where(inside, b.weights, 0))
@@ -133,17 +160,18 @@ def _chunk_offsets(lengths: Tensor, chunks: Tensor) -> Tensor:
 
 def weights_grad(grad: Tensor, rows: Tensor, inverse: Tensor, b: Bags, terms: Terms, combiner: str) -> Tensor:
     """d loss / d weights, float32 [N]. With s = Σ w·e and out = s / n:
-    sum e·g; mean (e − out)·g / n; sqrtn e·g / n − w · out·g / n²; a zero divisor gives 0.
+    sum e·g; mean (e − out)·g / n; sqrtn e·g / n − w · out·g / n²; a zero divisor gives 0. w and n are lifted.
     """
     dots = (rows[inverse.long()].float() * terms.vectors[terms.source]).sum(1)
     if combiner == "tile":
         return torch.where(position(b) < grad.shape[1] // rows.shape[1], dots, 0)
     if combiner in ("sum", "none"):
         return dots
-    out = ordered_sum(rows, b.offsets, inverse, b.weights) * b.scale[:, None]
-    shared = ((out * grad.float()).sum(1) * b.scale)[b.bag]
-    direct = dots * b.scale[b.bag]
-    return direct - shared if combiner == "mean" else direct - b.weights * shared * b.scale[b.bag]
+    out = ordered_sum(rows, b.offsets, inverse, b.weights) * b.inverse[:, None]
+    shared = ((out * grad.float()).sum(1) * b.inverse)[b.bag]
+    direct = dots * b.inverse[b.bag]
+    slope = direct - shared if combiner == "mean" else direct - b.weights * shared * b.inverse[b.bag]
+    return slope if b.lift is None else slope * b.lift[b.bag]
 
 
 def pool_grad(

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
+
 
 def gather_pool(
     table: jax.Array,
@@ -26,20 +28,23 @@ def gather_pool(
     position = jnp.arange(rows.shape[0], dtype=jnp.int32)
     real = position < offsets[-1]
     weight = jnp.where(real, 1.0 if weights is None else weights, 0.0)
-    values = _read(table, jnp.where(real, rows, -1), scale) * weight[:, None]
-    if combiner == "none":
-        return values.astype(out_dtype)
+    values = _read(table, jnp.where(real, rows, -1), scale)
     bags = offsets.shape[0] - 1
     bag = jnp.searchsorted(offsets[1:], position, side="right").astype(jnp.int32)
+    if combiner in ("mean", "sqrtn"):
+        top = jnp.zeros(bags, jnp.int32).at[bag].max(size_bits(weight), mode="drop")
+        weight = lifted(weight, lift_of(top).at[bag].get(mode="clip"))
+    values = values * weight[:, None]
+    if combiner == "none":
+        return values.astype(out_dtype)
     if combiner == "tile":
         return _tile(values, offsets, bag, tile_len or 1).astype(out_dtype)
     total = jax.ops.segment_sum(values, bag, bags)
     if combiner == "sum":
         return total.astype(out_dtype)
     squares = jax.ops.segment_sum(weight * weight if combiner == "sqrtn" else weight, bag, bags)
-    divisor = jnp.sqrt(squares) if combiner == "sqrtn" else squares
-    safe = jnp.where(divisor != 0, divisor, 1.0)
-    return jnp.where((divisor != 0)[:, None], total / safe[:, None], 0.0).astype(out_dtype)
+    by = inverse(jnp.sqrt(squares) if combiner == "sqrtn" else squares, top)
+    return (total * by[:, None]).astype(out_dtype)
 
 
 def _read(table: jax.Array, rows: jax.Array, scale: jax.Array | None) -> jax.Array:

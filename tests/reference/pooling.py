@@ -11,10 +11,12 @@ import numpy as np
 
 
 def divisor(weights: np.ndarray, combiner: str) -> float:
-    """What a bag's sum is divided by; 0 stands for a bag that gives zeros."""
-    if combiner == "mean":
-        return float(weights.sum())
-    return float(np.sqrt((weights**2).sum())) if combiner == "sqrtn" else 1.0
+    """What a bag's sum is divided by; 0 stands for a bag that gives zeros, NaN for one that gives NaN."""
+    if combiner not in ("mean", "sqrtn"):
+        return 1.0
+    if not np.isfinite(weights).all():
+        return np.nan
+    return float(weights.sum()) if combiner == "mean" else float(np.sqrt((weights**2).sum()))
 
 
 def pool(
@@ -76,9 +78,10 @@ def _occurrence_grad(
     by = divisor(bag, combiner)
     if by == 0:
         return np.zeros(len(row)), 0.0
-    # d/dw of the divisor: mean 1, sqrtn w / by, else 0
-    slope = {"mean": 1.0, "sqrtn": w / by}.get(combiner, 0.0)
-    return w / by * grad, float(grad @ (row - slope * out)) / by
+    # d/dw of the divisor: mean 1, sqrtn w / by
+    slope = {"mean": 1.0, "sqrtn": w / by}
+    through = row - slope[combiner] * out if combiner in slope else row
+    return w / by * grad, float(grad @ through) / by
 
 
 def _weights(weights: np.ndarray | None, n: int) -> np.ndarray:
