@@ -29,6 +29,7 @@ from backends.numba_backend.state import TableState
 from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from backends.whole import settle, whole, write_all
 
 
 def _numpy(*tensors: Tensor) -> tuple[np.ndarray, ...]:
@@ -48,6 +49,7 @@ class NumbaBackend:
         return state_.create_state(spec)
 
     def add_slots(self, state: TableState, slots: tuple[SlotSpec, ...]) -> TableState:
+        settle(state)
         state_.add_slots(state, slots)
         return state
 
@@ -58,11 +60,15 @@ class NumbaBackend:
         self, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
     ) -> tuple[TableState, Tensor, Evicted | None]:
         keys = _numpy(ids, tables)
-        rows, evicted = lookup_.lookup(state, *keys, mode=mode, clock=clock, incoming=len(ids))
+        with whole(state) as undo:
+            rows, evicted = lookup_.lookup(state, undo, *keys, mode=mode, clock=clock, incoming=len(ids))
         return state, torch.from_numpy(rows), evicted
 
     def gather(self, state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
-        return torch.from_numpy(gather_.gather(state, *_numpy(rows, ids, tables), unknown))
+        settle(state)
+        numbers, *keys = _numpy(rows, ids, tables)
+        state_.check_numbers(numbers, state.weights)
+        return torch.from_numpy(gather_.gather(state, numbers, *keys, unknown))
 
     def pool(
         self,
@@ -142,6 +148,7 @@ class NumbaBackend:
         factor: float,
         t: tuple[int, ...],
     ) -> TableState:
+        settle(state)
         update_.update(state, gradient, rule, hyper, factor, t)
         return state
 
@@ -171,23 +178,33 @@ class NumbaBackend:
         return dataclasses.replace(gradient, rows=_numpy(rows)[0])
 
     def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        settle(state)
         (at,) = _numpy(rows)
+        state_.check_numbers(at, state.weights, *state.slots.values())
         slots = {name: torch.from_numpy(gather_.gather_rows(array, at)) for name, array in state.slots.items()}
         return state_.as_weights(gather_.copied_rows(state.weights, at)), slots
 
     def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
         check_rows(state.spec, state.slot_specs, rows, weights, slots)
+        settle(state)
         (at,) = _numpy(rows)
-        write_.write_rows(state.weights, at, state_.as_stored(weights))
-        for name, array in state.slots.items():
-            write_.write_rows(array, at, *_numpy(slots[name]))
+        state_.check_numbers(at, state.weights, *state.slots.values())
+        values = [(state.weights, state_.as_stored(weights))]
+        values += [(array, *_numpy(slots[name])) for name, array in state.slots.items()]
+        write_all(state, [(write_.write_rows, (array, at, value)) for array, value in values])
         return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
-        return torch.from_numpy(gather_.gather_rows(state.slots[name], *_numpy(rows)))
+        settle(state)
+        (at,) = _numpy(rows)
+        state_.check_numbers(at, state.slots[name])
+        return torch.from_numpy(gather_.gather_rows(state.slots[name], at))
 
     def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
-        write_.write_rows(state.slots[name], *_numpy(rows, values.float()))
+        settle(state)
+        at, given = _numpy(rows, values.float())
+        state_.check_numbers(at, state.slots[name])
+        write_.write_rows(state.slots[name], at, given)
         return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
@@ -195,9 +212,11 @@ class NumbaBackend:
         return state
 
     def marks(self, state: TableState) -> Marks:
+        settle(state)
         return export_.marks(state)
 
     def export(self, state: TableState) -> Snapshot:
+        settle(state)
         return export_.export(state)
 
     def restore(self, state: TableState, snapshot: Snapshot) -> TableState:
@@ -205,6 +224,7 @@ class NumbaBackend:
         return state
 
     def counters(self, state: TableState) -> Counters:
+        settle(state)
         counters = copy.copy(state.counters)
         counters.rows, counters.buckets, counters.stashed = state.used, state.index.buckets, state.index.stashed
         return counters

@@ -21,6 +21,7 @@ from backends.numba_backend.segment_sum import add_occurrences, empty_occurrence
 from backends.numba_backend.state import TableState
 from backends.records import Evicted, LookupCall, Request
 from backends.spec import Clock, LookupMode
+from backends.whole import whole
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ def embed(
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
     ids = call.ids.contiguous().numpy()
     keys = unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
-    rows, evicted = lookup(state, keys.ids, keys.tables, mode=mode, clock=clock, incoming=len(ids))
-    return *embed_rows(state, call, keys, rows, mode, weights_need_grad), evicted
+    with whole(state) as undo:
+        rows, evicted = lookup(state, undo, keys.ids, keys.tables, mode=mode, clock=clock, incoming=len(ids))
+        outputs, saved = embed_rows(state, call, keys, rows, mode, weights_need_grad)
+    return outputs, saved, evicted
 
 
 def embed_rows(
@@ -114,7 +117,7 @@ def embed_grad(saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient 
 
 def _weights_grad(saved: Saved, run: Run, vectors: np.ndarray | None) -> Tensor:
     if vectors is None or saved.values is None:
-        return torch.zeros(run.end - run.beg)
+        return torch.zeros(run.end - run.beg, dtype=torch.float32, device="cpu")
     inverse = saved.keys.inverse[run.beg : run.end]
     return weights_grad(vectors, saved.values, inverse, run.offsets, run.weights, code_of(run.combiner), run.tile_len)
 

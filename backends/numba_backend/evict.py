@@ -33,12 +33,6 @@ def drain(state: TableState, entry: np.ndarray) -> Victims:
     )
 
 
-def put_back(state: TableState, victims: Victims) -> None:
-    state.weights[victims.rows] = victims.weights
-    for name, values in victims.slots.items():
-        state.slots[name][victims.rows] = values
-
-
 def join(state: TableState, chunks: list[Victims]) -> Evicted:
     """All chunks' victims, each chunk's in key order."""
     chunks = chunks or [drain(state, np.zeros(0, np.int64))]

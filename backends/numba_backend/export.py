@@ -12,28 +12,34 @@ from backends.numba_backend.find import find
 from backends.numba_backend.hashing import bucket_words
 from backends.numba_backend.key_order import key_order
 from backends.numba_backend.lookup import lookup
-from backends.numba_backend.state import TableState, as_stored, as_weights, empty_index, make_room
-from backends.numba_backend.write import write_entries
+from backends.numba_backend.state import Index, TableState, as_stored, as_weights, empty_index, make_room
+from backends.numba_backend.write import put_back, write_entries
 from backends.records import Marks, Snapshot
+from backends.snapshot_checks import check_snapshot, keeps_placement
 from backends.spec import Clock, LookupMode
+from backends.whole import Undo, whole
 
 
 def erase(state: TableState, ids: np.ndarray, tables: np.ndarray) -> None:
-    entry = find(state, ids, tables, None).entries
-    entry = entry[entry >= 0]
-    rows = np.sort(state.index.entries["row"][entry])
-    state.index.tags[entry[entry < state.index.ways]] = 0
-    _close_gaps(state, entry[entry >= state.index.ways] - state.index.ways)
-    state.free = np.concatenate([state.free, rows])
-    state.used -= len(entry)
-    state.counters.erased += len(entry)
+    with whole(state) as undo:
+        entry = find(state, ids, tables, None).entries
+        entry = entry[entry >= 0]
+        rows = np.sort(state.index.entries["row"][entry])
+        free = np.concatenate([state.free, rows])
+        inside, tags = entry[entry < state.index.ways], state.index.tags
+        undo.note(put_back, tags, inside, tags[inside])
+        tags[inside] = 0
+        _close_gaps(state.index, undo, entry[entry >= state.index.ways] - state.index.ways)
+        state.free = free
+        state.used -= len(entry)
+        state.counters.erased += len(entry)
 
 
-def _close_gaps(state: TableState, places: np.ndarray) -> None:
+def _close_gaps(index: Index, undo: Undo, places: np.ndarray) -> None:
     """Later stash entries move down over erased ones."""
-    index = state.index
     stash = index.entries[index.ways : index.ways + index.stashed]
     kept = np.delete(stash, places)
+    undo.note(put_back, stash, np.arange(len(stash)), stash.copy())
     stash[: len(kept)] = kept
     index.stashed = len(kept)
 
@@ -74,55 +80,58 @@ def _columns(entries: np.ndarray) -> list[np.ndarray]:
 
 
 def restore(state: TableState, snapshot: Snapshot) -> None:
-    check_fits(state, snapshot)
+    check_snapshot(state.spec, state.slot_specs, snapshot)
     ids, tables = snapshot.ids.contiguous().numpy(), snapshot.tables.contiguous().numpy()
-    if _keeps_placement(state, snapshot):
-        rows = _place_as_saved(state, snapshot, ids, tables)
-    else:
-        rows, _ = lookup(state, ids, tables, mode=LookupMode(touch=False), clock=Clock(), incoming=len(ids))
-    state.weights[rows] = as_stored(snapshot.weights)
-    for name, array in state.slots.items():
-        given = snapshot.slots.get(name)
-        array[rows] = state.slot_specs[name].initial if given is None else given.detach().numpy()
-    _write_history(state, snapshot, ids, tables)
+    with whole(state) as undo:
+        if keeps_placement(state.spec, state.used, state.index.buckets, snapshot):
+            _restore_placement(state, snapshot, ids, tables)
+        else:
+            _find_or_insert(state, undo, snapshot, ids, tables)
 
 
-def _write_history(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
-    """Scores and stamps as the snapshot has them."""
-    entry = find(state, ids, tables, None).entries
+def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
+    """Scores and stamps as the snapshot has them, whatever the layout."""
+    mode = LookupMode(touch=False)
+    rows, _ = lookup(state, undo, ids, tables, mode=mode, clock=Clock(), incoming=len(ids))
+    entries, entry = state.index.entries, find(state, ids, tables, None).entries
     for name, values in (("score", snapshot.scores), ("stamp", snapshot.stamps)):
         if values is not None:
-            state.index.entries[name][entry] = values.numpy()
+            undo.note(put_back, entries[name], entry, entries[name][entry])
+            entries[name][entry] = values.numpy()
+    _write_values(state, undo, snapshot, rows)
 
 
-def check_fits(state: TableState, snapshot: Snapshot) -> None:
-    wanted, shape = as_weights(state.weights[:0]).dtype, (len(snapshot.ids), state.spec.dim)
-    if tuple(snapshot.weights.shape) != shape or snapshot.weights.dtype != wanted:
-        raise ValueError(
-            f"weights must be {wanted} {list(shape)}; got {snapshot.weights.dtype} {list(snapshot.weights.shape)}."
-        )
-    for name, values in snapshot.slots.items():
-        spec = state.slot_specs.get(name)
-        if spec is not None and tuple(values.shape) != (shape[0], spec.width):
-            raise ValueError(f"slot {name!r} must be [{shape[0]}, {spec.width}]; got {list(values.shape)}.")
+def _restore_placement(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
+    """All that is seen of an empty table changes at the end, at once."""
+    index = _index_as_saved(state, snapshot, ids, tables)
+    free = snapshot.free_rows.numpy().copy()  # type: ignore[union-attr]
+    make_room(state, snapshot.next_row)
+    _write_values(state, None, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
+    state.index, state.used, state.next_row, state.free = index, len(ids), snapshot.next_row, free
 
 
-def _keeps_placement(state: TableState, snapshot: Snapshot) -> bool:
-    if state.used or snapshot.slot_numbers is None:
-        return False
-    fits = state.spec.max_rows is None or snapshot.next_row <= state.spec.max_rows
-    return fits and (state.spec.grows or snapshot.buckets == state.index.buckets)
+def _write_values(state: TableState, undo: Undo | None, snapshot: Snapshot, rows: np.ndarray) -> None:
+    overwrite(undo, state.weights, rows, as_stored(snapshot.weights))
+    for name, array in state.slots.items():
+        given = snapshot.slots.get(name)
+        initial = np.float32(state.slot_specs[name].initial)
+        overwrite(undo, array, rows, initial if given is None else given.detach().numpy())
 
 
-def _place_as_saved(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+def overwrite(undo: Undo | None, array: np.ndarray, rows: np.ndarray, values: np.ndarray | np.float32) -> None:
+    if undo is not None:
+        undo.note(put_back, array, rows, array[rows])
+    array[rows] = values
+
+
+def _index_as_saved(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> Index:
     index = empty_index(snapshot.buckets)
     slot, rows = snapshot.slot_numbers.numpy(), snapshot.row_numbers.numpy()  # type: ignore[union-attr]
     entry = np.where(slot >= 0, slot, index.ways - 1 - slot)
     a, b = np.empty(len(ids), np.uint32), np.empty(len(ids), np.uint32)
     bucket_words(ids, tables, state.uids, 0, len(ids), a, b)
     write_entries(index.entries, index.tags, entry, ids, tables, rows, a, 0, 0)
+    index.entries["score"][entry] = snapshot.scores.numpy()  # type: ignore[union-attr]
+    index.entries["stamp"][entry] = snapshot.stamps.numpy()  # type: ignore[union-attr]
     index.stashed = int((slot < 0).sum())
-    state.index, state.used, state.next_row = index, len(ids), snapshot.next_row
-    state.free = snapshot.free_rows.numpy().copy()  # type: ignore[union-attr]
-    make_room(state, state.next_row)
-    return rows
+    return index

@@ -18,10 +18,12 @@ from backends.numba_backend.hashing import bucket_words, tag_of
 from backends.numba_backend.scratch import empty
 from backends.numba_backend.state import Index, TableState
 from backends.spec import Clock
+from backends.whole import Undo
 
 WAYS = placement.WAYS
 WORDS = WAYS // 8  # of tags in a bucket
 BLOCK = 512  # keys a thread takes at a time
+AT_ONCE = 4096  # entries taken back at a time
 LOW_BITS = np.uint64(0x0101010101010101)
 HIGH_BITS = np.uint64(0x8080808080808080)
 
@@ -36,17 +38,22 @@ class Found:
     stamps: np.ndarray  # int32 [U]
     a: np.ndarray  # uint32 [U], bucket words
     b: np.ndarray  # uint32 [U]
+    touched: np.ndarray  # bool [1], whether scores and stamps were written
 
 
-def find(state: TableState, ids: np.ndarray, tables: np.ndarray, clock: Clock | None) -> Found:
+def find(
+    state: TableState, ids: np.ndarray, tables: np.ndarray, clock: Clock | None, undo: Undo | None = None
+) -> Found:
     """Unique keys; with a clock, what is found is touched."""
     U, index = len(ids), state.index
     int32 = [empty(U, np.int32) for _ in range(3)]
-    found = Found(empty(U, np.int64), *int32, empty(U, np.uint32), empty(U, np.uint32))
+    found = Found(empty(U, np.int64), *int32, empty(U, np.uint32), empty(U, np.uint32), np.zeros(1, np.bool_))
+    if undo is not None and clock is not None:
+        undo.note(untouch, index, found)
     _find_all(
         ids, tables, state.uids, index.tag_words, index.entries, index.stashed, clock is not None,
         clock.step if clock else 0, state.spec.score == "count",
-        found.entries, found.rows, found.scores, found.stamps, found.a, found.b,
+        found.entries, found.rows, found.scores, found.stamps, found.a, found.b, found.touched,
     )  # fmt: skip
     return found
 
@@ -56,19 +63,24 @@ def not_found(state: TableState, ids: np.ndarray, tables: np.ndarray) -> Found:
     U, nothing = len(ids), np.zeros(0, np.int32)
     rows, a, b = np.full(U, -1, np.int32), empty(U, np.uint32), empty(U, np.uint32)
     bucket_words(ids, tables, state.uids, 0, U, a, b)
-    return Found(np.full(U, -1, np.int64), rows, nothing, nothing, a, b)
+    return Found(np.full(U, -1, np.int64), rows, nothing, nothing, a, b, np.zeros(1, np.bool_))
 
 
-def restore_touched(index: Index, found: Found) -> None:
-    """Take back what a find with a clock wrote."""
-    known = found.entries >= 0
-    index.entries["score"][found.entries[known]] = found.scores[known]
-    index.entries["stamp"][found.entries[known]] = found.stamps[known]
+def untouch(index: Index, found: Found) -> None:
+    """Take back what a find with a clock wrote, a few entries at a time: memory may be short."""
+    for beg in range(0, len(found.entries) if found.touched[0] else 0, AT_ONCE):
+        entries = found.entries[beg : beg + AT_ONCE]
+        known = entries >= 0
+        index.entries["score"][entries[known]] = found.scores[beg : beg + AT_ONCE][known]
+        index.entries["stamp"][entries[known]] = found.stamps[beg : beg + AT_ONCE][known]
 
 
 @compiled_parallel
-def _find_all(ids, tables, uids, words, entries, stashed, touch, step, counts, found, rows, scores, stamps, a, b):  # type: ignore[no-untyped-def]
+def _find_all(  # type: ignore[no-untyped-def]
+    ids, tables, uids, words, entries, stashed, touch, step, counts, found, rows, scores, stamps, a, b, touched
+):  # fmt: skip
     U = len(ids)
+    touched[0] = touch
     for block in prange((U + BLOCK - 1) // BLOCK):
         beg, end = block * BLOCK, min(block * BLOCK + BLOCK, U)
         bucket_words(ids, tables, uids, beg, end, a, b)

@@ -71,7 +71,8 @@ def without(g: KeyedGradient, gone: np.ndarray) -> KeyedGradient:
 def measure(gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
     """See backends.interface.Backend.measure."""
     total = gradient.square_sum
-    return torch.tensor(total, dtype=torch.float64), torch.tensor(bool(np.isfinite(total)))
+    finite = torch.tensor(bool(np.isfinite(total)), device="cpu")
+    return torch.tensor(total, dtype=torch.float64, device="cpu"), finite
 
 
 def combine(gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:

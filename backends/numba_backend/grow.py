@@ -14,17 +14,20 @@ from backends.numba_backend.key_order import key_order
 from backends.numba_backend.place import place_free
 from backends.numba_backend.state import Index, TableState, empty_index
 from backends.numba_backend.write import write_entries
+from backends.whole import Undo
 
 WAYS = placement.WAYS
 
 
-def grow(state: TableState, incoming: int) -> None:
+def grow(state: TableState, undo: Undo, incoming: int) -> None:
     """Before `incoming` ids are looked up: double the buckets as often as placement says."""
     if not state.spec.grows:
         return
     target = placement.grown_buckets(state.index.buckets, state.used, incoming)
     if target > state.index.buckets:
-        state.index = _grown(state, target)
+        index = _grown(state, target)
+        undo.grown(index)
+        state.index = index
 
 
 def _grown(state: TableState, target: int) -> Index:

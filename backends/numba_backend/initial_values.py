@@ -6,10 +6,11 @@ Sizes: M new rows, D dim, P pairs of columns.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import config, get_thread_id, prange
 
 from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY
 from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, leading_zeros
+from backends.numba_backend.scratch import empty
 from backends.numba_backend.state import TableState
 
 KEY_PARITY = np.uint32(PARITY)
@@ -86,20 +87,28 @@ def initial_row(quantiles, scale, seed, uid, id_, first, even, odd, values):  # 
 
 
 @compiled
-def fill_initial(beg, rows, ids, tables, uids, quantiles, scale, seed, first, weights):  # type: ignore[no-untyped-def]
+def fill_initial(beg, rows, ids, tables, uids, quantiles, scale, seed, first, weights, even, odd, values):  # type: ignore[no-untyped-def]
     """Initial values of keys beg to beg + BLOCK into weights[rows[i]], float32 or bfloat16 bits."""
-    D = weights.shape[1]
-    even, odd = np.empty((D + 1) // 2, np.uint32), np.empty((D + 1) // 2, np.uint32)
-    values = np.empty(D, np.float32)
     for i in range(beg, min(beg + BLOCK, len(ids))):
         initial_row(quantiles, scale, seed, uids[tables[i]], ids[i], first, even, odd, values)
         store_nearest(values, weights, np.int64(rows[i]))
 
 
 @compiled_parallel
-def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, first, weights):  # type: ignore[no-untyped-def]
+def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, first, weights, words, scratch):  # type: ignore[no-untyped-def]
+    D = weights.shape[1]
+    P = (D + 1) // 2
     for block in prange((len(ids) + BLOCK - 1) // BLOCK):
-        fill_initial(block * BLOCK, rows, ids, tables, uids, quantiles, scale, seed, first, weights)
+        mine = get_thread_id()
+        even, odd, values = words[2 * mine, :P], words[2 * mine + 1, :P], scratch[mine, :D]
+        fill_initial(block * BLOCK, rows, ids, tables, uids, quantiles, scale, seed, first, weights, even, odd, values)
+
+
+def scratch_lines(count: int, columns: int, dtype: type) -> np.ndarray:
+    """[count · threads, columns or more]: memory of a parallel loop that takes none itself. No two threads share a
+    cache line.
+    """
+    return empty((count * config.NUMBA_NUM_THREADS, -(-columns // 16) * 16), dtype)
 
 
 def write_initial(
@@ -109,7 +118,9 @@ def write_initial(
     d = state.spec.distribution
     into = state.weights if weights is None else weights
     seed = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF)
-    fill_all_initial(rows, ids, tables, state.uids, state.quantiles, d.scale, seed, state.spec.first_column // 2, into)
+    D, first = into.shape[1], state.spec.first_column // 2
+    scratch = scratch_lines(2, (D + 1) // 2, np.uint32), scratch_lines(1, D, np.float32)
+    fill_all_initial(rows, ids, tables, state.uids, state.quantiles, d.scale, seed, first, into, *scratch)
 
 
 @inlined

@@ -11,16 +11,17 @@ import numpy as np
 
 from backends import placement
 from backends.errors import TableFull
-from backends.numba_backend.evict import Victims, drain, join, put_back
-from backends.numba_backend.find import Found, find, not_found, restore_touched
+from backends.numba_backend.evict import Victims, drain, join
+from backends.numba_backend.find import Found, find, not_found
 from backends.numba_backend.grow import grow
 from backends.numba_backend.initial_values import write_initial
 from backends.numba_backend.key_order import key_order
 from backends.numba_backend.place import place
 from backends.numba_backend.state import TableState, make_room, take_rows
-from backends.numba_backend.write import copy_entries, fill_rows, forget_entries, write_entries
+from backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
 from backends.records import Evicted
 from backends.spec import Clock, LookupMode
+from backends.whole import Undo, whole
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,15 @@ class Keys:
 
 @dataclass(frozen=True)
 class Placed:
-    """A chunk that stands in the index, and what taking it back needs."""
+    """A chunk that stands in the index."""
 
-    entry: np.ndarray  # int64 [M]
     rows: np.ndarray  # int32 [M]
-    entries_before: np.ndarray  # ENTRY [M]
-    tags_before: np.ndarray  # uint8 [M], 0 for the stash
     victims: Victims
 
 
 def lookup(
     state: TableState,
+    undo: Undo,
     ids: np.ndarray,
     tables: np.ndarray,
     *,
@@ -66,10 +65,10 @@ def lookup(
     if clock.pinned_from > clock.step:
         raise ValueError(f"pinned_from must be at most step = {clock.step}; got {clock.pinned_from}.")
     if mode.insert:
-        grow(state, incoming)
-    found = find(state, ids, tables, clock if mode.touch else None)
+        grow(state, undo, incoming)
+    found = find(state, ids, tables, clock if mode.touch else None, undo)
     missing = np.flatnonzero(found.rows < 0)
-    evicted = _insert(state, found, missing, ids, tables, mode, clock, begin) if mode.insert else None
+    evicted = _insert(state, undo, found, missing, ids, tables, clock, begin) if mode.insert else None
     if mode.touch:
         state.counters.found += len(ids) - len(missing)
         state.counters.unknown += 0 if mode.insert else len(missing)
@@ -78,9 +77,10 @@ def lookup(
 
 def insert(state: TableState, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
     """Row numbers int32 [U] of unique keys that are known not to be here; what the rows hold is the caller's to write."""
-    grow(state, len(ids))
-    found, mode = not_found(state, ids, tables), LookupMode(insert=True, touch=False)
-    _insert(state, found, np.arange(len(ids)), ids, tables, mode, Clock(), np.zeros(len(ids), np.bool_))
+    with whole(state) as undo:
+        grow(state, undo, len(ids))
+        found, begin = not_found(state, ids, tables), np.zeros(len(ids), np.bool_)
+        _insert(state, undo, found, np.arange(len(ids)), ids, tables, Clock(), begin)
     return found.rows
 
 
@@ -89,47 +89,41 @@ def begin_rows(state: TableState, rows: np.ndarray, ids: np.ndarray, tables: np.
 
     rows: int32 [U]. begin: bool [U].
     """
-    end = int(rows.max(initial=-1)) + 1
-    make_room(state, end)
-    state.next_row = max(state.next_row, end)
-    _begin(state, ids[begin], tables[begin], rows[begin])
+    with whole(state):
+        end = int(rows.max(initial=-1)) + 1
+        make_room(state, end)
+        state.next_row = max(state.next_row, end)
+        _begin(state, ids[begin], tables[begin], rows[begin])
 
 
 def _insert(
     state: TableState,
+    undo: Undo,
     found: Found,
     missing: np.ndarray,
     ids: np.ndarray,
     tables: np.ndarray,
-    mode: LookupMode,
     clock: Clock,
     begin: np.ndarray | None,
 ) -> Evicted | None:
-    """Insert what was not found, and write its rows into `found`. On TableFull nothing has changed."""
+    """Insert what was not found, and write its rows into `found`."""
     if not len(missing):
         return join(state, []) if state.spec.evict else None
     missing = missing[key_order(ids[missing], tables[missing], state.ranks)]
     keys = Keys(
         ids[missing], tables[missing], found.a[missing], found.b[missing], None if begin is None else begin[missing]
     )
-    before = state.free, state.next_row, state.used, state.index.stashed
-    placed: list[Placed] = []
-    try:
-        for beg in range(0, len(missing), placement.CHUNK):
-            placed.append(_insert_chunk(state, keys.part(beg, beg + placement.CHUNK), clock))
-    except TableFull:
-        _take_back(state, placed)
-        state.free, state.next_row, state.used, state.index.stashed = before
-        if mode.touch:
-            restore_touched(state.index, found)
-        raise
+    placed = [
+        _insert_chunk(state, undo, keys.part(beg, beg + placement.CHUNK), clock)
+        for beg in range(0, len(missing), placement.CHUNK)
+    ]
     found.rows[missing] = np.concatenate([p.rows for p in placed])
     state.counters.inserted += len(missing)
     state.counters.evicted += sum(len(p.victims.rows) for p in placed)
     return join(state, [p.victims for p in placed]) if state.spec.evict else None
 
 
-def _insert_chunk(state: TableState, keys: Keys, clock: Clock) -> Placed:
+def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Placed:
     index, M = state.index, len(keys.ids)
     entry = place(state, keys.a, keys.b, state.rows_left, clock.pinned_from)
     waits = np.flatnonzero(entry < 0)
@@ -141,13 +135,17 @@ def _insert_chunk(state: TableState, keys: Keys, clock: Clock) -> Placed:
     victims = drain(state, entry[displaces])
     rows = _rows_for(state, displaces, victims, M)
     before = copy_entries(index.entries, index.tags, entry)
+    undo.note(put_entries_back, index.entries, index.tags, entry, *before)
+    undo.note(put_back, state.weights, victims.rows, victims.weights)
+    for name, values in victims.slots.items():
+        undo.note(put_back, state.slots[name], victims.rows, values)
     score = clock.step if state.spec.score == "step" else 1
     write_entries(index.entries, index.tags, entry, keys.ids, keys.tables, rows, keys.a, score, clock.step)
     index.stashed += len(waits)
     state.used += M - len(displaces)
     begin = slice(None) if keys.begin is None else keys.begin
     _begin(state, keys.ids[begin], keys.tables[begin], rows[begin])
-    return Placed(entry, rows, *before, victims)
+    return Placed(rows, victims)
 
 
 def _check_room(state: TableState, stashing: int, taking: int) -> None:
@@ -178,9 +176,3 @@ def _begin(state: TableState, ids: np.ndarray, tables: np.ndarray, rows: np.ndar
     write_initial(state, rows, ids, tables)
     for name, array in state.slots.items():
         fill_rows(array, rows, np.float32(state.slot_specs[name].initial))
-
-
-def _take_back(state: TableState, placed: list[Placed]) -> None:
-    for p in reversed(placed):
-        forget_entries(state.index.entries, state.index.tags, p.entry, p.entries_before, p.tags_before)
-        put_back(state, p.victims)

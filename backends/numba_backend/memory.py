@@ -20,15 +20,21 @@ def zeroed(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of zeros whose first byte starts a cache line."""
     count = math.prod(shape)
     size = count * dtype.itemsize
-    buffer = (
-        _mapped(size) if size >= HUGE and hasattr(mmap, "MAP_PRIVATE") else torch.zeros(size, dtype=torch.uint8).numpy()
-    )
+    buffer = _mapped(size) if size >= HUGE and hasattr(mmap, "MAP_PRIVATE") else _small(size)
     return np.frombuffer(buffer, dtype, count).reshape(shape) if size else np.zeros(shape, dtype)
+
+
+def _small(size: int) -> np.ndarray:
+    # torch aligns to cache lines; numpy does not.
+    return torch.zeros(size, dtype=torch.uint8, device="cpu").numpy()
 
 
 def _mapped(size: int) -> mmap.mmap:
     # Private, so that a forked process does not write into its parent's table.
-    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"the system has no {size >> 20} MiB for a table's array") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages; ordinary ones do
             buffer.madvise(mmap.MADV_HUGEPAGE)

@@ -72,7 +72,7 @@ def weights_grad(
     """d loss / d weights, float32 [N]. With s = Σ w·e and out = s / n:
     sum e·g; mean (e - out)·g / n; sqrtn e·g / n - w · out·g / n²; a zero divisor gives 0. w and n are lifted.
     """
-    to_weights = torch.zeros(len(inverse))
+    to_weights = torch.zeros(len(inverse), dtype=torch.float32, device="cpu")
     offsets = even_bags(len(inverse)) if code == NONE else offsets
     _weights_grad_all(vectors, rows, inverse, offsets, weights, code, tiles(code, tile_len), to_weights.numpy())
     return to_weights

@@ -15,6 +15,7 @@ from backends import placement
 from backends.errors import BackendUnavailable
 from backends.numba_backend.memory import zeroed
 from backends.spec import Counters, SlotSpec, TableSpec
+from backends.whole import Unfinished
 
 ENTRY = np.dtype([("id", "i8"), ("table", "i4"), ("row", "i4"), ("score", "i4"), ("stamp", "i4")])
 STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
@@ -68,6 +69,7 @@ class TableState:
     next_row: int = 0
     used: int = 0
     counters: Counters = field(default_factory=Counters)
+    unfinished: Unfinished | None = None
 
     @property
     def rows_left(self) -> int:
@@ -96,15 +98,17 @@ def create_state(spec: TableSpec) -> TableState:
 
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
+    arrays, specs = dict(state.slots), dict(state.slot_specs)
     for slot in slots:
-        present = state.slot_specs.get(slot.name)
+        present = specs.get(slot.name)
         if present is not None and present != slot:
             raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}.")
         if present is None:
-            state.slot_specs[slot.name] = slot
-            state.slots[slot.name] = zeroed((len(state.weights), slot.width), np.dtype(np.float32))
+            specs[slot.name] = slot
+            arrays[slot.name] = zeroed((len(state.weights), slot.width), np.dtype(np.float32))
             if slot.initial != 0:
-                state.slots[slot.name][: state.next_row] = slot.initial
+                arrays[slot.name][: state.next_row] = slot.initial
+    state.slots, state.slot_specs = arrays, specs
 
 
 def take_rows(state: TableState, count: int) -> np.ndarray:
@@ -118,22 +122,33 @@ def take_rows(state: TableState, count: int) -> np.ndarray:
 
 
 def make_room(state: TableState, rows: int) -> None:
-    """Grow weights and slots to at least `rows`, doubling, one array at a time: only one is ever held twice."""
-    capacity = len(state.weights)
-    if rows <= capacity:
-        return
+    """Grow weights and slots to at least `rows`, doubling, one array at a time: only one is ever held twice.
+
+    An array that has more room than the others changes nothing, so a growth that is broken off needs no undoing: what
+    was left short grows at the next call.
+    """
+    if rows > len(state.weights):
+        state.weights = _grown(state.weights, rows, state.spec.max_rows)
+    for name, array in state.slots.items():
+        if rows > len(array):
+            state.slots[name] = _grown(array, rows, state.spec.max_rows)
+
+
+def _grown(array: np.ndarray, rows: int, most: int | None) -> np.ndarray:
+    capacity = len(array)
     while capacity < rows:
         capacity *= 2
-    capacity = min(capacity, state.spec.max_rows or capacity)
-    state.weights = _grown(state.weights, capacity)
-    for name in state.slots:
-        state.slots[name] = _grown(state.slots[name], capacity)
-
-
-def _grown(array: np.ndarray, capacity: int) -> np.ndarray:
+    capacity = min(capacity, most or capacity)
     grown = zeroed((capacity, array.shape[1]), array.dtype)
     grown[: len(array)] = array
     return grown
+
+
+def check_numbers(rows: np.ndarray, *arrays: np.ndarray) -> None:
+    """Compiled loops do not look at bounds. rows: int32 [n] of each of the arrays, -1 for none."""
+    end, low, high = min(map(len, arrays)), int(rows.min(initial=-1)), int(rows.max(initial=-1))
+    if high >= end or low < -1:
+        raise ValueError(f"row numbers must be in [-1, {end}); got {low} to {high}.")
 
 
 def as_weights(stored: np.ndarray) -> Tensor:

@@ -6,13 +6,14 @@ Sizes: U touched rows, R rows, D dim, T logical tables, K numbers of a rule.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import config, get_thread_id, prange
 
 from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
 from backends.numba_backend.gradient import KeyedGradient
-from backends.numba_backend.initial_values import fill_words, store_noisy
+from backends.numba_backend.initial_values import fill_words, scratch_lines, store_noisy
 from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes
-from backends.numba_backend.state import TableState
+from backends.numba_backend.scratch import empty
+from backends.numba_backend.state import TableState, check_numbers
 from backends.spec import RULES, UpdateRule
 
 SGD, ADAM, ADAGRAD, ROWWISE_ADAGRAD = range(4)
@@ -33,19 +34,32 @@ def update(
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
     seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
+    check_numbers(g.rows, state.weights, *slots)
+    # The loop itself takes no memory, so that once it runs it ends.
+    fresh, words = _scratch(state.weights)
     _update_all(
         KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, g.ids, g.values, numbers,
-        np.float32(factor), state.uids, seed, steps,
+        np.float32(factor), state.uids, seed, steps, fresh, words,
     )  # fmt: skip
 
 
+def _scratch(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each thread new weights of a block before they are rounded, and random words of a row."""
+    threads, D, rounds = config.NUMBA_NUM_THREADS, weights.shape[1], weights.itemsize < 4
+    fresh = empty((threads, BLOCK if rounds else 0, D), np.float32)
+    return fresh, scratch_lines(2, (D + 1) // 2 if rounds else 0, np.uint32)
+
+
 @compiled_parallel
-def _update_all(kind, slots, weights, first, second, rows, tables, ids, values, hyper, factor, uids, seed, steps):  # type: ignore[no-untyped-def]
-    U, D = values.shape
+def _update_all(  # type: ignore[no-untyped-def]
+    kind, slots, weights, first, second, rows, tables, ids, values, hyper, factor, uids, seed, steps, scratch, words
+):  # fmt: skip
+    U = len(values)
     exact = weights.itemsize == 4
     for block in prange((U + BLOCK - 1) // BLOCK):
         beg, end = block * BLOCK, min(block * BLOCK + BLOCK, U)
-        fresh = np.empty((0 if exact else end - beg, D), np.float32)
+        mine = get_thread_id()
+        fresh = scratch[mine]
         if kind == ADAM:
             _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh)
         elif kind == ADAGRAD:
@@ -57,14 +71,14 @@ def _update_all(kind, slots, weights, first, second, rows, tables, ids, values, 
         else:
             _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh)
         if not exact:
-            _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps)
+            _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps, words[2 * mine], words[2 * mine + 1])
 
 
 @compiled
-def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps):  # type: ignore[no-untyped-def]
+def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps, even, odd):  # type: ignore[no-untyped-def]
     """New weights into bfloat16 storage, stochastically."""
     P = (fresh.shape[1] + 1) // 2
-    even, odd = np.empty(P, np.uint32), np.empty(P, np.uint32)
+    even, odd = even[:P], odd[:P]
     for u in range(beg, end):
         if rows[u] >= 0:
             fill_words(seed, uids[tables[u]], ids[u], steps[tables[u]], 0, even, odd)

@@ -12,6 +12,7 @@ from backends.numba_backend.compiled import compiled, compiled_parallel, prefetc
 from backends.numba_backend.hashing import tag_of
 
 BLOCK = 256  # rows a thread fills at a time
+AT_ONCE = 4096  # entries or rows put back at a time
 AHEAD = 16  # rows between a prefetch and its use
 
 
@@ -36,12 +37,19 @@ def copy_entries(entries, tags, entry):  # type: ignore[no-untyped-def]
     return copied, tags_there
 
 
-@compiled
-def forget_entries(entries, tags, entry, entries_before, tags_before):  # type: ignore[no-untyped-def]
-    for i in range(len(entry)):
-        entries[entry[i]] = entries_before[i]
-        if entry[i] < len(tags):
-            tags[entry[i]] = tags_before[i]
+def put_entries_back(
+    entries: np.ndarray, tags: np.ndarray, entry: np.ndarray, entries_before: np.ndarray, tags_before: np.ndarray
+) -> None:
+    """Not compiled, for memory may be short, and a few at a time."""
+    for beg in range(0, len(entry), AT_ONCE):
+        at, inside = entry[beg : beg + AT_ONCE], entry[beg : beg + AT_ONCE] < len(tags)
+        entries[at] = entries_before[beg : beg + AT_ONCE]
+        tags[at[inside]] = tags_before[beg : beg + AT_ONCE][inside]
+
+
+def put_back(array: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
+    for beg in range(0, len(at), AT_ONCE):
+        array[at[beg : beg + AT_ONCE]] = values[beg : beg + AT_ONCE]
 
 
 @compiled_parallel

@@ -27,7 +27,8 @@ from backends.torch_backend import state as state_
 from backends.torch_backend import update as update_
 from backends.torch_backend.embed import Saved
 from backends.torch_backend.gradient import KeyedGradient
-from backends.torch_backend.state import TableState
+from backends.torch_backend.state import TableState, changing, overwrite
+from backends.whole import settle
 
 
 class TorchBackend:
@@ -40,10 +41,12 @@ class TorchBackend:
             raise BackendUnavailable(
                 f"device={spec.device!r} needs CUDA, which torch does not see here. Use device='cpu'."
             )
-        return state_.create_state(spec)
+        with state_.outside_inference():
+            return state_.create_state(spec)
 
     def add_slots(self, state: TableState, slots: tuple[SlotSpec, ...]) -> TableState:
-        state_.add_slots(state, slots)
+        with changing(state):
+            state_.add_slots(state, slots)
         return state
 
     def partition(self, state: TableState, ids: Tensor, tables: Tensor) -> Partition:
@@ -52,10 +55,13 @@ class TorchBackend:
     def lookup(
         self, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
     ) -> tuple[TableState, Tensor, Evicted | None]:
-        rows, evicted = lookup_.lookup(state, ids, state.uids(tables), mode=mode, clock=clock, incoming=len(ids))
+        with changing(state) as undo:
+            uids = state.uids(tables)
+            rows, evicted = lookup_.lookup(state, undo, ids, uids, mode=mode, clock=clock, incoming=len(ids))
         return state, rows, evicted
 
     def gather(self, state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
+        settle(state)
         return gather_.gather(state, rows, ids, tables, unknown)
 
     def pool(
@@ -96,7 +102,9 @@ class TorchBackend:
         clock: Clock,
         weights_need_grad: tuple[bool, ...],
     ) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
-        return state, *embed_.embed(state, call, mode, clock, weights_need_grad)
+        with changing(state) as undo:
+            done = embed_.embed(state, undo, call, mode, clock, weights_need_grad)
+        return state, *done
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
         return embed_.embed_grad(saved, grads)
@@ -134,7 +142,8 @@ class TorchBackend:
         factor: float,
         t: tuple[int, ...],
     ) -> TableState:
-        update_.update(state, gradient, rule, hyper, factor, t)
+        with changing(state) as undo:
+            update_.update(state, undo, gradient, rule, hyper, factor, t)
         return state
 
     def encode(
@@ -163,39 +172,49 @@ class TorchBackend:
         return dataclasses.replace(gradient, rows=rows)
 
     def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        settle(state)
         at = rows.long()
         return state.weights[at], {name: array[at] for name, array in state.slots.items()}
 
     def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
         check_rows(state.spec, state.slot_specs, rows, weights, slots)
-        state.weights[rows.long()] = weights
-        for name, array in state.slots.items():
-            array[rows.long()] = slots[name]
+        with changing(state) as undo:
+            at = rows.long()
+            overwrite(undo, state.weights, at, weights)
+            for name, array in state.slots.items():
+                overwrite(undo, array, at, slots[name])
         return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        settle(state)
         return torch.where((rows >= 0)[:, None], state.slots[name][rows.clamp(min=0).long()], 0)
 
     def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
-        known = rows >= 0
-        state.slots[name][rows[known].long()] = values[known].float()
+        with changing(state) as undo:
+            known = rows >= 0
+            overwrite(undo, state.slots[name], rows[known].long(), values[known].float())
         return state
 
     def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
-        export_.erase(state, ids, state.uids(tables))
+        with changing(state) as undo:
+            export_.erase(state, undo, ids, state.uids(tables))
         return state
 
     def marks(self, state: TableState) -> Marks:
+        settle(state)
         return export_.marks(state)
 
     def export(self, state: TableState) -> Snapshot:
+        settle(state)
         return export_.export(state)
 
     def restore(self, state: TableState, snapshot: Snapshot) -> TableState:
-        export_.restore(state, snapshot)
+        with changing(state) as undo:
+            export_.restore(state, undo, snapshot)
         return state
 
     def counters(self, state: TableState) -> Counters:
+        settle(state)
         counters = copy.copy(state.counters)
         counters.rows, counters.buckets, counters.stashed = state.used, state.index.buckets, state.index.stashed
         return counters

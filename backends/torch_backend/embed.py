@@ -18,6 +18,7 @@ from backends.torch_backend.lookup import lookup
 from backends.torch_backend.partition import partition
 from backends.torch_backend.pool import Terms, bags, grad_terms, pool, sum_by_row, weights_grad
 from backends.torch_backend.state import TableState
+from backends.whole import Undo
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class Saved:
 
 
 def embed(
-    state: TableState, call: LookupCall, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+    state: TableState,
+    undo: Undo,
+    call: LookupCall,
+    mode: LookupMode,
+    clock: Clock,
+    weights_need_grad: tuple[bool, ...],
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
     keys = partition(state, call.ids, tables_of(call))
-    rows, evicted = lookup(state, keys.ids, state.uids(keys.tables), mode=mode, clock=clock, incoming=len(call.ids))
+    uids = state.uids(keys.tables)
+    rows, evicted = lookup(state, undo, keys.ids, uids, mode=mode, clock=clock, incoming=len(call.ids))
     values = gather(state, rows, keys.ids, keys.tables, mode.unknown)
     outputs = [
         pool(values, inverse, r.offsets, r.weights, combiner=r.combiner, tile_len=r.tile_len)
@@ -49,8 +56,8 @@ def embed(
 
 def tables_of(call: LookupCall) -> Tensor:
     """The ordinal of each id, int32 [N]."""
-    ordinals = torch.tensor(call.ordinals, dtype=torch.int32)
-    lengths = torch.tensor(call.lengths, dtype=torch.int64)
+    ordinals = torch.tensor(call.ordinals, dtype=torch.int32, device="cpu")
+    lengths = torch.tensor(call.lengths, dtype=torch.int64, device="cpu")
     return torch.repeat_interleave(ordinals, lengths).to(call.ids.device)
 
 

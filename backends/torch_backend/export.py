@@ -9,30 +9,32 @@ import torch
 from torch import Tensor
 
 from backends.records import Marks, Snapshot
+from backends.snapshot_checks import check_snapshot, keeps_placement
 from backends.spec import Clock, LookupMode
 from backends.torch_backend.lookup import find, lookup, ordinals
 from backends.torch_backend.place import key_order
-from backends.torch_backend.state import EMPTY, FIELDS, Index, TableState, empty_index, make_room
+from backends.torch_backend.state import EMPTY, FIELDS, Index, TableState, empty_index, make_room, overwrite
+from backends.whole import Undo
 
 
-def erase(state: TableState, ids: Tensor, uids: Tensor) -> None:
+def erase(state: TableState, undo: Undo, ids: Tensor, uids: Tensor) -> None:
     entry = find(state.index, ids, uids)
     entry = entry[entry >= 0]
     rows = state.index.rows[entry].sort().values
-    state.index.write(entry, **EMPTY)
-    _close_gaps(state.index)
+    state.index.write(undo, entry, **EMPTY)
+    _close_gaps(state.index, undo)
     state.free = torch.cat([state.free, rows])
     state.used -= len(entry)
     state.counters.erased += len(entry)
 
 
-def _close_gaps(index: Index) -> None:
+def _close_gaps(index: Index, undo: Undo) -> None:
     """Later stash entries move down over erased ones."""
     at = torch.arange(index.ways, index.ways + index.stashed, device=index.rows.device)
     kept = index.read(at[index.rows[at] >= 0])
-    index.write(at, **EMPTY)
+    index.write(undo, at, **EMPTY)
     index.stashed = len(kept["rows"])
-    index.write(at[: index.stashed], **kept)
+    index.write(undo, at[: index.stashed], **kept)
 
 
 def marks(state: TableState) -> Marks:
@@ -69,56 +71,48 @@ def export(state: TableState) -> Snapshot:
     )
 
 
-def restore(state: TableState, snapshot: Snapshot) -> None:
-    check_fits(state, snapshot)
+def restore(state: TableState, undo: Undo, snapshot: Snapshot) -> None:
+    check_snapshot(state.spec, state.slot_specs, snapshot)
     ids, uids = snapshot.ids.to(state.device), state.uids(snapshot.tables.to(state.device))
-    if _keeps_placement(state, snapshot):
-        rows = _place_as_saved(state, snapshot, ids, uids)
+    if keeps_placement(state.spec, state.used, state.index.buckets, snapshot):
+        _restore_placement(state, snapshot, ids, uids)
     else:
-        rows, _ = lookup(state, ids, uids, mode=LookupMode(touch=False), clock=Clock(), incoming=len(ids))
-        _write_history(state, snapshot, find(state.index, ids, uids))
-    rows = rows.long()
-    state.weights[rows] = snapshot.weights.to(state.device)
+        _find_or_insert(state, undo, snapshot, ids, uids)
+
+
+def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> None:
+    """Scores and stamps, which eviction goes by, outlive a change of layout."""
+    mode = LookupMode(touch=False)
+    rows, _ = lookup(state, undo, ids, uids, mode=mode, clock=Clock(), incoming=len(ids))
+    marks = {"scores": snapshot.scores, "stamps": snapshot.stamps}
+    given = {name: values.to(state.device) for name, values in marks.items() if values is not None}
+    state.index.write(undo, find(state.index, ids, uids), **given)
+    _write_values(state, undo, snapshot, rows)
+
+
+def _restore_placement(state: TableState, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> None:
+    """All that is seen of an empty table changes at the end, at once."""
+    index = _index_as_saved(state, snapshot, ids, uids)
+    free = snapshot.free_rows.to(state.device, copy=True)  # type: ignore[union-attr]
+    make_room(state, snapshot.next_row)
+    _write_values(state, None, snapshot, snapshot.row_numbers.to(state.device))  # type: ignore[union-attr]
+    state.index, state.used, state.next_row, state.free = index, len(ids), snapshot.next_row, free
+
+
+def _write_values(state: TableState, undo: Undo | None, snapshot: Snapshot, rows: Tensor) -> None:
+    at = rows.long()
+    overwrite(undo, state.weights, at, snapshot.weights.to(state.device))
     for name, array in state.slots.items():
         given = snapshot.slots.get(name)
-        array[rows] = state.slot_specs[name].initial if given is None else given.to(state.device)
+        overwrite(undo, array, at, state.slot_specs[name].initial if given is None else given.to(state.device))
 
 
-def check_fits(state: TableState, snapshot: Snapshot) -> None:
-    if snapshot.weights.shape != (len(snapshot.ids), state.spec.dim) or snapshot.weights.dtype != state.weights.dtype:
-        raise ValueError(
-            f"weights must be {state.weights.dtype} [{len(snapshot.ids)}, {state.spec.dim}]; "
-            f"got {snapshot.weights.dtype} {list(snapshot.weights.shape)}."
-        )
-    for name, values in snapshot.slots.items():
-        spec = state.slot_specs.get(name)
-        if spec is not None and values.shape[1] != spec.width:
-            raise ValueError(f"slot {name!r} must have {spec.width} columns; got {values.shape[1]}.")
-
-
-def _keeps_placement(state: TableState, snapshot: Snapshot) -> bool:
-    if state.used or snapshot.slot_numbers is None:
-        return False
-    fits = state.spec.max_rows is None or snapshot.next_row <= state.spec.max_rows
-    return fits and (state.spec.grows or snapshot.buckets == state.index.buckets)
-
-
-def _write_history(state: TableState, snapshot: Snapshot, entry: Tensor) -> None:
-    """Scores and stamps, which eviction goes by, outlive a change of layout."""
-    for name, values in (("scores", snapshot.scores), ("stamps", snapshot.stamps)):
-        if values is not None:
-            state.index.write(entry, **{name: values.to(state.device)})
-
-
-def _place_as_saved(state: TableState, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> Tensor:
+def _index_as_saved(state: TableState, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> Index:
     index = empty_index(snapshot.buckets, state.device)
     slot = snapshot.slot_numbers.to(state.device)  # type: ignore[union-attr]
     entry = torch.where(slot >= 0, slot, index.ways - 1 - slot)
     rest = (snapshot.row_numbers, snapshot.scores, snapshot.stamps)
     saved = (ids, uids, *(x.to(state.device) for x in rest))  # type: ignore[union-attr]
-    index.write(entry, **dict(zip(FIELDS, saved, strict=True)))
+    index.write(None, entry, **dict(zip(FIELDS, saved, strict=True)))
     index.stashed = int((slot < 0).sum())
-    state.index, state.used, state.next_row = index, len(ids), snapshot.next_row
-    state.free = snapshot.free_rows.to(state.device)  # type: ignore[union-attr]
-    make_room(state, state.next_row)
-    return index.rows[entry]
+    return index

@@ -21,6 +21,6 @@ def gather(state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, unknown
 def _unknown(state: TableState, ids: Tensor, tables: Tensor, unknown: str) -> Tensor:
     spec = state.spec
     if unknown == "zeros":
-        return torch.zeros(len(ids), spec.dim, device=ids.device)
+        return torch.zeros(len(ids), spec.dim, dtype=torch.float32, device=ids.device)
     values = initial_values(spec, state.uids(tables), ids)
     return values.to(state.weights.dtype).float()

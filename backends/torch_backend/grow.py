@@ -9,22 +9,25 @@ from backends import placement
 from backends.torch_backend.hashing import bucket_words
 from backends.torch_backend.place import key_order, place
 from backends.torch_backend.state import FIELDS, Index, TableState, empty_index
+from backends.whole import Undo
 
 
-def grow(state: TableState, incoming: int) -> None:
+def grow(state: TableState, undo: Undo, incoming: int) -> None:
     """Before `incoming` ids are looked up: double the buckets as often as placement says."""
     if not state.spec.grows:
         return
     target = placement.grown_buckets(state.index.buckets, state.used, incoming)
     if target > state.index.buckets:
-        state.index = rehashed(state.index, target)
+        index = rehashed(state.index, target)
+        undo.grown(index)
+        state.index = index
 
 
 def rehashed(index: Index, target: int) -> Index:
     old = torch.nonzero(index.rows[: index.ways] >= 0).squeeze(1)
     entries = index.read(old)
     grown = empty_index(target, index.rows.device)
-    grown.write(_moved(index, old, entries, target), **entries)
+    grown.write(None, _moved(index, old, entries, target), **entries)
     stash = index.read(torch.arange(index.ways, index.ways + index.stashed, device=index.rows.device))
     _place_stash(grown, stash)
     return grown
@@ -45,4 +48,4 @@ def _place_stash(index: Index, stash: dict[str, Tensor]) -> None:
     waits = entry < 0
     index.stashed = int(waits.sum())
     entry[waits] = index.ways + torch.arange(index.stashed, device=order.device)
-    index.write(entry, **stash)
+    index.write(None, entry, **stash)

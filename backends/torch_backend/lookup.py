@@ -15,7 +15,8 @@ from backends.spec import Clock, LookupMode
 from backends.torch_backend.grow import grow
 from backends.torch_backend.initial_values import initial_values
 from backends.torch_backend.place import candidates, key_order, place, way_numbers
-from backends.torch_backend.state import DTYPE, Index, TableState, take_rows
+from backends.torch_backend.state import DTYPE, Index, TableState, put, take_rows
+from backends.whole import Undo
 
 
 def find(index: Index, ids: Tensor, uids: Tensor) -> Tensor:
@@ -34,33 +35,26 @@ def _matching(index: Index, at: Tensor, ids: Tensor, uids: Tensor) -> Tensor:
 
 
 def lookup(
-    state: TableState, ids: Tensor, uids: Tensor, *, mode: LookupMode, clock: Clock, incoming: int
+    state: TableState, undo: Undo, ids: Tensor, uids: Tensor, *, mode: LookupMode, clock: Clock, incoming: int
 ) -> tuple[Tensor, Evicted | None]:
     """Row numbers int32 [U] of unique keys, -1 for unknown; and what was evicted for them."""
     if mode.insert:
-        grow(state, incoming)
+        grow(state, undo, incoming)
     index = state.index
     entry = find(index, ids, uids)
     known = entry >= 0
-    index.journal = []
-    try:
-        if mode.touch:
-            _touch(state, entry[known], clock)
-        evicted = _insert(state, ids[~known], uids[~known], clock) if mode.insert else None
-    except TableFull:
-        index.undo()
-        raise
-    finally:
-        index.journal = None
+    if mode.touch:
+        _touch(state, undo, entry[known], clock)
+    evicted = _insert(state, undo, ids[~known], uids[~known], clock) if mode.insert else None
     if mode.touch:
         _count(state, known, mode)
     entry = find(index, ids, uids) if mode.insert and not bool(known.all()) else entry
     return torch.where(entry >= 0, index.rows[entry.clamp(min=0)], -1), evicted
 
 
-def _touch(state: TableState, entry: Tensor, clock: Clock) -> None:
+def _touch(state: TableState, undo: Undo, entry: Tensor, clock: Clock) -> None:
     score = clock.step if state.spec.score == "step" else state.index.scores[entry] + 1
-    state.index.write(entry, scores=score, stamps=clock.step)
+    state.index.write(undo, entry, scores=score, stamps=clock.step)
 
 
 def _count(state: TableState, known: Tensor, mode: LookupMode) -> None:
@@ -70,24 +64,19 @@ def _count(state: TableState, known: Tensor, mode: LookupMode) -> None:
         state.counters.unknown += len(known) - found
 
 
-def _insert(state: TableState, ids: Tensor, uids: Tensor, clock: Clock) -> Evicted | None:
-    """Insert absent unique keys, in key order, chunk by chunk. Nothing but the journalled index changes on TableFull."""
+def _insert(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, clock: Clock) -> Evicted | None:
+    """Insert absent unique keys, in key order, chunk by chunk."""
     order = key_order(ids, uids)
-    before = state.free, state.next_row, state.used, state.index.stashed, state.counters.evicted
-    lost: list[Evicted] = []
-    try:
-        for chunk in order.split(placement.CHUNK):
-            if len(chunk):
-                lost.append(_insert_chunk(state, ids[chunk], uids[chunk], clock))
-    except TableFull:
-        state.free, state.next_row, state.used, state.index.stashed, state.counters.evicted = before
-        _put_back(state, lost)
-        raise
+    lost = [
+        _insert_chunk(state, undo, ids[chunk], uids[chunk], clock)
+        for chunk in order.split(placement.CHUNK)
+        if len(chunk)
+    ]
     state.counters.inserted += len(ids)
     return _joined(state, lost) if state.spec.evict else None
 
 
-def _insert_chunk(state: TableState, ids: Tensor, uids: Tensor, clock: Clock) -> Evicted:
+def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, clock: Clock) -> Evicted:
     index, spec = state.index, state.spec
     may_be_new = torch.arange(len(ids), device=ids.device) < state.rows_left
     entry = place(index, ids, uids, may_be_new, clock.pinned_from, spec.evict)
@@ -100,11 +89,11 @@ def _insert_chunk(state: TableState, ids: Tensor, uids: Tensor, clock: Clock) ->
     rows[~displaces] = take_rows(state, int((~displaces).sum()))
     entry[waits] = index.ways + index.stashed + torch.arange(int(waits.sum()), device=ids.device)
     score = clock.step if spec.score == "step" else 1
-    index.write(entry, ids=ids, uids=uids, rows=rows, scores=score, stamps=clock.step)
+    index.write(undo, entry, ids=ids, uids=uids, rows=rows, scores=score, stamps=clock.step)
     index.stashed += int(waits.sum())
     state.used += len(ids) - len(lost.rows)
     state.counters.evicted += len(lost.rows)
-    _begin(state, ids, uids, rows)
+    _begin(state, undo, ids, uids, rows, lost)
     return lost
 
 
@@ -126,21 +115,15 @@ def _drain(state: TableState, entry: Tensor) -> Evicted:
     return Evicted(old["ids"], ordinals(state, old["uids"]), old["rows"], state.weights[rows], slots)
 
 
-def _begin(state: TableState, ids: Tensor, uids: Tensor, rows: Tensor) -> None:
-    """Initial weights and slots of new ids."""
-    spec = state.spec
-    values = initial_values(spec, uids, ids)
-    state.weights[rows.long()] = values.to(DTYPE[spec.dtype])
+def _begin(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, rows: Tensor, lost: Evicted) -> None:
+    """Initial weights and slots of new ids. Only what victims held is worth keeping: other rows belong to nobody yet."""
+    spec, at, taken = state.spec, rows.long(), lost.rows.long()
+    values = initial_values(spec, uids, ids).to(DTYPE[spec.dtype])
+    undo.note(put, state.weights, taken, lost.weights)
+    put(state.weights, at, values)
     for name, array in state.slots.items():
-        array[rows.long()] = state.slot_specs[name].initial
-
-
-def _put_back(state: TableState, lost: list[Evicted]) -> None:
-    for evicted in reversed(lost):
-        rows = evicted.rows.long()
-        state.weights[rows] = evicted.weights
-        for name, values in evicted.slots.items():
-            state.slots[name][rows] = values
+        undo.note(put, array, taken, lost.slots[name])
+        put(array, at, state.slot_specs[name].initial)
 
 
 def _joined(state: TableState, lost: list[Evicted]) -> Evicted:

@@ -38,7 +38,13 @@ def bags(offsets: Tensor, weights: Tensor | None, combiner: str) -> Bags:
     divides = combiner in ("mean", "sqrtn")
     if weights is None:
         divisor = (lengths.float() if combiner == "mean" else lengths.float().sqrt()) if divides else None
-        return Bags(bag, torch.ones(len(bag), device=offsets.device), _inverse(divisor, lengths), None, offsets)
+        return Bags(
+            bag,
+            torch.ones(len(bag), dtype=torch.float32, device=offsets.device),
+            _inverse(divisor, lengths),
+            None,
+            offsets,
+        )
     weights = weights.float()
     if not divides:
         return Bags(bag, weights, _inverse(None, lengths), None, offsets)
@@ -47,7 +53,7 @@ def bags(offsets: Tensor, weights: Tensor | None, combiner: str) -> Bags:
 
 def _inverse(divisor: Tensor | None, lengths: Tensor) -> Tensor:
     if divisor is None:
-        return torch.ones(len(lengths), device=lengths.device)
+        return torch.ones(len(lengths), dtype=torch.float32, device=lengths.device)
     return torch.where(divisor.abs() >= LEAST, 1 / divisor, 0)
 
 

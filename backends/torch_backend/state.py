@@ -5,6 +5,8 @@ Sizes: S buckets, W ways, R rows, D dim.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from backends import placement
 from backends.spec import Counters, SlotSpec, TableSpec
+from backends.whole import Undo, Unfinished, whole
 
 DTYPE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FIELDS = ("ids", "uids", "rows", "scores", "stamps")
@@ -29,7 +32,6 @@ class Index:
     scores: Tensor  # int32
     stamps: Tensor  # int32
     stashed: int = 0
-    journal: list[tuple[Tensor, dict[str, Tensor]]] | None = None
 
     @property
     def ways(self) -> int:
@@ -38,18 +40,21 @@ class Index:
     def read(self, at: Tensor) -> dict[str, Tensor]:
         return {name: getattr(self, name)[at] for name in FIELDS}
 
-    def write(self, at: Tensor, **entries: Tensor | int) -> None:
-        """Overwrite fields of entries; what stood there goes to the journal, if one is kept."""
-        if self.journal is not None:
-            self.journal.append((at, {name: getattr(self, name)[at] for name in entries}))
+    def write(self, undo: Undo | None, at: Tensor, **entries: Tensor | int) -> None:
+        """Overwrite fields of entries. undo: None for an index that nobody has seen yet."""
         for name, value in entries.items():
-            getattr(self, name)[at] = value
+            overwrite(undo, getattr(self, name), at, value)
 
-    def undo(self) -> None:
-        """Take back all that was written since the journal began."""
-        for at, old in reversed(self.journal or []):
-            for name, value in old.items():
-                getattr(self, name)[at] = value
+
+def overwrite(undo: Undo | None, array: Tensor, at: Tensor, values: Tensor | float, old: Tensor | None = None) -> None:
+    """array[at] = values, int64 [n]. old: what stood there, where that is at hand."""
+    if undo is not None:
+        undo.note(put, array, at, array[at] if old is None else old)
+    put(array, at, values)
+
+
+def put(array: Tensor, at: Tensor, values: Tensor | float) -> None:
+    array[at] = values  # type: ignore[assignment]
 
 
 def empty_index(buckets: int, device: torch.device) -> Index:
@@ -70,6 +75,7 @@ class TableState:
     next_row: int = 0
     used: int = 0
     counters: Counters = field(default_factory=Counters)
+    unfinished: Unfinished | None = None
 
     @property
     def device(self) -> torch.device:
@@ -84,6 +90,23 @@ class TableState:
     def uids(self, tables: Tensor) -> Tensor:
         """Ordinals to uids, int64."""
         return torch.tensor(self.spec.uids, dtype=torch.int64, device=tables.device)[tables.long()]
+
+
+@contextmanager
+def outside_inference() -> Iterator[None]:
+    """A table's tensors outlive an inference mode in which they are made or written; that mode's own do not."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextmanager
+def changing(state: TableState) -> Iterator[Undo]:
+    """As `whole`, outside inference mode."""
+    with outside_inference(), whole(state) as undo:
+        yield undo
 
 
 def create_state(spec: TableSpec) -> TableState:
@@ -109,29 +132,35 @@ def take_rows(state: TableState, count: int) -> Tensor:
 
 
 def make_room(state: TableState, rows: int) -> None:
-    """Grow weights and slots to at least `rows`, doubling, one array at a time."""
-    capacity = len(state.weights)
-    if rows <= capacity:
-        return
+    """Grow weights and slots to at least `rows`, doubling, one array at a time: only one is ever held twice.
+
+    An array that has more room than the others changes nothing, so a growth that is broken off needs no undoing: what
+    was left short grows at the next call.
+    """
+    if rows > len(state.weights):
+        state.weights = _grown(state.weights, rows)
+    for name, array in state.slots.items():
+        if rows > len(array):
+            state.slots[name] = _grown(array, rows)
+
+
+def _grown(array: Tensor, rows: int) -> Tensor:
+    capacity = len(array)
     while capacity < rows:
         capacity *= 2
-    state.weights = _grown(state.weights, capacity)
-    for name in state.slots:
-        state.slots[name] = _grown(state.slots[name], capacity)
-
-
-def _grown(array: Tensor, capacity: int) -> Tensor:
     grown = array.new_zeros(capacity, array.shape[1])
     grown[: len(array)] = array
     return grown
 
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
+    arrays, specs = dict(state.slots), dict(state.slot_specs)
     for slot in slots:
-        present = state.slot_specs.get(slot.name)
+        present = specs.get(slot.name)
         if present is not None and present != slot:
             raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}.")
         if present is None:
-            state.slot_specs[slot.name] = slot
+            specs[slot.name] = slot
             shape = (len(state.weights), slot.width)
-            state.slots[slot.name] = torch.full(shape, slot.initial, dtype=torch.float32, device=state.device)
+            arrays[slot.name] = torch.full(shape, slot.initial, dtype=torch.float32, device=state.device)
+    state.slots, state.slot_specs = arrays, specs

@@ -14,27 +14,34 @@ from torch import Tensor
 from backends.spec import RULES, UpdateRule
 from backends.torch_backend.gradient import KeyedGradient
 from backends.torch_backend.initial_values import round_to_bfloat16, words
-from backends.torch_backend.state import TableState
+from backends.torch_backend.state import TableState, overwrite
+from backends.whole import Undo
 
 Slots = list[Tensor]
 Step = Callable[[Tensor, Tensor, Slots, dict[str, Tensor]], tuple[Tensor, Slots]]
 
 
 def update(
-    state: TableState, gradient: KeyedGradient, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]
+    state: TableState,
+    undo: Undo,
+    gradient: KeyedGradient,
+    rule: UpdateRule,
+    hyper: np.ndarray,
+    factor: float,
+    t: tuple[int, ...],
 ) -> None:
     known = gradient.rows >= 0
     rows, tables = gradient.rows[known].long(), gradient.tables[known].long()
     numbers = torch.from_numpy(np.asarray(hyper, np.float32)).to(state.device)[tables]
     named = {name: numbers[:, k : k + 1] for k, name in enumerate(RULES[rule.kind])}
     g = gradient.values[known] * factor
-    slots = [state.slots[name][rows] for name in rule.slots]
-    weights, slots = STEPS[rule.kind](g, state.weights[rows].float(), slots, named)
+    before, slots_before = state.weights[rows], [state.slots[name][rows] for name in rule.slots]
+    weights, slots = STEPS[rule.kind](g, before.float(), slots_before, named)
     if state.weights.dtype == torch.bfloat16:
         weights = round_to_bfloat16(weights, _noise(state, gradient.ids[known], tables, t))
-    state.weights[rows] = weights
-    for name, values in zip(rule.slots, slots, strict=True):
-        state.slots[name][rows] = values
+    overwrite(undo, state.weights, rows, weights, before)
+    for name, values, old in zip(rule.slots, slots, slots_before, strict=True):
+        overwrite(undo, state.slots[name], rows, values, old)
 
 
 def _noise(state: TableState, ids: Tensor, tables: Tensor, t: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,148 @@
+"""A stage that changes a table happens whole or not at all.
+
+    with whole(state) as undo:
+        undo.note(put, array, at, array[at].copy())     before what stands there is overwritten
+        array[at] = values
+        state.used += 1                                 attributes come back by themselves
+
+What was noted lies in the state until the stage has ended. An exception plays it back; where that is broken off as
+well, the next stage on the table does so first (`settle`). Memory for what a stage writes is taken before it writes.
+
+Sizes: n entries or rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from backends.errors import TableFull
+from backends.spec import Counters, TableSpec
+
+# What torch's allocators say; on a CPU it is no class of its own.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+
+
+class Unfinished(Protocol):
+    """What an interrupted stage left to do, before anything else is done with the table. May be done again."""
+
+    def run(self, state: Any) -> None: ...
+
+
+class Changing(Protocol):
+    """A table's state, as far as a change of it is concerned."""
+
+    spec: TableSpec
+    index: Any
+    free: Any
+    next_row: int
+    used: int
+    counters: Counters
+    unfinished: Unfinished | None
+
+
+class Undo:
+    """What a stage has changed so far."""
+
+    __slots__ = ("_counters", "_free", "_index", "_next_row", "_stashed", "_used", "_writes")
+
+    def __init__(self, state: Changing) -> None:
+        self._index, self._stashed = state.index, state.index.stashed
+        self._free, self._next_row, self._used = state.free, state.next_row, state.used
+        self._counters = Counters(*vars(state.counters).values())
+        self._writes: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def note(self, put_back: Callable[..., None], *args: Any) -> None:
+        """put_back(*args) takes back what is written next; it may run where nothing was written, and twice."""
+        self._writes.append((put_back, args))
+
+    def grown(self, index: Any) -> None:
+        """The index grew, as for any call that asks for so many ids: a full table keeps that."""
+        self.note(_shrink, self, self._index, self._stashed)
+        self._index, self._stashed = index, index.stashed
+
+    def keep_growth(self) -> None:
+        self._writes = [write for write in self._writes if write[0] is not _shrink]
+
+    def run(self, state: Changing) -> None:
+        for put_back, args in reversed(self._writes):
+            put_back(*args)
+        self._index.stashed = self._stashed
+        state.index, state.free, state.next_row, state.used, state.counters = (
+            self._index, self._free, self._next_row, self._used, self._counters,
+        )  # fmt: skip
+
+
+def _shrink(undo: Undo, index: Any, stashed: int) -> None:
+    undo._index, undo._stashed = index, stashed
+
+
+class Writes:
+    """Writes whose arguments are there already, so that they can be finished whenever one of them was broken off."""
+
+    __slots__ = ("_writes",)
+
+    def __init__(self, writes: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+        self._writes = writes
+
+    def run(self, state: Any) -> None:
+        for write, args in self._writes:
+            write(*args)
+
+
+def write_all(state: Any, writes: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
+    """All of these writes, each of which says the same however often it runs."""
+    settle(state)
+    state.unfinished = Writes(writes)
+    settle(state)
+
+
+def settle(state: Any) -> None:
+    """Finish, or take back, what an earlier stage left unfinished."""
+    if state.unfinished is not None:
+        state.unfinished.run(state)
+        state.unfinished = None
+
+
+class whole:  # noqa: N801, a context manager is used like a function
+    """A stage of one table. Not to be nested."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def __enter__(self) -> Undo:
+        settle(self._state)
+        undo = Undo(self._state)
+        self._state.unfinished = undo
+        return undo
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        state = self._state
+        if kind is None:
+            state.unfinished = None
+            return
+        if kind is TableFull:
+            state.unfinished.keep_growth()
+        settle(state)
+        if error is not None and is_out_of_memory(error):
+            raise MemoryError(short_of_memory(state, error)) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+def short_of_memory(state: Any, error: BaseException) -> str:
+    arrays = (state.weights, *state.slots.values())
+    return (
+        f"no memory for what a call needs of a table of {state.used} rows, whose weights and slots take "
+        f"{sum(array.nbytes for array in arrays) >> 20} MiB: {error}. The table is as it was before the call. "
+        "Free memory, bound the table by max_rows, or let it spill to a disk."
+    )
