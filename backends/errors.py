@@ -13,6 +13,10 @@ class TableFull(RecisError):
     """No row or no way is left for a new id; nothing was written."""
 
 
+class TableLost(RecisError):
+    """A call that broke off took a table's arrays with it; a saved state must be loaded."""
+
+
 class StorageFull(RecisError):
     """The disk has no space left for a table's rows; nothing was lost, and the call may be repeated after space is freed."""
 

@@ -130,19 +130,19 @@ class whole:  # noqa: N801, a context manager is used like a function
             state.unfinished.keep_growth()
         settle(state)
         if error is not None and is_out_of_memory(error):
-            raise MemoryError(short_of_memory(state, error)) from error
+            raise MemoryError(short_of_memory(state, state.used, error)) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError):
-        return any(words in str(error) for words in OUT_OF_MEMORY)
+        return any(words in str(error).lower() for words in OUT_OF_MEMORY)
     return isinstance(error, MemoryError)
 
 
-def short_of_memory(state: Any, error: BaseException) -> str:
+def short_of_memory(state: Any, used: int, error: BaseException) -> str:
     arrays = (state.weights, *state.slots.values())
     return (
-        f"no memory for what a call needs of a table of {state.used} rows, whose weights and slots take "
+        f"no memory for what a call needs of a table of {used} rows, whose weights and slots take "
         f"{sum(array.nbytes for array in arrays) >> 20} MiB: {error}. The table is as it was before the call. "
         "Free memory, bound the table by max_rows, or let it spill to a disk."
     )

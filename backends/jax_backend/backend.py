@@ -20,6 +20,7 @@ from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import TableState
+from backends.jax_backend.unfinished import finish, land, whole
 from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
@@ -38,6 +39,7 @@ class JaxBackend:
         return states.create_state(spec, device_of(spec.device, self.name))
 
     def add_slots(self, state: TableState, slots: tuple[SlotSpec, ...]) -> TableState:
+        finish(self._programs, state)
         states.add_slots(state, slots)
         return state
 
@@ -61,6 +63,7 @@ class JaxBackend:
         return state, *lookup.lookup(self._programs, state, ids, tables, mode, clock)
 
     def gather(self, state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
+        finish(self._programs, state)
         size, crossing = rung(len(rows)), Crossing()
         numbers = crossing.array(rows, size, torch.int32, fill=-1)
         keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
@@ -145,30 +148,36 @@ class JaxBackend:
         factor: float,
         t: tuple[int, ...],
     ) -> TableState:
-        slots = tuple(state.slots[name] for name in rule.slots)
-        numbers = np.asarray(hyper, np.float32), np.float32(factor), np.array(t, np.int32)
-        state.weights, slots = self._programs.update(
-            state.weights, slots, gradient, state.constants, *numbers, rule=rule
-        )
-        state.slots |= dict(zip(rule.slots, slots, strict=True))
+        with whole(self._programs, state):
+            slots = tuple(state.slots[name] for name in rule.slots)
+            numbers = np.asarray(hyper, np.float32), np.float32(factor), np.array(t, np.int32)
+            state.landing = rule.slots
+            state.weights, state.landed = self._programs.update(
+                state.weights, slots, gradient, state.constants, *numbers, rule=rule
+            )
+            land(state)
         return state
 
     def renumber(self, gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
         return gradients_.renumbered(gradient, rows)
 
     def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        finish(self._programs, state)
         return slots_.read_all(self._programs, state, rows)
 
     def write_rows(self, state: TableState, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> TableState:
         check_rows(state.spec, state.slot_specs, rows, weights, slots)
-        slots_.write_all(self._programs, state, rows, weights, slots)
+        with whole(self._programs, state):
+            slots_.write_all(self._programs, state, rows, weights, slots)
         return state
 
     def read_slot(self, state: TableState, name: str, rows: Tensor) -> Tensor:
+        finish(self._programs, state)
         return slots_.read(self._programs, state, name, rows)
 
     def write_slot(self, state: TableState, name: str, rows: Tensor, values: Tensor) -> TableState:
-        slots_.write(self._programs, state, name, rows, values)
+        with whole(self._programs, state):
+            slots_.write(self._programs, state, name, rows, values)
         return state
 
     def encode(
@@ -198,7 +207,7 @@ class JaxBackend:
         return state
 
     def marks(self, state: TableState) -> Marks:
-        return export.marks(state)
+        return export.marks(self._programs, state)
 
     def export(self, state: TableState) -> Snapshot:
         return export.export(self._programs, state)
@@ -208,6 +217,7 @@ class JaxBackend:
         return state
 
     def counters(self, state: TableState) -> Counters:
+        finish(self._programs, state)
         return reports.counters(state)
 
     def programs(self) -> int:

@@ -21,6 +21,7 @@ from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import make_room, reported, settle
 from backends.jax_backend.seek import Manner, Sought
 from backends.jax_backend.state import TableState
+from backends.jax_backend.unfinished import begin_new, land, whole
 from backends.records import Evicted, LookupCall, Request
 from backends.spec import Clock, LookupMode, TableSpec
 from bridge.dlpack import to_torch
@@ -63,6 +64,18 @@ def embed(
     clock: Clock,
     weights_need_grad: tuple[bool, ...],
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
+    with whole(programs, state):
+        return _embed(programs, state, call, mode, clock, weights_need_grad)
+
+
+def _embed(
+    programs: Programs,
+    state: TableState,
+    call: LookupCall,
+    mode: LookupMode,
+    clock: Clock,
+    weights_need_grad: tuple[bool, ...],
+) -> tuple[list[Tensor], Saved, Evicted | None]:
     prepare(programs, state, mode, len(call.ids))
     lengths = inputs.run_lengths(call)
     counts = tuple(len(r.offsets) - 1 for r in call.requests)
@@ -73,7 +86,8 @@ def embed(
     bags = tuple(inputs.bags(crossing, r.offsets, r.weights, *sizes_of) for r, *sizes_of in shapes)
     ids = inputs.call_words(crossing, call, lengths, sizes)
     control = inputs.control(call, lengths, sizes, (clock.step, clock.pinned_from))
-    done = _run(programs, state, plan, ids, control, bags, len(call.ids) if mode.insert else 0)
+    state.incoming = len(call.ids) if mode.insert else 0
+    done = _run(programs, state, plan, ids, control, bags)
     crossing.done(done.outputs)
     saved = Saved(plan, done.kept, bags, lengths, counts, bag_sizes, state.spec.dim, call.ids.device)
     cut = zip(done.outputs, plan.poolings, lengths, counts, strict=True)
@@ -109,46 +123,41 @@ class Done(NamedTuple):
 
 
 def _run(
-    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...],
-    incoming: int,
+    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
     apart = plan.asked.manner.evict or ids.shape[0] <= APART
-    return (_run_apart if apart else _run_as_one)(programs, state, plan, ids, control, bags, incoming)
+    return (_run_apart if apart else _run_as_one)(programs, state, plan, ids, control, bags)
 
 
 def _run_as_one(
-    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...],
-    incoming: int,
+    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
-    state.index, state.weights, slots, outputs, kept, report = programs.embed(
+    state.landing = tuple(state.slots)
+    state.index, state.weights, state.landed, outputs, kept, state.report = programs.embed(
         state.index, state.weights, state.slot_arrays, state.constants, ids, control, bags, plan=plan
     )
-    state.take_slots(slots)
-    reported(state, report, incoming)
+    land(state)
+    reported(state)
     return Done(outputs, kept, None)
 
 
 def _run_apart(
-    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...],
-    incoming: int,
+    programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
     """The index, then the rows. A table that evicts is read in between: what it lost comes out compacted, so counted."""
-    state.index, sought = programs.seek_call(state.index, state.constants, ids, control, asked=plan.asked)
-    reported(state, sought.report, incoming)
-    evicted = drained(programs, state, sought) if plan.asked.manner.evict else None
-    sought = begin_new(programs, state, sought)
+    state.index, state.sought = programs.seek_call(state.index, state.constants, ids, control, asked=plan.asked)
+    sought, evicted = begun(programs, state, plan.asked.manner)
     outputs, kept = programs.pool_call(state.weights, state.constants, sought, ids, control, bags, plan=plan)
     return Done(outputs, kept, evicted)
 
 
-def begin_new(programs: Programs, state: TableState, sought: Sought) -> Sought:
-    """Write what new rows begin as; what remains is of use to pooling."""
-    if sought.new is not None:
-        state.weights, slots = programs.write_initial(
-            state.weights, state.slot_arrays, state.constants, sought.new, slot_initials=state.slot_initials
-        )
-        state.take_slots(slots)
-    return sought._replace(new=None, inserted=None)
+def begun(programs: Programs, state: TableState, manner: Manner) -> tuple[Sought, Evicted | None]:
+    """What was sought, once its new rows hold what they begin as, and what they held; what remains is of use to pooling."""
+    sought = state.sought
+    reported(state)
+    evicted = drained(programs, state, sought) if manner.evict else None
+    begin_new(programs, state)
+    return sought._replace(new=None, inserted=None), evicted  # type: ignore[union-attr]
 
 
 def _cut(output: jax.Array, pooling: Pooling, length: int, count: int) -> Tensor:
@@ -178,5 +187,5 @@ def _padded_grad(crossing: inputs.Crossing, saved: Saved, r: int, grad: Tensor |
     lines = pooling.size if pooling.combiner == "none" else saved.bag_sizes[r]
     width = saved.dim * ((pooling.tile_len or 1) if pooling.combiner == "tile" else 1)
     if grad is None:
-        grad = torch.zeros(lines, width, device=saved.device)
+        grad = torch.zeros(lines, width, dtype=torch.float32, device=saved.device)
     return crossing.array(grad, lines, torch.float32)

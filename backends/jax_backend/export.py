@@ -5,25 +5,32 @@ Sizes: n keys, S buckets, W ways, E entries, R rows, D dim.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor
 
 from backends.jax_backend import drain, hashing
+from backends.jax_backend.calls import manner_of, prepare
 from backends.jax_backend.hot import Keys
 from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
-from backends.jax_backend.lookup import lookup
 from backends.jax_backend.programs import Programs
-from backends.jax_backend.reports import grow, settle
-from backends.jax_backend.state import Index, TableState, empty_index
+from backends.jax_backend.reports import grow_rows, settle
+from backends.jax_backend.state import REPORT, WEIGHTS, Index, TableState, empty_index, row_capacity
+from backends.jax_backend.unfinished import finish, is_lost, land, note_report, revive, whole
 from backends.records import Marks, Snapshot
-from backends.spec import Clock, LookupMode
+from backends.snapshot_checks import check_snapshot, keeps_placement
+from backends.spec import LookupMode
 from bridge.dlpack import to_torch
 
 
-def marks(state: TableState) -> Marks:
+def marks(programs: Programs, state: TableState) -> Marks:
+    finish(programs, state)
     settle(state, wait=True)
     return _marked(state, jax.device_get(state.index))[1]
 
@@ -40,6 +47,7 @@ def _marked(state: TableState, host: Index) -> tuple[np.ndarray, Marks]:
 
 
 def export(programs: Programs, state: TableState) -> Snapshot:
+    finish(programs, state)
     settle(state, wait=True)
     host = jax.device_get(state.index)
     entry, kept = _marked(state, host)
@@ -61,40 +69,38 @@ def export(programs: Programs, state: TableState) -> Snapshot:
 
 
 def restore(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
-    settle(state, wait=True)
-    _check_fits(state, snapshot)
-    if _keeps_placement(state, snapshot):
-        rows = _place_as_saved(programs, state, snapshot)
-    else:
-        rows = _find_or_insert(programs, state, snapshot)
-    _write_values(programs, state, snapshot, rows)
-
-
-def _check_fits(state: TableState, snapshot: Snapshot) -> None:
-    if snapshot.weights.shape[1] != state.spec.dim:
-        raise ValueError(f"snapshot.weights must have {state.spec.dim} columns; got {snapshot.weights.shape[1]}.")
-    dtype = getattr(torch, state.spec.dtype)
-    if snapshot.weights.dtype != dtype:
-        raise ValueError(
-            f"snapshot.weights must be {dtype}; got {snapshot.weights.dtype}. Convert them, or the table's dtype."
-        )
-    for name, values in snapshot.slots.items():
-        spec = state.slot_specs.get(name)
-        if spec is not None and values.shape[1] != spec.width:
-            raise ValueError(f"slot {name!r} must have {spec.width} columns; got {values.shape[1]}.")
+    check_snapshot(state.spec, state.slot_specs, snapshot)
+    land(state)
+    if is_lost(state):
+        revive(state)
+    with whole(programs, state):
+        settle(state, wait=True)
+        if _keeps_placement(state, snapshot):
+            _restore_placement(programs, state, snapshot)
+        else:
+            _find_or_insert(programs, state, snapshot)
 
 
 def _keeps_placement(state: TableState, snapshot: Snapshot) -> bool:
-    if state.known or snapshot.slot_numbers is None:
-        return False
-    fits = state.spec.max_rows is None or snapshot.next_row <= state.spec.max_rows
-    larger = state.spec.grows and snapshot.buckets > state.index.buckets
-    return fits and (snapshot.buckets == state.index.buckets or larger)
+    """Never with fewer buckets than there are: rows have room for those."""
+    kept = keeps_placement(state.spec, state.known, state.index.buckets, snapshot)
+    return kept and snapshot.buckets >= state.index.buckets
 
 
-def _place_as_saved(programs: Programs, state: TableState, snapshot: Snapshot) -> np.ndarray:
-    grow(state, programs, snapshot.buckets)
-    capacity = state.weights.shape[0]
+def _restore_placement(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
+    """All that is seen of an empty table changes at the end, at once."""
+    capacity = max(row_capacity(state.spec, snapshot.buckets), state.index.free.shape[0], snapshot.next_row)
+    host = _index_as_saved(state, snapshot, capacity)
+    index = jax.tree.map(lambda x: jax.device_put(x, state.device, may_alias=False), host)
+    grow_rows(state, programs, capacity)
+    written = _write_values(programs, state, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
+    known = len(snapshot.ids)
+    counters = dataclasses.replace(state.counters, rows=known)
+    state.landed, state.index, state.known, state.counters = written(), index, known, counters
+    land(state)
+
+
+def _index_as_saved(state: TableState, snapshot: Snapshot, capacity: int) -> Index:
     # A host copy of an empty index: device_get may show JAX's own memory, which is not ours to write.
     host = jax.tree.map(np.array, empty_index(snapshot.buckets, capacity, state.device))
     ids, ordinals, slot, rows, scores, stamps, free = (
@@ -103,7 +109,7 @@ def _place_as_saved(programs: Programs, state: TableState, snapshot: Snapshot) -
             snapshot.stamps, snapshot.free_rows,
         )
     )  # fmt: skip
-    ways = state.index.ways
+    ways = host.ways
     entry = np.where(slot >= 0, slot, ways - 1 - slot)
     lo, hi = ids.view(np.uint64).astype(np.uint32), (ids.view(np.uint64) >> np.uint64(32)).astype(np.uint32)
     uids = np.asarray(state.spec.uids, np.uint32)[ordinals]
@@ -113,36 +119,41 @@ def _place_as_saved(programs: Programs, state: TableState, snapshot: Snapshot) -
     host.tags.reshape(-1)[slot[in_way]] = np.asarray(hashing.tags(Keys(lo, hi, uids)))[in_way]
     host.free[: len(free)] = free
     numbers = {"free_count": len(free), "next_row": snapshot.next_row, "stashed": int((slot < 0).sum())}
-    host = host._replace(**{name: np.int32(value) for name, value in numbers.items()})
-    state.index = jax.tree.map(lambda x: jax.device_put(x, state.device, may_alias=False), host)
-    state.known = state.counters.rows = len(ids)
-    return rows
+    return host._replace(**{name: np.int32(value) for name, value in numbers.items()})
 
 
-def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -> np.ndarray:
-    device = torch.device(state.spec.device)
-    ids, tables = snapshot.ids.to(device), snapshot.tables.to(device)
-    rows, _ = lookup(programs, state, ids, tables, LookupMode(touch=False), Clock())
-    settle(state, wait=True)
-    if snapshot.scores is not None or snapshot.stamps is not None:
-        _write_marks(programs, state, ids, tables, snapshot)
-    return rows.cpu().numpy()
-
-
-def _write_marks(programs: Programs, state: TableState, ids: Tensor, tables: Tensor, snapshot: Snapshot) -> None:
-    size, crossing = rung(len(ids)), Crossing()
-
-    def given(marks: Tensor | None) -> jax.Array | None:
-        return None if marks is None else crossing.array(marks.to(ids.device), size, torch.int32)
-
-    keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
-    state.index = programs.write_marks(
-        state.index, state.constants, *keys, np.int32(len(ids)), given(snapshot.scores), given(snapshot.stamps)
+def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
+    """In a copy of the index, which takes the index's place when the rows are written."""
+    device, n = torch.device(state.spec.device), len(snapshot.ids)
+    prepare(programs, state, LookupMode(touch=False), n)
+    size, crossing = rung(n), Crossing()
+    keys = crossing.words(snapshot.ids.to(device), size), crossing.array(snapshot.tables.to(device), size, torch.int32)
+    manner = dataclasses.replace(manner_of(state.spec, LookupMode(touch=False)), repeats=False)
+    index, sought = programs.lookup(
+        jax.tree.map(jnp.copy, state.index), state.constants, *keys, np.array([n, 0, 0], np.int32), manner=manner
     )
+    if bool(np.asarray(sought.report)[REPORT.index("failed")]):
+        state.failed = True
+        settle(state, wait=False)
+    given = (
+        None if marks is None else crossing.array(marks.to(device), size, torch.int32)
+        for marks in (snapshot.scores, snapshot.stamps)
+    )  # fmt: skip
+    if snapshot.scores is not None or snapshot.stamps is not None:
+        index = programs.write_marks(index, state.constants, *keys, np.int32(n), *given)
+    written = _write_values(programs, state, snapshot, np.asarray(sought.rows)[:n])
+    state.incoming = 0
+    state.landed, state.index, state.report = written(), index, sought.report
     crossing.done(state.index)
+    land(state)
+    note_report(state)
+    settle(state, wait=True)
 
 
-def _write_values(programs: Programs, state: TableState, snapshot: Snapshot, rows: np.ndarray) -> None:
+def _write_values(
+    programs: Programs, state: TableState, snapshot: Snapshot, rows: np.ndarray
+) -> Callable[[], tuple[jax.Array, ...]]:
+    """The program that writes weights and slots, with all it needs; its results are to be landed."""
     size, crossing = rung(len(rows)), Crossing()
     device = torch.device(state.spec.device)
     at = np.full(size, state.weights.shape[0], np.int32)
@@ -154,7 +165,12 @@ def _write_values(programs: Programs, state: TableState, snapshot: Snapshot, row
         return crossing.array(values.to(device), size)
 
     values = [given(snapshot.slots.get(name), spec.initial) for name, spec in state.slot_specs.items()]
-    arrays = (state.weights, *state.slot_arrays)
-    state.weights, *slots = programs.write_rows(arrays, at, (given(snapshot.weights, 0.0), *values))
-    state.take_slots(tuple(slots))
-    crossing.done(state.weights)
+    values.insert(0, given(snapshot.weights, 0.0))
+
+    def write() -> tuple[jax.Array, ...]:
+        written: tuple[jax.Array, ...] = programs.write_rows((state.weights, *state.slot_arrays), at, tuple(values))
+        crossing.done(written)
+        return written
+
+    state.landing = (WEIGHTS, *state.slots)
+    return write

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.jax_backend.calls import begin_new, manner_of, prepare
-from backends.jax_backend.drain import drained
+from backends.jax_backend.calls import begun, manner_of, prepare
 from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.reports import reported, settle
 from backends.jax_backend.state import TableState
+from backends.jax_backend.unfinished import whole
 from backends.records import Evicted
 from backends.spec import Clock, LookupMode
 from bridge.dlpack import to_torch
@@ -26,23 +26,31 @@ from bridge.dlpack import to_torch
 def lookup(
     programs: Programs, state: TableState, ids: Tensor, tables: Tensor, mode: LookupMode, clock: Clock
 ) -> tuple[Tensor, Evicted | None]:
+    with whole(programs, state):
+        return _lookup(programs, state, ids, tables, mode, clock)
+
+
+def _lookup(
+    programs: Programs, state: TableState, ids: Tensor, tables: Tensor, mode: LookupMode, clock: Clock
+) -> tuple[Tensor, Evicted | None]:
     prepare(programs, state, mode, len(ids))
     size, crossing = rung(len(ids)), Crossing()
     keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
     numbers = np.array([len(ids), clock.step, clock.pinned_from], np.int32)
     manner = replace(manner_of(state.spec, mode), repeats=False)
-    state.index, sought = programs.lookup(state.index, state.constants, *keys, numbers, manner=manner)
-    crossing.done(sought.report)
-    reported(state, sought.report, len(ids) if mode.insert else 0)
-    evicted = drained(programs, state, sought) if manner.evict else None
-    sought = begin_new(programs, state, sought)
+    state.incoming = len(ids) if mode.insert else 0
+    state.index, state.sought = programs.lookup(state.index, state.constants, *keys, numbers, manner=manner)
+    crossing.done(state.sought.rows)
+    sought, evicted = begun(programs, state, manner)
     return to_torch(sought.rows)[: len(ids)], evicted
 
 
 def erase(programs: Programs, state: TableState, ids: Tensor, tables: Tensor) -> None:
-    settle(state, wait=False)
-    size, crossing = rung(len(ids)), Crossing()
-    keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
-    state.index, report = programs.erase(state.index, state.constants, *keys, np.int32(len(ids)))
-    crossing.done(report)
-    reported(state, report, 0)
+    with whole(programs, state):
+        settle(state, wait=False)
+        size, crossing = rung(len(ids)), Crossing()
+        keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
+        state.incoming = 0
+        state.index, state.report = programs.erase(state.index, state.constants, *keys, np.int32(len(ids)))
+        crossing.done(state.report)
+        reported(state)

@@ -6,16 +6,18 @@ that bound asks for no growth nothing waits; else the exact count is waited for 
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 
-import jax
 import numpy as np
 
 from backends import placement
 from backends.errors import TableFull
 from backends.jax_backend.programs import Programs
 from backends.jax_backend.state import REPORT, TableState, row_capacity
+from backends.jax_backend.unfinished import note_report
 from backends.spec import Counters
+
+COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 
 
 def settle(state: TableState, *, wait: bool) -> None:
@@ -24,30 +26,27 @@ def settle(state: TableState, *, wait: bool) -> None:
     Raises:
       TableFull: a call so far found no room; it wrote nothing.
     """
-    failed = False
-    while state.reports and (wait or state.reports[0].is_ready()):
-        numbers = dict(zip(REPORT, np.asarray(state.reports.popleft()).tolist(), strict=True))
-        state.asked.popleft()
-        state.known = numbers["used"]
-        _count(state.counters, numbers)
-        failed = failed or bool(numbers["failed"])
-    if failed:
+    while state.reports and (wait or state.reports[0][0].is_ready()):
+        numbers = dict(zip(REPORT, np.asarray(state.reports[0][0]).tolist(), strict=True))
+        failed = state.failed or bool(numbers["failed"])
+        counted, rest = _counted(state.counters, numbers), state.reports[1:]
+        state.counters, state.known, state.failed, state.reports = counted, numbers["used"], failed, rest
+    if state.failed:
+        state.failed = False
         raise TableFull(
             f"new ids found no row or way among max_rows = {state.spec.max_rows}, with {state.known} rows in use; "
             "nothing was written. Raise max_rows, or let the table evict."
         )
 
 
-def _count(counters: Counters, numbers: dict[str, int]) -> None:
-    for name in ("found", "inserted", "unknown", "evicted", "erased"):
-        setattr(counters, name, getattr(counters, name) + numbers[name])
-    counters.rows, counters.stashed = numbers["used"], numbers["stashed"]
+def _counted(counters: Counters, numbers: dict[str, int]) -> Counters:
+    added = {name: getattr(counters, name) + numbers[name] for name in COUNTED}
+    return replace(counters, **added, rows=numbers["used"], stashed=numbers["stashed"])
 
 
-def reported(state: TableState, report: jax.Array, incoming: int) -> None:
-    """Take note of a program's report, which counts at most `incoming` new keys. Waits only where it may have failed."""
-    state.reports.append(report)
-    state.asked.append(incoming)
+def reported(state: TableState) -> None:
+    """Take note of the last program's report. Waits only where it may have failed."""
+    note_report(state)
     limit = state.spec.max_rows
     if limit is not None and state.upper > limit:
         settle(state, wait=True)
@@ -66,19 +65,23 @@ def make_room(state: TableState, programs: Programs, incoming: int) -> None:
 
 
 def grow(state: TableState, programs: Programs, buckets: int) -> None:
-    """One array at a time, so that never more than one is there twice."""
+    """One array at a time, so that never more than one is there twice; the index last, for more rows alone change nothing."""
     if buckets == state.index.buckets:
         return
     capacity = row_capacity(state.spec, buckets)
-    state.index = programs.grow_index(state.index, buckets=buckets, capacity=capacity)
-    state.weights = programs.grow_rows(state.weights, np.float32(0), capacity=capacity)
+    grow_rows(state, programs, capacity)
+    index = programs.grow_index(state.index, buckets=buckets, capacity=capacity)
+    state.index, state.grown = index, index
+
+
+def grow_rows(state: TableState, programs: Programs, capacity: int) -> None:
+    if state.weights.shape[0] < capacity:
+        state.weights = programs.grow_rows(state.weights, np.float32(0), capacity=capacity)
     for name, spec in state.slot_specs.items():
-        state.slots[name] = programs.grow_rows(state.slots[name], np.float32(spec.initial), capacity=capacity)
+        if state.slots[name].shape[0] < capacity:
+            state.slots[name] = programs.grow_rows(state.slots[name], np.float32(spec.initial), capacity=capacity)
 
 
 def counters(state: TableState) -> Counters:
     settle(state, wait=True)
-    state.counters.stashed = int(state.index.stashed)
-    now = copy.copy(state.counters)
-    now.buckets = state.index.buckets
-    return now
+    return replace(state.counters, stashed=int(state.index.stashed), buckets=state.index.buckets)

@@ -11,7 +11,8 @@ from torch import Tensor
 from backends.jax_backend.inputs import Crossing
 from backends.jax_backend.ladder import rung
 from backends.jax_backend.programs import Programs
-from backends.jax_backend.state import TableState
+from backends.jax_backend.state import WEIGHTS, TableState
+from backends.jax_backend.unfinished import land
 from bridge.dlpack import to_torch
 
 
@@ -29,7 +30,9 @@ def write(programs: Programs, state: TableState, name: str, rows: Tensor, values
     past = state.slots[name].shape[0]
     numbers = crossing.array(torch.where(rows >= 0, rows, past), size, torch.int32, fill=past)
     given = crossing.array(values, size, torch.float32)
-    (state.slots[name],) = programs.write_rows((state.slots[name],), numbers, (given,))
+    state.landing = (name,)
+    state.landed = programs.write_rows((state.slots[name],), numbers, (given,))
+    land(state)
     crossing.done(state.slots[name])
 
 
@@ -46,6 +49,7 @@ def write_all(programs: Programs, state: TableState, rows: Tensor, weights: Tens
     size, crossing = rung(len(rows)), Crossing()
     numbers = crossing.array(rows, size, torch.int32, fill=state.weights.shape[0])
     given = tuple(crossing.array(values, size) for values in (weights, *(slots[name] for name in state.slots)))
-    state.weights, *arrays = programs.write_rows((state.weights, *state.slot_arrays), numbers, given)
-    state.take_slots(tuple(arrays))
+    state.landing = (WEIGHTS, *state.slots)
+    state.landed = programs.write_rows((state.weights, *state.slot_arrays), numbers, given)
+    land(state)
     crossing.done(state.weights)

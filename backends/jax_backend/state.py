@@ -7,9 +7,8 @@ Sizes: S buckets, W ways, E = S·W + STASH entries, R rows, D dim, T logical tab
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,11 @@ from backends.jax_backend.ladder import Ladder
 from backends.spec import Counters, SlotSpec, TableSpec
 from pallas_kernels.index import NOWHERE, Index
 
+if TYPE_CHECKING:
+    from backends.jax_backend.seek import Sought
+
 W = placement.WAYS
+WEIGHTS = ""  # beside the names of slots
 REPORT = ("used", "next_row", "erased_rows", "stashed", "found", "inserted", "unknown", "evicted", "erased", "failed")
 
 
@@ -38,6 +41,10 @@ class Constants(NamedTuple):
 
 @dataclass
 class TableState:
+    """What a program gives back stands here at once, by one assignment with the arrays that it replaces; what remains to
+    be done with it is done then, or, if that breaks off, before the next stage (unfinished.py).
+    """
+
     spec: TableSpec
     device: jax.Device
     constants: Constants
@@ -46,15 +53,21 @@ class TableState:
     slots: dict[str, jax.Array] = field(default_factory=dict)  # float32 [R, width]
     slot_specs: dict[str, SlotSpec] = field(default_factory=dict)
     ladder: Ladder = field(default_factory=Ladder)
-    reports: deque[jax.Array] = field(default_factory=deque)  # int32 [len(REPORT)] each, not yet read
-    asked: deque[int] = field(default_factory=deque)  # ids that each unread report's call may have inserted
+    reports: tuple[tuple[jax.Array, int], ...] = ()  # not yet read: int32 [len(REPORT)], ids its call may have inserted
     known: int = 0  # keys when the last report read was written
     counters: Counters = field(default_factory=Counters)
+    failed: bool = False  # a call whose report was read found no room, and nobody was told
+    landed: tuple[jax.Array, ...] | None = None  # weights or slots from a program, to be put where `landing` says
+    landing: tuple[str, ...] = ()  # names of slots; WEIGHTS for the weights
+    report: jax.Array | None = None  # of the last call, not yet among `reports`
+    incoming: int = 0  # ids that the last call may insert
+    sought: Sought | None = None  # of keys that are in the index, whose rows hold nothing yet
+    grown: Index | None = None  # the index as a call that is under way has grown it
 
     @property
     def upper(self) -> int:
         """No more keys than this are in the table, whatever the unread reports say."""
-        return self.known + sum(self.asked)
+        return self.known + sum(incoming for _, incoming in self.reports)
 
     @property
     def slot_arrays(self) -> tuple[jax.Array, ...]:
@@ -64,10 +77,6 @@ class TableState:
     def slot_initials(self) -> tuple[float, ...]:
         """What new rows' slots begin as, in the order of slot_arrays."""
         return tuple(spec.initial for spec in self.slot_specs.values())
-
-    def take_slots(self, slots: tuple[jax.Array, ...]) -> None:
-        """Slot arrays as a program gave them back."""
-        self.slots = dict(zip(self.slots, slots, strict=True))
 
 
 def empty_index(buckets: int, rows: int, device: jax.Device) -> Index:
@@ -111,11 +120,13 @@ def constants_of(spec: TableSpec, device: jax.Device) -> Constants:
 
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
+    arrays, specs = dict(state.slots), dict(state.slot_specs)
     for slot in slots:
-        present = state.slot_specs.get(slot.name)
+        present = specs.get(slot.name)
         if present is not None and present != slot:
             raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}. Give one of them another name.")
         if present is None:
             shape = (state.weights.shape[0], slot.width)
-            state.slot_specs[slot.name] = slot
-            state.slots[slot.name] = jnp.full(shape, slot.initial, jnp.float32, device=state.device)
+            specs[slot.name] = slot
+            arrays[slot.name] = jnp.full(shape, slot.initial, jnp.float32, device=state.device)
+    state.slots, state.slot_specs = arrays, specs
