@@ -240,7 +240,7 @@ def _unscaling(table: ShardedTable) -> float:
     doing that after the exchange."""
     if table.optimizer is None or table.precision.backward.codecs == (Codec(),):
         return 1.0
-    return table.optimizer.unscaling(table)  # type: ignore[attr-defined]
+    return float(table.optimizer.unscaling(table))
 
 
 def _bits(value: float) -> int:

@@ -54,13 +54,15 @@ class EmbeddingOption:
       residual_bytes: with error feedback in `precision`, memory on each rank for what gradients have left unsaid;
         rows beyond it are sent exactly.
       cache: CacheConfig, for a table larger than its device: rows move between it, host memory and disk.
+      storage: tables of equal attributes share storage where this is equal too. Give tables that get optimizers of
+        different kinds different texts.
       unknown: what an id reads as that is not in the table and is not inserted, "zeros" or its "initial" value.
 
     Raises:
       ValueError: an argument is out of range. TypeError: an argument is unknown.
 
     As recis.nn.EmbeddingOption; `seed`, `backend`, `output_dtype`, `unknown`, `sharding`, `precision`,
-    `residual_bytes`, `cache` are ours.
+    `residual_bytes`, `cache`, `storage` are ours.
     """
 
     embedding_dim: int = 16
@@ -86,6 +88,7 @@ class EmbeddingOption:
     precision: str | Precision | None = None
     residual_bytes: int = 256 << 20
     cache: CacheConfig | None = None
+    storage: str | None = None
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:

@@ -75,6 +75,7 @@ class HashTable(nn.Module):
         self.name, self.option = name, option
         self.physical, self.ordinal = home.table, home.ordinal
         self._embed = outside_graphs(_embed)
+        self.requires_grad = option.trainable
 
     @property
     def dim(self) -> int:
@@ -247,7 +248,7 @@ def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tenso
     flat = ids.reshape(-1)
     offsets = torch.tensor([0, len(flat)], device=ids.device)
     call = LookupCall(flat, (len(flat),), (table.ordinal,), (Request("none", offsets),))
-    job = Job(table.physical, call, table.lookup_mode(admit_hook), table.option.trainable, [[len(flat)]])
+    job = Job(table.physical, call, table.lookup_mode(admit_hook), table.requires_grad, [[len(flat)]])
     [[rows]] = run_jobs([job])
     return rows.reshape(*ids.shape, table.dim)
 

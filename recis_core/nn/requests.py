@@ -42,11 +42,12 @@ def group_features(
     options: Mapping[str, EmbeddingOption], inputs: Mapping[str, FeatureInput], table_of: Callable[[str], HashTable]
 ) -> list[Group]:
     """Groups and their requests in the order of the options, the same in every process."""
-    groups: dict[tuple[int, LookupMode], Group] = {}
+    groups: dict[tuple[int, LookupMode, bool], Group] = {}
     for name, option in options.items():
         table, feature = table_of(name), inputs[name]
         mode = table.lookup_mode(AdmitHook.of(option.admit_hook))
-        group = groups.setdefault((id(table.physical), mode), Group(table.physical, mode, option.trainable))
+        trains = table.requires_grad
+        group = groups.setdefault((id(table.physical), mode, trains), Group(table.physical, mode, trains))
         kind = (option.combiner, option.tile_len, option.output, feature.weights is not None)
         group.requests.setdefault(kind, []).append((feature, table.ordinal))
     return list(groups.values())

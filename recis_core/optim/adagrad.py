@@ -8,9 +8,11 @@ Duchi et al. 2011; as torch.optim.Adagrad.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
+from recis_core.optim.hyperparameters import as_float, check_numbers
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
@@ -27,10 +29,12 @@ class SparseAdagrad(SparseOptimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        **torch_only: Any,
     ) -> None:
-        self._initial = float(initial_accumulator_value)
-        self._check_numbers({"initial_accumulator_value": self._initial})
-        super().__init__(param_dict, {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps})
+        check_numbers({"initial_accumulator_value": initial_accumulator_value})
+        self._initial = as_float(initial_accumulator_value)
+        numbers = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(param_dict, numbers, **torch_only)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
         return (SlotSpec("sum", self.width(dim), self._initial),)
@@ -40,7 +44,8 @@ class SparseAdagrad(SparseOptimizer):
         return dim
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        return group["lr"] / (1 + (t - 1) * group["lr_decay"]), group["weight_decay"], group["eps"]
+        lr, decay = as_float(group["lr"]), as_float(group["lr_decay"])
+        return lr / (1 + (t - 1) * decay), as_float(group["weight_decay"]), as_float(group["eps"])
 
 
 class SparseRowWiseAdagrad(SparseAdagrad):

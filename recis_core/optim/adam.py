@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
+from recis_core.optim.hyperparameters import as_float, both_betas
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
 class SparseAdam(SparseOptimizer):
-    """Adam without decay: D = 1. `weight_decay` is taken, as RecIS takes it, and has no effect here."""
+    """Adam without decay: D = 1. `weight_decay` is taken, as RecIS takes it, and has no effect here.
+
+    betas: torch's name for (beta1, beta2), which are RecIS's; groups hold `betas` and answer to all three.
+    """
 
     rule_kind = "adam"
+    torch_only: ClassVar[Mapping[str, Any]] = {
+        **SparseOptimizer.torch_only, "amsgrad": False, "decoupled_weight_decay": False
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -28,10 +36,12 @@ class SparseAdam(SparseOptimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
+        betas: tuple[float, float] | None = None,
+        **torch_only: Any,
     ) -> None:
-        super().__init__(
-            param_dict, {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
-        )
+        pair = both_betas(betas, beta1, beta2, (0.9, 0.999))
+        super().__init__(param_dict, {"lr": lr, "betas": pair, "eps": eps, "weight_decay": weight_decay}, **torch_only)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
         return SlotSpec("m", dim), SlotSpec("v", dim)
@@ -41,20 +51,20 @@ class SparseAdam(SparseOptimizer):
         return 1.0
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        beta1, beta2 = group["beta1"], group["beta2"]
-        alpha = -group["lr"] * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-        return alpha, beta1, 1 - beta1, beta2, 1 - beta2, group["eps"], self.decay(group)
+        beta1, beta2 = map(as_float, group["betas"])
+        alpha = -as_float(group["lr"]) * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        return alpha, beta1, 1 - beta1, beta2, 1 - beta2, as_float(group["eps"]), self.decay(group)
 
 
 class SparseAdamW(SparseAdam):
     """Adam with decoupled decay of touched rows: D = 1 − lr·wd. Loshchilov & Hutter 2019, arXiv:1711.05101."""
 
     def decay(self, group: Group) -> float:
-        return 1 - group["lr"] * group["weight_decay"]
+        return 1 - as_float(group["lr"]) * as_float(group["weight_decay"])
 
 
 class SparseAdamWTF(SparseAdam):
     """Adam with TensorFlow-style decay of touched rows: D = 1 − wd."""
 
     def decay(self, group: Group) -> float:
-        return 1 - group["weight_decay"]
+        return 1 - as_float(group["weight_decay"])

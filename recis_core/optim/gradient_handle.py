@@ -1,9 +1,11 @@
 """The sparse side's stand-in among dense parameters: one scalar whose gradient every torch tool may scale.
 
 A GradScaler unscales, a clipper clips and a user divides `.grad`s in place. Whatever
-multiplies this one's `.grad` multiplies the sparse gradient at the step. It is 2**-60, zero
-beside any real gradient's norm, yet exact to read a factor from; or inf where the sparse
-gradient is not finite, so that an unmodified scaler skips dense and sparse together.
+multiplies this one's `.grad` multiplies the sparse gradient at the step. It is 2**-60, exact
+to read a factor from; or inf where the sparse gradient is not finite, so that an unmodified
+scaler skips dense and sparse together. Its 2-norm is the rows' gradients', so that
+torch.nn.utils.clip_grad_norm_ clips by the norm over both sides. What would need the rows
+themselves, as a clip by value, raises.
 It is float64, because a scaler unscales gradients of one dtype in one call, and torch warns of a plain
 tensor among FSDP2's DTensors.
 """
@@ -11,6 +13,7 @@ tensor among FSDP2's DTensors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,71 @@ from torch import Tensor, nn
 from backends.errors import RecisError
 
 UNIT = 2.0**-60
+
+NORMS = {"linalg_vector_norm", "vector_norm", "norm", "_foreach_norm"}
+TWO = (None, 2, "fro")
+WRAPPED = {"detach", "alias"}
+SCALES = {"mul_", "div_", "true_divide_", "divide_", "multiply_", "__imul__", "__itruediv__", "zero_"}
+SCALES |= {"_foreach_mul_", "_foreach_div_", "_foreach_zero_", "_amp_foreach_non_finite_check_and_unscale_"}
+READS = {"item", "tolist", "numpy", "clone", "to", "cpu", "cuda", "float", "double", "type", "size", "dim", "numel"}
+READS |= {"stride", "element_size", "data_ptr", "untyped_storage", "storage_offset", "get_device", "record_stream"}
+READS |= {"requires_grad_", "detach_", "share_memory_", "pin_memory", "ndimension", "contiguous", "as_subclass"}
+READS |= {"isfinite", "isnan", "isinf", "isreal", "nelement", "has_names", "equal", "allclose", "_is_view", "__set__"}
+
+
+class RowsGradient(Tensor):
+    """The handle's `.grad`."""
+
+    rows_norm: Callable[[], float]  # of the gradient before any factor; collective where ranks share tables
+
+    @staticmethod
+    def around(value: Tensor, rows_norm: Callable[[], float]) -> RowsGradient:
+        """On the memory of value, float64 [1]."""
+        gradient = value.as_subclass(RowsGradient)
+        gradient.rows_norm = rows_norm
+        return gradient
+
+    def norm_by(self, order: Any) -> Tensor:
+        """0-d float64: 2-norm of the rows' gradients, with all factors so far."""
+        if order not in TWO:
+            raise RecisError(
+                f"the norm of sparse gradients is known for norm_type=2 alone; got {order}. Use norm_type=2, or clip "
+                "the dense parameters and the tables apart: clip_grad_norm_(dense_parameters, …, norm_type=…)."
+            )
+        factor = float(self) / UNIT
+        return torch.tensor(self.rows_norm() * factor, dtype=torch.float64, device=self.device)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name, kwargs = getattr(function, "__name__", str(function)), kwargs or {}
+        if name in NORMS:
+            return _norms(function, *args, **kwargs)
+        if not _may_be(name):
+            raise RecisError(
+                f"{name} of a sparse gradient would need its rows; `.grad` of a joined optimizer's sparse parameter "
+                "only scales them, in place. Clip by the norm over both sides, recis_core.optim.clip_grad_norm_("
+                "optimizer, max_norm), or clip by value the dense parameters alone. HashTable.grad() has the rows."
+            )
+        with torch._C.DisableTorchFunctionSubclass():
+            result = function(*args, **kwargs)
+        if name in WRAPPED or function == Tensor.data.__get__:  # type: ignore[attr-defined]
+            return RowsGradient.around(result, args[0].rows_norm)
+        return result
+
+
+def _may_be(name: str) -> bool:
+    if name in SCALES or name in READS or name in WRAPPED:
+        return True
+    return name == "__get__" or name.startswith("is_") or name in ("__float__", "__repr__", "__format__", "__len__")
+
+
+def _norms(function: Any, value: Any, *more: Any, **kwargs: Any) -> Any:
+    order = more[0] if more else kwargs.get("ord", kwargs.get("p", 2))
+    if isinstance(value, RowsGradient):
+        return value.norm_by(order)
+    return [_norms(function, v, order) if isinstance(v, RowsGradient) else function([v], order)[0] for v in value]
 
 
 class GradientHandle(nn.Parameter):
@@ -27,15 +95,18 @@ class GradientHandle(nn.Parameter):
     """
 
     _sync: Callable[[], tuple[bool, bool]]
-    _scaled: Tensor | None
+    _norm: Callable[[], float]
+    _scaled: RowsGradient | None
 
-    def __new__(cls, sync: Callable[[], tuple[bool, bool]], device: torch.device) -> GradientHandle:
-        """sync() combines what is pending and gives (is there any gradient, is it finite)."""
+    def __new__(
+        cls, sync: Callable[[], tuple[bool, bool]], norm: Callable[[], float], device: torch.device
+    ) -> GradientHandle:
+        """sync() combines what is pending and gives (is there any gradient, is it finite); norm() gives its 2-norm."""
         handle = torch.Tensor._make_subclass(cls, torch.zeros(1, dtype=torch.float64, device=device), True)
-        handle._sync, handle._scaled = sync, None
+        handle._sync, handle._norm, handle._scaled = sync, norm, None
         return handle
 
-    def __init__(self, sync: Callable[[], tuple[bool, bool]], device: torch.device) -> None:
+    def __init__(self, sync: Callable[[], tuple[bool, bool]], norm: Callable[[], float], device: torch.device) -> None:
         super().__init__()
 
     @property
@@ -45,9 +116,10 @@ class GradientHandle(nn.Parameter):
         if not pending:
             return None
         if self._scaled is None:
-            self._scaled = torch.full((1,), UNIT, dtype=torch.float64, device=self.device)
+            value = torch.full((1,), UNIT, dtype=torch.float64, device=self.device)
+            self._scaled = RowsGradient.around(value, self._norm)
         if not finite:
-            self._scaled.fill_(float("inf"))
+            self._scaled.as_subclass(Tensor).fill_(float("inf"))
         return self._scaled
 
     @grad.setter
@@ -57,7 +129,7 @@ class GradientHandle(nn.Parameter):
                 "a sparse gradient can be scaled in place or dropped (None), not set: rows have theirs from backward. "
                 "Give get_optimizer_state_dict the dense optimizer, joint.dense; joint.sparse.state_dict() is plain."
             )
-        self._scaled = value
+        self._scaled = None if value is None else self._scaled
 
     def factor(self) -> float:
         """What the sparse gradient is multiplied by at the step; 1 unless someone scaled `.grad`."""

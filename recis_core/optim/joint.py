@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
-from recis_core.optim.sparse_optimizer import SparseOptimizer
+from backends.errors import RecisError
+from recis_core.optim.joint_groups import JointGroups, joint_defaults
+from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint
+from recis_core.optim.sparse_optimizer import SparseOptimizer, tables_in
 from recis_core.uninterrupted import as_one
 
 
@@ -17,16 +23,45 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     Its groups are the two's own, so LR schedulers and an unmodified GradScaler drive both: the
     sparse side's gradient is a scalar that is inf when any sparse gradient is not finite, and
-    whose unscaling unscales the rows' gradients.
+    whose unscaling unscales the rows' gradients. What else torch's optimizers have: docs/pytorch-verbs.md.
     """
 
     def __init__(self, dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> None:
         self.dense, self.sparse = dense, sparse
-        # The two keep their groups; a group added to either later is seen here too.
-        torch.optim.Optimizer.__init__(self, [*dense.param_groups, *sparse.param_groups], {})
+        self._joined = False
+        torch.optim.Optimizer.__init__(self, self.param_groups, joint_defaults(dense, sparse))
+        self._joined = True
         Joinable.__init__(self)
-        self.param_groups = _Groups(dense, sparse)
-        sparse.watch_dense(self._dense_finite)
+        sparse.watch_dense(_finiteness_of(self))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Both optimizers' groups, read anew each time: loading a state replaces a dense optimizer's dicts."""
+        return JointGroups([*self.dense.param_groups, *self.sparse.param_groups])
+
+    @param_groups.setter
+    def param_groups(self, groups: object) -> None:
+        if self._joined:
+            JointGroups.refuse()
+
+    @property
+    def state(self) -> Any:
+        """The dense optimizer's state by parameter; the sparse one's are its tables' slots, HashTable.slot_group()."""
+        return self.dense.state
+
+    @state.setter
+    def state(self, state: object) -> None:
+        if self._joined:
+            raise RecisError(
+                "a joined optimizer's state is its dense one's; set joint.dense.state, or load_state_dict()."
+            )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Pass a group to its side: dense parameters to the dense optimizer, {table name: HashTable} to the sparse one."""
+        if not self._joined:
+            return
+        side = self.dense if tables_in(param_group.get("params")) is None else self.sparse
+        side.add_param_group(param_group)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -63,9 +98,17 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     @as_one
     def _step(self) -> None:
+        self._require_dense_numbers()
+        self.sparse.require_numbers()
         self.sparse.require_finite()
         self.dense.step()
         self.sparse.step()
+
+    def _require_dense_numbers(self) -> None:
+        """Raises ValueError if a dense group's lr is not finite: a step would spoil every parameter."""
+        for i, group in enumerate(self.dense.param_groups):
+            if not math.isfinite(group.get("lr", 0.0)):
+                raise ValueError(f"lr of dense group {i} must be finite; got {group['lr']}. Nothing was changed.")
 
     @as_one
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -73,32 +116,41 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         self.sparse.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        state = {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
+        return after_hooks(self._optimizer_state_dict_post_hooks, self, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.dense.load_state_dict(state_dict["dense"])
-        self.sparse.load_state_dict(state_dict["sparse"])
+        """Raises ValueError, and changes neither side, unless both parts are states of these kinds of optimizers."""
+        check_joint(state_dict)
+        state = after_hooks(self._optimizer_load_state_dict_pre_hooks, self, dict(state_dict))
+        check_joint(state)
+        check_dense(self.dense, state["dense"])
+        sparse = self.sparse.read_state(state["sparse"])
+        self.dense.load_state_dict(state["dense"])
+        self.sparse.take_state(*sparse)
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise RecisError(
+            "a joined optimizer cannot be copied or pickled: its sparse side's state is in its tables. Join a second pair "
+            "over a second engine, and load this one's state_dict()."
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self.__deepcopy__(None)
 
 
-class _Groups(list):
-    """Both optimizers' groups, read anew each time: loading a state replaces a dense optimizer's dicts."""
+def _finiteness_of(joint: JointOptimizer) -> Callable[[], bool]:
+    """For ranks that share tables, which it must not keep the optimizer alive for."""
+    alive = weakref.ref(joint)
 
-    def __init__(self, dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> None:
-        super().__init__()
-        self._both = dense, sparse
+    def finite() -> bool:
+        return (found := alive()) is None or found._dense_finite()
 
-    def _now(self) -> list[dict[str, Any]]:
-        dense, sparse = self._both
-        return [*dense.param_groups, *sparse.param_groups]
-
-    def __iter__(self) -> Any:
-        return iter(self._now())
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._now()[index]
-
-    def __len__(self) -> int:
-        return len(self._now())
+    return finite
 
 
 def join(dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> JointOptimizer:
@@ -106,7 +158,14 @@ def join(dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> JointOptimize
 
     Raises:
       TypeError: the second is not a sparse optimizer, or the first one is.
+      RecisError: the dense one calls its closure several times a step, as LBFGS.
     """
     if not isinstance(sparse, SparseOptimizer) or isinstance(dense, SparseOptimizer | JointOptimizer):
         raise TypeError(f"join takes (dense, sparse) optimizers; got {type(dense).__name__}, {type(sparse).__name__}.")
+    closure = inspect.signature(dense.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise RecisError(
+            f"{type(dense).__name__} calls its closure several times a step, and tables take one gradient a step. Step the "
+            "two apart: dense.step(closure), then sparse.zero_grad(), one backward, and sparse.step()."
+        )
     return JointOptimizer(dense, sparse)

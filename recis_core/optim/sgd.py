@@ -6,25 +6,43 @@ g ← g + wd·w;  with momentum: v ← momentum·v + g, g ← v;  w ← w − lr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
+from recis_core.optim.hyperparameters import as_float
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
 class SparseSGD(SparseOptimizer):
-    """SGD. Momentum, where not 0, is lazy: a row's momentum rests while the row is untouched."""
+    """SGD. Momentum, where not 0, is lazy: a row's momentum rests while the row is untouched.
+
+    Rows get their slot for it when a group first has momentum: from the beginning, or by a scheduler.
+    """
 
     rule_kind = "sgd"
+    torch_only: ClassVar[Mapping[str, Any]] = {**SparseOptimizer.torch_only, "dampening": 0, "nesterov": False}
 
     def __init__(
-        self, param_dict: Mapping[str, HashTable], lr: float = 1e-2, momentum: float = 0.0, weight_decay: float = 0.0
+        self,
+        param_dict: Mapping[str, HashTable],
+        lr: float = 1e-2,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        **torch_only: Any,
     ) -> None:
         self._has_momentum = momentum != 0
-        super().__init__(param_dict, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(param_dict, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}, **torch_only)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
         return (SlotSpec("momentum", dim),) if self._has_momentum else ()
 
+    def house_momentum(self) -> None:
+        if self._has_momentum or not any(group["momentum"] for group in self.param_groups):
+            return
+        self._has_momentum = True
+        for table in self._physical():
+            table.attach(self, self.slot_specs(table.spec.dim))
+
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        return group["lr"], group["weight_decay"], group["momentum"]
+        return as_float(group["lr"]), as_float(group["weight_decay"]), as_float(group["momentum"])

@@ -5,8 +5,12 @@ Sizes: T logical tables of a physical one, K numbers of a rule.
 
 from __future__ import annotations
 
+import gc
+import math
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +21,9 @@ from backends.errors import NonFiniteGradient, RecisError
 from recis_core.exchange.joining import StepShadow, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
+from recis_core.optim.hyperparameters import check_numbers, refuse_torch_only
+from recis_core.optim.optimizer_state import after_hooks, check_sparse
+from recis_core.optim.table_group import TableGroup, plain
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
@@ -28,10 +35,14 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     `loss.backward()` stores gradients, `step()` applies and consumes them, `zero_grad()` discards
     them. Gradients of several backwards add up; `set_grad_accum_steps(n)` divides their sum by n.
-    `param_groups[i]["lr"]` drives torch's LR schedulers.
+    `param_groups[i]["lr"]` drives torch's LR schedulers. What else torch's optimizers have: docs/pytorch-verbs.md.
+
+    A table belongs to one optimizer as long as that lives. One that is made after it, of a kind with the same slots,
+    goes on with its slots and its t.
 
     Args:
       param_dict: {table name: HashTable}, from engine.sparse_parameters() or filter_out_sparse_param(model).
+      torch_only: arguments that only torch's optimizer of that name has: taken where they are off.
 
     Raises:
       TypeError: param_dict is not such a dict. ValueError: it is empty, or a number is out of range.
@@ -39,15 +50,19 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     """
 
     rule_kind: str
+    torch_only: ClassVar[Mapping[str, Any]] = {
+        "maximize": False, "foreach": None, "capturable": False, "differentiable": False, "fused": None,
+    }  # fmt: skip
 
-    def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, float]) -> None:
+    def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps = 1
         self._t: dict[str, int] = {}
         self._tables: dict[str, HashTable] = {}
-        self._check_numbers(defaults)
+        refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
+        check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
-        self.defaults = defaults
-        torch.optim.Optimizer.__init__(self, [self._group(param_dict, {})], defaults)
+        self.defaults = {**defaults, **self.torch_only}
+        torch.optim.Optimizer.__init__(self, [self._group(param_dict, {})], self.defaults)
         Joinable.__init__(self)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
@@ -58,27 +73,75 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         """The rule's numbers at applied step t >= 1, in Python floats; see backends.spec.RULES."""
         raise RecisError(f"{type(self).__name__} must give its numbers.")
 
-    def add_params(self, param_dict: Mapping[str, HashTable], **numbers: float) -> None:
+    def add_params(self, param_dict: Mapping[str, HashTable], **numbers: Any) -> None:
         """Add tables as a group of their own, with numbers of their own where given (lr=…)."""
+        numbers = self._by_torch_names(numbers)
         unknown = set(numbers) - set(self.defaults)
         if unknown:
             raise TypeError(f"{type(self).__name__} has no {sorted(unknown)}; it has {sorted(self.defaults)}.")
-        self._check_numbers({**self.defaults, **numbers})
+        refuse_torch_only(type(self).__name__, self._torch_only_of(numbers), self.torch_only)
+        check_numbers(self._numbers_of({**self.defaults, **numbers}))
         self.add_param_group(self._group(param_dict, numbers))
 
-    def _group(self, param_dict: Mapping[str, HashTable], numbers: dict[str, float]) -> Group:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, for tables: {"params": {table name: HashTable}, "lr": …}; see add_params.
+
+        Raises:
+          RecisError: the group holds dense parameters.
+        """
+        if isinstance(param_group, TableGroup):
+            super().add_param_group(param_group)
+            return
+        numbers = dict(param_group)
+        tables = tables_in(numbers.pop("params", None))
+        if tables is None:
+            raise RecisError(
+                f"{type(self).__name__} takes tables: add_param_group({{'params': {{name: table}}, 'lr': …}}). Dense "
+                "parameters go to the dense optimizer, or to the joined one, which passes each group to its side."
+            )
+        self.add_params(tables, **numbers)
+
+    def _by_torch_names(self, numbers: dict[str, Any]) -> dict[str, Any]:
+        """beta1 or beta2 as betas, the other one as it is by default."""
+        if "betas" not in self.defaults or not {"beta1", "beta2"} & set(numbers):
+            return numbers
+        one, two = numbers.pop("betas", self.defaults["betas"])
+        return {**numbers, "betas": (numbers.pop("beta1", one), numbers.pop("beta2", two))}
+
+    def _numbers_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: group[name] for name in self.defaults if name not in self.torch_only}
+
+    def _torch_only_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: group[name] for name in self.torch_only if name in group}
+
+    def _group(self, param_dict: Mapping[str, HashTable], numbers: dict[str, Any]) -> TableGroup:
         _check_tables(param_dict)
         twice = set(param_dict) & set(self._tables)
         if twice:
             raise ValueError(f"tables {sorted(twice)} are in this optimizer already.")
         device = next(iter(param_dict.values())).physical.device
         names = list(param_dict)
-        for table in param_dict.values():
-            table.physical.attach(self, self.slot_specs(table.dim))
+        self._attach(param_dict)
         self._tables.update(param_dict)
-        self._t.update(dict.fromkeys(names, 0))
-        handle = GradientHandle(lambda: self._sync(names), device)
-        return {"params": [handle], "tables": names, **numbers}
+        self._t.update({name: table.physical.applied[table.ordinal] for name, table in param_dict.items()})
+        handle = GradientHandle(*_weakly(self, names), device)
+        return TableGroup({"params": [handle], "tables": names, **numbers})
+
+    def _attach(self, param_dict: Mapping[str, HashTable]) -> None:
+        """Take the tables, all or none."""
+        slots = {table.physical: self.slot_specs(table.dim) for table in param_dict.values()}
+        if any(storage.optimizer not in (None, self) for storage in slots):
+            gc.collect()  # an optimizer that is gone but for a circle of references
+        left = {name for storage, specs in slots.items() for name in storage.require_free(self, specs)}
+        if left:
+            warnings.warn(
+                f"{type(self).__name__} starts anew on tables that an optimizer of another kind has trained; that one's "
+                f"slots, {', '.join(sorted(left))}, stay in memory and in saved states. To be rid of them, load the rows "
+                "into a second engine: engine.load_state_dict({k: v for k, v in state.items() if '.slot.' not in k}).",
+                stacklevel=5,
+            )
+        for storage, specs in slots.items():
+            storage.attach(self, specs)
 
     def set_grad_accum_steps(self, n: int) -> None:
         """Divide the summed gradient by n at each step."""
@@ -95,6 +158,13 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def _sync(self, names: list[str]) -> tuple[bool, bool]:
         flags = [table.flags() for table in self._physical(names)]
         return any(has for has, _ in flags), all(finite for _, finite in flags)
+
+    @as_one
+    def _norm(self, names: list[str]) -> float:
+        """2-norm of the synced gradient of the group of these tables, unscaled; what an earlier group shares is its."""
+        first = {t: group["tables"] for group in reversed(self.param_groups) for t in self._physical(group["tables"])}
+        mine = [table for table, group in first.items() if group == names]
+        return math.sqrt(sum(t.measure().sum_of_squares * (t.scale / self._grad_accum_steps) ** 2 for t in mine))
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
         """For torch's Join([engine, optimizer]), see exchange.joining: a step for each of the others'."""
@@ -144,12 +214,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
           RecisError: its logical tables' groups were scaled apart.
         """
         factors = {g["params"][0].factor() for g in self.param_groups if set(g["tables"]) & set(physical.names)}
-        if len(factors) != 1:
+        if max(factors) - min(factors) > 1e-12 * max(factors):
             raise RecisError(
                 f"tables {', '.join(physical.names)} share one storage, but their groups' gradients were scaled by "
                 f"{sorted(factors)}. Scale all groups alike, or give the tables options that differ."
             )
-        return factors.pop()
+        return max(factors)
 
     def require_finite(self) -> None:
         """Raises NonFiniteGradient if a pending gradient, or what scales it, is NaN or inf."""
@@ -177,22 +247,35 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._step()
         return loss
 
+    def require_numbers(self) -> None:
+        """Raises ValueError or TypeError if a group's lr or other number is no longer one to step by."""
+        for group in self.param_groups:
+            where = f" of tables {group['tables']}"
+            check_numbers(self._numbers_of(group), where)
+            refuse_torch_only(type(self).__name__ + where, self._torch_only_of(group), self.torch_only)
+
+    def house_momentum(self) -> None:
+        """Slots for what groups ask for since the last step."""
+
     @as_one
     def _step(self) -> None:
         self._require_all_attached()
+        self.require_numbers()
         self.require_finite()
-        for name in self._t:
-            self._t[name] += 1
-        for table in self._physical():
-            self._update(table)
+        self.house_momentum()
+        for name, table in self._tables.items():
+            self._t[name] += table.requires_grad
+        for storage in self._physical():
+            self._update(storage)
         self._reset_handles()
 
     def _update(self, table: PhysicalTable) -> None:
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
         t = tuple(self._t[name] for name in table.names)
-        hyper = [self.numbers(group_of[name], self._t[name]) for name in table.names]
+        hyper = [self.numbers(group_of[name], max(1, self._t[name])) for name in table.names]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(table.spec.dim)))
         table.update(rule, np.array(hyper, np.float64).astype(np.float32), self._factor(table), t)
+        table.applied = t
 
     def _require_all_attached(self) -> None:
         for table in self._physical():
@@ -216,19 +299,39 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     def state_dict(self) -> dict[str, Any]:
         """Groups' numbers and t of each table; the slots are in the tables' own state."""
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
-        return {"t": dict(self._t), "grad_accum_steps": self._grad_accum_steps, "param_groups": groups}
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        groups = [plain(group, ("params", *self.torch_only)) | {"kind": self.rule_kind} for group in self.param_groups]
+        state = {"t": dict(self._t), "grad_accum_steps": self._grad_accum_steps, "param_groups": groups}
+        return after_hooks(self._optimizer_state_dict_post_hooks, self, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError unless the tables, group by group, are this optimizer's."""
-        mine = [group["tables"] for group in self.param_groups]
-        theirs = [list(group["tables"]) for group in state_dict["param_groups"]]
-        if mine != theirs:
-            raise ValueError(f"the state's groups hold tables {theirs}; this optimizer's hold {mine}.")
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group.update({k: v for k, v in saved.items() if k != "tables"})
-        self._t = {name: int(t) for name, t in state_dict["t"].items()}
-        self._grad_accum_steps = int(state_dict["grad_accum_steps"])
+        """Raises ValueError, and changes nothing, unless the state is of this kind of optimizer and of its tables, group
+        by group."""
+        self.take_state(*self.read_state(state_dict))
+
+    def read_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """(the state as hooks leave it, its groups), checked; nothing is changed."""
+        state = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
+        state = after_hooks(self._optimizer_load_state_dict_pre_hooks, self, state)
+        return state, check_sparse(self, state)
+
+    def take_state(self, state: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update({k: v for k, v in saved.items() if k not in ("tables", "kind", *self.torch_only)})
+        self._t = {name: int(state["t"][name]) for name in self._t}
+        self._grad_accum_steps = int(state["grad_accum_steps"])
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise RecisError(
+            f"{type(self).__name__} cannot be copied or pickled: its state is in its tables. Make a second one over the "
+            "tables of a second engine, and load this one's state_dict()."
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self.__deepcopy__(None)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -239,13 +342,31 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             "Hand it recis_core.optim.join(dense_optimizer, sparse_optimizer)."
         )
 
-    @staticmethod
-    def _check_numbers(numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number >= 0; got {value}.")
-            if name in ("beta1", "beta2") and value >= 1:
-                raise ValueError(f"{name} must be below 1; got {value}.")
+
+def _weakly(
+    optimizer: SparseOptimizer, names: list[str]
+) -> tuple[Callable[[], tuple[bool, bool]], Callable[[], float]]:
+    """What a handle asks of its optimizer, which it does not keep alive."""
+    alive = weakref.ref(optimizer)
+
+    def sync() -> tuple[bool, bool]:
+        return (False, True) if (found := alive()) is None else found._sync(names)
+
+    def norm() -> float:
+        return 0.0 if (found := alive()) is None else found._norm(names)
+
+    return sync, norm
+
+
+def tables_in(params: Any) -> dict[str, HashTable] | None:
+    """The tables of a group's "params": {name: table}, a table, or several; None where they are none."""
+    if isinstance(params, HashTable):
+        params = [params]
+    if isinstance(params, Mapping):
+        return dict(params)
+    if isinstance(params, list | tuple) and params and all(isinstance(p, HashTable) for p in params):
+        return {table.name: table for table in params}
+    return None
 
 
 def _check_tables(param_dict: Mapping[str, HashTable]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = (
     "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
     "admit_hook", "filter_hook", "block_size", "unknown", "precision", "sharding",
-    "residual_bytes", "cache",
+    "residual_bytes", "cache", "storage",
 )  # fmt: skip
 
 

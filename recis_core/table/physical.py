@@ -73,8 +73,10 @@ class PhysicalTable:
         self.device = torch.device(spec.device)
         self.state = backend.create(spec)
         self._step = 0
-        self.optimizer: object | None = None
+        self._optimizer: Callable[[], Any] = _nobody  # weakly, so that another may follow it
         self._slots: tuple[SlotSpec, ...] = ()
+        self._former_slots: set[str] = set()  # of optimizers of other kinds before this one
+        self.applied = (0,) * len(names)  # t of each logical table: steps that were applied to it
         self.lock = threading.RLock()
         self.unapplied = Unapplied()
         self.erasures = Erasures()
@@ -102,6 +104,11 @@ class PhysicalTable:
             self._step = step
         else:
             tiers.finished = step
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that has the table, as long as it lives."""
+        return self._optimizer()
 
     @property
     def scale(self) -> float:
@@ -221,7 +228,7 @@ class PhysicalTable:
         ids, ordinals, values = (x.to(self.device) for x in vars(carried).values())
         mode = LookupMode(insert=True, touch=False)
         self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
-        values = values / (self.scale * self.optimizer.unscaling(self))  # type: ignore[union-attr]
+        values = values / (self.scale * self.optimizer.unscaling(self))
         none = torch.zeros_like(ordinals)
         late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
         return self.backend.combine([*self.unapplied.gradients, late], mean=self.reduce_by_id)
@@ -296,24 +303,58 @@ class PhysicalTable:
             tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
             self.push(self.backend.gradient(self.state, ids, tables, rows, values), self.ticket())
 
-    @as_one
-    def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
-        """Give the table an optimizer's slots.
+    def require_free(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> set[str]:
+        """Names of slots in use that a former optimizer had and this one has not.
 
         Raises:
           RecisError: another optimizer holds the table.
+        """
+        if self.optimizer is not None and self.optimizer is not optimizer:
+            raise RecisError(
+                f"tables {', '.join(self.names)} share one storage and belong to another {type(self.optimizer).__name__} "
+                "already. Use one optimizer for them, with a group each (add_params); for two kinds of optimizer give "
+                'tables other options, as EmbeddingOption(storage="…"), by which they share no storage; to make a new '
+                "optimizer in place of that one, delete it first, with what holds it, as schedulers and joined optimizers."
+            )
+        return {slot.name for slot in self._slots} - {slot.name for slot in slots}
+
+    @as_one
+    def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
+        """Give the table an optimizer's slots. Those of a former one of the same kind go on, with `applied`.
+
+        Raises:
+          RecisError: another optimizer holds the table, or a former one has left slots of that name and another form.
           ValueError: slots that came with its rows are of another form.
         """
         with self.lock:
-            if self.optimizer is not None and self.optimizer is not optimizer:
-                raise RecisError(
-                    f"tables {', '.join(self.names)} share one storage and belong to another "
-                    f"{type(self.optimizer).__name__} already. Use one optimizer for them, with a group each (add_params)."
-                )
+            left, names = self.require_free(optimizer, slots), {slot.name for slot in slots}
             check_waiting(self._homeless_slots, slots, self.names, type(optimizer).__name__)
+            self._add_slots(slots, type(optimizer).__name__)
+            again = self._former_slots & names
+            self._renew({slot.name: slot.initial for slot in slots if slot.name in again})
+            self._house_slots(names)
+            if self.optimizer is not optimizer and names != {slot.name for slot in self._slots}:
+                self.applied = (0,) * len(self.names)
+            self._former_slots = (self._former_slots | left) - again
+            self._optimizer, self._slots, self._homeless_slots = weakref.ref(optimizer), slots, ()
+
+    def _add_slots(self, slots: tuple[SlotSpec, ...], kind: str) -> None:
+        try:
             self.state = self.backend.add_slots(self.state, slots)
-            self._house_slots({slot.name for slot in slots})
-            self.optimizer, self._slots, self._homeless_slots = optimizer, slots, ()
+        except ValueError as error:
+            raise RecisError(
+                f"tables {', '.join(self.names)} hold slots of a former optimizer that {kind} wants otherwise: {error} "
+                "Load the rows into a second engine, without keys that hold '.slot.'."
+            ) from error
+
+    def _renew(self, initial: dict[str, float]) -> None:
+        """Slots that rested while an optimizer of another kind had the table begin anew."""
+        if not initial:
+            return
+        now = self.export()
+        for name in initial.keys() & now.slots.keys():
+            now.slots[name].fill_(initial[name])
+        self.state = self.backend.restore(self.state, now)
 
     def _house_slots(self, wanted: set[str]) -> None:
         """Write slots that came with rows to where those are now."""
@@ -382,3 +423,7 @@ class PhysicalTable:
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
         tiers = tiered(self.state)
         return {**vars(self.counters()), **admission, **eviction, **({} if tiers is None else tiers.summary())}
+
+
+def _nobody() -> None:
+    """In place of a weak reference, before there is an optimizer."""

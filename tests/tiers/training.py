@@ -47,10 +47,8 @@ def adam(engine: EmbeddingEngine) -> SparseAdam:
 
 
 def adam_of(engine: EmbeddingEngine) -> Any:
-    """The one that has its tables already."""
-    optimizer = engine.table("f").physical.optimizer
-    assert optimizer is not None
-    return optimizer
+    """The one that has its tables already; where it is gone, one that goes on with its slots and t."""
+    return engine.table("f").physical.optimizer or adam(engine)
 
 
 def planned(engine: EmbeddingEngine, batch: Batch) -> Planned:
