@@ -24,6 +24,12 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture(params=["torch", "numba", *(["jax", "pallas"] if os.environ.get("RECIS_TEST_FULL") == "1" else [])])
+def eager_backend(request):
+    """The name of each backend that compiles nothing for long, where a case says little of the others."""
+    return request.param
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_compiled_programs() -> Iterator[None]:
     """A compiled CPU program holds tens of memory mappings; past vm.max_map_count (65,530) XLA crashes compiling."""

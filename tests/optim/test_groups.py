@@ -11,7 +11,6 @@ from torch import nn
 from backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseAdamW, SparseSGD, join
-from tests.eager_backends import backend  # noqa: F401
 
 IDS = torch.tensor([1, 2])
 
@@ -36,8 +35,8 @@ def step(engine, optimizer, *more):
     optimizer.step()
 
 
-def test_a_dense_group_added_to_a_joined_optimizer_trains(backend):
-    engine, late = engine_of(backend=backend), nn.Parameter(torch.ones(1))
+def test_a_dense_group_added_to_a_joined_optimizer_trains(eager_backend):
+    engine, late = engine_of(backend=eager_backend), nn.Parameter(torch.ones(1))
     _, optimizer = joined(engine)
     optimizer.add_param_group({"params": [late], "lr": 0.5})
     assert [len(g["params"]) for g in optimizer.param_groups] == [2, 1, 1]
@@ -90,10 +89,10 @@ def test_a_joined_optimizers_list_of_groups_refuses_to_change_in_vain():
     assert optimizer.state is optimizer.dense.state
 
 
-def test_betas_go_by_torchs_name_and_by_recis(backend):
+def test_betas_go_by_torchs_name_and_by_recis(eager_backend):
     rows = []
     for numbers in ({"betas": (0.5, 0.75)}, {"beta1": 0.5, "beta2": 0.75}):
-        engine = engine_of(backend=backend)
+        engine = engine_of(backend=eager_backend)
         optimizer = SparseAdam(engine.sparse_parameters(), lr=0.1, **numbers)
         assert optimizer.defaults["betas"] == optimizer.param_groups[0]["betas"] == (0.5, 0.75)
         for _ in range(3):
@@ -196,8 +195,8 @@ def test_a_closure_is_called_once_and_lbfgs_is_refused():
         join(dense, optimizer.sparse)
 
 
-def test_step_hooks_of_each_optimizer_run_once(backend):
-    engine = engine_of(backend=backend)
+def test_step_hooks_of_each_optimizer_run_once(eager_backend):
+    engine = engine_of(backend=eager_backend)
     tower, optimizer = joined(engine)
     seen = []
     for one in (optimizer, optimizer.dense, optimizer.sparse):

@@ -9,7 +9,6 @@ from torch.optim import lr_scheduler as schedulers
 
 from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseAdamW, SparseRowWiseAdagrad, SparseSGD, join
-from tests.eager_backends import backend  # noqa: F401
 
 # How each is made, apart from the optimizer; a scheduler that a new torch brings fails until it has a line.
 MADE = {
@@ -135,9 +134,9 @@ def test_without_momentum_on_either_side_a_cycle_is_refused_as_by_torch():
             schedulers.OneCycleLR(optimizer, 0.1, total_steps=3)
 
 
-def test_momentum_that_comes_later_gets_its_slot(backend):
+def test_momentum_that_comes_later_gets_its_slot(eager_backend):
     """torch.optim.SGD makes momentum buffers when a group first has momentum."""
-    engine, weight = engine_of(backend), nn.Parameter(torch.zeros(1))
+    engine, weight = engine_of(eager_backend), nn.Parameter(torch.zeros(1))
     ours, peer = SparseSGD(engine.sparse_parameters(), lr=0.1), torch.optim.SGD([weight], lr=0.1)
     for k in range(4):
         if k == 1:
@@ -150,10 +149,10 @@ def test_momentum_that_comes_later_gets_its_slot(backend):
     assert engine.table("f").embeddings()[0, 0].item() == pytest.approx(weight.item(), rel=1e-5)
 
 
-def test_a_rate_may_be_a_tensor(backend):
+def test_a_rate_may_be_a_tensor(eager_backend):
     rows = []
     for rate in (0.5, torch.tensor(0.5)):
-        engine = engine_of(backend)
+        engine = engine_of(eager_backend)
         optimizer = SparseAdam(engine.sparse_parameters(), lr=rate, betas=(0.8, 0.9))
         scheduler = schedulers.ExponentialLR(optimizer, 0.5)
         for _ in range(3):

@@ -9,7 +9,6 @@ from torch import nn
 from backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseAdamW, SparseRowWiseAdagrad, SparseSGD, join
-from tests.eager_backends import backend  # noqa: F401
 
 IDS = torch.tensor([1, 2])
 
@@ -25,8 +24,8 @@ def train(engine, optimizer, steps=3):
     return engine.table("a").embeddings()
 
 
-def test_a_second_optimizer_of_the_kind_goes_on_where_the_first_ended(backend):
-    one, two = engine_of(backend=backend), engine_of(backend=backend)
+def test_a_second_optimizer_of_the_kind_goes_on_where_the_first_ended(eager_backend):
+    one, two = engine_of(backend=eager_backend), engine_of(backend=eager_backend)
     optimizer = SparseAdam(one.sparse_parameters(), lr=0.1)
     train(one, optimizer), train(two, SparseAdam(two.sparse_parameters(), lr=0.1))
     successor = SparseAdamW(two.sparse_parameters(), lr=0.1, weight_decay=0.0)
@@ -64,8 +63,8 @@ def test_a_constructor_that_fails_keeps_no_table():
     assert holder.param_groups
 
 
-def test_another_kind_starts_anew_and_says_so(backend):
-    engine, fresh = engine_of(backend=backend), engine_of(backend=backend)
+def test_another_kind_starts_anew_and_says_so(eager_backend):
+    engine, fresh = engine_of(backend=eager_backend), engine_of(backend=eager_backend)
     train(engine, SparseAdam(engine.sparse_parameters(), lr=0.1))
     with pytest.warns(UserWarning, match=r"SparseAdagrad starts anew.*slots, m, v, stay"):
         optimizer = SparseAdagrad(engine.sparse_parameters(), lr=0.1)
@@ -76,13 +75,13 @@ def test_another_kind_starts_anew_and_says_so(backend):
     del optimizer
     with pytest.warns(UserWarning, match=r"slots, sum, stay"):
         back = SparseAdam(engine.sparse_parameters(), lr=0.1)  # m and v of before are not taken for its own
-    fresh = engine_of(backend=backend)
+    fresh = engine_of(backend=eager_backend)
     fresh.load_state_dict({k: v for k, v in engine.state_dict().items() if ".slot." not in k})
     assert torch.equal(train(engine, back), train(fresh, SparseAdam(fresh.sparse_parameters(), lr=0.1)))
 
 
-def test_slots_of_one_name_and_another_form_are_refused_with_the_way_out(backend):
-    engine = engine_of(backend=backend)
+def test_slots_of_one_name_and_another_form_are_refused_with_the_way_out(eager_backend):
+    engine = engine_of(backend=eager_backend)
     train(engine, SparseAdagrad(engine.sparse_parameters()))
     before = engine.table("a").embeddings()
     with pytest.raises(RecisError, match=r"SparseRowWiseAdagrad wants otherwise.*without keys that hold '.slot.'"):
@@ -91,13 +90,13 @@ def test_slots_of_one_name_and_another_form_are_refused_with_the_way_out(backend
     train(engine, SparseAdagrad(engine.sparse_parameters()))
 
 
-def test_two_kinds_for_tables_that_share_storage_name_the_option_and_work_with_it(backend):
-    engine = engine_of("a", "b", backend=backend)
+def test_two_kinds_for_tables_that_share_storage_name_the_option_and_work_with_it(eager_backend):
+    engine = engine_of("a", "b", backend=eager_backend)
     first = SparseSGD({"a": engine.table("a")})
     with pytest.raises(RecisError, match=r'another SparseSGD already.*EmbeddingOption\(storage="…"\)'):
         SparseAdam({"b": engine.table("b")})
     del first
-    options = {name: EmbeddingOption(2, backend=backend, storage=name) for name in "ab"}
+    options = {name: EmbeddingOption(2, backend=eager_backend, storage=name) for name in "ab"}
     engine = EmbeddingEngine(options)
     assert engine.table("a").physical is not engine.table("b").physical
     sgd, adam = SparseSGD({"a": engine.table("a")}, lr=1.0), SparseAdam({"b": engine.table("b")}, lr=0.5)

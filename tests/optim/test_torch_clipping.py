@@ -9,7 +9,6 @@ from torch import nn
 from backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD, clip_grad_norm_, join
-from tests.eager_backends import backend  # noqa: F401
 
 IDS = torch.tensor([1, 2, 2])
 
@@ -56,10 +55,12 @@ def both_ways(theirs, ours=lambda o: clip_grad_norm_(o, 0.5), **options):
 
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("foreach", [None, False, True])
-def test_clip_grad_norm_of_torch_clips_by_the_norm_over_both_sides(backend, apart, foreach):
-    if backend in ("jax", "pallas") and (foreach is not None or apart):
-        pytest.skip("says nothing new of the backend, and compiles")
-    both_ways(lambda o: nn.utils.clip_grad_norm_(parameters_of(o), 0.5, foreach=foreach), backend=backend, apart=apart)
+def test_clip_grad_norm_of_torch_clips_by_the_norm_over_both_sides(eager_backend, apart, foreach):
+    if eager_backend in ("jax", "pallas") and (foreach is not None or apart):
+        pytest.skip("says nothing new of the eager_backend, and compiles")
+    both_ways(
+        lambda o: nn.utils.clip_grad_norm_(parameters_of(o), 0.5, foreach=foreach), backend=eager_backend, apart=apart
+    )
 
 
 def test_beside_float64_parameters_whose_gradients_are_clipped_in_one_call():
