@@ -17,12 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import get
+from backends import get, packed_ids
 from backends.errors import PacketError
 from backends.spec import CODEC_IDS, RowCodec
 
 ROW_CODECS: dict[str, int] = CODEC_IDS
 ID_CODECS = {"raw": 0, "packed": 1}
+IDS_AT_ONCE = 1 << 16
 EXACT, EXACT_VALUES, TAIL = "rows.exact", "rows.exact_values", "rows.tail"
 
 Arrays = dict[str, Tensor]
@@ -73,10 +74,15 @@ def decode_rows(codec: str, arrays: Arrays, n: int, dim: int) -> Tensor:
     return rows if exact is None else _with_exact(rows, exact, take(arrays, EXACT_VALUES, "float32", (len(exact), dim)))
 
 
-def _with_exact(rows: Tensor, exact: Tensor, values: Tensor) -> Tensor:
+def check_exact(exact: Tensor, n: int) -> None:
+    """Raises PacketError unless these may be the exact ones among n rows."""
     ascending = bool((exact[1:] > exact[:-1]).all())
-    if not len(exact) or not ascending or not 0 <= int(exact[0]) <= int(exact[-1]) < len(rows):
-        raise PacketError(f"exact rows must be ascending numbers in [0, {len(rows)}), at least one; they are not.")
+    if not len(exact) or not ascending or not 0 <= int(exact[0]) <= int(exact[-1]) < n:
+        raise PacketError(f"exact rows must be ascending numbers in [0, {n}), at least one; they are not.")
+
+
+def _with_exact(rows: Tensor, exact: Tensor, values: Tensor) -> Tensor:
+    check_exact(exact, len(rows))
     if bool(values.isfinite().all(1).any()) or bool(rows[exact].any()):
         raise PacketError("exact rows must hold NaN or inf, and zeros among the codes; some do not.")
     rows[exact] = values
@@ -94,9 +100,26 @@ def decode_ids(codec: str, arrays: Arrays, n: int) -> Tensor:
         return take(arrays, "ids.raw", "int64", (n,))
     packed = take(arrays, "ids.packed", "uint8", (None,))
     try:
-        return get("torch").unpack_ids(packed, n)
+        return _unpacked(packed, n)
     except ValueError as error:
         raise PacketError(f"packed ids cannot be read: {error}") from error
+
+
+def _unpacked(packed: Tensor, n: int) -> Tensor:
+    """Some frames at a time: unpacking takes ten times what comes out of it."""
+    parts, ids, step = (
+        packed_ids.sections(packed, n),
+        torch.empty(n, dtype=torch.int64),
+        IDS_AT_ONCE // packed_ids.FRAME,
+    )
+    at = 0
+    for first in range(0, len(parts.bases), step):
+        bases, widths = parts.bases[first : first + step], parts.widths[first : first + step]
+        words = parts.words[at : at + packed_ids.LANES * int(widths.sum(dtype=torch.int64))]
+        at += len(words)
+        some = ids[first * packed_ids.FRAME : (first + step) * packed_ids.FRAME]
+        some[:] = get("torch").unpack_ids(packed_ids.joined(bases, widths, words), len(some))
+    return ids
 
 
 def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -> Tensor:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Protocol
 
 from backends.errors import PacketError
 from recis_core.exchange.delta_writer import Position
-from recis_core.exchange.packet import DECODED_LIMIT, decode
+from recis_core.exchange.encoded_packet import open_packet
+from recis_core.exchange.frame import Bytes
 from recis_core.exchange.row_store import RowStore
+
+PACKET_LIMIT = 1 << 25
 
 
 class Source(Protocol):
-    """Where frames come from."""
+    """Where frames come from.
 
-    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[bytes]:
-        """Whole frames, in order, until none came for what is left of `timeout` seconds.
+    It may have an attribute `writer`, which changes where another writer's frames begin: what had come of a version
+    is then dropped.
+    """
+
+    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[Bytes]:
+        """Whole frames, in order, until none came for what is left of `timeout` seconds. They are not changed afterwards.
 
         position: what the reader has, told to a writer that asks.
 
@@ -31,14 +39,15 @@ class Source(Protocol):
 
 
 class DeltaReader:
-    """Applies a source's versions in order to a store.
+    """Applies a source's versions in order to a store, which says what it may hold.
 
     Args:
-      max_bytes: what one packet may take once decoded.
+      max_bytes: what one packet may take once decoded. DeltaWriter's take 24 MiB at most.
     """
 
-    def __init__(self, store: RowStore, source: Source, *, max_bytes: int = DECODED_LIMIT) -> None:
+    def __init__(self, store: RowStore, source: Source, *, max_bytes: int = PACKET_LIMIT) -> None:
         self.store, self._source, self._max_bytes = store, source, max_bytes
+        self._writer: object = getattr(source, "writer", None)
 
     def poll(self, timeout: float = 0.0) -> int:
         """Apply what has come; wait up to `timeout` seconds for more. Returns the store's version.
@@ -64,12 +73,24 @@ class DeltaReader:
         deadline = time.monotonic() + timeout
         try:
             while not enough(self.store.version):
-                for frame in self._source.frames(max(0.0, deadline - time.monotonic()), self.store.position):
-                    if enough(self.store.apply(decode(frame, max_bytes=self._max_bytes))):
-                        break
+                with closing(self._frames(max(0.0, deadline - time.monotonic()))) as frames:
+                    for frame in frames:
+                        if enough(self._apply(frame)):
+                            break
                 if time.monotonic() >= deadline:
                     break
         except PacketError:
             self._source.refuse()
+            self.store.abandon()
             raise
         return self.store.version
+
+    def _frames(self, timeout: float) -> Generator[Bytes]:
+        yield from self._source.frames(timeout, self.store.position)
+
+    def _apply(self, frame: Bytes) -> int:
+        writer = getattr(self._source, "writer", None)
+        if writer != self._writer:
+            self._writer = writer
+            self.store.abandon()
+        return self.store.apply(open_packet(frame, max_bytes=self._max_bytes))

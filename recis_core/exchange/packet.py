@@ -15,12 +15,12 @@ from torch import Tensor
 from backends.errors import PacketError
 from recis_core.exchange import codec as codecs
 from recis_core.exchange import packet_arguments as arguments
+from recis_core.exchange.encoded_packet import ERASED, SLOT, check_decoded_size
 from recis_core.exchange.frame import Bytes
 from recis_core.exchange.packet_bytes import Arrays, array_of, assemble, check_layout, read_header
 from recis_core.exchange.packet_header import PacketHeader
 
 DECODED_LIMIT = 1 << 32
-ERASED, SLOT = "erased", "slot."
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,12 @@ def decode(data: Bytes, *, max_bytes: int = DECODED_LIMIT) -> Packet:
     view = memoryview(data).cast("B")
     header = read_header(view)
     check_layout(view, header)
-    _check_decoded_size(header, max_bytes)
+    check_decoded_size(header, max_bytes)
     arrays = {section.name: array_of(view, section) for section in header.sections}
     if header.kind == "commit":
         no_ids = torch.zeros(0, dtype=torch.int64)
         return Packet(header, no_ids, torch.zeros(0, 0), no_ids)
     return _packet(header, arrays)
-
-
-def _check_decoded_size(header: PacketHeader, max_bytes: int) -> None:
-    rest = sum(section.length for section in header.sections if section.name.startswith((ERASED, SLOT)))
-    wanted = header.count * (8 + 4 * header.dim) + rest
-    if wanted > max_bytes:
-        raise PacketError(
-            f"the packet would take {wanted} bytes decoded; max_bytes is {max_bytes}. Raise it, or send fewer rows each."
-        )
 
 
 def _packet(header: PacketHeader, arrays: Arrays) -> Packet:

@@ -98,6 +98,15 @@ def array_of(view: memoryview, section: Section) -> Tensor:
     return array
 
 
+def rows_of(view: memoryview, section: Section, beg: int, end: int) -> Tensor:
+    """A copy of the rows [beg, end) of a section whose place was checked."""
+    wide = section.length // section.shape[0] if section.shape[0] else 0
+    part = replace(
+        section, shape=(end - beg, *section.shape[1:]), offset=section.offset + beg * wide, length=(end - beg) * wide
+    )
+    return array_of(view, part)
+
+
 def read_header(data: Bytes) -> PacketHeader:
     """The header alone, its hash checked, of a packet whose preamble and header are here.
 

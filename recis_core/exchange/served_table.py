@@ -1,6 +1,6 @@
 """One table of a serving process: a backend's own table, written by version and read by id.
 
-Sizes: N ids, D dim.
+Sizes: N ids, U unique ids, D dim.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 
 class ServedTable:
-    """Rows float32 [·, dim] on the CPU; `option` says what an unknown id reads as, zeros without it."""
+    """Rows float32 [·, dim] on the CPU; `option` says what an unknown id reads as, zeros without it.
 
-    def __init__(self, name: str, dim: int, backend: Backend, option: EmbeddingOption | None) -> None:
+    rows: how many to make room for.
+    """
+
+    def __init__(self, name: str, dim: int, backend: Backend, option: EmbeddingOption | None, rows: int) -> None:
         self.dim, self._backend = dim, backend
         self._mode = LookupMode(insert=False, unknown=option.unknown if option else "zeros", touch=False)
         start = {"seed": option.seed, "distribution": option.init.distribution(dim)} if option else {}
-        self._state = backend.create(TableSpec(dim=dim, uids=(uid(name),), **start))  # type: ignore[arg-type]
+        spec = TableSpec(dim=dim, uids=(uid(name),), rows=max(1, rows), **start)  # type: ignore[arg-type]
+        self._state = backend.create(spec)
+
+    def __len__(self) -> int:
+        return self._backend.counters(self._state).rows
 
     def write(self, ids: Tensor, rows: Tensor) -> None:
         """Rows of distinct ids, new or known."""
@@ -33,6 +40,7 @@ class ServedTable:
             self._state = self._backend.restore(self._state, Snapshot(ids, _zeros(ids), rows))
 
     def erase(self, ids: Tensor) -> None:
+        """Forget distinct ids."""
         if len(ids):
             self._state = self._backend.erase(self._state, ids, _zeros(ids))
 
@@ -45,9 +53,18 @@ class ServedTable:
         )
         return rows
 
+    def find(self, ids: Tensor) -> Tensor:
+        """Row numbers int32 [U] of distinct ids, -1 for unknown."""
+        self._state, numbers, _ = self._backend.lookup(self._state, ids, _zeros(ids), mode=self._mode, clock=Clock())
+        return numbers
+
+    def gather(self, numbers: Tensor, ids: Tensor) -> Tensor:
+        """Float32 [U, D] of row numbers, and of -1 what the id reads as where it is unknown."""
+        return self._backend.gather(self._state, numbers, ids, _zeros(ids), unknown=self._mode.unknown)
+
     def ids(self) -> Tensor:
         """All ids, ascending."""
-        return self._backend.export(self._state).ids
+        return self._backend.marks(self._state).ids
 
 
 def _zeros(ids: Tensor) -> Tensor:

@@ -1,152 +1,200 @@
-"""A stream over TCP: the serving side listens, the training side connects.
+"""A stream over TCP: the serving side listens, the training side connects. greeting.py has how they meet.
 
-The reader greets: "RECISGRT" · 16 random bytes · stream (16) · u64 version that it has. Frames follow, one way.
+Frames follow, one way. Whoever connects is greeted beside others and beside the writer that is connected; it takes the
+writer's place when it has shown the key, or where there is none that it speaks as a writer does.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
-from recis_core.exchange.frame import PREAMBLE_BYTES, check_beginning, read_preamble
-from recis_core.exchange.packet_bytes import read_header
+from recis_core.exchange.frame import PREAMBLE_BYTES, Bytes, check_beginning, read_preamble
+from recis_core.exchange.greeting import ReadersGreeting
+from recis_core.exchange.stream_sink import LOOPBACK, SocketSink
 
-LOOPBACK = "127.0.0.1"
+__all__ = ["LOOPBACK", "SocketSink", "SocketSource"]
 FRAME_LIMIT = 1 << 28
 CHUNK = 1 << 20
-_GREETING = struct.Struct("<8s16s16sQ")
-_HELLO = b"RECISGRT"
+DRAIN = 0.1
 _log = logging.getLogger(__name__)
 
 
-class SocketSink:
-    """Sends versions to a SocketSource, and connects again where that was lost.
+@dataclass
+class Guest:
+    """A connection that is being greeted."""
 
-    Args:
-      key: of at least 16 bytes, the same on both sides; each frame then carries an HMAC bound to this connection.
-      timeout: seconds for connecting, greeting and each send.
-    """
-
-    def __init__(self, port: int, host: str = LOOPBACK, *, key: bytes | None = None, timeout: float = 30.0) -> None:
-        self._address, self._key, self._timeout = (host, port), key, timeout
-        self._seal = Seal(key)
-        self._socket: socket.socket | None = None
-        self._holds: Position = (b"", 0)
-
-    def holds(self) -> Position:
-        """What the reader has. Raises OSError where none listens, PacketError where it is no reader of ours."""
-        if self._socket is None or _hung_up(self._socket):
-            self.close()
-            self._socket = socket.create_connection(self._address, self._timeout)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a version's end must not wait
-            try:
-                self._be_greeted(self._socket)
-            except BaseException:
-                self.close()
-                raise
-        return self._holds
-
-    def _be_greeted(self, peer: socket.socket) -> None:
-        hello, nonce, stream, version = _GREETING.unpack(_exactly(peer, _GREETING.size))
-        if hello != _HELLO:
-            raise PacketError(f"{self._address} greets with {hello!r}; a recis-core reader says {_HELLO!r}.")
-        self._seal = Seal(self._key, nonce)
-        self._holds = (stream if version else b"", version)
-
-    def send(self, frames: Iterable[bytes]) -> None:
-        if self._socket is None:
-            raise ConnectionError("not connected; ask holds() first, which says what the reader needs.")
-        peer = self._socket
-        try:
-            for frame in frames:
-                peer.sendall(frame)
-                peer.sendall(self._seal.tag(frame))
-        except BaseException:
-            self.close()
-            raise
-        header = read_header(frame)
-        self._holds = (header.stream, header.version)
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    peer: socket.socket
+    name: str
+    greeting: ReadersGreeting
+    until: float
+    came: bytes = b""
 
 
 class SocketSource:
-    """Listens for one SocketSink at a time; a newer connection takes the place of an older one.
+    """Listens for one SocketSink at a time; a newer one that has shown the key takes the place of an older one.
+
+    Nothing happens between polls, and none waits for a single connection: those that are being
+    greeted are bounded in number, bytes (64 each) and time, and closed past it. With a key they
+    are logged, never raised; so whoever lacks it can neither stop the stream nor learn where it is.
 
     Args:
       port: 0 lets the system choose; see `.port`.
       host: 127.0.0.1 unless told otherwise. Elsewhere, give a key: what comes is believed.
+      key: of at least 16 bytes, as the writer's.
       max_frame_bytes: a longer frame is refused before it is read.
+      greeting_seconds: how long a connection may take to show what it is. max_greetings: how many may be doing so;
+        past it the oldest goes.
+
+    Raises:
+      TypeError, ValueError: key is none. OSError: the port cannot be listened on.
     """
 
     def __init__(
-        self, port: int = 0, host: str = LOOPBACK, *, key: bytes | None = None, max_frame_bytes: int = FRAME_LIMIT
+        self,
+        port: int = 0,
+        host: str = LOOPBACK,
+        *,
+        key: bytes | None = None,
+        max_frame_bytes: int = FRAME_LIMIT,
+        greeting_seconds: float = 10.0,
+        max_greetings: int = 64,
     ) -> None:
         self._key, self._seal, self._max_frame = key, Seal(key), max_frame_bytes
+        self._greeting_seconds, self._max_greetings = greeting_seconds, max_greetings
         if key is None and host != LOOPBACK:
             _log.warning("listening on %s without a key: whoever reaches it can write rows", host)
-        self._listener = socket.create_server((host, port), backlog=1)
+        self._listener = socket.create_server((host, port), backlog=128)
+        self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
+        self.writer = 0  # counts the writers that were let in
+        self._guests: list[Guest] = []
         self._peer: socket.socket | None = None
         self._buffer = bytearray()
 
-    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[bytes]:
-        deadline = time.monotonic() + timeout
+    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[Bytes]:
+        start = time.monotonic()
+        # What has come already is taken, but no writer that never pauses keeps a poll from its end.
+        deadline, drained = start + timeout, start + max(timeout, DRAIN)
         while True:
             while (frame := self._next_frame()) is not None:
                 yield frame
-            if not self._receive(max(0.0, deadline - time.monotonic()), position):
+            now = time.monotonic()
+            came = now < drained and self._receive(max(0.0, deadline - now), position)
+            if not came and time.monotonic() >= deadline:
                 return
 
-    def _next_frame(self) -> bytes | None:
+    def _next_frame(self) -> Bytes | None:
         check_beginning(self._buffer)
-        if len(self._buffer) < PREAMBLE_BYTES:
+        if len(self._buffer) < PREAMBLE_BYTES or len(self._buffer) < (end := self._frame_end()):
             return None
-        total = read_preamble(self._buffer).total
-        end = total + self._seal.tag_bytes
-        if end > self._max_frame:
-            raise PacketError(f"a frame may have {self._max_frame} bytes; one of {end} was announced. Raise the bound.")
-        if len(self._buffer) < end:
-            return None
-        frame, tag = bytes(self._buffer[:total]), bytes(self._buffer[total:end])
-        del self._buffer[:end]
+        # The buffer holds one frame and no more: it becomes the frame.
+        frame, self._buffer = self._buffer, bytearray()
+        tag = bytes(frame[end - self._seal.tag_bytes :])
+        del frame[end - self._seal.tag_bytes :]
         self._seal.check(frame, tag)
         return frame
 
+    def _frame_end(self) -> int:
+        end = read_preamble(self._buffer).total + self._seal.tag_bytes
+        if end > self._max_frame:
+            raise PacketError(f"a frame may have {self._max_frame} bytes; one of {end} was announced. Raise the bound.")
+        return end
+
     def _receive(self, timeout: float, position: Callable[[], Position]) -> bool:
         """Whether something came: a connection, bytes, or the end of one."""
-        watched = [self._listener] + ([self._peer] if self._peer else [])
-        ready, _, _ = select.select(watched, [], [], timeout)
-        if self._listener in ready:
-            self._accept(position)
-        elif self._peer in ready:
+        ready = self._ready(timeout)
+        if self._peer is not None and self._peer.fileno() in ready:
             self._read(self._peer)
+        for guest in [guest for guest in self._guests if guest.peer.fileno() in ready]:
+            self._hear(guest, position)
+        if self._listener.fileno() in ready:
+            self._accept(position)
+        self._dismiss_late()
         return bool(ready)
 
+    def _ready(self, timeout: float) -> set[int]:
+        """File numbers on which something came. Waits no longer than until a guest's time is up."""
+        poll = select.poll()
+        for watched in (self._listener, *(guest.peer for guest in self._guests), *([self._peer] if self._peer else [])):
+            poll.register(watched, select.POLLIN)
+        soonest = min((guest.until for guest in self._guests), default=float("inf")) - time.monotonic()
+        return {number for number, _ in poll.poll(1000 * max(0.0, min(timeout, soonest)))}
+
     def _accept(self, position: Callable[[], Position]) -> None:
-        self.refuse()
-        self._peer, _ = self._listener.accept()
-        nonce = os.urandom(16)
-        self._seal = Seal(self._key, nonce)
+        for _ in range(self._max_greetings):
+            try:
+                peer, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                _log.warning("a connection could not be taken: %s", error)
+                time.sleep(0.01)  # out of file numbers, it stays ready
+                return
+            self._greet(peer, f"{address[0]}:{address[1]}", position)
+
+    def _greet(self, peer: socket.socket, name: str, position: Callable[[], Position]) -> None:
+        if len(self._guests) >= self._max_greetings:
+            self._dismiss(self._guests[0], "others came")
+        guest = Guest(peer, name, ReadersGreeting(self._key, position()), time.monotonic() + self._greeting_seconds)
+        self._guests.append(guest)
         try:
-            self._peer.sendall(_GREETING.pack(_HELLO, nonce, *position()))
-        except OSError:
-            self.refuse()
+            peer.setblocking(False)
+            peer.sendall(guest.greeting.greeting)
+        except OSError as error:
+            self._dismiss(guest, error)
+
+    def _hear(self, guest: Guest, position: Callable[[], Position]) -> None:
+        try:
+            chunk = guest.peer.recv(PREAMBLE_BYTES - len(guest.came))
+            guest.came += chunk
+            if not chunk:
+                self._dismiss(guest, "it hung up")
+            elif guest.greeting.take(guest.came, position()):
+                self._let_in(guest)
+        except OSError as error:
+            self._dismiss(guest, error)
+        except PacketError as error:
+            self._dismiss(guest, error)
+            if self._key is None and self._peer is None:
+                raise
+
+    def _let_in(self, guest: Guest) -> None:
+        """The writer from now on."""
+        guest.peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if guest.greeting.welcome is not None:
+            guest.peer.sendall(guest.greeting.welcome)
+        self.refuse()
+        self._guests.remove(guest)
+        self.writer += 1
+        self._peer, self._seal, self._buffer = guest.peer, guest.greeting.seal, bytearray(guest.greeting.rest)
+
+    def _dismiss_late(self) -> None:
+        now = time.monotonic()
+        for guest in [guest for guest in self._guests if guest.until <= now]:
+            self._dismiss(guest, "it took too long")
+
+    def _dismiss(self, guest: Guest, why: object) -> None:
+        _log.log(
+            logging.WARNING if isinstance(why, PacketError) else logging.INFO, "%s is no writer: %s", guest.name, why
+        )
+        self._guests.remove(guest)
+        guest.peer.close()
 
     def _read(self, peer: socket.socket) -> None:
+        """Some of the frame under way, and nothing behind it."""
         try:
-            chunk = peer.recv(CHUNK)
+            wanted = PREAMBLE_BYTES if len(self._buffer) < PREAMBLE_BYTES else self._frame_end()
+            chunk = peer.recv(min(CHUNK, wanted - len(self._buffer)))
+        except BlockingIOError:
+            return
         except OSError as error:
             _log.warning("the stream's connection broke: %s", error)
             chunk = b""
@@ -160,23 +208,10 @@ class SocketSource:
         if self._peer is not None:
             self._peer.close()
         self._peer = None
-        self._buffer.clear()
+        self._buffer = bytearray()
 
     def close(self) -> None:
         self.refuse()
+        while self._guests:
+            self._guests.pop().peer.close()
         self._listener.close()
-
-
-def _hung_up(peer: socket.socket) -> bool:
-    """A reader never sends after its greeting, so anything readable is the end."""
-    return bool(select.select([peer], [], [], 0)[0])
-
-
-def _exactly(peer: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        chunk = peer.recv(count - len(data))
-        if not chunk:
-            raise ConnectionError(f"the reader hung up after {len(data)} of the {count} bytes it greets with.")
-        data += chunk
-    return data

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 import torch
@@ -35,6 +35,29 @@ def following(reader, version):
     yield
     thread.join(SECONDS + 5)
     assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+@contextmanager
+def polling(reader):
+    """The reader, polling in a thread while the block runs; what it raised is raised here."""
+    raised, stop = [], threading.Event()
+
+    def run():
+        try:
+            while not stop.is_set():
+                reader.poll(0.02)
+        except PacketError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(SECONDS)
     if raised:
         raise raised[0]
 
@@ -158,7 +181,7 @@ def test_a_frame_past_the_bound_is_refused_before_it_is_read():
 
 
 def test_forged_and_replayed_frames_are_refused():
-    """An intact packet, hashes and all, needs the key; and one recorded on this port belongs to its connection."""
+    """Behind a good answer, too, an intact packet needs this connection's HMAC."""
     _, frames = frames_of_one_version()
     with closing(SocketSource(key=KEY)) as source:
         store = RowStore(backend="torch")
@@ -168,6 +191,14 @@ def test_forged_and_replayed_frames_are_refused():
         for sent in (recorded, plain, b"".join(frames)):
             with closing(socket.create_connection(("127.0.0.1", source.port), SECONDS)) as peer:
                 peer.sendall(sent)
+                reader.poll(0.1)
+                with suppress(ConnectionResetError):  # what was sent to it lies unread
+                    assert peer.recv(2 * GREETING, socket.MSG_WAITALL).startswith(b"RECISGRK")
+        for sent in (recorded, plain):
+            with closing(SocketSink(source.port, key=KEY)) as sink:
+                with polling(reader):
+                    sink.holds()
+                sink._socket.sendall(sent)
                 with pytest.raises(PacketError, match="HMAC does not match"):
                     reader.poll(SECONDS)
         assert store.version == 0

@@ -1,0 +1,114 @@
+"""What a RowStore serves: tables as of one version, and the changes of that version not yet written into them.
+
+Sizes: N ids, U unique ids, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from backends.errors import PacketError
+from recis_core.exchange.served_table import ServedTable
+from recis_core.exchange.waiting_version import Share
+
+MakeTable = Callable[[str, int, int], ServedTable]  # name, dim, rows
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a version changes in one table, readable before it is written there."""
+
+    table: ServedTable  # its new rows
+    erased: Tensor  # int64, ascending
+    share: Share
+
+    def lies_over(self, base: ServedTable, ids: Tensor) -> Tensor:
+        """Rows float32 [U, D] of distinct ids, as they will be once the change is written."""
+        numbers = base.find(ids)
+        numbers[torch.isin(ids, self.erased)] = -1
+        rows = base.gather(numbers, ids)
+        newer = self.table.find(ids)
+        here = newer >= 0
+        rows[here] = self.table.gather(newer[here], ids[here])
+        return rows
+
+    def steps(self, base: ServedTable) -> Iterator[Callable[[], None]]:
+        """Calls that together write the change; they may be repeated, all of them, after a failure."""
+        yield partial(base.erase, self.erased)
+        for ids, rows in self.share.parts():
+            yield partial(base.write, ids, rows)
+
+
+@dataclass(frozen=True)
+class ServedTables:
+    """Tables as of `position`. A new one takes the place of an old one by one assignment.
+
+    changes: of the version at `position`, so far as they are not in `tables`.
+    sent: bytes that came of it all.
+    """
+
+    tables: Mapping[str, ServedTable] = field(default_factory=dict)
+    position: tuple[bytes, int] = (b"", 0)
+    sent: int = 0
+    changes: Mapping[str, Change] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return {name: table.dim for name, table in self.tables.items()}
+
+    @property
+    def rows(self) -> int:
+        return sum(len(table) for table in self.tables.values())
+
+    def read(self, name: str, ids: Tensor) -> Tensor:
+        """Float32 [N, D]."""
+        if name not in self.changes:
+            return self.tables[name].read(ids)
+        distinct, inverse = ids.unique(return_inverse=True)
+        return self.changes[name].lies_over(self.tables[name], distinct)[inverse]
+
+    def ids(self, name: str) -> Tensor:
+        """All ids of a table, ascending."""
+        ids = self.tables[name].ids()
+        if name not in self.changes:
+            return ids
+        change = self.changes[name]
+        return torch.cat([ids[~torch.isin(ids, change.erased)], change.table.ids()]).unique()
+
+
+def built(shares: Mapping[str, Share], make: MakeTable) -> dict[str, ServedTable]:
+    """Tables that hold what packets say.
+
+    Raises:
+      PacketError: a row cannot be decoded, or an id comes twice.
+    """
+    tables: dict[str, ServedTable] = {}
+    for name, share in shares.items():
+        tables[name] = table = make(name, share.dim, share.rows)
+        for ids, rows in share.parts():
+            table.write(ids, rows)
+        if len(table) != share.rows:
+            raise PacketError(
+                f"ids of table {name!r:.80} must be distinct within a version; {share.rows - len(table)} come twice."
+            )
+    return tables
+
+
+def changes_of(shares: Mapping[str, Share], make: MakeTable) -> dict[str, Change]:
+    """What a version changes, read and checked but not written.
+
+    Raises:
+      PacketError: as built, or an id is both written and erased.
+    """
+    changes = {}
+    for name, table in built(shares, make).items():
+        erased = shares[name].erased()
+        if bool((erased[1:] == erased[:-1]).any()) or bool((table.find(erased) >= 0).any()):
+            raise PacketError(f"ids of table {name!r:.80} are erased twice in a version, or erased and written.")
+        changes[name] = Change(table, erased, shares[name])
+    return changes
