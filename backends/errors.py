@@ -41,6 +41,10 @@ class CorruptCheckpoint(RecisError):
     """A saved state is incomplete or its hashes do not match."""
 
 
+class StateMismatch(CorruptCheckpoint, ValueError):
+    """A saved state holds what this model and optimizer do not want, or cannot be; nothing was loaded."""
+
+
 class ExchangeMismatch(RecisError):
     """Ranks are in different calls, or another rank failed before a call; raised on every rank, before data moves."""
 

@@ -25,6 +25,8 @@ OPTIMIZERS: dict[str, type[optim.SparseOptimizer]] = {
     "rowwise_adagrad": optim.SparseRowWiseAdagrad,
 }
 
+LR = 1e-3
+
 
 def build_model(config: TrainConfig, source: Source, world: int = 1) -> nn.Module:
     model = {"deepfm": DeepFM, "dlrm": DLRM}[config.model]
@@ -53,5 +55,6 @@ def read_sharding(text: str, world: int) -> Sharding | dict[str, Sharding]:
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> optim.JointOptimizer:
-    sparse = OPTIMIZERS[config.optimizer](filter_out_sparse_param(model), lr=config.lr)  # type: ignore[call-arg]
-    return optim.join(torch.optim.Adam(model.parameters(), lr=config.lr), sparse)
+    lr = LR if config.lr is None else config.lr
+    sparse = OPTIMIZERS[config.optimizer](filter_out_sparse_param(model), lr=lr)  # type: ignore[call-arg]
+    return optim.join(torch.optim.Adam(model.parameters(), lr=lr), sparse)

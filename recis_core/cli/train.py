@@ -33,6 +33,8 @@ from recis_core.serialize import (
     save_state,
     tables_sha256,
 )
+from recis_core.serialize.parts import naming, part_of_state
+from recis_core.serialize.shared_state import failing_together
 from recis_core.table.coalesce import default_device
 
 RESUMABLE = ("model", "preset", "data", "label", "dim", "batch_size", "optimizer", "seed", "rows", "test_fraction")
@@ -128,14 +130,23 @@ def _resume(config: TrainConfig, loop: TrainLoop) -> None:
     path = _latest(config, loop)
     if path is None:
         return
-    state = SavedState(path)
-    saved = state["settings"]
-    for name in RESUMABLE:
-        if saved[name] != getattr(config, name):
-            raise ValueError(
-                f"the saved run had {flag(name)} {saved[name]}; this one has {getattr(config, name)}. Resume with the same."
-            )
+    with failing_together(loop.exchange):
+        state = SavedState(path)
+        _check_settings(config, state)
     loop.load_state(state)
+    for group in loop.optimizer.param_groups:
+        group["lr"] = group["lr"] if config.lr is None else config.lr
+
+
+def _check_settings(config: TrainConfig, state: SavedState) -> None:
+    saved = part_of_state(state, "settings")
+    with naming(state, "settings"):
+        settings = {name: saved[name] for name in RESUMABLE}
+    for name, value in settings.items():
+        if value != getattr(config, name):
+            raise ValueError(
+                f"the saved run had {flag(name)} {value}; this one has {getattr(config, name)}. Resume with the same."
+            )
 
 
 def _final(source: Source, model: torch.nn.Module, loop: TrainLoop) -> dict[str, Any]:

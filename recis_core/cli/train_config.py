@@ -42,8 +42,8 @@ class TrainConfig:
     """With --preset: samples in all, training and test; default: the preset's."""
     optimizer: Literal["sgd", "adam", "adamw", "adamwtf", "adagrad", "rowwise_adagrad"] = "adam"
     """Of the tables; the dense side always uses Adam."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate of both sides."""
+    lr: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """Learning rate of both sides; default: that of the run that is resumed, else 0.001."""
     seed: int = 0
     """Of initial values, on both sides, and of a preset's samples."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1

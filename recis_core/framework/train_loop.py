@@ -19,12 +19,15 @@ from torch.nn.parallel import DistributedDataParallel
 from recis_core.exchange.gathering import summed
 from recis_core.exchange.mean_loss import global_mean
 from recis_core.framework.cache_window import CacheWindow
+from recis_core.framework.loop_state import dense_state, load_dense_state, put_back_on_error, read_loop_state
 from recis_core.metrics import AUROC
 from recis_core.nn import filter_out_sparse_param
 from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
-from recis_core.serialize.shared_state import by_rank
-from recis_core.serialize.tables import restore_tables, snapshot_tables
+from recis_core.serialize.parts import naming
+from recis_core.serialize.shared_state import failing_together
+from recis_core.serialize.tables import restore_tables, snapshot_tables, storage_parts
+from recis_core.uninterrupted import uninterrupted
 
 Batch = Mapping[str, Any]
 
@@ -156,18 +159,24 @@ class TrainLoop:
         return {"random": {"torch": torch.get_rng_state()}, **snapshot_tables(tables)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, of any number of ranks.
+        """Go on from a state, of any number of ranks. Collective.
+
+        What is refused changes nothing of this loop: all is read and checked first.
 
         Raises:
-          ValueError: it is of another model or optimizer.
+          StateMismatch (a ValueError): it is of another model or optimizer. CorruptCheckpoint: it is damaged.
         """
-        for name, value in state["progress"].items():
-            setattr(self, name, value)
-        load_dense_state(self.model, state["dense"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        random = by_rank(state, "random")
-        torch.set_rng_state(state[random[min(self.rank, len(random) - 1)]]["torch"])
-        restore_tables(filter_out_sparse_param(self.model), state)
+        with failing_together(self.exchange):
+            loaded = read_loop_state(state, self.model, self.optimizer, self.rank)
+        with put_back_on_error(self.optimizer):
+            with naming(state, "optimizer"):
+                self.optimizer.load_state_dict(loaded.optimizer)
+            with naming(state, *storage_parts(state)):
+                restore_tables(filter_out_sparse_param(self.model), state)
+        with uninterrupted():
+            load_dense_state(self.model, loaded.dense)
+            torch.set_rng_state(loaded.random)
+            vars(self).update(loaded.progress)
 
 
 def exchange_of(model: nn.Module) -> Any:
@@ -185,28 +194,6 @@ def _parallel(model: nn.Module, world: Any) -> nn.Module:
     """
     warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     return DistributedDataParallel(model, process_group=world.parent, find_unused_parameters=True)
-
-
-def dense_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers; the tables are apart."""
-    buffers = {
-        f"{prefix}.{name}" if prefix else name: buffer
-        for prefix, module in model.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name not in module._non_persistent_buffers_set
-    }
-    return dict(model.named_parameters()) | buffers
-
-
-@torch.no_grad()
-def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
-    """Raises ValueError unless the names and shapes are the model's."""
-    mine = dense_state(model)
-    wrong = set(mine) ^ set(dense) | {k for k in set(mine) & set(dense) if mine[k].shape != dense[k].shape}
-    if wrong:
-        raise ValueError(f"the saved dense state does not fit this model at {sorted(wrong)}.")
-    for name, value in mine.items():
-        value.copy_(dense[name])
 
 
 class _Window:

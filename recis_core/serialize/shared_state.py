@@ -7,12 +7,12 @@ on one rank is an error on all, and leaves no state.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends.errors import CorruptCheckpoint
+from backends.errors import CorruptCheckpoint, ExchangeMismatch
 from recis_core.durable import sync_directory
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.exchange import Exchange
@@ -84,6 +84,23 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
     if kind:
         raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(said)
     return Path(said)
+
+
+@contextmanager
+def failing_together(exchange: Exchange | None) -> Iterator[None]:
+    """What one rank raises inside, all raise after it, before any goes on. Collective."""
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if exchange is not None:
+        try:
+            exchange.agreement.meet("snapshot", error=failure)
+        except ExchangeMismatch as theirs:
+            failure = failure or theirs
+    if failure is not None:
+        raise failure
 
 
 def part_of(part: str, rank: int) -> str:

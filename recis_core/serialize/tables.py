@@ -8,7 +8,7 @@ Sizes: W ranks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -75,6 +75,11 @@ def _pending(storages: list[PhysicalTable]) -> dict[PhysicalTable, Carried | Non
     return late
 
 
+def storage_parts(state: Iterable[str]) -> list[str]:
+    """Those of a state's parts that hold tables."""
+    return [name for name in state if name.startswith(PART)]
+
+
 def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> None:
     """Fill empty tables from parts of a state; every rank takes what belongs to it.
 
@@ -82,9 +87,7 @@ def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) ->
       ValueError: the state's tables are other ones.
     """
     mine = _storages(tables)
-    shards = {
-        part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in state if n.startswith(PART))
-    }
+    shards = {part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in storage_parts(state))}
     own = {part: state[names[min(_rank(mine), len(names) - 1)]] for part, names in shards.items()}
     names = [name for saved in own.values() for name in saved["names"]]
     if set(names) != set(tables):

@@ -74,6 +74,30 @@ def test_saving_and_resuming_end_where_one_run_does(capsys, tmp_path):
     assert "the saved run had --dim 4; this one has 8" in err
 
 
+def test_resuming_takes_the_learning_rate_that_is_given_or_else_the_saved_one(capsys, tmp_path):
+    """As if the rest had been trained with it from the state on."""
+    args = [*TINY[:-2], "--epochs", "2", "--backend", "numba"]
+    lines(capsys, *args, "--steps", "4", "--lr", "0.01", "--save", str(tmp_path))
+    none, same, other = (
+        lines(capsys, *args, "--steps", "6", "--resume", str(tmp_path), *lr)[-1]["tables_sha256"]
+        for lr in ([], ["--lr", "0.01"], ["--lr", "0.5"])
+    )
+    assert none == same != other
+
+
+def test_a_damaged_state_ends_the_command_in_one_line(capsys, tmp_path):
+    args = [*TINY, "--backend", "numba"]
+    lines(capsys, *args, "--steps", "2", "--save", str(tmp_path), "--save-every", "1")
+    manifest = tmp_path / "step-00000002" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("0.01", "0.03"))
+    for more in ([], ["--resume-if-any"]):
+        status, _, err = run(capsys, *args, "--resume", str(tmp_path), *more)
+        assert status == 1
+        assert err.startswith(f"recis train: {manifest} cannot be read: it is damaged")
+        assert f"name an older one ({tmp_path / 'step-00000001'})" in err
+    assert run(capsys, *args, "--resume", str(tmp_path / "step-00000001"), "--steps", "2")[0] == 0
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adamwtf", "adagrad", "rowwise_adagrad"])
 def test_every_optimizer_trains(capsys, optimizer):
     final = lines(capsys, *TINY, "--optimizer", optimizer, "--backend", "torch", "--steps", "3")[-1]
@@ -126,6 +150,7 @@ def test_mistakes_are_named(capsys, tmp_path):
         ["--data", "x"],
         ["--preset", "tiny", "--dim", "0"],
         ["--backend", "gpu"],
+        *(["--preset", "tiny", "--lr", lr] for lr in ("nan", "inf", "-1", "0")),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(argv, capsys):

@@ -1,0 +1,170 @@
+"""What a TrainLoop resumes from, read and checked before anything of the loop changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recis_core.optim import JointOptimizer
+from recis_core.serialize.parts import naming, part_of_state
+from recis_core.serialize.saved_state import SavedState
+from recis_core.serialize.shared_state import by_rank
+
+PROGRESS = ("step", "rows", "epoch", "rows_in_epoch")
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """All but tables."""
+
+    progress: dict[str, int]
+    dense: Mapping[str, Tensor]
+    optimizer: dict[str, Any]
+    random: Tensor
+
+
+def read_loop_state(state: Mapping[str, Any], model: nn.Module, optimizer: JointOptimizer, rank: int) -> LoopState:
+    """Raises CorruptCheckpoint, naming the part, if one is missing or not what this model and optimizer want."""
+    progress = part_of_state(state, "progress")
+    with naming(state, "progress"):
+        _check_progress(progress)
+    dense = part_of_state(state, "dense")
+    with naming(state, "dense"):
+        check_dense_state(model, dense)
+    saved = part_of_state(state, "optimizer")
+    with naming(state, "optimizer"):
+        _check_optimizer(optimizer, saved)
+    # What was given as it is in memory stays the giver's.
+    return LoopState(progress, dense, saved if isinstance(state, SavedState) else _copied(saved), _random(state, rank))
+
+
+def _check_progress(progress: Any) -> None:
+    fits = isinstance(progress, Mapping) and set(progress) == set(PROGRESS)
+    if not fits or not all(type(n) is int and 0 <= n < 2**63 for n in progress.values()):
+        raise ValueError(f"progress must be counts {', '.join(PROGRESS)}; got {str(progress)[:200]}.")
+
+
+def _random(state: Mapping[str, Any], rank: int) -> Tensor:
+    names = by_rank(state, "random") or ["random"]
+    name = names[min(rank, len(names) - 1)]
+    saved = part_of_state(state, name)
+    with naming(state, name):
+        random = saved["torch"]
+        try:
+            torch.Generator().set_state(random)
+        except RuntimeError as error:
+            raise ValueError(f"it holds no state of torch's random numbers: {error}") from error
+    return random
+
+
+def dense_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers; the tables are apart."""
+    buffers = {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    }
+    return dict(model.named_parameters()) | buffers
+
+
+def check_dense_state(model: nn.Module, dense: Any) -> None:
+    """Raises ValueError unless names, dtypes and shapes are the model's."""
+    mine = dense_state(model)
+    if not isinstance(dense, Mapping):
+        raise ValueError(f"the saved dense state is a {type(dense).__name__}.")
+    lacking, foreign = sorted(set(mine) - set(dense)), sorted(map(str, set(dense) - set(mine)))
+    apart = [
+        f"{n}: {_said(dense[n])}, wanted {_said(t)}" for n, t in mine.items() if n in dense and not _alike(t, dense[n])
+    ]
+    if lacking or foreign or apart:
+        told = [f"it lacks {lacking[:5]}"] * bool(lacking) + [f"it has {foreign[:5]}"] * bool(foreign) + apart[:5]
+        raise ValueError(f"the saved dense state does not fit this model at {len(told)} places: {'; '.join(told)}.")
+
+
+def _alike(mine: Tensor, saved: Any) -> bool:
+    return isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (mine.shape, mine.dtype)
+
+
+def _said(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+@torch.no_grad()
+def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless the names, dtypes and shapes are the model's."""
+    check_dense_state(model, dense)
+    for name, value in dense_state(model).items():
+        value.copy_(dense[name])
+
+
+def _check_optimizer(optimizer: JointOptimizer, saved: Any) -> None:
+    """What torch's optimizers, and ours, take without looking."""
+    if not isinstance(saved, Mapping) or set(saved) != {"dense", "sparse"}:
+        raise ValueError("an optimizer's state holds dense and sparse.")
+    dense, sparse = saved["dense"], saved["sparse"]
+    for where, groups in (("dense", dense["param_groups"]), ("sparse", sparse["param_groups"])):
+        for group in groups:
+            for name, value in group.items():
+                _check_finite(f"{name} of the {where} optimizer", value)
+    _check_counts(sparse)
+    parameters = [p for group in optimizer.dense.param_groups for p in group["params"]]
+    plain = type(optimizer.dense).__module__.startswith("torch.optim")
+    for index, slots in dense["state"].items():
+        if type(index) is not int or not 0 <= index < len(parameters):
+            raise ValueError(f"it has slots of parameter {index!r}; there are {len(parameters)}.")
+        for name, value in slots.items():
+            _check_slot(f"slot {name!r} of parameter {index}", value, parameters[index], plain)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, Tensor) and number.is_floating_point():
+            number = number.sum().item()
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{name} must be finite; got {value}.")
+
+
+def _check_counts(sparse: Any) -> None:
+    counts = [*sparse["t"].values(), sparse["grad_accum_steps"] - 1]
+    if not all(type(t) is int and 0 <= t < 2**63 for t in counts):
+        raise ValueError(f"t and grad_accum_steps must count steps; got {str(sparse['t'])[:200]}, {counts[-1] + 1}.")
+
+
+def _check_slot(name: str, value: Any, parameter: Tensor, plain: bool) -> None:
+    """Of torch's own optimizers a slot is a number, or has the parameter's shape, or 1 in some of its dimensions."""
+    if not isinstance(value, Tensor):
+        return _check_finite(name, value)
+    fits = value.dim() == parameter.dim() and all(
+        a in (1, b) for a, b in zip(value.shape, parameter.shape, strict=True)
+    )
+    if plain and not (fits or value.numel() == 1):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; wanted {tuple(parameter.shape)}.")
+    return None
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.clone()
+    if isinstance(tree, Mapping):
+        return {name: _copied(value) for name, value in tree.items()}
+    return type(tree)(map(_copied, tree)) if type(tree) in (list, tuple) else tree
+
+
+@contextmanager
+def put_back_on_error(optimizer: JointOptimizer) -> Iterator[None]:
+    """Both sides' state, if what is inside raises."""
+    dense, sparse = optimizer.dense, optimizer.sparse.state_dict()
+    before = {"state": dense.state, "param_groups": dense.param_groups}
+    try:
+        yield
+    except BaseException:
+        dense.__dict__.update(before)
+        optimizer.sparse.load_state_dict(sparse)
+        raise

@@ -1,0 +1,38 @@
+"""Parts of a state that is loaded: what does not fit is told with the file that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from backends.errors import CorruptCheckpoint, StateMismatch
+from recis_core.serialize.saved_state import SavedState
+
+WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
+def part_of_state(state: Mapping[str, Any], part: str) -> Any:
+    """Raises CorruptCheckpoint if it is missing or damaged."""
+    if part not in state:
+        where = state.path if isinstance(state, SavedState) else "the state"
+        raise StateMismatch(f"{where} lacks the part {part!r}; it has {', '.join(sorted(state))[:200]}.")
+    return state[part]
+
+
+@contextmanager
+def naming(state: Mapping[str, Any], *parts: str) -> Iterator[None]:
+    """What goes wrong with values of these parts is a StateMismatch, and names them."""
+    try:
+        yield
+    except CorruptCheckpoint:
+        raise
+    except WRONG as error:
+        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise StateMismatch(f"{_where(state, parts)}: {said}") from error
+
+
+def _where(state: Mapping[str, Any], parts: tuple[str, ...]) -> str:
+    if isinstance(state, SavedState):
+        return ", ".join(str(state.file_of(part)) for part in parts)
+    return f"part {', '.join(parts)} of the state"
