@@ -1,114 +1,96 @@
-"""A stream in a file: frames one after another, appended a version at a time."""
+"""A stream in a file, appended a version at a time; frame_file.py has the format."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import io
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from backends.errors import PacketError
+from backends.errors import PacketError, StorageInUse
+from recis_core.durable import open_regular, sync_directory
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
-from recis_core.exchange.frame import PREAMBLE_BYTES, check_beginning, read_preamble
+from recis_core.exchange.frame import Bytes
+from recis_core.exchange.frame_file import FRAME_LIMIT, FrameFile
 from recis_core.exchange.packet_bytes import read_header
-from recis_core.exchange.packet_header import PacketHeader
+from recis_core.exchange.packet_header import MAX_NUMBER
+from recis_core.uninterrupted import uninterrupted
 
-FRAME_LIMIT = 1 << 30
 NAP = 0.01
 _log = logging.getLogger(__name__)
-
-
-class FrameFile:
-    """Frames and the HMACs behind them, read by where they begin."""
-
-    def __init__(self, file: BinaryIO, seal: Seal) -> None:
-        self._file, self._seal = file, seal
-
-    def size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
-
-    def header_at(self, at: int) -> tuple[PacketHeader, int] | None:
-        """(header, where the frame ends), or None where the frame is not whole yet.
-
-        Raises:
-          PacketError: no intact preamble and header are here.
-        """
-        size = self.size()
-        try:
-            if size - at < PREAMBLE_BYTES:
-                check_beginning(self._bytes(at, size - at))
-                return None
-            preamble = read_preamble(self._bytes(at, PREAMBLE_BYTES))
-            end = at + preamble.total + self._seal.tag_bytes
-            if end > size:
-                return None
-            return read_header(self._bytes(at, PREAMBLE_BYTES + preamble.header_length)), end
-        except PacketError as error:
-            raise PacketError(f"{self._file.name}, byte {at}: {error}") from error
-
-    def frame(self, at: int, end: int) -> bytes:
-        """A whole frame, without its HMAC, which is checked."""
-        if end - at > FRAME_LIMIT:
-            raise PacketError(f"a frame may have {FRAME_LIMIT} bytes; the one at byte {at} has {end - at}.")
-        body = self._bytes(at, end - at - self._seal.tag_bytes)
-        self._seal.check(body, self._bytes(end - self._seal.tag_bytes, self._seal.tag_bytes))
-        return body
-
-    def commit_after(self, at: int) -> tuple[PacketHeader, int] | None:
-        """(header, end) of the next commit from `at` on; None where there is none yet."""
-        while found := self.header_at(at):
-            header, at = found
-            if header.kind == "commit":
-                return header, at
-        return None
-
-    def _bytes(self, at: int, count: int) -> bytes:
-        self._file.seek(at)
-        data = self._file.read(count)
-        if len(data) != count:
-            raise PacketError(f"the stream's file became shorter while it was read at byte {at}.")
-        return data
 
 
 class FileSink:
     """Appends versions to a file, each synced to disk before `send` returns.
 
-    What a crash left of an unfinished version is cut off when the file is opened again, and when a
-    write fails. One writer a file.
+    The file is made readable by its user alone, unless RECIS_FILE_MODE says otherwise. What a crash
+    left of an unfinished version is cut off when the file is opened again, and when a write fails.
+
+    Args:
+      key: of at least 16 bytes, the same for who reads it.
+      follow: whether the path may be a link.
 
     Raises:
-      PacketError: the file holds something else, or is damaged before its end.
+      PacketError: the file holds something else, or is damaged before its end, or has another key.
+      StorageInUse: another sink writes to it. NotAFile: no regular file is there.
     """
 
-    def __init__(self, path: str | Path, *, key: bytes | None = None) -> None:
-        self._path, self._seal = Path(path), Seal(key)
-        if not self._path.exists():
-            self._path.touch()
-            _sync(self._path.parent)  # or a crash may lose the name with all its versions
-        self._file = self._path.open("r+b")
+    def __init__(self, path: str | Path, *, key: bytes | None = None, follow: bool = False) -> None:
+        self._path, seal = Path(path), Seal(key)  # which checks the key before there is a file
+        is_new = not self._path.exists()
+        self._file = io.FileIO(open_regular(self._path, os.O_RDWR | os.O_CREAT, follow=follow), "r+")
         self._holds: Position = (b"", 0)
         try:
-            self._end = self._committed()
+            self._lock()
+            self._frames = FrameFile(self._file, self._path, key, None, MAX_NUMBER)
+            self._end = self._begun(is_new) if seal.tag_bytes or is_new else 0
+            self._end = self._committed(self._end)
             self._cut()
         except BaseException:
             self._file.close()
             raise
 
-    def _committed(self) -> int:
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise StorageInUse(
+                f"another sink writes to {self._path}: a file has one writer. Close that one, or write to another file."
+            ) from error
+
+    def _begun(self, is_new: bool) -> int:
+        """Where frames begin, with a head before them if there is to be one."""
+        if is_new:
+            sync_directory(self._path.parent)  # or a crash may lose the name with all its versions
+        if self._frames.begin and not (self._frames.size() and self._frames.has_head()):
+            self._file.truncate(0)
+            self._write(0, self._frames.new_head())
+        return self._frames.begin
+
+    def _committed(self, at: int) -> int:
         """Where the last whole version ends."""
-        frames, at, end = FrameFile(self._file, self._seal), 0, 0
-        while found := frames.header_at(at):
-            start, (header, at) = at, found
-            if header.kind == "commit":
-                frames.frame(start, at)  # under another key its HMAC would not match
-                self._holds, end = (header.stream, header.version), at
+        frames, end = self._frames, at
+        try:
+            while found := frames.header_at(at):
+                start, (header, at) = at, found
+                if header.kind == "commit":
+                    frames.frame(start, at)  # under another key its HMAC would not match
+                    self._holds, end = (header.stream, header.version), at
+        except PacketError as error:
+            if at == 0 or not frames.is_zeros(at):
+                raise PacketError(f"{error} The last whole version before it ends at byte {end}.") from error
         return end
 
     def _cut(self) -> None:
-        size = os.fstat(self._file.fileno()).st_size
+        size = self._frames.size()
         if size > self._end:
             _log.warning("%s: cut %d bytes of an unfinished version", self._path, size - self._end)
             self._file.truncate(self._end)
@@ -117,61 +99,125 @@ class FileSink:
         return self._holds
 
     def send(self, frames: Iterable[bytes]) -> None:
-        self._file.seek(self._end)
+        """Raises OSError, or PacketError where the file was removed, replaced or cut: then make another sink."""
+        self._check_place()
+        self._cut()
         try:
-            for frame in frames:
-                self._file.write(frame + self._seal.tag(frame))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._append(frames)
         except BaseException:
-            self._file.truncate(self._end)
+            with suppress(OSError):  # the next send, or the next sink, tries again
+                self._cut()
             raise
-        self._end = self._file.tell()
-        header = read_header(frame)
-        self._holds = (header.stream, header.version)
+        try:
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._holds = (b"", 0)  # whatever is there, all rows follow it
+            raise
+
+    def _append(self, frames: Iterable[bytes]) -> None:
+        """The commit last, when all before it is on disk; from then on the version counts."""
+        at, last = self._end, b""
+        for frame in frames:
+            at = self._write(at, last)
+            last = frame
+        os.fsync(self._file.fileno())
+        header = read_header(last)
+        with uninterrupted():
+            self._end = self._write(at, last)
+            self._holds = (header.stream, header.version)
+
+    def _write(self, at: int, frame: bytes) -> int:
+        """Where it ends. Its HMAC follows a frame; nothing, and a head, have none."""
+        tag = self._frames.seal(at).tag(frame) if frame and at >= self._frames.begin else b""
+        for part in (frame, tag):
+            rest = memoryview(part)
+            while rest:
+                written = os.pwrite(self._file.fileno(), rest, at)
+                rest, at = rest[written:], at + written
+        return at
+
+    def _check_place(self) -> None:
+        mine = os.fstat(self._file.fileno())
+        with suppress(FileNotFoundError):
+            there = os.stat(self._path)
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino) and mine.st_size >= self._end:
+                return
+        raise PacketError(
+            f"{self._path} was removed, replaced or cut while this sink wrote to it. Make a new FileSink."
+        )
 
     def close(self) -> None:
-        self._file.close()
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        """Idempotent."""
+        if not self._file.closed:
+            with suppress(OSError):
+                fcntl.flock(self._file.fileno(), fcntl.LOCK_UN)  # a forked child may have the file, too
+            self._file.close()
 
 
 class FileSource:
-    """Reads versions from a file that may still grow; one whose commit is not there yet is waited for."""
+    """Reads versions from a file that may still grow; one whose commit is not there yet is waited for.
 
-    def __init__(self, path: str | Path, *, key: bytes | None = None) -> None:
-        self._path, self._seal = Path(path), Seal(key)
+    With a key a frame is taken only in the file and at the place where it was written.
+
+    Args:
+      key: as the writer's. follow: whether the path may be a link.
+      max_frame_bytes: a longer frame is refused before it is read.
+    """
+
+    def __init__(
+        self, path: str | Path, *, key: bytes | None = None, follow: bool = False, max_frame_bytes: int = FRAME_LIMIT
+    ) -> None:
+        self._path, self._key, self._follow, self._max_frame = Path(path), key, follow, max_frame_bytes
+        Seal(key)
         self._at = self._version_end = 0
+        self._nonce: bytes | None = None
+        self._file_number: tuple[int, int] | None = None
 
-    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[bytes]:
+    def frames(self, timeout: float, position: Callable[[], Position]) -> Iterator[Bytes]:
         deadline = time.monotonic() + timeout
         while True:
             yield from self._whole_versions()
-            if time.monotonic() >= deadline:
+            if (left := deadline - time.monotonic()) <= 0:
                 return
-            time.sleep(NAP)
+            time.sleep(min(NAP, left))
 
     def _whole_versions(self) -> Iterator[bytes]:
-        if not self._path.exists():
+        """Those that are there now; what a writer appends meanwhile is the next look's."""
+        try:
+            file = io.FileIO(open_regular(self._path, os.O_RDONLY, follow=self._follow), "r")
+        except FileNotFoundError:
+            if self._at:
+                raise self._other("gone") from None
             return
-        with self._path.open("rb") as file:
-            frames = FrameFile(file, self._seal)
-            if frames.size() < self._at:
-                raise PacketError(f"{self._path} is shorter than what was read of it; it was replaced. Open it anew.")
-            while found := frames.commit_after(self._at):
-                _, self._version_end = found
-                while self._at < self._version_end:
-                    start, end = self._at, frames.header_at(self._at)[1]  # type: ignore[index]
-                    # First past it: a frame that is refused is not read again.
-                    self._at = end
-                    yield frames.frame(start, end)
+        with file:
+            self._check_same(file)
+            frames = FrameFile(file, self._path, self._key, self._nonce, self._max_frame)
+            if frames.has_head():
+                self._nonce, size = frames.nonce, frames.size()
+                self._at = max(self._at, frames.begin)
+                while (end := frames.commit_after(self._at, size)) is not None:
+                    self._version_end = end
+                    yield from self._frames_until(frames, end)
+
+    def _frames_until(self, frames: FrameFile, version_end: int) -> Iterator[bytes]:
+        while self._at < version_end and (found := frames.header_at(self._at)):
+            start, (_, end) = self._at, found
+            # First past it: a frame that is refused is not read again.
+            self._at = end
+            yield frames.frame(start, end)
+
+    def _check_same(self, file: io.FileIO) -> None:
+        status = os.fstat(file.fileno())
+        number = status.st_dev, status.st_ino
+        if self._at and (number != self._file_number or status.st_size < self._at):
+            raise self._other("shorter, or another file,")
+        self._file_number = number
+
+    def _other(self, what: str) -> PacketError:
+        return PacketError(
+            f"{self._path} is {what} where {self._at} bytes of it were read; it was replaced. Open it anew."
+        )
 
     def refuse(self) -> None:
         """Skip the rest of the version. A file cannot tell its writer; `publish(sink, snapshot=True)` mends a gap."""
-        self._at = self._version_end
+        self._at = max(self._at, self._version_end)

@@ -1,12 +1,14 @@
 """Streams in files: what is half there is waited for, what is damaged is refused, what crashed is cut."""
 
 import logging
-from contextlib import closing
+import os
+import signal
+from contextlib import closing, suppress
 
 import pytest
 import torch
 
-from backends.errors import PacketError, StreamGap
+from backends.errors import NotAFile, PacketError, StorageInUse, StreamGap
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, FileSink, FileSource, RowStore
 from recis_core.nn import HashTable
 from tests.exchange.served import assert_served
@@ -158,3 +160,191 @@ def test_a_replaced_file_is_noticed(tmp_path):
     written(path, versions=1)
     with pytest.raises(PacketError, match="it was replaced"):
         reader.poll()
+
+
+def test_frames_of_an_older_sealed_file_are_refused_behind_a_newer_one(tmp_path):
+    """Each of its frames, and all of it, head or not; and a file's own frames at another place."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    _, ends = written(older, versions=2, key=KEY)
+    table, new_ends = written(newer, versions=3, key=KEY)
+    old, new = older.read_bytes(), newer.read_bytes()
+    for behind in (old, old[64:], old[64 : ends[0]], old[ends[0] :], new[64:], new[new_ends[1] :]):
+        newer.write_bytes(new)
+        store = RowStore(backend="torch")
+        reader = DeltaReader(store, FileSource(newer, key=KEY))
+        assert reader.poll() == 3
+        newer.write_bytes(new + behind)
+        with pytest.raises(PacketError, match="HMAC does not match|a packet begins with"):
+            reader.poll()
+        with pytest.raises(PacketError, match="HMAC does not match|a packet begins with"):
+            FileSink(newer, key=KEY)
+        for _ in range(3):
+            with suppress(PacketError):
+                reader.poll()
+        assert_served(store, {"user": table})
+
+
+def test_an_older_sealed_file_in_the_place_of_a_newer_one_is_noticed(tmp_path):
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    written(older, versions=3, key=KEY)
+    table, _ = written(newer, versions=2, key=KEY)
+    store = RowStore(backend="torch")
+    reader = DeltaReader(store, FileSource(newer, key=KEY))
+    reader.poll()
+    newer.write_bytes(older.read_bytes())
+    with pytest.raises(PacketError, match="it was replaced"):
+        reader.poll()
+    newer.unlink()
+    with pytest.raises(PacketError, match="is gone where .* bytes of it were read"):
+        reader.poll()
+    assert_served(store, {"user": table})
+
+
+def test_plain_frames_of_a_stream_that_gave_way_are_refused(tmp_path):
+    older, path = tmp_path / "older", tmp_path / "rows"
+    written(older, versions=2)
+    written(path, versions=1)
+    second, first = path.read_bytes(), older.read_bytes()
+    path.write_bytes(first + second + first)
+    store = RowStore(backend="torch")
+    with pytest.raises(StreamGap, match="gave way to"):
+        DeltaReader(store, FileSource(path)).poll()
+    assert store.version == 1
+
+
+def test_a_file_has_one_writer(tmp_path, key):
+    path = tmp_path / "rows"
+    written(path, key=key)
+    before = path.read_bytes()
+    with closing(FileSink(path, key=key)) as sink:
+        for _ in range(2):
+            with pytest.raises(StorageInUse, match="a file has one writer"):
+                FileSink(path, key=key)
+        assert path.read_bytes() == before
+        assert sink.holds()[1] == 3
+    with closing(FileSink(path, key=key)) as sink:
+        assert sink.holds()[1] == 3
+
+
+def test_files_are_their_users_alone_and_regular(tmp_path, monkeypatch):
+    written(tmp_path / "rows")
+    assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("RECIS_FILE_MODE", "644")
+    written(tmp_path / "shared")
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o644 & ~umask()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "rows")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for name in ("pipe", "directory", "link", "dangling"):
+        with pytest.raises(NotAFile):
+            FileSink(tmp_path / name)
+        with pytest.raises(NotAFile):
+            DeltaReader(RowStore(backend="torch"), FileSource(tmp_path / name)).poll()
+    assert not (tmp_path / "nothing").exists()
+    with closing(FileSink(tmp_path / "link", follow=True)) as sink:
+        assert sink.holds()[1] == 3
+    assert DeltaReader(RowStore(backend="torch"), FileSource(tmp_path / "link", follow=True)).poll() == 3
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_writer_goes_on_behind_a_cut_at_each_64th(tmp_path, key, caplog):
+    """Whatever a crash left of the last version; a reader from before it, too, is served what is written next."""
+    path = tmp_path / "rows"
+    _, ends = written(path, versions=2, key=key)
+    data = path.read_bytes()
+    for part in range(65):
+        cut = ends[0] + (ends[1] - ends[0]) * part // 64
+        path.write_bytes(data[:cut])
+        store = RowStore(backend="torch")
+        reader = DeltaReader(store, FileSource(path, key=key))
+        assert reader.poll() == (2 if part == 64 else 1)
+        table, _ = written(path, versions=1, key=key)
+        reader.poll()
+        assert_served(store, {"user": table})
+    assert caplog.text.count("of an unfinished version") == 63
+
+
+@pytest.mark.parametrize("zeros", [1, 64, 5000])
+def test_room_that_a_crash_left_unwritten_is_cut(tmp_path, key, zeros):
+    path = tmp_path / "rows"
+    _, ends = written(path, versions=2, key=key)
+    path.write_bytes(path.read_bytes()[: ends[1]] + bytes(zeros))
+    with closing(FileSink(path, key=key)) as sink:
+        assert sink.holds()[1] == 2
+    assert path.stat().st_size == ends[1]
+    path.write_bytes(path.read_bytes() + bytes(zeros) + b"something")
+    with pytest.raises(PacketError, match=f"byte {ends[1]}: .* last whole version before it ends at byte {ends[1]}"):
+        FileSink(path, key=key)
+
+
+@pytest.mark.parametrize("change", ["remove", "replace", "cut"])
+def test_a_sink_notices_what_happened_to_its_file(tmp_path, change):
+    path = tmp_path / "rows"
+    table = HashTable([4], 64, name="user", backend="torch")
+    with DeltaWriter({"user": table}) as writer, closing(FileSink(path)) as sink:
+        writer.publish(sink)
+        if change == "cut":
+            os.truncate(path, 64)
+        else:
+            path.unlink()
+        if change == "replace":
+            path.write_bytes(b"")
+        with pytest.raises(PacketError, match="was removed, replaced or cut"):
+            writer.publish(sink)
+
+
+def test_an_interrupted_or_failed_send_leaves_whole_versions(tmp_path, monkeypatch, key):
+    """At each of a send's calls to the system; and the next version follows."""
+    path, done = tmp_path / "rows", False
+    table = HashTable([4], 64, name="user", backend="torch")
+    store = RowStore(backend="torch")
+    reader = DeltaReader(store, FileSource(path, key=key))
+    with DeltaWriter({"user": table}) as writer, closing(FileSink(path, key=key)) as sink:
+        writer.publish(sink)
+        for at in range(20):
+            table(torch.arange(3) + at)
+            for failure in (OSError(28, "No space left on device"), KeyboardInterrupt):
+                with monkeypatch.context() as failing:
+                    reached = fail_at(failing, at, failure)
+                    try:
+                        writer.publish(sink)
+                    except (OSError, KeyboardInterrupt):
+                        assert reached
+                    done = not reached
+                assert reader.poll() in (writer.version, writer.version - 1, writer.version - 2)
+                writer.publish(sink)
+                assert reader.poll() == writer.version
+                assert_served(store, {"user": table})
+            if done:
+                return
+    raise AssertionError("a send makes fewer calls than that")
+
+
+def fail_at(monkeypatch, at, failure):
+    """The at-th write or sync raises, or is interrupted by a signal; half of what was to be written is."""
+    count, reached = [0], []
+
+    def failing(name, real):
+        def call(handle, data=b"", *place):
+            count[0] += 1
+            if count[0] != at + 1:
+                return real(handle, data, *place) if name == "pwrite" else real(handle)
+            reached.append(name)
+            if name == "pwrite":
+                real(handle, data[: len(data) // 2], *place)
+            if failure is KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+                return len(data) // 2 if name == "pwrite" else None
+            raise failure
+
+        return call
+
+    for name in ("pwrite", "fsync"):
+        monkeypatch.setattr(f"os.{name}", failing(name, getattr(os, name)))
+    return reached
