@@ -80,10 +80,11 @@ class FileSink:
         frames, end = self._frames, at
         try:
             while found := frames.header_at(at):
-                start, (header, at) = at, found
+                header, behind = found
                 if header.kind == "commit":
-                    frames.frame(start, at)  # under another key its HMAC would not match
-                    self._holds, end = (header.stream, header.version), at
+                    frames.frame(at, behind)  # under another key its HMAC would not match
+                    self._holds, end = (header.stream, header.version), behind
+                at = behind
         except PacketError as error:
             if at == 0 or not frames.is_zeros(at):
                 raise PacketError(f"{error} The last whole version before it ends at byte {end}.") from error
