@@ -8,6 +8,7 @@ import os
 from functools import cache
 from typing import Any
 
+from backends import forked
 from backends.errors import BackendUnavailable
 from backends.interface import Backend
 
@@ -68,7 +69,10 @@ def automatic() -> str:
 def select(name: str | None = None) -> Backend:
     """The backend `name`, else the one RECIS_BACKEND names, else what `auto` picks."""
     name = name or os.environ.get("RECIS_BACKEND") or "auto"
-    return get(automatic() if name == "auto" else name)
+    name = automatic() if name == "auto" else name
+    if forked.generation():
+        forked.prepare(name)
+    return get(name)
 
 
 def available() -> list[str]:

@@ -6,9 +6,11 @@ fastmath stays off everywhere: it would change the order of sums.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from llvmlite import ir
 from numba import get_num_threads, njit, set_num_threads, threading_layer, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.ufunc import parallel
 
 from backends.numba_backend.compiled_once import compiled_once
 
@@ -39,22 +42,35 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def compiled_parallel(function: Callable[..., Any]) -> Any:
     """A loop over threads, by prange. Its blocks share no sum, so that results do not depend on the thread count."""
-    return ThreadedLoop(compiled_once(njit(parallel=True, **_OPTIONS)(function)))
+    return ThreadedLoop(compiled_once(njit(parallel=True, **_OPTIONS)(function)), function)
 
 
 class ThreadedLoop:
     """A parallel loop that several Python threads may call.
 
     numba's last resort among threading layers, workqueue, ends the process when two threads enter it at once; there
-    calls wait for one another. Which layer there is numba tells only after the first loop. OpenMP on Linux does not
-    survive a fork: a forked process must not run these loops if its parent has.
+    calls wait for one another. Which layer there is numba tells only after the first loop.
+
+    No layer survives a fork: OpenMP ends the process, others wait for threads that are not there. A forked process whose
+    parent had started one runs the same loop compiled without threads.
     """
 
     _lock = Lock()
     _locked = True
 
-    def __init__(self, loop: Callable[..., Any]) -> None:
-        self._loop = loop
+    def __init__(self, loop: Callable[..., Any], function: Any) -> None:
+        self._loop, self._function = loop, function
+        self._alone: Callable[..., Any] | None = None
+
+    @property
+    def alone(self) -> Callable[..., Any]:
+        """Without threads. Under a name of its own, by which numba's cache knows it."""
+        if self._alone is None:
+            f = self._function
+            same = FunctionType(f.__code__, f.__globals__, f"{f.__name__}_alone", f.__defaults__, f.__closure__)
+            same.__qualname__, same.__module__ = same.__name__, f.__module__
+            self._alone = compiled(same)
+        return self._alone
 
     def __call__(self, *arrays: Any) -> Any:
         if not ThreadedLoop._locked:
@@ -64,6 +80,16 @@ class ThreadedLoop:
             result = self._loop(*arrays)
             ThreadedLoop._locked = threading_layer() == "workqueue"
             return result
+
+
+def _in_a_forked_child() -> None:
+    ThreadedLoop._lock = Lock()  # some thread of the parent may have held it
+    if parallel._is_initialized:
+        ThreadedLoop.__call__ = lambda loop, *arrays: loop.alone(*arrays)  # type: ignore[method-assign]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 @cache

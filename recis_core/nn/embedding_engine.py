@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, call_of, group_features, job_of
+from recis_core.process import refuse_to_pickle
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
@@ -217,6 +218,9 @@ class EmbeddingEngine(nn.Module, Joinable):
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats. Tables that share storage tell the same counts each."""
         return {name: table.stats() for name, table in self.sparse_parameters().items()}
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_to_pickle("an EmbeddingEngine")
 
     def __deepcopy__(self, memo: Any) -> EmbeddingEngine:
         raise RecisError(

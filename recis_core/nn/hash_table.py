@@ -6,7 +6,7 @@ Sizes: N ids, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.slot_group import SlotGroup
+from recis_core.process import refuse_to_pickle
 from recis_core.table.coalesce import Home, coalesce
 from recis_core.uninterrupted import as_one
 
@@ -231,6 +232,9 @@ class HashTable(nn.Module):
     ) -> None:
         """Replace the table by the state's slices, however many there are, as far as its rows belong on this rank."""
         slices.load(self, state_dict, prefix, missing_keys, unexpected_keys, error_msgs)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_to_pickle(f"table {self.name!r}")
 
     def __deepcopy__(self, memo: Any) -> HashTable:
         raise RecisError(

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from backends.errors import RecisError
 from backends.numba_backend.loop_threads import loop_threads
+from recis_core.process import refuse_to_pickle
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tiered_state import TieredState
@@ -100,6 +101,9 @@ class Prefetcher:
         self._error: BaseException | None = None  # of the thread, at once
         self._last: BaseException | None = None  # of the reader, once the batches before it were given
         self.stall_seconds = 0.0
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_to_pickle("a Prefetcher")
 
     def __iter__(self) -> Iterator[Any]:
         with self._changed:
