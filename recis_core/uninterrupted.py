@@ -14,6 +14,7 @@ Other threads run no handlers, so a section costs them nothing. An exception of 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import weakref
 
@@ -110,6 +111,20 @@ def _put_back(number: int) -> Handler | None:
         _handle(number, handler)
     _replaced.pop(number, None)
     return handler
+
+
+def deliver_waiting() -> None:
+    """Inside a section, run the handlers of the signals that waited so far; what one raises ends the section's work.
+
+    For a long wait at a place where nothing is half done.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return
+    while _waiting:
+        number = _waiting.pop(0)
+        handler = _replaced.get(number)
+        if handler is not None:
+            handler(number, sys._getframe())
 
 
 def _deliver() -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from backends.errors import RecisError
 from backends.records import EncodedRows
 from recis_core.exchange import forward, gradients, hot_rows
-from recis_core.exchange.agreement import Agreement, digest
+from recis_core.exchange.agreement import digest
 from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
@@ -47,9 +47,10 @@ class Exchange:
             raise ValueError(
                 "overlap=True sends in backward, before a step is known to be applied; drop +ef or overlap."
             )
+        self.agreement = world.agreement
         plan = [_plan(table) for table in tables]
-        Agreement(world, 0).meet("plan", digest(plan, overlap))
-        self.agreement = Agreement(world, _width(self.tables))
+        self.agreement.meet("plan", digest(plan, overlap))
+        self.agreement.open_engine(_width(self.tables))
         self.forwards = 0  # training forwards so far
         self.synced_at = 0
         self.dense_finite: Callable[[], bool] = lambda: True
@@ -62,26 +63,22 @@ class Exchange:
         for table in self.tables:
             table.exchange = self
 
-    @contextmanager
-    def telling(self, kind: str) -> Iterator[None]:
+    def telling(self, kind: str) -> AbstractContextManager[None]:
         """What is raised inside is told to the other ranks, which wait in `kind`, before it goes on here."""
-        try:
-            yield
-        except Exception as error:
-            self.agreement.meet(kind, error=error)
-            raise
+        return self.agreement.telling(kind)
 
     def embed(
         self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
     ) -> list[tuple[list[Tensor], object, Ticket]]:
         """One forward's outputs of each job, what its backward needs, and a ticket. Collective."""
-        self._open_forward(jobs)
-        fetched = forward.fetch(self, jobs)
+        trains = any(job.mode.insert and job.mode.touch for job in jobs)
+        with self.telling("forward" if trains else "eval"):
+            self._open_forward(trains)
+        fetched = forward.fetch(self, jobs, trains=trains)
         return [self._embedded(job, need, *found) for job, need, found in zip(jobs, needs, fetched, strict=True)]
 
-    def _open_forward(self, jobs: Sequence[Any]) -> None:
+    def _open_forward(self, trains: bool) -> None:
         self.finish()
-        trains = any(job.mode.insert and job.mode.touch for job in jobs)
         if trains and self.overlap and any(t.consumed_at < self.synced_at for t in self.tables):
             raise RecisError(
                 "overlap=True sends gradients in every backward; a second forward came before step() or zero_grad(). "
@@ -90,13 +87,12 @@ class Exchange:
         if self._counts_on:
             self._count_on()
         hot_rows.refresh(self, trains)
-        self.forwards += trains
 
     def _count_on(self) -> None:
         """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
         kept = [table for table in self.tables if (tiers := tiered(table.state)) is not None and tiers.config.keep]
         if kept:
-            with self.telling("forward"):  # which opens them
+            with self.telling("forward"):  # the forward that opens them
                 steps = torch.tensor([table.step for table in kept])
             theirs = self.agreement.meet("forward", counts=steps.expand(self.world.size, -1))
             for table, step in zip(kept, theirs.amax(0).tolist(), strict=True):
@@ -122,26 +118,37 @@ class Exchange:
             self._send_gradients()
 
     def _send_gradients(self) -> None:
-        with self.telling("flags"):
+        """Held gradients stay held until all ranks have agreed to send theirs."""
+        with self.telling("sync"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
-        self._finite = self._agree()[1]
-        self.synced_at = self.forwards
+        finite = self._agree("sync")[1]
+        if finite:
+            with self.telling("gradients"):
+                parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
+            gradients.send(self, self.tables, parcels)
+            for table in self.tables:
+                table.drop_held()
+        self._finite, self.synced_at = finite, self.forwards
         self._measures.clear()
-        if not self._finite:
-            return
-        with self.telling("gradients"):
-            parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
-        gradients.send(self, self.tables, parcels)
 
     def in_flight(self, receive: Callable[[], None]) -> None:
         """Gradients are on their way; `finish` waits for them."""
         self._waiting = receive
 
     def finish(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting()
+        """All that was sent has come. What fails here is told to the others, and may be repeated."""
+        if self._waiting is not None:
+            with self.telling("gradients"):
+                self._waiting()
+            self._waiting = None
+
+    def drop_in_flight(self) -> None:
+        """What is on its way will be dropped, so it comes first, as far as it can."""
+        if self._waiting is not None:
+            with suppress(Exception):  # then none of it was taken in
+                self._waiting()
+            self._waiting = None
 
     def require_open(self) -> None:
         """Raises RecisError if this step's gradients have been sent."""
@@ -159,33 +166,49 @@ class Exchange:
         """
         self.finish()  # what was sent is still a gradient, on whoever received it
         if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
-            self._flags = self.forwards, self._agree()
+            self._flags = self.forwards, self._agree("flags")
         holds, sparse_finite, dense_finite = self._flags[1]
         return holds, sparse_finite and dense_finite
 
-    def _agree(self) -> tuple[bool, bool, bool]:
-        with self.telling("flags"):
+    def _agree(self, kind: str) -> tuple[bool, bool, bool]:
+        with self.telling(kind):
             holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
-        theirs = self.agreement.meet("flags", self.said(), mine.expand(self.world.size, 3))
+        theirs = self.agreement.meet(kind, self.said(), mine.expand(self.world.size, 3), here=self.where)
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
 
     def said(self) -> int:
-        """Digest of where all tables are."""
-        return digest([t.step for t in self.tables])
+        """Digest of where all tables are: steps, which forward's keys owners know, whether gradients wait at owners."""
+        return digest([(t.step, t.answered.number, t.consumed_at < self.synced_at, t.changes) for t in self.tables])
 
-    def measure(self, table: ShardedTable) -> Measure:
-        """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first."""
+    def where(self) -> str:
+        """What `said` is of, in words."""
+        steps = ", ".join(f"{'/'.join(t.names[:3])} at step {t.step}" for t in self.tables[:3])
+        waits = any(t.consumed_at < self.synced_at for t in self.tables)
+        return f"Here: {steps}{'; gradients of an earlier forward are neither applied nor dropped' * waits}."
+
+    def agree_to_step(self) -> None:
+        """Of a step without a gradient, which would need no other rank: all make it, or none. Collective."""
+        self.finish()
         if not self._measures:
-            self._measures = self._measured()
+            self.agreement.meet("step", self.said(), here=self.where)
+
+    def measure(self, table: ShardedTable, kind: str = "norm") -> Measure:
+        """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first.
+
+        kind: what it is for, "norm" for a step or "clip": ranks must agree on that, too.
+        """
+        if not self._measures:
+            self._measures = self._measured(kind)
         return self._measures[table]
 
-    def _measured(self) -> dict[ShardedTable, Measure]:
-        with self.telling("norm"):
+    def _measured(self, kind: str) -> dict[ShardedTable, Measure]:
+        with self.telling(kind):
             local = [t.local_measure() for t in self.tables]
             mine = [x for t, m in zip(self.tables, local, strict=True) for x in (m.sum_of_squares, *_errors(t))]
         words = torch.tensor([_bits(x) for x in mine])
-        lines = self.agreement.meet("norm", self.said(), words.expand(self.world.size, -1)).tolist()
+        said = self.said()
+        lines = self.agreement.meet(kind, said, words.expand(self.world.size, -1), here=self.where).tolist()
         ranks = [[_float(word) for word in line] for line in lines]
         return {
             table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])

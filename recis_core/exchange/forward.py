@@ -20,7 +20,7 @@ from backends import LookupCall, LookupMode
 from recis_core.exchange import wire
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.keys import SortedKeys, ordinals_of
-from recis_core.exchange.sharded_table import Asked, AskedHere, ShardedTable
+from recis_core.exchange.sharded_table import Answered, Asked, AskedHere, ShardedTable
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
@@ -32,32 +32,44 @@ class Job(Protocol):
     mode: LookupMode
 
 
-def fetch(exchange: Exchange, jobs: Sequence[Job]) -> list[tuple[Asked, Tensor]]:
-    """For each job what it asked, and the rows, float32 [U, D], in that order."""
-    with exchange.telling("forward"):
+def fetch(exchange: Exchange, jobs: Sequence[Job], *, trains: bool) -> list[tuple[Asked, Tensor]]:
+    """For each job what it asked, and the rows, float32 [U, D], in that order.
+
+    A training forward counts once all ranks have agreed to its last message.
+    """
+    kind = "forward" if trains else "eval"
+    with exchange.telling(kind):
         asked = [job.table.ask(job.call, job.mode) for job in jobs]
     away = [i for i, job in enumerate(jobs) if not job.table.replicated]
-    found = dict(zip(away, _fetch_away(exchange, [jobs[i] for i in away], [asked[i] for i in away]), strict=True))
+    rows = _fetch_away(exchange, kind, [jobs[i] for i in away], [asked[i] for i in away])
+    found = dict(zip(away, rows, strict=True))
     return [
         (a, found[i] if i in found else jobs[i].table.rows_here(a))  # type: ignore[attr-defined]
         for i, a in enumerate(asked)
     ]
 
 
-def _fetch_away(exchange: Exchange, jobs: Sequence[Job], asked: list[Asked]) -> list[Tensor]:
+def _fetch_away(exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[Asked]) -> list[Tensor]:
     """The rows of each job. Where there is no job, ranks still agree that they are in a forward."""
+    number = exchange.forwards + (kind == "forward")
     if not jobs:
-        exchange.agreement.meet("forward")
+        exchange.agreement.meet(kind, exchange.said(), here=exchange.where)
+        exchange.forwards = number
         return []
-    with exchange.telling("forward"):
+    with exchange.telling(kind):
         packed = [_packed(job.table, a) for job, a in zip(jobs, asked, strict=True)]
-    keys = _send_ids(exchange, jobs, asked, packed)
-    with exchange.telling("rows"):
-        answers = [job.table.answer(k, job.mode, exchange.forwards) for job, k in zip(jobs, keys, strict=True)]
-        for encoded, _ in answers:
-            exchange.count(encoded)
-        parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
-    return _send_rows(exchange, jobs, asked, parts)
+    keys = _send_ids(exchange, kind, jobs, asked, packed)
+    try:
+        with exchange.telling("rows"):
+            answers = [job.table.answer(k, job.mode, number) for job, k in zip(jobs, keys, strict=True)]
+            for encoded, _ in answers:
+                exchange.count(encoded)
+            parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
+        return _send_rows(exchange, number, jobs, asked, parts)
+    finally:
+        if exchange.forwards != number:  # on every rank: then no owner knows whose keys these were
+            for job in jobs:
+                job.table.answered = Answered()
 
 
 def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
@@ -72,20 +84,27 @@ def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
 
 
 def _send_ids(
-    exchange: Exchange, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
+    exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
 ) -> list[list[AskedHere]]:
     """For each job the keys that each rank asks here."""
     W = exchange.world.size
-    columns = [
-        torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
-        for a, messages in zip(asked, packed, strict=True)
-    ]
-    said = digest([(job.table.names, job.mode, job.table.step) for job in jobs])
-    theirs = exchange.agreement.meet("forward", said, torch.cat(columns, 1))
-    counts = theirs.split([c.shape[1] for c in columns], dim=1)
-    lengths = torch.stack([c[:, -1] for c in counts], 1)  # [W, J]
-    mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
-    arrived = exchange.world.swap(mine, lengths.sum(1).tolist(), "ids")
+    with exchange.telling(kind):
+        columns = [
+            torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
+            for a, messages in zip(asked, packed, strict=True)
+        ]
+        widths = [c.shape[1] for c in columns]
+        said = digest([(job.table.names, job.mode) for job in jobs], exchange.said())
+        mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
+
+    def lengths_of(theirs: Tensor) -> Tensor:
+        return torch.stack([c[:, -1] for c in theirs.split(widths, dim=1)], 1)  # [W, J]
+
+    theirs, arrived = exchange.agreement.swap(
+        exchange.world, kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
+        said=said, counts=torch.cat(columns, 1), here=exchange.where,
+    )  # fmt: skip
+    counts, lengths = theirs.split(widths, dim=1), lengths_of(theirs)
     with exchange.telling("rows"):
         cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
         return [[_heard(job, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
@@ -107,21 +126,34 @@ def _parts(answer: tuple[wire.EncodedRows, Tensor], asked: list[AskedHere]) -> l
 
 
 def _send_rows(
-    exchange: Exchange, jobs: Sequence[Job], asked: list[Asked], parts: list[list[wire.EncodedRows]]
+    exchange: Exchange, number: int, jobs: Sequence[Job], asked: list[Asked], parts: list[list[wire.EncodedRows]]
 ) -> list[Tensor]:
     W = exchange.world.size
-    shapes = [[wire.shape_of(part) for part in by_rank] for by_rank in parts]
-    counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
-    theirs = exchange.agreement.meet("rows", 0, counts).tolist()
-    expected = [
-        [wire.Shape(a.keys.asked[p], *theirs[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked)] for p in range(W)
-    ]
-    lengths = [
-        [s.length(_codec(job), job.table.dim_of(p)) for job, s in zip(jobs, e, strict=True)]
-        for p, e in enumerate(expected)
-    ]
-    mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
-    arrived = exchange.world.swap(mine, [sum(n) for n in lengths], "rows")
+    with exchange.telling("rows"):
+        shapes = [[wire.shape_of(part) for part in by_rank] for by_rank in parts]
+        counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
+        mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
+        codecs = [_codec(job) for job in jobs]
+
+    def expected_of(theirs: Tensor) -> list[list[wire.Shape]]:
+        lines = theirs.tolist()
+        return [
+            [wire.Shape(a.keys.asked[p], *lines[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked)] for p in range(W)
+        ]
+
+    def lengths_of(expected: list[list[wire.Shape]]) -> list[list[int]]:
+        return [
+            [s.length(codec, job.table.dim_of(p)) for job, codec, s in zip(jobs, codecs, e, strict=True)]
+            for p, e in enumerate(expected)
+        ]
+
+    theirs, arrived = exchange.agreement.swap(
+        exchange.world, "rows", mine, lambda theirs: [sum(n) for n in lengths_of(expected_of(theirs))], "rows",
+        counts=counts,
+    )  # fmt: skip
+    exchange.forwards = number
+    expected = expected_of(theirs)
+    lengths = lengths_of(expected)
     cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
     return [
         _in_order(job.table, a.keys, [_values(job.table, cut[p][j], expected[p][j], job, p) for p in range(W)])

@@ -11,29 +11,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recis_core.exchange.agreement import digest
 from recis_core.exchange.wire import as_bytes
 from recis_core.exchange.world import World
 
-KIND = "reports"  # under which these bytes are counted
+SENT = "reports"  # under which these bytes are counted
 
 
-def gathered(world: World, rows: Tensor, to: int | None = None) -> list[Tensor]:
-    """Each rank's [n, …], of any n, on the CPU: on every rank, or on rank `to` alone and empty elsewhere. Collective."""
-    message, nothing = as_bytes(rows.cpu()), torch.zeros(0, dtype=torch.uint8)
-    messages = [message if to in (None, p) else nothing for p in range(world.size)]
-    theirs = world.swap_counts(torch.tensor([[len(m)] for m in messages]))
-    arrived = world.swap(messages, theirs[:, 0].tolist(), KIND)
+def gathered(world: World, rows: Tensor, to: int | None = None, kind: str = "gather") -> list[Tensor]:
+    """Each rank's [n, …], of any n, on the CPU: on every rank, or on rank `to` alone and empty elsewhere. Collective.
+
+    kind: the call this is a part of, one of agreement.KINDS. Ranks must agree on it, on dtype and on what n rows are of.
+    """
+    with world.agreement.telling(kind):
+        message, nothing = as_bytes(rows.cpu()), torch.zeros(0, dtype=torch.uint8)
+        messages = [message if to in (None, p) else nothing for p in range(world.size)]
+        counts = torch.tensor([[len(m)] for m in messages])
+    _, arrived = world.agreement.swap(
+        world, kind, messages, lambda theirs: theirs[:, 0].tolist(), SENT,
+        said=digest(rows.dtype, rows.shape[1:], to), counts=counts,
+    )  # fmt: skip
     # A memory of its own for each, for alignment.
     return [m.cpu().clone().view(rows.dtype).reshape(-1, *rows.shape[1:]) for m in arrived]
 
 
-def gathered_json(world: World, value: Any, to: int | None = None) -> list[Any]:
+def gathered_json(world: World, value: Any, to: int | None = None, kind: str = "gather") -> list[Any]:
     """Each rank's JSON value; None for one that was sent elsewhere. Collective."""
-    message = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-    arrived = gathered(world, message, to)
+    with world.agreement.telling(kind):
+        message = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    arrived = gathered(world, message, to, kind)
     return [json.loads(bytes(m.numpy())) if len(m) else None for m in arrived]
 
 
-def summed(world: World, numbers: Tensor) -> Tensor:
+def summed(world: World, numbers: Tensor, kind: str = "gather") -> Tensor:
     """Σ over ranks, in their order, on every rank: the same bits everywhere. Collective."""
-    return torch.stack(gathered(world, numbers[None])).sum(0)[0]
+    return torch.stack(gathered(world, numbers[None], None, kind)).sum(0)[0]

@@ -175,23 +175,33 @@ def _places(table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int)
 
 def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parcel]]) -> None:
     """Collective: parcels[table][rank] to the owners; each table receives what came, in the order of ranks."""
-    W = exchange.world.size
-    counts = torch.tensor([[x for by_rank in parcels for x in by_rank[p].counts()] for p in range(W)]).reshape(W, -1)
-    theirs = exchange.agreement.meet("gradients", exchange.said(), counts)
-    widths = [COUNTS + len(t.names) for t in tables]
-    cut = [line.split(widths) for line in theirs]
-    lengths = [[_length(t, c) for t, c in zip(tables, line, strict=True)] for line in cut]
-    mine = [torch.cat([by_rank[p].message() for by_rank in parcels]) for p in range(W)]
-    swap = exchange.world.start(mine, [sum(n) for n in lengths], "gradients")
-    exchange.in_flight(lambda: _open(exchange, tables, exchange.world.finish(swap), lengths, cut))
+    W, widths = exchange.world.size, [COUNTS + len(t.names) for t in tables]
+    with exchange.telling("gradients"):
+        counts = torch.tensor([[x for by_rank in parcels for x in by_rank[p].counts()] for p in range(W)])
+        mine = [torch.cat([by_rank[p].message() for by_rank in parcels]) for p in range(W)]
+
+    def lengths_of(theirs: Tensor) -> list[list[int]]:
+        return [[_length(t, c) for t, c in zip(tables, line.split(widths), strict=True)] for line in theirs]
+
+    theirs, swap = exchange.agreement.start(
+        exchange.world, "gradients", mine, lambda theirs: [sum(n) for n in lengths_of(theirs)], "gradients",
+        said=exchange.said(), counts=counts.reshape(W, -1), here=exchange.where,
+    )  # fmt: skip
+    lengths, cut = lengths_of(theirs), [line.split(widths) for line in theirs]
+    exchange.in_flight(lambda: _open(tables, exchange.world.finish(swap), lengths, cut))
 
 
-def _open(
-    exchange: Exchange, tables: list[ShardedTable], arrived: list[Tensor], lengths: list[list[int]], counts: list
-) -> None:
-    for p, message in enumerate(arrived):
-        for table, part, line in zip(tables, message.split(lengths[p]), counts[p], strict=True):
-            _receive(table, p, part.to(table.device), line)
+def _open(tables: list[ShardedTable], arrived: list[Tensor], lengths: list[list[int]], counts: list) -> None:
+    """All of them, or none where one fails."""
+    before = [table.unapplied for table in tables]
+    try:
+        for p, message in enumerate(arrived):
+            for table, part, line in zip(tables, message.split(lengths[p]), counts[p], strict=True):
+                _receive(table, p, part.to(table.device), line)
+    except BaseException:
+        for table, waits in zip(tables, before, strict=True):
+            table.unapplied = waits
+        raise
 
 
 def _codec(table: ShardedTable) -> RowCodec:

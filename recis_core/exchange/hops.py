@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from recis_core.exchange.channel import Channel
 
 NODE = "LOCAL_WORLD_SIZE"
 
@@ -23,36 +24,42 @@ NODE = "LOCAL_WORLD_SIZE"
 class Hops:
     """Groups for both hops. Making them is collective over all ranks of the job.
 
-    Raises:
-      ValueError: LOCAL_WORLD_SIZE does not divide the ranks.
+    Args:
+      nodes: from nodes_of.
     """
 
-    def __init__(self, ranks: Sequence[int], timeout: timedelta) -> None:
-        self.places = int(os.environ.get(NODE, len(ranks)))
-        if self.places < 1 or len(ranks) % self.places:
-            raise ValueError(f"hierarchical exchange needs {NODE} to divide {len(ranks)} ranks; got {self.places}.")
-        self.nodes = len(ranks) // self.places
-        node, place = divmod(ranks.index(dist.get_rank()), self.places)
-        grid = [list(ranks[a * self.places : (a + 1) * self.places]) for a in range(self.nodes)]
-        inside = [dist.new_group(row, timeout=timeout) for row in grid]
-        between = [dist.new_group([row[i] for row in grid], timeout=timeout) for i in range(self.places)]
+    def __init__(self, channel: Channel, nodes: Sequence[Sequence[int]]) -> None:
+        self.channel, self.nodes, self.places = channel, len(nodes), len(nodes[0])
+        node, place = divmod(channel.rank, self.places)
+        inside = [channel.another(row) for row in nodes]
+        between = [channel.another([row[i] for row in nodes]) for i in range(self.places)]
         self.inside, self.between = inside[node], between[place]
         self.sent_between = 0
         self._node, self._place = node, place
 
-    def swap(self, messages: Sequence[Tensor], lengths: Sequence[int], *, group: Any) -> Tensor:
-        """uint8 message p to rank p; all that came here, by rank. `group` is that of all ranks."""
-        sizes = self._all_sizes(messages, group)  # [W from, W to]
-        device = messages[0].device
-        if dist.get_backend(group) == "nccl":
-            device = torch.device("cuda")
+    @staticmethod
+    def nodes_of(ranks: Sequence[int]) -> list[list[int]]:
+        """The ranks of each node.
+
+        Raises:
+          ValueError: LOCAL_WORLD_SIZE does not divide the ranks.
+        """
+        places = int(os.environ.get(NODE, len(ranks)))
+        if places < 1 or len(ranks) % places:
+            raise ValueError(f"hierarchical exchange needs {NODE} to divide {len(ranks)} ranks; got {places}.")
+        return [list(ranks[at : at + places]) for at in range(0, len(ranks), places)]
+
+    def swap(self, messages: Sequence[Tensor]) -> Tensor:
+        """uint8 message p to rank p; all that came here, by rank."""
+        sizes = self.channel.swap_lines(torch.tensor([[len(m) for m in messages]] * len(messages)))  # [W from, W to]
+        device = messages[0].device if self.channel.device.type == "cpu" else self.channel.device
         by_place = [torch.cat([messages[b * self.places + j] for b in range(self.nodes)]) for j in range(self.places)]
         mine = self._node * self.places
         arriving = [int(sizes[mine + i, self._place :: self.places].sum()) for i in range(self.places)]
-        here = _all_to_all(torch.cat(by_place).to(device), arriving, [len(m) for m in by_place], self.inside)
-        return self._second(here.split(arriving), sizes, device)
+        here = self._all_to_all(torch.cat(by_place).to(device), arriving, [len(m) for m in by_place], self.inside)
+        return self._second(here.split(arriving), sizes)
 
-    def _second(self, here: Sequence[Tensor], sizes: Tensor, device: torch.device) -> Tensor:
+    def _second(self, here: Sequence[Tensor], sizes: Tensor) -> Tensor:
         """here: from each place of this node, its messages for this place, by node."""
         mine = self._node * self.places
         cut = [part.split(sizes[mine + i, self._place :: self.places].tolist()) for i, part in enumerate(here)]
@@ -60,17 +67,9 @@ class Hops:
         me = mine + self._place
         arriving = sizes[:, me].reshape(self.nodes, self.places).sum(1).tolist()
         self.sent_between += sum(len(m) for b, m in enumerate(by_node) if b != self._node)
-        return _all_to_all(torch.cat(by_node), arriving, [len(m) for m in by_node], self.between)
+        return self._all_to_all(torch.cat(by_node), arriving, [len(m) for m in by_node], self.between)
 
-    def _all_sizes(self, messages: Sequence[Tensor], group: Any) -> Tensor:
-        device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
-        mine = torch.tensor([[len(m) for m in messages]] * len(messages), device=device)
-        everyone = torch.empty_like(mine)
-        dist.all_to_all_single(everyone, mine, group=group)
-        return everyone.cpu()
-
-
-def _all_to_all(mine: Tensor, arriving: list[int], leaving: list[int], group: Any) -> Tensor:
-    theirs = torch.empty(sum(arriving), dtype=torch.uint8, device=mine.device)
-    dist.all_to_all_single(theirs, mine, arriving, leaving, group=group)
-    return theirs
+    def _all_to_all(self, mine: Tensor, arriving: list[int], leaving: list[int], group: Any) -> Tensor:
+        theirs = torch.empty(sum(arriving), dtype=torch.uint8, device=mine.device)
+        self.channel.run(dist.all_to_all_single, theirs, mine, arriving, leaving, group=group)
+        return theirs

@@ -146,27 +146,32 @@ def refresh(exchange: Exchange, trains: bool) -> None:
 
 
 def _choose(exchange: Exchange, due: list[HotRows]) -> None:
+    W = exchange.world.size
     with exchange.telling("hot rows"):
         mine = [hot.candidates() for hot in due]
-    counts = torch.tensor([len(c) for c in mine]).expand(exchange.world.size, -1)
-    theirs = exchange.agreement.meet("hot rows", digest([h.table.names for h in due]), counts)
-    message = torch.cat([wire.as_bytes(c) for c in mine])
-    arrived = exchange.world.swap([message] * exchange.world.size, (theirs.sum(1) * 24).tolist(), "hot rows")
+        counts = torch.tensor([len(c) for c in mine]).expand(W, -1)
+        message = torch.cat([wire.as_bytes(c) for c in mine])
+    theirs, arrived = exchange.agreement.swap(
+        exchange.world, "hot rows", [message] * W, lambda theirs: (theirs.sum(1) * 24).tolist(), "hot rows",
+        said=digest([h.table.names for h in due], exchange.said()), counts=counts, here=exchange.where,
+    )  # fmt: skip
     cut = [m.cpu().split((24 * c).tolist()) for m, c in zip(arrived, theirs, strict=True)]
     for i, hot in enumerate(due):
         hot.choose([parts[i].clone().view(torch.int64).reshape(-1, 3) for parts in cut])
 
 
 def _copy(exchange: Exchange, stale: list[HotRows]) -> None:
+    W = exchange.world.size
     with exchange.telling("refresh"):
-        rows = [hot.owned_rows() for hot in stale]
-    exchange.agreement.meet("refresh", digest([h.table.names for h in stale]))
-    message = torch.cat([wire.as_bytes(r) for r in rows])
-    lengths = [
-        [4 * hot.table.spec.dim * (end - beg) for hot in stale for beg, end in [hot.spans()[p]]]
-        for p in range(exchange.world.size)
-    ]
-    arrived = exchange.world.swap([message] * exchange.world.size, [sum(n) for n in lengths], "hot rows")
+        message = torch.cat([wire.as_bytes(hot.owned_rows()) for hot in stale])
+        lengths = [
+            [4 * hot.table.spec.dim * (end - beg) for hot in stale for beg, end in [hot.spans()[p]]] for p in range(W)
+        ]
+    said = digest([h.table.names for h in stale], exchange.said())
+    _, arrived = exchange.agreement.swap(
+        exchange.world, "refresh", [message] * W, lambda _: [sum(n) for n in lengths], "hot rows",
+        said=said, counts=torch.zeros(W, 0, dtype=torch.int64), here=exchange.where,
+    )  # fmt: skip
     for p, (whole, n) in enumerate(zip(arrived, lengths, strict=True)):
         for hot, part in zip(stale, whole.split(n), strict=True):
             beg, end = hot.spans()[p]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from recis_core.exchange.world import world_size
+from recis_core.exchange.world import sum_over_ranks, world_size
 
 
 def global_mean(loss_sum: Tensor, rows: int | Tensor, pg: Any = None) -> Tensor:
@@ -29,9 +28,7 @@ def global_mean(loss_sum: Tensor, rows: int | Tensor, pg: Any = None) -> Tensor:
       ValueError: no rank has a row.
     """
     world = world_size(pg)
-    total = torch.as_tensor(rows, dtype=torch.int64, device=loss_sum.device).clone()
-    if world > 1:
-        dist.all_reduce(total, group=pg)
-    if int(total) == 0:
+    total = int(rows) if world == 1 else sum_over_ranks("global_mean", torch.as_tensor(rows), pg)
+    if total == 0:
         raise ValueError("no rank has a row; a mean over none is undefined. Stop, or skip this step on every rank.")
-    return loss_sum * (world / int(total))
+    return loss_sum * (world / total)

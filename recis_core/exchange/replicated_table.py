@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from backends import Snapshot
 from backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import Asked, ShardedTable
@@ -39,7 +40,16 @@ class ReplicatedTable(ShardedTable):
         """
         if self.has_gradient:
             raise RecisError("evict rows of replicated tables after step() or zero_grad(), or before a forward.")
+        self.changes += 1
         return super().evict(ordinals)
+
+    def insert(self, snapshot: Snapshot) -> None:
+        super().insert(snapshot)
+        self.changes += 1
+
+    def erase(self, ids: Tensor, ordinal: int) -> None:
+        super().erase(ids, ordinal)
+        self.changes += 1
 
     def rows_here(self, asked: Asked) -> Tensor:
         """float32 [U, D] in the order of asked.keys."""

@@ -80,6 +80,7 @@ class ShardedTable(PhysicalTable):
 
     exchange: Exchange
     touched_by_gradients = False  # whether a row's use is its gradient's arrival, and not the lookup
+    changes = 0  # inserts, erasures and evictions that all ranks must make alike
 
     def __init__(
         self,
@@ -283,9 +284,14 @@ class ShardedTable(PhysicalTable):
         return bool(self._held)
 
     def take_held(self) -> Held | None:
-        """What backward has left here, summed by key, once."""
-        held, self._held = self._held, []
-        return joined(held, self.backend, self.owners, self.world, len(self.names)) if held else None
+        """What backward has left here, summed by key; it stays until `drop_held`."""
+        if len(self._held) > 1:
+            self._held = [joined(self._held, self.backend, self.owners, self.world, len(self.names))]
+        return self._held[0] if self._held else None
+
+    def drop_held(self) -> None:
+        """It was sent."""
+        self._held = []
 
     def receive(self, ids: Tensor, ordinals: Tensor, values: Tensor, counts: Tensor | None) -> None:
         """One rank's gradient of rows that live here."""
@@ -324,10 +330,10 @@ class ShardedTable(PhysicalTable):
     def flags(self) -> tuple[bool, bool]:
         return self.exchange.flags()
 
-    def measure(self) -> Measure:
+    def measure(self, kind: str = "norm") -> Measure:
         """Of all ranks' rows; equal on all ranks."""
         self.sync()
-        return self.exchange.measure(self)
+        return self.exchange.measure(self, kind)
 
     def local_measure(self) -> Measure:
         """Of the rows that live here, as received."""
@@ -344,6 +350,7 @@ class ShardedTable(PhysicalTable):
         self._stepped()
 
     def discard(self) -> None:
+        self.exchange.drop_in_flight()
         self._held, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
         self._erasures_applied = self.erasures.count
         self.consumed_at = self.exchange.synced_at

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from recis_core.exchange.world import world_size
+from recis_core.exchange.world import sum_over_ranks, world_size
 from recis_core.ragged import RaggedTensor
 
 Batch = TypeVar("Batch")
@@ -40,9 +39,7 @@ def in_step(batches: Iterable[Batch], empty: Callable[[], Batch] | None = None, 
 
 
 def _any_rank(has: bool, pg: Any) -> bool:
-    flag = torch.tensor([int(has)], device="cuda" if dist.get_backend(pg) == "nccl" else "cpu")
-    dist.all_reduce(flag, group=pg)
-    return bool(flag.item())
+    return int(sum_over_ranks("in_step", torch.tensor(int(has)), pg)) > 0
 
 
 def _empty(last: Any, empty: Callable[[], Any] | None) -> Any:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from recis_core.exchange.agreement import digest
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
@@ -38,17 +40,24 @@ def whole_is_asked() -> tuple[bool, bool]:
     return False, False
 
 
-def of_all_ranks(exchange: Exchange, mine: Mapping[str, Tensor], *, only_first: bool) -> dict[str, Tensor]:
-    """All ranks' tensors on the CPU, by key; only this rank's, where only rank 0 of the job gets all. Collective."""
-    W = exchange.world.size
-    with exchange.telling("snapshot"):
-        head, body = _laid({key: tensor.cpu().contiguous() for key, tensor in mine.items()})
+def of_all_ranks(
+    exchange: Exchange, mine: Callable[[], Mapping[str, Tensor]], name: str, *, only_first: bool
+) -> dict[str, Tensor]:
+    """All ranks' tensors of the table `name` on the CPU, by key; only this rank's, where only rank 0 of the job gets
+    all. Collective.
+    """
+    with exchange.telling("state_dict"):
+        parts = mine()
+        head, body = _laid({key: tensor.cpu().contiguous() for key, tensor in parts.items()})
         goes_to = [not only_first or rank == 0 for rank in dist.get_process_group_ranks(exchange.world.parent)]
         counts = torch.tensor([[len(head) * goes, len(body) * goes] for goes in goes_to])
-    theirs = exchange.agreement.meet("snapshot", W, counts)
-    message = torch.cat([head, body])
-    arrived = exchange.world.swap([message[: len(message) * goes] for goes in goes_to], theirs.sum(1).tolist(), "state")
-    whole = dict(mine)
+        message = torch.cat([head, body])
+    theirs, arrived = exchange.agreement.swap(
+        exchange.world, "state_dict", [message[: len(message) * goes] for goes in goes_to],
+        lambda theirs: theirs.sum(1).tolist(), "state", said=digest(name, only_first), counts=counts,
+        here=lambda: f"Here: table {name!r}.",
+    )  # fmt: skip
+    whole = dict(parts)
     for part, (cut, _) in zip(arrived, theirs.tolist(), strict=True):
         whole.update(_read(part[:cut].cpu(), part[cut:].cpu()))
     return whole

@@ -1,29 +1,23 @@
-"""The ranks that share tables: a process group of their own, and the bytes that went over it.
+"""The ranks that share one engine's tables: the channel they speak over, and the bytes that went over it.
 
 Sizes: W ranks.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from backends.errors import ExchangeFailed
+from recis_core.exchange.agreement import Agreement, digest
+from recis_core.exchange.channel import TIMEOUT, channel_of, known_channel, timeout
 from recis_core.exchange.hops import Hops
 
-TIMEOUT = "RECIS_EXCHANGE_TIMEOUT"
-
-
-def timeout() -> float:
-    """Seconds to wait for another rank."""
-    return float(os.environ.get(TIMEOUT, "600"))
+__all__ = ["TIMEOUT", "Swap", "World", "sum_over_ranks", "timeout", "world_rank", "world_size"]
 
 
 def world_size(pg: Any = None) -> int:
@@ -36,8 +30,25 @@ def world_rank(pg: Any = None) -> int:
     return dist.get_rank(pg) if dist.is_available() and dist.is_initialized() else 0
 
 
+def sum_over_ranks(kind: str, number: Tensor, pg: Any = None) -> int:
+    """Σ of a 0-d int64. Collective; kind: of which call, one of agreement.KINDS.
+
+    Over the channel of the group. One that is not of the whole job and has no engine has none, for making one takes the
+    whole job.
+    """
+    parent = dist.group.WORLD if pg is None else pg
+    if parent is not dist.group.WORLD and known_channel(parent) is None:
+        device = "cuda" if dist.get_backend(parent) == "nccl" else "cpu"
+        total = number.to(device, torch.int64).reshape(1).clone()
+        dist.all_reduce(total, group=parent)
+        return int(total)
+    channel = channel_of(parent)
+    counts = number.cpu().long().reshape(1, 1).expand(channel.size, 1)
+    return int(Agreement(channel, channel.sent).meet(kind, counts=counts).sum())
+
+
 class World:
-    """A process group of this exchange alone, so that no collective of the dense side can meet one of ours.
+    """A process group of our own, so that no collective of the dense side can meet one of ours.
 
     Making one is collective over the group. A rank that never comes, or dies, is an ExchangeFailed on the others
     after RECIS_EXCHANGE_TIMEOUT seconds (600).
@@ -50,45 +61,36 @@ class World:
 
     def __init__(self, pg: Any = None, *, hierarchical: bool = False) -> None:
         self.parent = dist.group.WORLD if pg is None else pg
-        ranks = dist.get_process_group_ranks(self.parent)
-        limit = timedelta(seconds=timeout())
-        # First, for it may refuse the ranks; one that leaves while others join a group breaks that off.
-        self.hops = Hops(ranks, limit) if hierarchical else None
-        self.group = dist.new_group(ranks, timeout=limit)
-        self.rank, self.size = ranks.index(dist.get_rank()), len(ranks)
-        self.device = torch.device("cuda" if dist.get_backend(self.group) == "nccl" else "cpu")
+        self.channel = channel_of(self.parent)
+        self.rank, self.size, self.device = self.channel.rank, self.channel.size, self.channel.device
         self.sent: Counter[str] = Counter()
-
-    def swap_counts(self, counts: Tensor) -> Tensor:
-        """Row p of int64 [W, C] to rank p; row p of the result is what rank p sent here. On the CPU."""
-        mine = counts.to(self.device)
-        theirs = torch.empty_like(mine)
-        self._call(dist.all_to_all_single, theirs, mine)
-        self.sent["header"] += mine[0].nbytes * (self.size - 1)
-        return theirs.cpu()
+        self.agreement = Agreement(self.channel, self.sent)
+        with self.agreement.telling("engine"):
+            # First, for it may refuse the ranks; one that leaves while others join a group breaks that off.
+            nodes = Hops.nodes_of(self.channel.ranks) if hierarchical else None
+        self.agreement.meet("engine", digest(nodes))
+        self.hops = None if nodes is None else Hops(self.channel, nodes)
 
     def swap(self, messages: Sequence[Tensor], lengths: Sequence[int], what: str) -> list[Tensor]:
         """uint8 message p to rank p; what rank p sent here, of lengths[p] bytes. `what` names it in `sent`."""
         return self.finish(self.start(messages, lengths, what))
 
     def start(self, messages: Sequence[Tensor], lengths: Sequence[int], what: str) -> Swap:
-        """Begin a swap; `finish` waits for it."""
+        """Begin a swap, of lengths that ranks have agreed on; `finish` waits for it."""
         self.sent[what] += sum(len(m) for p, m in enumerate(messages) if p != self.rank)
         if self.hops is not None:
-            return Swap(None, self._call(self.hops.swap, messages, lengths), lengths)
+            return Swap(None, self.hops.swap(messages), lengths)
         mine = torch.cat(list(messages)).to(self.device)
         theirs = torch.empty(sum(lengths), dtype=torch.uint8, device=self.device)
         splits = list(lengths), [len(m) for m in messages]
-        work = self._call(dist.all_to_all_single, theirs, mine, *splits, async_op=True)
-        return Swap(work, theirs, lengths, mine)
+        return Swap(self.channel.start(dist.all_to_all_single, theirs, mine, *splits), theirs, lengths, mine)
 
     def finish(self, swap: Swap) -> list[Tensor]:
+        """What came, by rank. A second call gives the same."""
         if swap.work is not None:
-            _guarded(swap.work.wait)
+            self.channel.wait(swap.work)
+            swap.work = swap.mine = None
         return list(swap.theirs.split(list(swap.lengths)))
-
-    def _call(self, collective: Any, *args: Any, **kwargs: Any) -> Any:
-        return _guarded(collective, *args, group=self.group, **kwargs)
 
 
 class Swap:
@@ -96,14 +98,3 @@ class Swap:
 
     def __init__(self, work: Any, theirs: Tensor, lengths: Sequence[int], mine: Tensor | None = None) -> None:
         self.work, self.theirs, self.lengths, self.mine = work, theirs, lengths, mine
-
-
-def _guarded(collective: Any, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return collective(*args, **kwargs)
-    except RuntimeError as error:
-        raise ExchangeFailed(
-            f"the exchange between ranks broke off: {error}. A rank has died, left early or waits elsewhere; "
-            f"{TIMEOUT} (seconds) says how long to wait for one. Restart from the last checkpoint "
-            "(torchrun --max-restarts does)."
-        ) from error

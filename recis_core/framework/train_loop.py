@@ -213,7 +213,7 @@ class _Window:
         """What happened on all ranks of a world. Collective."""
         rows, loss = self.rows, self.loss
         if world is not None:
-            totals = summed(world, torch.tensor([rows, loss / world.size], dtype=torch.float64))
+            totals = summed(world, torch.tensor([rows, loss / world.size], dtype=torch.float64), "log")
             rows, loss = int(totals[0]), float(totals[1])
-            self.auroc.reduce(lambda counts: summed(world, counts))
+            self.auroc.reduce(lambda counts: summed(world, counts, "log"))
         return Logged(step, loss / self.steps, self.auroc.compute(), rows / self.seconds)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,9 +61,8 @@ def save(table: HashTable, destination: dict[str, Any], prefix: str) -> None:
     if not whole:
         destination.update(_of_this_rank(table, prefix))
         return
-    with exchange.telling("snapshot"):
-        mine = _of_this_rank(table, prefix)
-    destination.update(of_all_ranks(exchange, mine, only_first=only_first))
+    mine = partial(_of_this_rank, table, prefix)
+    destination.update(of_all_ranks(exchange, mine, table.name, only_first=only_first))
 
 
 def _of_this_rank(table: HashTable, prefix: str) -> dict[str, Tensor]:

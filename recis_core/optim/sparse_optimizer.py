@@ -198,7 +198,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def squared_norm(self) -> float:
         """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
-        return sum(table.measure().sum_of_squares * self._factor(table) ** 2 for table in self._physical())
+        return sum(table.measure("clip").sum_of_squares * self._factor(table) ** 2 for table in self._physical())
 
     def handles(self) -> list[GradientHandle]:
         """The scalars that stand for this optimizer's gradients, one a group."""
@@ -223,6 +223,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     def require_finite(self) -> None:
         """Raises NonFiniteGradient if a pending gradient, or what scales it, is NaN or inf."""
+        for exchange in self._exchanges_without_gradient():
+            exchange.agree_to_step()
         for table in self._physical():
             if not table.has_gradient:
                 continue
@@ -232,6 +234,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                     "Call zero_grad() to go on without it; with loss scaling, use optim.join(dense, sparse), "
                     "which lets the GradScaler skip such steps."
                 )
+
+    def _exchanges_without_gradient(self) -> list[Any]:
+        """Those over which the step would not talk to other ranks, which must make it, too."""
+        tables = self._physical()
+        busy = {table.exchange for table in tables if table.has_gradient}
+        return [e for e in dict.fromkeys(table.exchange for table in tables) if e is not None and e not in busy]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

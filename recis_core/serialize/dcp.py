@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from backends.errors import CorruptCheckpoint, ExchangeMismatch
+from backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
 from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
@@ -36,7 +36,8 @@ def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None =
 
     Args, Raises: as load_tables; and what dcp.load raises where a dense parameter is missing or of another shape.
     """
-    dense = dense_state_dict(model)
+    with _together(_tables(model).values(), "load_model"):
+        dense = dense_state_dict(model)
     _dcp_load(path, {key: dense} if key else dense, no_dist=not dist.is_initialized())
     model.load_state_dict(dense, strict=False)
     load_tables(path, model, key)
@@ -86,8 +87,8 @@ def _plain(key: str) -> str:
 
 
 @contextmanager
-def _together(tables: Iterable[HashTable]) -> Iterator[None]:
-    """What one rank raises inside, all raise after it."""
+def _together(tables: Iterable[HashTable], kind: str = "load") -> Iterator[None]:
+    """What one rank raises inside, all raise after it. kind: of call, one of agreement.KINDS."""
     exchanges = dict.fromkeys(t.physical.exchange for t in tables if t.physical.exchange is not None)
     failure: Exception | None = None
     try:
@@ -96,8 +97,8 @@ def _together(tables: Iterable[HashTable]) -> Iterator[None]:
         failure = error
     for exchange in exchanges:
         try:
-            exchange.agreement.meet("snapshot", error=failure)
-        except ExchangeMismatch as theirs:
+            exchange.agreement.meet(kind, error=failure)
+        except (ExchangeMismatch, ExchangeFailed) as theirs:
             failure = failure or theirs
     if failure is not None:
         raise failure

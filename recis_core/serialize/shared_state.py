@@ -36,18 +36,18 @@ def save_shared_state(
     """
     final, rank = state_path(directory, checked_step(step)), exchange.world.rank
     with ExitStack() as ends:
-        with exchange.telling("snapshot"):
+        with exchange.telling("save"):
             parts = split_parts(
                 {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
             )
             if rank == 0:
                 ends.enter_context(saving(final))
         _meet(exchange, step)
-        with exchange.telling("snapshot"):
+        with exchange.telling("save"):
             written = _write(aside_of(final), parts)
         _meet(exchange, step)
-        said = gathered_json(exchange.world, written, to=0)
-        with exchange.telling("snapshot"):
+        said = gathered_json(exchange.world, written, to=0, kind="save")
+        with exchange.telling("save"):
             if rank == 0:
                 commit(aside_of(final), final, step, {k: v for by_rank in said for k, v in by_rank.items()})
         _meet(exchange, step)
@@ -55,7 +55,7 @@ def save_shared_state(
 
 
 def _meet(exchange: Exchange, step: int) -> None:
-    exchange.agreement.meet("snapshot", digest(step))
+    exchange.agreement.meet("save", digest(step), here=lambda: f"Here: step {step}.")
 
 
 def _write(aside: Path, parts: Split) -> Written:
@@ -80,7 +80,7 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
             found = ["", str(latest_state(directory))]
         except (FileNotFoundError, CorruptCheckpoint, OSError) as error:
             found = [type(error).__name__, str(error)]
-    kind, said = gathered_json(exchange.world, found)[0]
+    kind, said = gathered_json(exchange.world, found, kind="latest")[0]
     if kind:
         raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(said)
     return Path(said)

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from backends import (
     placement,
 )
 from backends.errors import RecisError
+from recis_core.process import generation, refuse_in_child, refuse_to_pickle
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.erasures import Erasures
 from recis_core.table.tiers.inside import tiered
@@ -71,6 +72,7 @@ class PhysicalTable:
         self.backend, self.spec, self.names = backend, spec, names
         self.reduce_by_id = reduce_by_id
         self.device = torch.device(spec.device)
+        self._made_in = generation()
         self.state = backend.create(spec)
         self._step = 0
         self._optimizer: Callable[[], Any] = _nobody  # weakly, so that another may follow it
@@ -86,6 +88,24 @@ class PhysicalTable:
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
         # How often the whole state gave way to another, as by a load: then observers hear of no ids.
         self.replacements = 0
+
+    @property
+    def state(self) -> Any:
+        """The backend's, opaque.
+
+        Raises:
+          RecisError: this is a forked child of the process that made the table.
+        """
+        if self._made_in != generation():
+            refuse_in_child(f"table(s) {', '.join(self.names)}", self._made_in)
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state = state
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_to_pickle(f"the storage of tables {', '.join(self.names)}")
 
     def _tell(self, ids: Tensor, ordinals: Tensor) -> None:
         for observer in self.observers:
@@ -189,8 +209,11 @@ class PhysicalTable:
                 combined = self.backend.combine(list(waits.gradients), mean=self.reduce_by_id)
                 self.unapplied = waits._replace(combined=combined)
 
-    def measure(self) -> Measure:
-        """Σ values² and finiteness of the synced gradient; zero and finite where there is none."""
+    def measure(self, kind: str = "norm") -> Measure:
+        """Σ values² and finiteness of the synced gradient; zero and finite where there is none.
+
+        kind: "norm" for a step, "clip" for a norm: what ranks that share the table must agree on.
+        """
         with self.lock:
             self.sync()
             waits = self.unapplied

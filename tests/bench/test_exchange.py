@@ -12,6 +12,7 @@ from bench.exchange.codecs import CODECS
 from bench.exchange.timing import PEER, times, within
 from bench.exchange.traffic import count, engine_of, owners
 from bench.exchange.workloads import Workload
+from recis_core.exchange.agreement import HEAD
 from recis_core.ragged import RaggedTensor
 from tests.exchange.ranks import run_ranks
 
@@ -23,7 +24,9 @@ OWNED = [{"x": [4, 7], "y": [1, 11, 12]}, {"x": [1], "y": [3]}]
 AWAY, UNIQUE, DIM = 9, 6, 8
 # Packed: a first id of 8 bytes, a width of 1, and 16 bytes for each bit of the largest difference.
 PACKED = (8 + 1 + 16 * 2) + (8 + 1 + 16 * 3)
-LINE = 2 * 8 * (4 + 5 + 2)  # both ranks' int64 words of one agreement: its head, and a table's counts with two fields
+LINE = (
+    2 * 8 * (HEAD + 5 + 2)
+)  # both ranks' int64 words of one agreement: its head, and a table's counts with two fields
 
 
 class ByHand(Workload):
