@@ -190,7 +190,7 @@ def _calls(lines: Sequence[Sequence[int]]) -> str:
 
 def _apart(lines: Sequence[Sequence[int]], here: Callable[[], str]) -> str:
     same_call = len({tuple(line[:3]) for line in lines}) == 1
-    what = f" {here()}" if same_call else ""
+    what = f" {here()}".rstrip() if same_call else ""
     differs = f" They ask different tables, modes or precisions, or are at different steps.{what}" if same_call else ""
     return (
         f"{differs} Every rank must run the same forwards, steps, norms and saves in one order, in eval too; a rank "

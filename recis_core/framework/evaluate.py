@@ -40,8 +40,10 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    columns = [_columns(model, batch, label, truth) for batch in batches]
-    model.train(was_training)
+    try:
+        columns = [_columns(model, batch, label, truth) for batch in batches]
+    finally:
+        model.train(was_training)
     if not columns:
         raise ValueError("there is no row to evaluate on; ask for a larger test fraction or other test data.")
     mine, exchange = torch.cat(columns), exchange_of(model)
