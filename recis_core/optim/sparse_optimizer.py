@@ -164,7 +164,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         """2-norm of the synced gradient of the group of these tables, unscaled; what an earlier group shares is its."""
         first = {t: group["tables"] for group in reversed(self.param_groups) for t in self._physical(group["tables"])}
         mine = [table for table, group in first.items() if group == names]
-        return math.sqrt(sum(t.measure().sum_of_squares * (t.scale / self._grad_accum_steps) ** 2 for t in mine))
+        return math.sqrt(sum(t.measure("clip").sum_of_squares * (t.scale / self._grad_accum_steps) ** 2 for t in mine))
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
         """For torch's Join([engine, optimizer]), see exchange.joining: a step for each of the others'."""
