@@ -49,6 +49,7 @@ CALLS = {
     "latest": "latest_shared_state",
     "load": "load_tables (of load_model, or alone)",
     "load_model": "load_model",
+    "resume": "loading a saved state",
     "in_step": "in_step",
     "global_mean": "global_mean",
     "gather": "gathering results",

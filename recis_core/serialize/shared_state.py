@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends.errors import CorruptCheckpoint, ExchangeMismatch
+from backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
 from recis_core.durable import sync_directory
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.exchange import Exchange
@@ -96,8 +96,8 @@ def failing_together(exchange: Exchange | None) -> Iterator[None]:
         failure = error
     if exchange is not None:
         try:
-            exchange.agreement.meet("snapshot", error=failure)
-        except ExchangeMismatch as theirs:
+            exchange.agreement.meet("resume", error=failure)
+        except (ExchangeMismatch, ExchangeFailed) as theirs:
             failure = failure or theirs
     if failure is not None:
         raise failure
