@@ -128,9 +128,18 @@ class whole:  # noqa: N801, a context manager is used like a function
             return
         if kind is TableFull:
             state.unfinished.keep_growth()
-        settle(state)
+        _take_back(state)
         if error is not None and is_out_of_memory(error):
             raise MemoryError(short_of_memory(state, state.used, error)) from error
+
+
+def _take_back(state: Any) -> None:
+    try:
+        settle(state)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"no memory to take a call back; the next one on the table does so first: {error}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
