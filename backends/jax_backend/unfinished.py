@@ -12,6 +12,7 @@ Between the two, when a signal's exception comes between a program's end and the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 
 import jax
@@ -104,8 +105,8 @@ def _gone(array: jax.Array) -> bool:
 
 
 def revive(state: TableState) -> None:
-    """A lost table is an empty one from now on."""
+    """A lost table is an empty one from now on; what it has counted it keeps."""
     new = create_state(state.spec, state.device)
     add_slots(new, tuple(state.slot_specs.values()))
-    new.ladder = state.ladder
+    new.ladder, new.counters = state.ladder, replace(state.counters, rows=0, stashed=0)
     vars(state).update(vars(new))

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _spare_the_interpreter(items: list[pytest.Item]) -> None:
-    """Pallas places, and encodes what is not its quantise kernel's, by jax's programs, run here under jax.
+    """Pallas places, checks saved states, and encodes what is not its quantise kernel's, as jax does, run here under jax.
 
     One case of each kind stays, the others run in full.
     """
@@ -45,6 +45,8 @@ def _spare_the_interpreter(items: list[pytest.Item]) -> None:
     kernels = tuple(f"test_bytes[pallas-{kind}-" for kind in ("fp8", "int8", "int4"))
     for item in items:
         if item.name.startswith("test_bytes[pallas") and not (item.name.startswith(kernels) or "-dim_7-" in item.name):
+            item.add_marker("full")
+        if item.path.name == "test_snapshot_checks.py" and "[pallas" in item.name:
             item.add_marker("full")
         if item.path.name == "test_placement.py" and "[pallas" in item.name and not item.name.startswith(kept):
             item.add_marker("full")

@@ -169,4 +169,5 @@ def emptied_and_placed(backend: Backend, kind: str) -> tuple[Any, Stage]:
 
 
 def twin(state: Any) -> Any:
-    return copy.deepcopy(state)
+    device = getattr(state, "device", None)  # jax's are not copied
+    return copy.deepcopy(state, {id(device): device})
