@@ -27,6 +27,7 @@ from recis_core.exchange.sharding import Sharding
 from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.unapplied import Measure, Unapplied
+from recis_core.table.unattended import KEPT
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -240,6 +241,12 @@ class ShardedTable(PhysicalTable):
         self.exchange.require_open()
         with self.lock:
             self._held = [*self._held, self._of_living(gradient, ticket)]
+            if len(self._held) > KEPT and self.optimizer is None:
+                self._held = [joined(self._held, self.backend, self.owners, self.world, len(self.names))]
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._held)
 
     def _of_living(self, gradient: Held, ticket: Ticket) -> Held:
         if ticket.erasures == self.erasures.count:

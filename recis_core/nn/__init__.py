@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import recis_core.nn.reaching_tables  # noqa: F401, adds to two methods of nn.Module
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.dynamic_embedding import DynamicEmbedding
 from recis_core.nn.embedding_engine import EmbeddingEngine

@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recis_core.nn.embedding_engine import EmbeddingEngine
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.hash_table import HashTable
+from recis_core.nn.table_module import TableModule
 from recis_core.ragged import RaggedTensor
 
 
-class DynamicEmbedding(nn.Module):
+class DynamicEmbedding(TableModule):
     """Pooled embedding of one feature.
 
     Args:

@@ -19,12 +19,13 @@ from backends import LookupCall
 from backends.errors import RecisError
 from recis_core.exchange.joining import world_of
 from recis_core.nn.embedding_option import EmbeddingOption
+from recis_core.nn.engine_tables import EngineTables
 from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, call_of, group_features, job_of
-from recis_core.process import refuse_to_pickle
+from recis_core.nn.table_module import TableModule
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
 
 
-class EmbeddingEngine(nn.Module, Joinable):
+class EmbeddingEngine(TableModule, Joinable):
     """Embeds a dict of features, coalescing their tables and lookups.
 
     Args:
@@ -84,7 +85,7 @@ class EmbeddingEngine(nn.Module, Joinable):
             from recis_core.table.tiers.shared_budget import share_budget  # as heavy as tiers
 
             share_budget([homes[table_name(f, options[f])].table.state for f in sharing])
-        self.tables = nn.Module()
+        self.tables = EngineTables()
         for feature, option in options.items():
             name = table_name(feature, option)
             if name not in self.tables._modules:
@@ -219,14 +220,17 @@ class EmbeddingEngine(nn.Module, Joinable):
         """Counts of each table's storage; see HashTable.stats. Tables that share storage tell the same counts each."""
         return {name: table.stats() for name, table in self.sparse_parameters().items()}
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        refuse_to_pickle("an EmbeddingEngine")
-
-    def __deepcopy__(self, memo: Any) -> EmbeddingEngine:
+    def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> NoReturn:
         raise RecisError(
-            "an EmbeddingEngine cannot be deep-copied: its tables may be larger than memory twice over. "
-            "Build a second one and load this one's state_dict(), or export tables by ids() and embeddings()."
+            "an engine gives a dict, of which torch calls no backward hooks. Register one on an output, "
+            "out['user'].register_hook(hook), or on a layer after the engine."
         )
+
+    def register_full_backward_pre_hook(self, hook: Any, prepend: bool = False) -> NoReturn:
+        self.register_full_backward_hook(hook)
+
+    def register_backward_hook(self, hook: Any) -> NoReturn:
+        self.register_full_backward_hook(hook)
 
 
 def _error_of(call: Callable[[], None]) -> Exception | None:

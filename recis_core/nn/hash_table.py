@@ -6,7 +6,7 @@ Sizes: N ids, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,12 @@ from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.slot_group import SlotGroup
-from recis_core.process import refuse_to_pickle
+from recis_core.nn.table_module import TableModule
 from recis_core.table.coalesce import Home, coalesce
 from recis_core.uninterrupted import as_one
 
 
-class HashTable(nn.Module):
+class HashTable(TableModule):
     """A dynamic table of its own, or one of an engine's.
 
     Args:
@@ -207,6 +207,8 @@ class HashTable(nn.Module):
     def clear_grad(self) -> None:
         """Discard what is pending, for all tables that share this storage."""
         self.physical.discard()
+        if self.physical.optimizer is not None:
+            self.physical.optimizer.drop_factors()
 
     def stats(self) -> dict[str, int]:
         """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets.
@@ -218,6 +220,7 @@ class HashTable(nn.Module):
         return self.physical.stats(self.ordinal)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         slices.save(self, destination, prefix)
 
     def _load_from_state_dict(
@@ -231,16 +234,13 @@ class HashTable(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Replace the table by the state's slices, however many there are, as far as its rows belong on this rank."""
-        slices.load(self, state_dict, prefix, missing_keys, unexpected_keys, error_msgs)
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        refuse_to_pickle(f"table {self.name!r}")
-
-    def __deepcopy__(self, memo: Any) -> HashTable:
-        raise RecisError(
-            f"table {self.name!r} cannot be deep-copied: its storage is shared. "
-            "Build a second model and load this one's state_dict(), or use ids() and embeddings() to export it."
-        )
+        head, odd = prefix + "slices.", []  # type: tuple[str, list[str]]
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, odd, error_msgs
+        )  # hooks, and what a subclass or its user has added
+        unexpected_keys.extend(key for key in odd if not key.startswith(head))
+        mine = {key: value for key, value in state_dict.items() if key.startswith(head)}
+        slices.load(self, mine, prefix, missing_keys, unexpected_keys, error_msgs)
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, dim={self.dim}, backend={self.physical.backend.name!r}, device={self.physical.device}"

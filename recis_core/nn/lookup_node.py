@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from backends import LookupMode
 from backends.records import LookupCall
 from recis_core.table.physical import PhysicalTable, Ticket
+from recis_core.table.unattended import tell
 from recis_core.uninterrupted import as_one, uninterrupted
 
 
@@ -88,7 +89,9 @@ def _push(held: Held) -> None:
         raise
     for _, _, ticket, kept in held:
         ticket.waits = kept
+    forgotten = [table for table, _, ticket, _ in held if table.forgotten(ticket)]
     held.clear()
+    tell(forgotten)
 
 
 def _recomputing() -> bool:

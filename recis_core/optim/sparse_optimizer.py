@@ -301,6 +301,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             table.discard()
         self._reset_handles()
 
+    def drop_factors(self) -> None:
+        """What groups without a gradient were scaled by, after their tables' were discarded."""
+        for group in self.param_groups:
+            if not any(table.has_gradient for table in self._physical(group["tables"])):
+                group["params"][0].grad = None
+
     def _reset_handles(self) -> None:
         for handle in self.handles():
             handle.grad = None

@@ -34,6 +34,7 @@ from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.erasures import Erasures
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
+from recis_core.table.unattended import KEPT, Unattended
 from recis_core.table.waiting_slots import Waiting, check_waiting, slots_without, with_snapshot
 from recis_core.uninterrupted import as_one
 
@@ -82,6 +83,7 @@ class PhysicalTable:
         self.lock = threading.RLock()
         self.unapplied = Unapplied()
         self.erasures = Erasures()
+        self.unattended = Unattended()
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._homeless_slots: Waiting = ()
         # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
@@ -183,7 +185,10 @@ class PhysicalTable:
             return
         with self.lock:
             gradient = self._of_living(gradient, ticket)
-            self.unapplied = self.unapplied.with_gradient(gradient, ticket.step)
+            waits = self.unapplied.with_gradient(gradient, ticket.step)
+            if len(waits.gradients) > KEPT and self.optimizer is None:
+                waits = waits._replace(gradients=(self.backend.combine(list(waits.gradients)),))
+            self.unapplied = waits
 
     def _of_living(self, gradient: Any, ticket: Ticket) -> Any:
         """Without the keys that were erased after the gradient's forward."""
@@ -191,6 +196,14 @@ class PhysicalTable:
             return gradient
         gone = self.erasures.gone(ticket.erasures, *self.backend.read_gradient(gradient)[:2])
         return self.backend.without(gradient, gone) if bool(gone.any()) else gradient
+
+    def forgotten(self, ticket: Ticket) -> bool:
+        """Whether gradients of several forwards wait, and no optimizer is there to take them; told once."""
+        return self.optimizer is None and self.unattended.goes_on(ticket, self._waiting)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._pending)
 
     @property
     def held(self) -> Any:

@@ -1,0 +1,43 @@
+"""Gradients that no optimizer will take: told of once, and kept as few."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+KEPT = 8  # gradients of backwards that wait apart; then they are summed by id into one
+
+
+class Unattended:
+    """Of one storage: the forward whose gradient waits first, and whether it was told of."""
+
+    __slots__ = ("_first", "told")
+
+    def __init__(self) -> None:
+        self._first: Callable[[], Any] = lambda: None
+        self.told = False
+
+    def goes_on(self, ticket: Any, waiting: int) -> bool:
+        """Whether a gradient of another forward waits already, for the first time that this is asked in vain."""
+        if waiting < 2:
+            self._first = weakref.ref(ticket)
+            return False
+        if self.told or self._first() is ticket:
+            return False
+        self.told = True
+        return True
+
+
+def tell(tables: Iterable[Any]) -> None:
+    names = [name for table in tables for name in table.names]
+    if names:
+        warnings.warn(
+            f"gradients of tables {', '.join(names)} wait for an optimizer, and they have none: their rows do not train. An "
+            "optimizer over model.parameters() does not see tables; give theirs to a sparse one, "
+            "recis_core.optim.SparseAdam(filter_out_sparse_param(model)), and recis_core.optim.join(dense, sparse) steps "
+            "both. Tables that are not to train: engine.requires_grad_(False). Read by hand, by HashTable.grad(), gradients "
+            "go on until clear_grad().",
+            stacklevel=2,
+        )
