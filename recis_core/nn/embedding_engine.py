@@ -26,6 +26,7 @@ from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.requests import Group, call_of, group_features, job_of
 from recis_core.nn.table_module import TableModule
+from recis_core.plain_torch import in_plain_torch
 from recis_core.ragged import RaggedTensor
 from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
@@ -57,6 +58,7 @@ class EmbeddingEngine(TableModule, Joinable):
     As recis.nn.EmbeddingEngine.
     """
 
+    @in_plain_torch
     def __init__(
         self,
         options: Mapping[str, EmbeddingOption],
@@ -124,6 +126,7 @@ class EmbeddingEngine(TableModule, Joinable):
         embedded: dict[str, Any] = self._embed(self, features)
         return embedded
 
+    @in_plain_torch
     def training_calls(self, features: Mapping[str, Any]) -> list[tuple[PhysicalTable, LookupCall]]:
         """The ids that a training forward of these features will ask of each storage, without its requests; nothing is
         looked up. None in eval, and none of tables that learn no ids.
@@ -152,6 +155,7 @@ class EmbeddingEngine(TableModule, Joinable):
         tables = self.sparse_parameters().values()
         return next(iter(tables)).physical.exchange if tables else None
 
+    @in_plain_torch
     @as_one
     def sync_gradients(self) -> None:
         """Combine pending gradients, once per optimizer step, and with more ranks send them to the rows' owners.
@@ -161,6 +165,7 @@ class EmbeddingEngine(TableModule, Joinable):
         for table in self.sparse_parameters().values():
             table.physical.sync()
 
+    @in_plain_torch
     @as_one
     def evict(self) -> dict[str, int]:
         """Forget the rows that each table's filter_hook names, on this rank; {table: how many went}. See FilterHook.
@@ -184,6 +189,7 @@ class EmbeddingEngine(TableModule, Joinable):
     def join_process_group(self) -> Any:
         return world_of(self.exchange).parent
 
+    @in_plain_torch
     def flush(self) -> None:
         """Every row that was updated onto the disk of its cache, synced: what CacheConfig(keep=True) opens again.
 
@@ -195,6 +201,7 @@ class EmbeddingEngine(TableModule, Joinable):
         for tiers in self._tiers():
             tiers.flush()
 
+    @in_plain_torch
     def close(self) -> None:
         """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone, and
         what asks for them, a forward or stats(), raises RecisError.
@@ -216,6 +223,7 @@ class EmbeddingEngine(TableModule, Joinable):
         tables = dict.fromkeys(table.physical for table in self.sparse_parameters().values())
         return [tiers for table in tables if (tiers := tiered(table.state)) is not None]
 
+    @in_plain_torch
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts of each table's storage; see HashTable.stats. Tables that share storage tell the same counts each."""
         return {name: table.stats() for name, table in self.sparse_parameters().items()}
@@ -241,6 +249,7 @@ def _error_of(call: Callable[[], None]) -> Exception | None:
     return None
 
 
+@in_plain_torch
 @as_one
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
     exchange = engine.exchange

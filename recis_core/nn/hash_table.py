@@ -23,6 +23,7 @@ from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.nn.slot_group import SlotGroup
 from recis_core.nn.table_module import TableModule
+from recis_core.plain_torch import in_plain_torch
 from recis_core.table.coalesce import Home, coalesce
 from recis_core.uninterrupted import as_one
 
@@ -39,6 +40,7 @@ class HashTable(TableModule):
     As recis.nn.modules.hashtable.HashTable; coalescing and slicing are the engine's work here.
     """
 
+    @in_plain_torch
     def __init__(
         self,
         embedding_shape: list[int],
@@ -131,6 +133,7 @@ class HashTable(TableModule):
         """Optimizer slots in the order of ids()."""
         return SlotGroup(self.snapshot().slots)
 
+    @in_plain_torch
     def snapshot(self) -> Snapshot:
         """This logical table's share of the storage."""
         whole = self.physical.export()
@@ -139,6 +142,7 @@ class HashTable(TableModule):
         rows = None if whole.row_numbers is None else whole.row_numbers[mine]
         return Snapshot(whole.ids[mine], whole.tables[mine], whole.weights[mine], slots, row_numbers=rows)
 
+    @in_plain_torch
     def insert(self, ids: Tensor, embeddings: Tensor) -> None:
         """Set the rows of unique ids, int64 [n], to embeddings [n, D]; their slots start anew.
 
@@ -156,6 +160,7 @@ class HashTable(TableModule):
         tables = torch.full((len(ids),), self.ordinal, dtype=torch.int32)
         self.physical.insert(Snapshot(ids, tables, rows, slots))
 
+    @in_plain_torch
     def evict(self) -> int:
         """Forget the rows that filter_hook names, on this rank; how many went. 0 without a hook. See FilterHook.
 
@@ -164,10 +169,12 @@ class HashTable(TableModule):
         """
         return self.physical.evict([self.ordinal])[self.ordinal]
 
+    @in_plain_torch
     def clear(self) -> None:
         """Forget all ids."""
         self.physical.erase(self.ids(), self.ordinal)
 
+    @in_plain_torch
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:
         """Add grad float32 [n, D] for the distinct row numbers `index` (see lookup_index) to what is pending."""
         ids_by_row = {row: i for i, row in self._numbered().items()}
@@ -177,6 +184,7 @@ class HashTable(TableModule):
         ids = torch.tensor([ids_by_row[row] for row in index.tolist()], dtype=torch.int64, device=index.device)
         self.physical.accept_gradient(ids, self.ordinal, index.to(torch.int32), grad)
 
+    @in_plain_torch
     def lookup_index(self, ids: Tensor) -> Tensor:
         """Row numbers int64 [n] of ids, -1 for unknown; inserts nothing."""
         rows = self._numbered()
@@ -195,6 +203,7 @@ class HashTable(TableModule):
             )
         return dict(zip(mine.ids.tolist(), mine.row_numbers.tolist(), strict=True))
 
+    @in_plain_torch
     def grad(self, acc_step: int = 1) -> tuple[Tensor, Tensor]:
         """(row numbers int64 [U], summed gradient float32 [U, D] ÷ acc_step) of this table's pending gradient."""
         found = self.physical.gradient()
@@ -204,12 +213,14 @@ class HashTable(TableModule):
         mine = tables == self.ordinal
         return rows[mine].long(), values[mine] / acc_step
 
+    @in_plain_torch
     def clear_grad(self) -> None:
         """Discard what is pending, for all tables that share this storage."""
         self.physical.discard()
         if self.physical.optimizer is not None:
             self.physical.optimizer.drop_factors()
 
+    @in_plain_torch
     def stats(self) -> dict[str, int]:
         """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets.
 
@@ -219,10 +230,12 @@ class HashTable(TableModule):
         """
         return self.physical.stats(self.ordinal)
 
+    @in_plain_torch
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         slices.save(self, destination, prefix)
 
+    @in_plain_torch
     def _load_from_state_dict(
         self,
         state_dict: Mapping[str, Any],
@@ -246,6 +259,7 @@ class HashTable(TableModule):
         return f"{self.name!r}, dim={self.dim}, backend={self.physical.backend.name!r}, device={self.physical.device}"
 
 
+@in_plain_torch
 @as_one
 def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tensor:
     table.check_ids(ids)

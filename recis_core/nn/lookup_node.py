@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from backends import LookupMode
 from backends.records import LookupCall
+from recis_core.plain_torch import in_plain_torch
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.unattended import tell
 from recis_core.uninterrupted import as_one, uninterrupted
@@ -77,6 +78,7 @@ def _at_the_end(held: Held) -> None:
         Variable._execution_engine.queue_callback(partial(_push, held))
 
 
+@in_plain_torch
 @as_one
 def _push(held: Held) -> None:
     before = [(table, table.held) for table, _, _, _ in held]
@@ -113,6 +115,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_plain_torch
     @as_one
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat, weight_grads = iter(grads), []

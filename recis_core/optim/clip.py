@@ -11,9 +11,11 @@ from torch import Tensor
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.joint import JointOptimizer
 from recis_core.optim.sparse_optimizer import SparseOptimizer
+from recis_core.plain_torch import in_plain_torch
 
 
 @torch.no_grad()
+@in_plain_torch
 def clip_grad_norm_(
     parameters: Iterable[Tensor] | Tensor | JointOptimizer,
     max_norm: float,

@@ -24,6 +24,7 @@ from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, refuse_torch_only
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
+from recis_core.plain_torch import in_plain_torch
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
@@ -114,6 +115,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def _torch_only_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
         return {name: group[name] for name in self.torch_only if name in group}
 
+    @in_plain_torch
     def _group(self, param_dict: Mapping[str, HashTable], numbers: dict[str, Any]) -> TableGroup:
         _check_tables(param_dict)
         twice = set(param_dict) & set(self._tables)
@@ -154,11 +156,13 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         tables = [self._tables[name].physical for name in (self._tables if names is None else names)]
         return list(dict.fromkeys(tables))
 
+    @in_plain_torch
     @as_one
     def _sync(self, names: list[str]) -> tuple[bool, bool]:
         flags = [table.flags() for table in self._physical(names)]
         return any(has for has, _ in flags), all(finite for _, finite in flags)
 
+    @in_plain_torch
     @as_one
     def _norm(self, names: list[str]) -> float:
         """2-norm of the synced gradient of the group of these tables, unscaled; what an earlier group shares is its."""
@@ -195,6 +199,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             if table.exchange is not None:
                 table.exchange.dense_finite = finite
 
+    @in_plain_torch
     @as_one
     def squared_norm(self) -> float:
         """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
@@ -265,6 +270,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def house_momentum(self) -> None:
         """Slots for what groups ask for since the last step."""
 
+    @in_plain_torch
     @as_one
     def _step(self) -> None:
         self._require_all_attached()
@@ -294,6 +300,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                     "group of this optimizer; their gradients would be lost. Add them with add_params."
                 )
 
+    @in_plain_torch
     @as_one
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Discard pending gradients."""
