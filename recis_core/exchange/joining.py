@@ -11,6 +11,7 @@ There, and wherever losses are global means, `in_step` keeps all ranks stepping.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,3 +62,12 @@ def world_of(exchange: Any) -> Any:
     if exchange is None:
         raise RecisError("Join is for tables of several ranks; this process group has one.")
     return exchange.world
+
+
+def names_here(names: Iterable[str], exchange: Any) -> list[str]:
+    """Names of attributes without those that a Join asks for where there is nothing to join: tools that read every
+    attribute of a module, as torch.jit.trace, would fail."""
+    here = list(names)
+    return (
+        here if exchange is not None else [name for name in here if name not in ("join_device", "join_process_group")]
+    )

@@ -17,13 +17,13 @@ from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from backends import LookupCall
 from backends.errors import RecisError
-from recis_core.exchange.joining import world_of
+from recis_core.exchange.joining import names_here, world_of
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.engine_tables import EngineTables
 from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.lookup_node import run_jobs
-from recis_core.nn.outside_graphs import outside_graphs
+from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.requests import Group, call_of, group_features, job_of
 from recis_core.nn.table_module import TableModule
 from recis_core.plain_torch import in_plain_torch
@@ -189,6 +189,9 @@ class EmbeddingEngine(TableModule, Joinable):
     def join_process_group(self) -> Any:
         return world_of(self.exchange).parent
 
+    def __dir__(self) -> list[str]:
+        return names_here(super().__dir__(), self.exchange)
+
     @in_plain_torch
     def flush(self) -> None:
         """Every row that was updated onto the disk of its cache, synced: what CacheConfig(keep=True) opens again.
@@ -252,6 +255,7 @@ def _error_of(call: Callable[[], None]) -> Exception | None:
 @in_plain_torch
 @as_one
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
+    require_eager()
     exchange = engine.exchange
     with nullcontext() if exchange is None else exchange.telling("forward"):
         inputs, groups = _read(engine, features)

@@ -96,6 +96,8 @@ class EmbeddingOption:
         if self.block_size < 1:
             raise ValueError(f"block_size must be at least 1; got {self.block_size}.")
         _one_of("dtype", self.dtype, tuple(STORAGE))
+        if self.device is not None and torch.device(self.device).type == "meta":
+            raise ValueError("device must be one with memory, for tables hold rows from the first id on; got 'meta'.")
         _one_of("combiner", self.combiner, COMBINERS)
         _one_of("grad_reduce_by", self.grad_reduce_by, ("worker", "id"))
         _one_of("unknown", self.unknown, ("zeros", "initial"))

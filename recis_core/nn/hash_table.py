@@ -20,7 +20,7 @@ from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.filter_hook import FilterHook
 from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
-from recis_core.nn.outside_graphs import outside_graphs
+from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.slot_group import SlotGroup
 from recis_core.nn.table_module import TableModule
 from recis_core.plain_torch import in_plain_torch
@@ -262,6 +262,7 @@ class HashTable(TableModule):
 @in_plain_torch
 @as_one
 def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tensor:
+    require_eager()
     table.check_ids(ids)
     flat = ids.reshape(-1)
     offsets = torch.tensor([0, len(flat)], device=ids.device)

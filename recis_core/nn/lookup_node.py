@@ -72,15 +72,15 @@ def _at_the_end(held: Held) -> None:
     """Push once the whole backward is through: one that raises leaves no gradient. Or now, to be sent meanwhile."""
     if held and (exchange := held[0][0].exchange) is not None and exchange.overlap:
         with uninterrupted():
-            _push(held)
+            _push(held, torch._C._current_graph_task_id())
             exchange.pushed()
     else:
-        Variable._execution_engine.queue_callback(partial(_push, held))
+        Variable._execution_engine.queue_callback(partial(_push, held, torch._C._current_graph_task_id()))
 
 
 @in_plain_torch
 @as_one
-def _push(held: Held) -> None:
+def _push(held: Held, backward: int) -> None:
     before = [(table, table.held) for table, _, _, _ in held]
     try:
         for table, gradient, ticket, _ in held:
@@ -91,7 +91,7 @@ def _push(held: Held) -> None:
         raise
     for _, _, ticket, kept in held:
         ticket.waits = kept
-    forgotten = [table for table, _, ticket, _ in held if table.forgotten(ticket)]
+    forgotten = [table for table, _, ticket, _ in held if table.forgotten(ticket, backward)]
     held.clear()
     tell(forgotten)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from backends.errors import RecisError
+
 
 @cache
 def outside_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,3 +18,20 @@ def outside_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
     As a decorator it would import torch's compiler with the package, and take over a second.
     """
     return torch.compiler.disable(function)
+
+
+def require_eager() -> None:
+    """Raises RecisError where torch would record a lookup, or run it on other than ids.
+
+    A trace would keep the rows that it saw as constants.
+    """
+    if torch._C._get_tracing_state() is not None or torch.compiler.is_exporting():
+        raise RecisError(
+            "tables cannot be traced, scripted or exported: their rows are looked up in Python. Export the dense part, with "
+            "embedding outputs as its inputs; torch.compile takes the whole model."
+        )
+    if torch._C._are_functorch_transforms_active():
+        raise RecisError(
+            "tables cannot be looked up inside vmap, torch.func.grad or other transforms of torch.func. Look rows up outside, "
+            "and pass them into the function."
+        )

@@ -111,6 +111,12 @@ class TableModule(nn.Module):
             "leaves tables alone: their rows are spread over the ranks."
         )
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RecisError(
+            "tables cannot be scripted: their rows are looked up in Python. Script the dense part, with embedding outputs as "
+            "its inputs; torch.compile takes the whole model."
+        )
+
     def __copy__(self) -> Any:
         """As torch's: another module on the same tables."""
         twin = type(self).__new__(type(self))

@@ -12,6 +12,7 @@ import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from backends.errors import RecisError
+from recis_core.exchange.joining import names_here
 from recis_core.optim.joint_groups import JointGroups, joint_defaults
 from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint
 from recis_core.optim.sparse_optimizer import SparseOptimizer, tables_in
@@ -80,6 +81,9 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     @property
     def join_process_group(self) -> Any:
         return self.sparse.join_process_group
+
+    def __dir__(self) -> list[str]:
+        return names_here(super().__dir__(), self.sparse._physical()[0].exchange)
 
     def _dense_finite(self) -> bool:
         """Of this rank's dense gradients, or its shards of them."""

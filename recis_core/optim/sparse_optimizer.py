@@ -18,7 +18,7 @@ from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from backends import SlotSpec, UpdateRule
 from backends.errors import NonFiniteGradient, RecisError
-from recis_core.exchange.joining import StepShadow, world_of
+from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, refuse_torch_only
@@ -181,6 +181,9 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @property
     def join_process_group(self) -> Any:
         return self._world().parent
+
+    def __dir__(self) -> list[str]:
+        return names_here(super().__dir__(), self._physical()[0].exchange)
 
     def _world(self) -> Any:
         return world_of(self._physical()[0].exchange)

@@ -197,9 +197,9 @@ class PhysicalTable:
         gone = self.erasures.gone(ticket.erasures, *self.backend.read_gradient(gradient)[:2])
         return self.backend.without(gradient, gone) if bool(gone.any()) else gradient
 
-    def forgotten(self, ticket: Ticket) -> bool:
-        """Whether gradients of several forwards wait, and no optimizer is there to take them; told once."""
-        return self.optimizer is None and self.unattended.goes_on(ticket, self._waiting)
+    def forgotten(self, ticket: Ticket, backward: int) -> bool:
+        """Whether gradients of several backwards wait, and no optimizer is there to take them; yes once."""
+        return self.optimizer is None and self.unattended.goes_on(ticket, backward, self._waiting)
 
     @property
     def _waiting(self) -> int:

@@ -11,20 +11,20 @@ KEPT = 8  # gradients of backwards that wait apart; then they are summed by id i
 
 
 class Unattended:
-    """Of one storage: the forward whose gradient waits first, and whether it was told of."""
+    """Of one storage: the forward and the backward whose gradient waits first, and whether it was told of."""
 
-    __slots__ = ("_first", "told")
+    __slots__ = ("_backward", "_forward", "told")
 
     def __init__(self) -> None:
-        self._first: Callable[[], Any] = lambda: None
-        self.told = False
+        self._forward: Callable[[], Any] = lambda: None
+        self._backward, self.told = -1, False
 
-    def goes_on(self, ticket: Any, waiting: int) -> bool:
-        """Whether a gradient of another forward waits already, for the first time that this is asked in vain."""
+    def goes_on(self, ticket: Any, backward: int, waiting: int) -> bool:
+        """Whether a gradient of another forward, by another backward, waits already; yes once."""
         if waiting < 2:
-            self._first = weakref.ref(ticket)
+            self._forward, self._backward = weakref.ref(ticket), backward
             return False
-        if self.told or self._first() is ticket:
+        if self.told or self._backward == backward or self._forward() is ticket:
             return False
         self.told = True
         return True

@@ -232,6 +232,7 @@ def test_initial_values_depend_on_seed_table_and_id_alone(backend):
     assert torch.equal(a, two({"f": ids})["f"])
 
 
+@pytest.mark.filterwarnings("ignore:gradients of tables f wait for an optimizer")
 def test_activation_checkpointing_counts_once(backend):
     engine = EmbeddingEngine({"f": option(backend)})
     ids = torch.tensor([1, 2])
