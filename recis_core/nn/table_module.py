@@ -117,12 +117,6 @@ class TableModule(nn.Module):
             "its inputs; torch.compile takes the whole model."
         )
 
-    def __copy__(self) -> Any:
-        """As torch's: another module on the same tables."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__ = self.__dict__.copy()
-        return twin
-
     def __deepcopy__(self, memo: Any) -> NoReturn:
         raise RecisError(
             f"{_called(self)} cannot be deep-copied: its storage is shared and may be larger than memory twice over. Build "
