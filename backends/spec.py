@@ -112,6 +112,15 @@ class UpdateRule:
                        w += alpha·m / (sqrt(v) + eps)          (alpha < 0 holds lr and bias corrections)
       adagrad          g += weight_decay·w;  s += g²;          w -= lr·g / (sqrt(s) + eps)
       rowwise_adagrad  g += weight_decay·w;  s += mean_d(g²);  w -= lr·g / (sqrt(s) + eps)
+
+    All of it is float32, at its edges the same on every backend (`step_numbers` checks the numbers):
+      a number or factor that is not finite, or a number from 2¹²⁷ on, is refused before anything changes; subnormal
+      numbers count as 0. A factor beyond float32 is applied in two parts, for a gradient at the other end.
+      A quotient by 0 is 0: with eps = 0 an element without a gradient so far rests, where torch.optim writes NaN.
+      lr and alpha go without their power of two into the product with g, so that only the result under- or overflows.
+      v = inf from |g| = sqrt(3.4e38 / one_minus_beta2) on, s = inf from |g| = 1.8e19: the element rests from then on, as in
+      torch.optim. Squares of |g| below 1e-19 may count as 0, as may any subnormal number: XLA and Triton flush them.
+      A weight that leaves float32 is ±inf, as in torch.
     """
 
     kind: str

@@ -43,21 +43,50 @@ def adam(h: Hyper, w: jax.Array, g: jax.Array, slots: Slots, dim: int) -> tuple[
     """alpha < 0 holds lr and the bias corrections, decay what AdamW keeps of w."""
     m, v = slots
     m = h["beta1"] * m + h["one_minus_beta1"] * g
-    v = h["beta2"] * v + h["one_minus_beta2"] * (g * g)
-    return w * h["decay"] + h["alpha"] * m / (jnp.sqrt(v) + h["eps"]), (m, v)
+    v = h["beta2"] * v + h["one_minus_beta2"] * g * g  # in this order: g² may overflow where v does not
+    return w * h["decay"] + moved(h["alpha"], m, jnp.sqrt(v) + h["eps"]), (m, v)
 
 
 def adagrad(h: Hyper, w: jax.Array, g: jax.Array, slots: Slots, dim: int) -> tuple[jax.Array, Slots]:
     g = g + h["weight_decay"] * w
     s = slots[0] + g * g
-    return w - h["lr"] * g / (jnp.sqrt(s) + h["eps"]), (s,)
+    return w - moved(h["lr"], g, jnp.sqrt(s) + h["eps"]), (s,)
 
 
 def rowwise_adagrad(h: Hyper, w: jax.Array, g: jax.Array, slots: Slots, dim: int) -> tuple[jax.Array, Slots]:
     """One s a row, of the mean square over the dim real columns."""
     g = g + h["weight_decay"] * w
-    s = slots[0] + jnp.sum(g * g, axis=1, keepdims=True) / dim
-    return w - h["lr"] * g / (jnp.sqrt(s) + h["eps"]), (s,)
+    few = mean_share(dim)
+    s = slots[0] + jnp.sum(g * (g * few), axis=1, keepdims=True) / (dim * few)
+    share, unit = row_parts(h["lr"])
+    root = jnp.sqrt(s) + h["eps"]
+    return w - share * g / (jnp.where(root == 0, jnp.inf, root) / unit), (s,)
+
+
+def moved(rate: jax.Array, g: jax.Array, root: jax.Array) -> jax.Array:
+    """rate · g / root, 0 where root is 0. The rate's power of two comes last: rate · g must not under- or overflow."""
+    share, unit = parts(rate)
+    return share * g / jnp.where(root == 0, jnp.inf, root) * unit
+
+
+def parts(rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(a number in ½ … 1 with the rate's sign, the power of two that is missing); that is 0 for a rate of 0."""
+    bits = jax.lax.bitcast_convert_type(rate, jnp.int32)
+    power = bits & jnp.int32(0x7F800000)
+    unit = jax.lax.bitcast_convert_type(jnp.where(power > 0, power + jnp.int32(0x800000), 0), jnp.float32)
+    share = jax.lax.bitcast_convert_type((bits & jnp.int32(~0x7F800000)) | jnp.int32(0x3F000000), jnp.float32)
+    return share, unit
+
+
+def row_parts(rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As parts, where a row's one root is divided by the power of two: kept so that root / power is a float32."""
+    unit = jnp.clip(parts(rate)[1], 2.0**-60, 2.0**40)
+    return rate / unit, unit
+
+
+def mean_share(dim: int) -> float:
+    """A power of two of at most 1/dim: squares times it add up to a sum that does not overflow before the mean does."""
+    return 0.5 ** (dim - 1).bit_length()
 
 
 RULES = {

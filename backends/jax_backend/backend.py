@@ -24,6 +24,7 @@ from backends.jax_backend.unfinished import finish, land, whole
 from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from backends.row_checks import check_rows
 from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from backends.step_numbers import step_numbers
 from bridge.dlpack import ids_to_torch, to_torch
 
 
@@ -148,9 +149,12 @@ class JaxBackend:
         factor: float,
         t: tuple[int, ...],
     ) -> TableState:
+        step = step_numbers(rule, hyper, factor, len(state.spec.uids))
+        if step.ahead is not None:
+            gradient = gradient._replace(values=gradient.values * step.ahead)
         with whole(self._programs, state):
             slots = tuple(state.slots[name] for name in rule.slots)
-            numbers = np.asarray(hyper, np.float32), np.float32(factor), np.array(t, np.int32)
+            numbers = step.hyper, step.factor, np.array(t, np.int32)
             state.landing = rule.slots
             state.weights, state.landed = self._programs.update(
                 state.weights, slots, gradient, state.constants, *numbers, rule=rule

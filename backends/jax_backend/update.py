@@ -17,6 +17,7 @@ from backends.jax_backend.hot import Noise, Slots, Touched
 from backends.jax_backend.initial_values import noisy_bfloat16, words
 from backends.jax_backend.warm import C, warmed
 from backends.spec import RULES, UpdateRule
+from pallas_kernels.rules import mean_share, moved, row_parts
 
 Numbers = dict[str, jax.Array]
 Step = Callable[[jax.Array, jax.Array, Slots, Numbers], tuple[jax.Array, Slots]]
@@ -76,19 +77,22 @@ def _sgd(g: jax.Array, w: jax.Array, slots: Slots, h: Numbers) -> tuple[jax.Arra
 def _adam(g: jax.Array, w: jax.Array, slots: Slots, h: Numbers) -> tuple[jax.Array, Slots]:
     m = h["beta1"] * slots[0] + h["one_minus_beta1"] * g
     v = h["beta2"] * slots[1] + h["one_minus_beta2"] * g * g
-    return h["decay"] * w + h["alpha"] * m / (jnp.sqrt(v) + h["eps"]), (m, v)
+    return h["decay"] * w + moved(h["alpha"], m, jnp.sqrt(v) + h["eps"]), (m, v)
 
 
 def _adagrad(g: jax.Array, w: jax.Array, slots: Slots, h: Numbers) -> tuple[jax.Array, Slots]:
     g = g + h["weight_decay"] * w
     s = slots[0] + g * g
-    return w - h["lr"] * g / (jnp.sqrt(s) + h["eps"]), (s,)
+    return w - moved(h["lr"], g, jnp.sqrt(s) + h["eps"]), (s,)
 
 
 def _rowwise_adagrad(g: jax.Array, w: jax.Array, slots: Slots, h: Numbers) -> tuple[jax.Array, Slots]:
     g = g + h["weight_decay"] * w
-    s = slots[0] + jnp.mean(g * g, axis=1, keepdims=True)
-    return w - h["lr"] * g / (jnp.sqrt(s) + h["eps"]), (s,)
+    share = mean_share(g.shape[1])
+    s = slots[0] + jnp.sum(g * (g * share), axis=1, keepdims=True) / (g.shape[1] * share)
+    share, unit = row_parts(h["lr"])
+    root = jnp.sqrt(s) + h["eps"]
+    return w - share * g / (jnp.where(root == 0, jnp.inf, root) / unit), (s,)
 
 
 STEPS: dict[str, Step] = {"sgd": _sgd, "adam": _adam, "adagrad": _adagrad, "rowwise_adagrad": _rowwise_adagrad}

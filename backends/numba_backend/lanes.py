@@ -153,6 +153,17 @@ def square_root(typing_context, lanes):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def zero_as_infinite(typing_context, lanes):  # type: ignore[no-untyped-def]
+    """For a divisor, so that a quotient by 0 is 0."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        zeros, infinite = ir.Constant(FLOATS, [0.0] * LANES), ir.Constant(FLOATS, [float("inf")] * LANES)
+        return builder.select(builder.fcmp_ordered("==", arguments[0], zeros), infinite, arguments[0])
+
+    return lanes_type(lanes), generate
+
+
+@intrinsic
 def sum_lanes(typing_context, lanes):  # type: ignore[no-untyped-def]
     """In order, from the first to the last."""
 

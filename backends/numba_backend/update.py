@@ -8,29 +8,28 @@ from __future__ import annotations
 import numpy as np
 from numba import config, get_thread_id, prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
+from backends.numba_backend.compiled import bits_of, compiled, compiled_parallel, float_of, inlined, prefetch_row
 from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.initial_values import fill_words, scratch_lines, store_noisy
-from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes
+from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes, zero_as_infinite
 from backends.numba_backend.scratch import empty
 from backends.numba_backend.state import TableState, check_numbers
-from backends.spec import RULES, UpdateRule
+from backends.spec import UpdateRule
+from backends.step_numbers import step_numbers
 
 SGD, ADAM, ADAGRAD, ROWWISE_ADAGRAD = range(4)
 KINDS = {"sgd": SGD, "adam": ADAM, "adagrad": ADAGRAD, "rowwise_adagrad": ROWWISE_ADAGRAD}
 BLOCK = 256  # rows a thread updates at a time
 AHEAD = 16  # rows between a prefetch and its use
+ROOT_POWERS = (66 << 23, 166 << 23)  # bits of 2⁻⁶¹ and 2³⁹: a row's root over twice these is a float32
 NO_SLOT = np.zeros((0, 1), np.float32)
 
 
 def update(
     state: TableState, g: KeyedGradient, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]
 ) -> None:
-    numbers = np.ascontiguousarray(hyper, np.float32)
-    if numbers.shape != (len(state.uids), len(RULES[rule.kind])):
-        raise ValueError(
-            f"hyper of {rule.kind} must be [{len(state.uids)}, {len(RULES[rule.kind])}]; got {list(numbers.shape)}."
-        )
+    step = step_numbers(rule, hyper, factor, len(state.uids))
+    values = g.values if step.ahead is None else g.values * step.ahead
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
     seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
@@ -38,8 +37,8 @@ def update(
     # The loop itself takes no memory, so that once it runs it ends.
     fresh, words = _scratch(state.weights)
     _update_all(
-        KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, g.ids, g.values, numbers,
-        np.float32(factor), state.uids, seed, steps, fresh, words,
+        KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, g.ids, values, step.hyper,
+        step.factor, state.uids, seed, steps, fresh, words,
     )  # fmt: skip
 
 
@@ -129,7 +128,8 @@ def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor,
         prefetch_row(first, ahead)
         prefetch_row(second, ahead)
         row, table = np.int64(rows[u]), tables[u]
-        alpha, beta1, one_minus_beta1 = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
+        rate, unit = parts_of(hyper[table, 0])
+        beta1, one_minus_beta1 = spread(hyper[table, 1]), spread(hyper[table, 2])
         beta2, one_minus_beta2, eps = spread(hyper[table, 3]), spread(hyper[table, 4]), spread(hyper[table, 5])
         decay = spread(hyper[table, 6])
         for d in range(0, D if row >= 0 else 0, LANES):
@@ -137,7 +137,7 @@ def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor,
             g = load(values, u * D + d, D - d) * by
             m = beta1 * load(first, at, D - d) + one_minus_beta1 * g
             v = beta2 * load(second, at, D - d) + one_minus_beta2 * g * g
-            w = decay * load(weights, at, D - d) + alpha * m / (square_root(v) + eps)
+            w = decay * load(weights, at, D - d) + rate * m / zero_as_infinite(square_root(v) + eps) * unit
             store(first, at, D - d, m)
             store(second, at, D - d, v)
             put(weights, at, fresh, (u - beg) * D + d, D - d, w)
@@ -151,32 +151,48 @@ def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fres
         prefetch_row(weights, ahead)
         prefetch_row(total, ahead)
         row, table = np.int64(rows[u]), tables[u]
-        lr, weight_decay, eps = spread(hyper[table, 0]), spread(hyper[table, 1]), spread(hyper[table, 2])
+        rate, unit = parts_of(hyper[table, 0])
+        weight_decay, eps = spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
             at = row * D + d
             w = load(weights, at, D - d)
             g = load(values, u * D + d, D - d) * by + weight_decay * w
             s = load(total, at, D - d) + g * g
             store(total, at, D - d, s)
-            put(weights, at, fresh, (u - beg) * D + d, D - d, w - lr * g / (square_root(s) + eps))
+            step = rate * g / zero_as_infinite(square_root(s) + eps) * unit
+            put(weights, at, fresh, (u - beg) * D + d, D - d, w - step)
 
 
 @compiled
 def _rowwise_adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
-    D, by = values.shape[1], spread(factor)
+    D, by, share = values.shape[1], spread(factor), np.float32(1)
+    while share * np.float32(D) > 1:  # a power of two, so that squares do not overflow before their mean does
+        share *= np.float32(0.5)
     for u in range(beg, end):
         ahead = max(rows[min(u + AHEAD, end - 1)], 0)
         prefetch_row(weights, ahead)
         row, table = np.int64(rows[u]), tables[u]
-        lr, weight_decay = spread(hyper[table, 0]), spread(hyper[table, 1])
-        squares, last = spread(np.float32(0)), D if row >= 0 else 0
+        power = min(max(bits_of(hyper[table, 0]) & 0x7F800000, ROOT_POWERS[0]), ROOT_POWERS[1])
+        unit = float_of(power + 0x800000)
+        rate, unit = spread(hyper[table, 0] / unit), spread(unit)
+        weight_decay, squares, last = spread(hyper[table, 1]), spread(np.float32(0)), D if row >= 0 else 0
         for d in range(0, last, LANES):
             g = load(values, u * D + d, D - d) * by + weight_decay * load(weights, row * D + d, D - d)
-            squares = squares + g * g
+            squares = squares + g * (g * spread(share))
         if row >= 0:
-            total[row, 0] += sum_lanes(squares) / np.float32(D)
-        root = spread(np.sqrt(total[max(row, 0), 0]) + hyper[table, 2])
+            total[row, 0] += sum_lanes(squares) / (np.float32(D) * share)
+        root = zero_as_infinite(spread(np.sqrt(total[max(row, 0), 0]) + hyper[table, 2])) / unit
         for d in range(0, last, LANES):
             w = load(weights, row * D + d, D - d)
             g = load(values, u * D + d, D - d) * by + weight_decay * w
-            put(weights, row * D + d, fresh, (u - beg) * D + d, D - d, w - lr * g / root)
+            put(weights, row * D + d, fresh, (u - beg) * D + d, D - d, w - rate * g / root)
+
+
+@inlined
+def parts_of(rate):  # type: ignore[no-untyped-def]
+    """(a number in ½ … 1 with the rate's sign, the power of two that is missing): rate · g must not under- or overflow
+    before it is divided. The power comes last. 0 for a rate of 0.
+    """
+    power = bits_of(rate) & 0x7F800000
+    unit = float_of(power + 0x800000 if power > 0 else 0)
+    return spread(float_of((bits_of(rate) & -0x7F800001) | 0x3F000000)), spread(unit)

@@ -1,0 +1,55 @@
+"""The numbers of one optimizer step as float32 arithmetic takes them, checked at one place for every backend.
+
+Sizes: T logical tables, K numbers of a rule.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from backends.spec import FLOAT32_MAX, RULES, UpdateRule
+
+LEAST = 2.0**-126  # float32's least normal number: XLA and Triton flush what is below
+BOUND = 2.0**127  # a rate must be below, so that the power of two above it is a float32
+
+
+class StepNumbers(NamedTuple):
+    """What multiplies, in two parts where one float32 cannot hold it: gradient · ahead · factor."""
+
+    hyper: np.ndarray  # float32 [T, K], contiguous
+    factor: np.float32
+    ahead: np.float32 | None  # None for 1, which is all but always so
+
+
+def step_numbers(rule: UpdateRule, hyper: np.ndarray, factor: float, tables: int) -> StepNumbers:
+    """hyper and factor, checked; subnormal ones as zeros.
+
+    Raises:
+      ValueError: hyper is not [tables, K], or a number is NaN, infinite or from 2¹²⁷ on.
+    """
+    names = RULES[rule.kind]
+    numbers = np.array(hyper, np.float64)
+    if numbers.shape != (tables, len(names)):
+        raise ValueError(f"hyper of {rule.kind} must be [{tables}, {len(names)}]; got {list(numbers.shape)}.")
+    wrong = np.argwhere(~(np.abs(numbers) < BOUND))
+    if len(wrong):
+        table, k = wrong[0]
+        raise ValueError(
+            f"{names[k]} must be finite and below 2¹²⁷; got {numbers[table, k]} for logical table {table}."
+        )
+    numbers[np.abs(numbers) < LEAST] = 0
+    return StepNumbers(numbers.astype(np.float32), *_parts(float(factor)))
+
+
+def _parts(factor: float) -> tuple[np.float32, np.float32 | None]:
+    """A factor beyond float32 times a gradient at the other end may be an ordinary number."""
+    if not math.isfinite(factor):
+        raise ValueError(f"factor must be finite; got {factor}. A step by it would write NaN or inf into every row.")
+    if factor == 0 or LEAST <= abs(factor) <= FLOAT32_MAX:
+        return np.float32(factor), None
+    ahead = 2.0**-100 if abs(factor) < LEAST else 2.0**100
+    rest = max(-FLOAT32_MAX, min(FLOAT32_MAX, factor / ahead))
+    return np.float32(rest if abs(rest) >= LEAST else 0.0), np.float32(ahead)
