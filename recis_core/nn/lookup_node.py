@@ -106,11 +106,14 @@ class _Lookup(torch.autograd.Function):
     def forward(ctx: Any, jobs: list[Job], held: Held, anchor: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         need = iter([w is not None and w.requires_grad for w in weights])
-        ctx.held, ctx.kept, outputs = held, [], []
+        ctx.held, ctx.kept, outputs, still = held, [], [], []
         needs = [tuple(next(need) for _ in job.call.requests) for job in jobs]
-        for job, (pooled, saved, ticket) in zip(jobs, _embedded(jobs, needs), strict=True):
-            ctx.kept.append((job.table, saved, ticket, job.splits, job.trainable and job.mode.insert))
-            outputs += _per_feature(job, pooled)
+        for job, need_one, (pooled, saved, ticket) in zip(jobs, needs, _embedded(jobs, needs), strict=True):
+            trains = job.trainable and job.mode.insert
+            ctx.kept.append((job.table, saved, ticket, job.splits, trains))
+            outputs += (mine := _per_feature(job, pooled))
+            still += [] if trains or any(need_one) else mine
+        ctx.mark_non_differentiable(*still)
         return tuple(outputs)
 
     @staticmethod

@@ -1,0 +1,19 @@
+"""Rows of the tables in docs/pytorch-verbs.md."""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs" / "pytorch-verbs.md"
+
+
+def decided(title: str) -> dict[str, str]:
+    """{member: "works" or "raises"} under a heading."""
+    section = DOCS.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    return {name: row[2].strip() for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
+
+
+def members_of(kind: type) -> set[str]:
+    """What torch gives a class beyond what every Python object has."""
+    own = set(dir(kind)) - set(dir(type("Plain", (), {}))) - {"__annotations__"}
+    return {name for name in own if not name.startswith("___")}  # what torch.compile leaves on the class
