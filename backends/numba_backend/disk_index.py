@@ -110,10 +110,10 @@ def _slot_of(id_, table, h, words, groups, entries):  # type: ignore[no-untyped-
 
 @inlined
 def _take_slot(h, words, groups, counts):  # type: ignore[no-untyped-def]
-    """The first slot free or erased, now with the fingerprint of h. There must be one."""
+    """The first slot free or erased, now with the fingerprint of h; -1 if there is none."""
     p = _partition_of(h)
     g = _group_of(h, groups[p])
-    while True:
+    for _ in range(groups[p]):
         at = _word_of(p, g)
         word = words[at]
         hits = _hits(word & ~LOW_BITS, FREE)
@@ -125,6 +125,7 @@ def _take_slot(h, words, groups, counts):  # type: ignore[no-untyped-def]
             words[at] = (word & ~(BYTE << shift)) | (_fingerprint_of(h) << shift)
             return at * GROUP + slot
         g = g + 1 if g + 1 < groups[p] else 0
+    return np.int64(-1)
 
 
 @inlined
@@ -177,7 +178,10 @@ def _table_of(key):  # type: ignore[no-untyped-def]
 
 @compiled
 def apply_keys(keys, segment, first, words, groups, counts, entries, live):  # type: ignore[no-untyped-def]
-    """What the log says from row `first` of a segment on, in its order: the last word on a key counts."""
+    """What the log says from row `first` of a segment on, in its order: the last word on a key counts. Whether there was
+    a slot for each.
+    """
+    whole = True
     hashes = np.empty(BLOCK, np.uint64)
     for beg in range(0, len(keys), BLOCK):
         end = min(beg + BLOCK, len(keys))
@@ -187,7 +191,8 @@ def apply_keys(keys, segment, first, words, groups, counts, entries, live):  # t
         for i in range(beg, end):
             _prefetch_entry(hashes[i - beg], words, groups, entries)
         for i in range(beg, end):
-            _apply_one(keys[i], hashes[i - beg], segment, first + i, words, groups, counts, entries, live)
+            whole &= _apply_one(keys[i], hashes[i - beg], segment, first + i, words, groups, counts, entries, live)
+    return whole
 
 
 @inlined
@@ -198,12 +203,15 @@ def _apply_one(key, h, segment, row, words, groups, counts, entries, live):  # t
     if key.table < 0:
         if e >= 0:
             _free_slot(e, words, counts)
-        return
+        return True
     if e < 0:
         e = _take_slot(h, words, groups, counts)
+        if e < 0:
+            return False
         entries[e].id = key.id
     entries[e].place = _placed(key.table, segment, row)
     live[segment] += 1
+    return True
 
 
 @compiled
@@ -229,7 +237,8 @@ def regroup(p, size, words, groups, counts, entries):  # type: ignore[no-untyped
     groups[p], counts[p, 0], counts[p, 1] = size, 0, 0
     for i in range(n):
         e = _take_slot(key_hash(kept[i].id, _table_at(kept[i].place)), words, groups, counts)
-        entries[e] = kept[i]
+        if e >= 0:
+            entries[e] = kept[i]
 
 
 def bytes_for(groups: int) -> int:

@@ -58,13 +58,14 @@ def gather_rows(ids, tables, locations, files, row_bytes, lanes, beg, end, rows)
     record = np.empty(8 + row_bytes + CHECK_BYTES, np.uint8)  # eight bytes before it, for _check_behind
     record_address = np.int64(record.ctypes.data) + 8
     for i in range(beg, end):
-        if i + AHEAD < end and locations[i + AHEAD] >= 0:
+        if i + AHEAD < end and locations[i + AHEAD] >= 0 and locations[i + AHEAD] >> 32 < len(files):
             _prefetch_record(locations[i + AHEAD], files, row_bytes, memory)
         to = i * row_bytes
         if locations[i] < 0:
             rows[to : to + row_bytes] = 0
             continue
-        address = _record_at(locations[i], files, row_bytes, record_address)
+        here = locations[i] >> 32 < len(files) and files[locations[i] >> 32, ADDRESS] > 0
+        address = _record_at(locations[i], files, row_bytes, record_address) if here else np.int64(0)
         if address > 0:
             copy_bytes(rows_address + to, address, row_bytes)
             check = row_check(rows, to, row_bytes, lanes, key_hash(ids[i], tables[i]))

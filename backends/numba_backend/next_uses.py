@@ -62,8 +62,9 @@ class NextUses:
         if 2 * (self._taken + coming) <= len(positions):
             return
         live = np.flatnonzero(positions >= self._oldest)
-        self._places, self._taken = _no_places(_power(4 * (len(live) + coming))), len(live)
-        _put(ids[live], tables[live], positions[live], *self._places)
+        places = _no_places(_power(4 * (len(live) + coming)))
+        _put(ids[live], tables[live], positions[live], *places)
+        self._places, self._taken = places, len(live)
 
 
 def _power(least: int) -> int:
@@ -120,8 +121,9 @@ def _home(id_, table, size):  # type: ignore[no-untyped-def]
 @inlined
 def _place_of(id_, table, held_ids, held_tables, positions):  # type: ignore[no-untyped-def]
     """The key's place, or the free one that it would take."""
-    last = len(positions) - 1
+    last, left = len(positions) - 1, len(positions)
     at = _home(id_, table, len(positions))
-    while positions[at] != FREE and (held_ids[at] != id_ or held_tables[at] != table):
+    while positions[at] != FREE and (held_ids[at] != id_ or held_tables[at] != table) and left > 0:
         at = (at + 1) & last
+        left -= 1
     return at

@@ -42,9 +42,10 @@ def _find_part(ids, tables, places, row_ids, row_tables, rows, beg, end):  # typ
         prefetch(places, 8 * _home(key_hash(ids[i], tables[i]), shift))
     for i in range(beg, end):
         hashed = key_hash(ids[i], tables[i])
-        at = _home(hashed, shift)
-        while places[at] != EMPTY and (places[at] ^ hashed) >> HALF != 0:
+        at, left = _home(hashed, shift), last
+        while places[at] != EMPTY and (places[at] ^ hashed) >> HALF != 0 and left > 0:
             at = (at + 1) & last
+            left -= 1
         rows[i] = _row(places[at])
         if rows[i] >= 0:
             prefetch(row_ids, 8 * np.int64(rows[i]))
@@ -52,26 +53,31 @@ def _find_part(ids, tables, places, row_ids, row_tables, rows, beg, end):  # typ
     for i in range(beg, end):
         row = rows[i]
         if row >= 0 and (row_ids[row] != ids[i] or row_tables[row] != tables[i]):
-            rows[i] = _row(places[_place_of(ids[i], tables[i], places, row_ids, row_tables)])
+            at = _place_of(ids[i], tables[i], places, row_ids, row_tables)
+            rows[i] = _row(places[at]) if at >= 0 else np.int32(-1)
 
 
 @compiled
 def insert_rows(ids, tables, rows, places):  # type: ignore[no-untyped-def]
-    """Keys that are not here; rows int32 [n]."""
+    """Keys that are not here; rows int32 [n]. Whether there was a place for each."""
     last, shift = len(places) - 1, _shift(len(places))
     for i in range(len(ids)):
         if i + AHEAD < len(ids):
             prefetch(places, 8 * _home(key_hash(ids[i + AHEAD], tables[i + AHEAD]), shift))
         hashed = key_hash(ids[i], tables[i])
-        at = _home(hashed, shift)
-        while places[at] != EMPTY:
+        at, left = _home(hashed, shift), last
+        while places[at] != EMPTY and left > 0:
             at = (at + 1) & last
+            left -= 1
+        if places[at] != EMPTY:
+            return False
         places[at] = (hashed >> HALF) << HALF | np.uint64(rows[i] + 1)
+    return True
 
 
 @compiled
 def drop_rows(rows, places, row_ids, row_tables):  # type: ignore[no-untyped-def]
-    """Forget the keys of distinct rows, int [n]."""
+    """Forget the keys of distinct rows, int [n]. Whether each had a place."""
     last, shift = len(places) - 1, _shift(len(places))
     for i in range(len(rows)):
         if i + 2 * AHEAD < len(rows):
@@ -81,10 +87,14 @@ def drop_rows(rows, places, row_ids, row_tables):  # type: ignore[no-untyped-def
             row = rows[i + AHEAD]
             prefetch(places, 8 * _home(key_hash(row_ids[row], row_tables[row]), shift))
         row = rows[i]
-        at = _home(key_hash(row_ids[row], row_tables[row]), shift)
-        while _row(places[at]) != row:
+        at, left = _home(key_hash(row_ids[row], row_tables[row]), shift), last
+        while _row(places[at]) != row and left > 0:
             at = (at + 1) & last
+            left -= 1
+        if _row(places[at]) != row:
+            return False
         _close_up(at, places, shift)
+    return True
 
 
 @inlined
@@ -106,20 +116,23 @@ def _row(place):  # type: ignore[no-untyped-def]
 
 @compiled
 def _place_of(id_, table, places, row_ids, row_tables):  # type: ignore[no-untyped-def]
-    """The key's place, or the free one that it would take."""
+    """The key's place, or the free one that it would take; -1 if there is neither."""
     last = len(places) - 1
     at = _home(key_hash(id_, table), _shift(len(places)))
-    while places[at] != EMPTY and (row_ids[_row(places[at])] != id_ or row_tables[_row(places[at])] != table):
+    for _ in range(len(places)):
+        if places[at] == EMPTY or (row_ids[_row(places[at])] == id_ and row_tables[_row(places[at])] == table):
+            return at
         at = (at + 1) & last
-    return at
+    return np.int64(-1)
 
 
 @inlined
 def _close_up(gap, places, shift):  # type: ignore[no-untyped-def]
     """Later keys move into the gap unless they would then lie before their home."""
-    last = len(places) - 1
+    last, left = len(places) - 1, len(places)
     at = (gap + 1) & last
-    while places[at] != EMPTY:
+    while places[at] != EMPTY and left > 0:
+        left -= 1
         if ((at - _home(places[at], shift)) & last) >= ((at - gap) & last):
             places[gap] = places[at]
             gap = at

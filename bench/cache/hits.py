@@ -17,6 +17,7 @@ import numpy as np
 from backends import Clock, LookupCall, LookupMode, TableSpec, get
 from bench.cache import belady
 from recis_core.table.tiers import staging
+from recis_core.table.tiers.asked import count
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.policy import Policy, Ttl, policy_of
 from recis_core.table.tiers.tiered_state import TieredState
@@ -99,7 +100,7 @@ class _Run:
         before = self.state.stats.counts["hits_device"]
         with self.state.lock:
             self.state.starts(Clock(number, number))
-            self.state.prepare(self.replay.calls[number], TRAIN)
+            count(self.state, self.state.prepare(self.replay.calls[number], TRAIN)[1])
             keys = self.replay.keys[number]
             self.state.device.changed(self.state.device.find(keys.ids, keys.tables))
             self._trim(number)

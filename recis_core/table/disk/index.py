@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.errors import TableFull
+from backends.errors import CorruptStorage, TableFull
 from backends.numba_backend import disk_index
 from backends.numba_backend.disk_index import ENTRY, GROUP, G, P, bytes_for
 from recis_core.table.disk.entries import Entries
@@ -101,7 +101,12 @@ class Index:
     def apply(self, keys: np.ndarray, segment: int, first: int) -> None:
         """The log says KEY [N] from row `first` of a segment on. Reserve before. Said twice, it is as said once."""
         entries = self._entries.array
-        disk_index.apply_keys(keys, segment, first, self._words, self._groups, self._counts, entries, self.live)
+        words, groups, counts = self._words, self._groups, self._counts
+        if not disk_index.apply_keys(keys, segment, first, words, groups, counts, entries, self.live):
+            raise CorruptStorage(
+                f"{self._path} has no place for a key that it had made room for. What was flushed is whole: close, and open "
+                "the directory again. Memory was written from outside, or this is a bug: please report it."
+            )
 
     def to_disk(self) -> None:
         """Entries that are in memory go to a file.

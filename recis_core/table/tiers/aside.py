@@ -6,7 +6,9 @@ Sizes: n keys, at most one of each.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,37 +53,76 @@ def table_aside(
     return tiers.backend.write_rows(state, at, held.weights.to(tiers.inner_device), to_device), numbers, fetched
 
 
-def change_aside(
-    tiers: TieredState, ids: np.ndarray, tables: np.ndarray, change: Callable[[Any, Tensor], Any], *, uses: int = 1
-) -> None:
-    """Keys that are not on the device, new ones too: change(table, row numbers) -> table; then they are written below.
+@dataclass
+class Changed:
+    """Keys that are not on the device as they are to be below it, and as they were there."""
+
+    tiers: TieredState
+    ids: np.ndarray
+    tables: np.ndarray
+    rows: Rows
+    fetched: Fetched
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """They are written below; what breaks off inside takes that back."""
+        inserted = self.tiers.inserted
+        try:
+            self.write()
+            yield
+        except BaseException:
+            self._take_back(inserted)
+            raise
+
+    def write(self) -> None:
+        if len(self.ids):
+            self.tiers.lower.write(self.ids, self.tables, self.rows)
+            self.tiers.inserted += int((~self.fetched.found).sum())
+
+    def _take_back(self, inserted: int) -> None:
+        """May be called again, and where they were not written."""
+        known, lower = self.fetched.found, self.tiers.lower
+        if known.any():
+            lower.write(self.ids[known], self.tables[known], self.fetched.rows)
+        if not known.all():
+            lower.erase(self.ids[~known], self.tables[~known])
+        self.tiers.inserted = inserted
+
+
+def changed_aside(
+    tiers: TieredState,
+    ids: np.ndarray,
+    tables: np.ndarray,
+    change: Callable[[Any, Tensor], Any],
+    *,
+    uses: int = 1,
+    tick: int | None = None,
+) -> Changed:
+    """Keys that are not on the device, new ones too: change(table, row numbers) -> table; nothing is written yet.
 
     It is no use of those that are known; new ones have had so many.
     """
     if not len(ids):
-        return
+        return Changed(tiers, ids, tables, *_nothing(tiers))
     state, numbers, fetched = table_aside(tiers, ids, tables, insert=True, slots=True)
-    marks = _marks(tiers, fetched, uses)
+    marks = _marks(tiers, fetched, uses, tiers.tick if tick is None else tick)
     weights, slots = tiers.backend.read_rows(change(state, numbers), numbers)
     rows = Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
-    tiers.inserted += int((~fetched.found).sum())
-    tiers.lower.write(ids, tables, rows)
+    return Changed(tiers, ids, tables, rows, fetched)
 
 
-def begin_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray) -> None:
-    """New keys that find no place on the device are known from now on; `use_below` follows."""
-    change_aside(tiers, ids, tables, lambda state, numbers: state, uses=0)
+def _nothing(tiers: TieredState) -> tuple[Rows, Fetched]:
+    empty = np.zeros(0, np.int64), np.zeros(0, np.int32)
+    fetched = tiers.lower.read(*empty)
+    return fetched.rows, fetched
 
 
-def use_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, fetched: Fetched) -> None:
-    """A call's keys of which some found no place on the device; those are `fetched`, and used where they lie."""
-    away = np.flatnonzero(tiers.device.find_known(ids, tables) < 0)[fetched.found]
-    scores = fetched.rows.marks["score"].copy()
-    tiers.policy.touch(scores, np.arange(len(away)), counts[away], tiers.tick)
-    tiers.lower.used(ids[away], tables[away], tiers.step, scores=scores)
+def begin_below(tiers: TieredState, ids: np.ndarray, tables: np.ndarray, tick: int) -> None:
+    """New keys that find no place on the device are known from now on, and were not used yet."""
+    changed_aside(tiers, ids, tables, lambda state, numbers: state, uses=0, tick=tick).write()
 
 
-def _marks(tiers: TieredState, fetched: Fetched, uses: int) -> np.ndarray:
+def _marks(tiers: TieredState, fetched: Fetched, uses: int, tick: int) -> np.ndarray:
     count = len(fetched.found)
     marks = new_marks(count, marks_of(tiers.spec))
     marks["used"] = tiers.step
@@ -89,7 +130,7 @@ def _marks(tiers: TieredState, fetched: Fetched, uses: int) -> np.ndarray:
         marks["uses"] = uses
     marks[fetched.found] = fetched.rows.marks
     scores = np.full(count, -np.inf)
-    tiers.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), tiers.tick)
+    tiers.policy.enter(scores, np.arange(count), np.where(fetched.found, marks["score"], np.nan), tick)
     marks["score"] = scores
     marks["version"] += 1
     return marks
@@ -105,7 +146,12 @@ def slot_elsewhere(tiers: TieredState, name: str, which: np.ndarray) -> Tensor:
     return values
 
 
-def write_slot_elsewhere(tiers: TieredState, name: str, which: np.ndarray, values: Tensor) -> None:
+def slot_written_elsewhere(
+    tiers: TieredState, name: str, which: np.ndarray, values: Tensor
+) -> AbstractContextManager[None]:
+    """Inside, keys of the last lookup that are not on the device have these values; what breaks off there takes it back."""
     ids, tables = tiers.elsewhere[0][which], tiers.elsewhere[1][which]
     there = values.to(tiers.inner_device)
-    change_aside(tiers, ids, tables, lambda state, rows: tiers.backend.write_slot(state, name, rows, there))
+    return changed_aside(
+        tiers, ids, tables, lambda state, rows: tiers.backend.write_slot(state, name, rows, there)
+    ).written()

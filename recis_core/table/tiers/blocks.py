@@ -42,8 +42,8 @@ class Blocks:
         chunk_bytes = self._chunk * self.row_bytes
         chunks = max(1, min(len(self._bases), BLOCK_BYTES // chunk_bytes))
         block = _new_block((chunks * self._chunk, self.row_bytes))
-        self._blocks.append(block)
-        self._bases = np.concatenate([self._bases, block.ctypes.data + chunk_bytes * np.arange(chunks)])
+        bases = np.concatenate([self._bases, block.ctypes.data + chunk_bytes * np.arange(chunks)])
+        self._blocks, self._bases = [*self._blocks, block], bases
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """uint8 [n, row_bytes], copied."""

@@ -5,6 +5,7 @@ Sizes: n rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from backends import Snapshot
 from backends.records import Marks
 from backends.row_checks import check_rows
+from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import Rows, new_marks
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import Keys, TieredState
 
 AT_ONCE = 1 << 16
+HELD_ON = ("held", "next_use")  # columns that planned calls go on with, whatever becomes of a row
 
 
 def export(state: TieredState) -> Snapshot:
@@ -66,19 +69,69 @@ def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
 
 
 def restore(state: TieredState, snapshot: Snapshot) -> None:
-    """Rows are written below the device; those that are on it are overwritten there, as are those that find no room below."""
+    """Rows are written below the device; those that are on it are overwritten there, as are those that find no room below.
+
+    All of them or none: what breaks off takes back what was written, which until then is held in memory.
+    """
     known = {slot.name for slot in state.slots}
     slots = {name: values.detach().cpu().float() for name, values in snapshot.slots.items() if name in known}
-    for beg in range(0, len(snapshot.ids), AT_ONCE):
-        part = slice(beg, beg + AT_ONCE)
-        _restore_part(state, snapshot, part, {name: values[part] for name, values in slots.items()})
+    before: list[Before] = []
+    try:
+        for beg in range(0, len(snapshot.ids), AT_ONCE):
+            part = slice(beg, beg + AT_ONCE)
+            _restore_part(state, snapshot, part, {name: values[part] for name, values in slots.items()}, before)
+    except BaseException:
+        state.lock.whole(lambda: _take_back(state, before))
+        raise
 
 
-def _restore_part(state: TieredState, snapshot: Snapshot, part: slice, slots: dict[str, torch.Tensor]) -> None:
+@dataclass
+class Before:
+    """Some keys as they were, wherever they lay."""
+
+    ids: np.ndarray
+    tables: np.ndarray
+    inserted: int
+    here: np.ndarray  # int32 [n], rows on the device, -1 for none
+    columns: dict[str, np.ndarray]  # of those there
+    values: Rows
+    fetched: Fetched  # what lay below
+
+
+def _before(state: TieredState, ids: np.ndarray, tables: np.ndarray) -> Before:
+    here = state.device.find(ids, tables)
+    there = here[here >= 0]
+    columns = {name: state.device.index.at[name][there] for name in state.device.columns if name not in HELD_ON}
+    return Before(ids, tables, state.inserted, here, columns, state.device.read(there), state.lower.read(ids, tables))
+
+
+def _take_back(state: TieredState, before: list[Before]) -> None:
+    state.device.settle()
+    for part in reversed(before):
+        _take_part_back(state, part)
+
+
+def _take_part_back(state: TieredState, part: Before) -> None:
+    at, there = state.device.index.at, part.here >= 0
+    state.overwrite(part.here[there], part.values)
+    for name, values in part.columns.items():
+        at[name][part.here[there]] = values
+    rows = state.device.find(part.ids, part.tables)
+    state.device.drop(rows[(rows >= 0) & ~there])
+    known = part.fetched.found
+    state.lower.erase(part.ids[~known], part.tables[~known])
+    state.lower.write(part.ids[known], part.tables[known], part.fetched.rows)
+    state.inserted = part.inserted
+
+
+def _restore_part(
+    state: TieredState, snapshot: Snapshot, part: slice, slots: dict[str, torch.Tensor], before: list[Before]
+) -> None:
     ids, tables = (x[part].cpu().contiguous().numpy() for x in (snapshot.ids, snapshot.tables))
     marks = _history(state, snapshot, part, (ids, tables))
     rows = state.lower.host_format.complete(snapshot.weights[part].detach().cpu(), slots, marks)
     check_rows(state.spec, {slot.name: slot for slot in state.slots}, torch.from_numpy(ids), rows.weights, rows.slots)
+    before.append(_before(state, ids, tables))
     here, below = state.device.find(ids, tables), state.lower.contains(ids, tables)
     new = np.flatnonzero((here < 0) & ~below)
     state.inserted += len(new)

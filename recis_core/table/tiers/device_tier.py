@@ -18,7 +18,7 @@ import torch
 from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import RecisError
 from backends.numba_backend.backend import NumbaBackend
-from backends.numba_backend.columns import count_up, fill, pin, put
+from backends.numba_backend.columns import count_up, fill, put, touch_rows, use_rows
 from backends.numba_backend.embed import embed_rows
 from backends.numba_backend.lookup import begin_rows
 from backends.numba_backend.partition import Unique
@@ -28,6 +28,7 @@ from recis_core.table.tiers.row_format import Rows, marks_of
 from recis_core.table.tiers.victims import ALL, Victims, lowest
 
 FIND_OR_INSERT = LookupMode(insert=True, touch=False)
+FIND = LookupMode(insert=False, touch=False)
 COLUMNS = {
     "score": (np.float64, -np.inf),
     "used": (np.int32, 0),  # the last step that asked for the row
@@ -58,9 +59,10 @@ class DeviceTier:
         self.marks, self.counts = marks_of(spec), spec.score == "count"
         self._carried = [name for name in self.marks.names or () if name != "score"]
         self.columns = COLUMNS | (USES if self.counts else {})
-        self.index: KeyIndex = (
-            FreeIndex(self.columns, capacity) if self._in_host else PlacedIndex(spec.uids, self.columns, capacity)
-        )
+        # One of them: a table in host memory needs no index of its own, any other has one that this one follows.
+        self._free = FreeIndex(self.columns, capacity) if self._in_host else None
+        self.index: KeyIndex = PlacedIndex(spec.uids, self.columns, capacity) if self._free is None else self._free
+        self._coming: tuple[np.ndarray, np.ndarray] | None = None  # keys that table and mirror may not both have
         self.device = torch.device(spec.device)
         self._victims = Victims()
 
@@ -111,19 +113,36 @@ class DeviceTier:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
-        """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n]."""
+        """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n].
+
+        They are here once they are whole; what breaks that off leaves `settle` to be called.
+        """
         weights = rows.weights.to(self.device)
         slots = {name: values.to(self.device) for name, values in rows.slots.items()}
-        mine = self._add(ids, tables, ~found)
-        try:
-            if found.any():
-                at = torch.from_numpy(mine[found]).to(self.device)
-                self.state = self.backend.write_rows(self.state, at, weights, slots)
-            self._enter(mine, found, rows.marks, tick)
-        except BaseException:
-            self.drop(mine)  # they hold what other keys left there
-            raise
+        if self._free is not None:
+            mine = self._free.reserve(ids, tables)
+            begin_rows(self.state, mine, ids, tables, ~found)
+            self._write(mine, found, weights, slots, rows.marks, tick)
+            self._free.commit(mine, ids, tables)
+            return mine
+        self._coming = ids, tables
+        mine = self._add(ids, tables)
+        self._write(mine, found, weights, slots, rows.marks, tick)
+        self._coming = None
         return mine
+
+    def settle(self) -> None:
+        """Keys that came half way go: they hold what other keys left in their rows. May be called again."""
+        if self._coming is None:
+            return
+        ids, tables = self._coming
+        keys = self.keys_there(ids, tables)
+        self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND, clock=Clock())
+        there, here = bool((numbers >= 0).any()), bool((self.index.find(ids, tables) >= 0).any())
+        if there or here:  # both get them whole, and so number rows alike afterwards
+            whole = here and self.index.whole
+            self.drop(self.index.find(ids, tables) if whole else self.index.add(ids, tables))
+        self._coming = None
 
     def begin_with(self, ids: np.ndarray, tables: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
         """As `put_in`, of rows that no tier below has."""
@@ -131,18 +150,27 @@ class DeviceTier:
         self.index.at["dirty"][mine], self.index.at["stored"][mine] = True, False
         return mine
 
-    def _add(self, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """begin: bool [n], which of them hold initial values then; others may."""
-        if self._in_host:
-            mine = self.index.add(ids, tables)
-            begin_rows(self.state, mine, ids, tables, begin)
-            return mine
+    def _add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         keys = self.keys_there(ids, tables)
         self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND_OR_INSERT, clock=Clock())
         mine = self.index.add(ids, tables)
         if self.device.type == "cpu" and not np.array_equal(numbers.numpy(), mine):
             raise RecisError("a device table and its mirror number rows differently; please report this.")
         return mine
+
+    def _write(
+        self,
+        rows: np.ndarray,
+        found: np.ndarray,
+        weights: torch.Tensor,
+        slots: dict[str, torch.Tensor],
+        marks: np.ndarray,
+        tick: int,
+    ) -> None:
+        if found.any():
+            at = torch.from_numpy(rows[found]).to(self.device)
+            self.state = self.backend.write_rows(self.state, at, weights, slots)
+        self._enter(rows, found, marks, tick)
 
     def _enter(self, rows: np.ndarray, found: np.ndarray, marks: np.ndarray, tick: int) -> None:
         column, known = self.index.at, rows[found]
@@ -182,30 +210,29 @@ class DeviceTier:
         return outputs, saved
 
     def drop(self, rows: np.ndarray) -> None:
-        if not self._in_host:
+        """Forget the keys of distinct rows. May be called again if it was broken off."""
+        if self._free is None:
             ids, tables = self.index.keys(rows)
             self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
         self.index.drop(rows)
 
-    def touch(self, rows: np.ndarray, counts: np.ndarray, tick: int, step: int) -> None:
+    def score(self, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
+        """To the policy a call is a use of them."""
         self.policy.touch(self.index.at["score"], rows, counts, tick)
-        self.used(rows, step)
 
-    def used(self, rows: np.ndarray, step: int) -> None:
-        """As far as filters go by it."""
-        fill(self.index.at["used"], rows, step)
-        if self.counts:
-            count_up(self.index.at["uses"], rows)
+    def touch(self, rows: np.ndarray, step: int) -> int:
+        """To filters it is a use of them, which stay where they are; how many they are."""
+        return int(touch_rows(self.index.at["used"], self._uses, rows, step, self.counts))
 
-    def begin(self, rows: np.ndarray) -> None:
-        """A call that is no use asks for rows; those that are new begin with one."""
-        if self.counts:
-            self.index.at["uses"][rows] = np.maximum(self.index.at["uses"][rows], 1)
-
-    def pin(self, rows: np.ndarray, step: int) -> int:
-        """How many of them were the table's before."""
+    def use(self, rows: np.ndarray, step: int, *, touch: bool) -> int:
+        """A call asks for rows, and with `touch` it is a use of them to filters; how many were the table's before."""
         at = self.index.at
-        return int(pin(at["pinned"], at["dirty"], at["stored"], rows, step))
+        columns = at["pinned"], at["dirty"], at["stored"], at["used"], self._uses
+        return int(use_rows(*columns, rows, step, touch, self.counts))
+
+    @property
+    def _uses(self) -> np.ndarray:
+        return self.index.at["uses" if self.counts else "used"]
 
     def changed(self, rows: np.ndarray) -> None:
         fill(self.index.at["dirty"], rows, True)

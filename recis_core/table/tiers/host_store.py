@@ -51,16 +51,22 @@ class HostStore:
         return self._blocks.read_parts(at)
 
     def write_at(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: Parts, scores: np.ndarray) -> None:
-        """Insert or overwrite; at: where each key lies now, -1 for none. scores: float64 [n]."""
+        """Insert or overwrite; at: where each key lies now, -1 for none. scores: float64 [n].
+
+        New keys are found once all is written; what broke off leaves those that were here as they were or as they are given.
+        """
         new = np.flatnonzero(at < 0)
+        keys = ids[new], tables[new]
         if len(new):
-            at[new] = self.index.add(ids[new], tables[new])
+            at[new] = self.index.reserve(*keys)
             self._blocks.make_room(self.index.rows)
-        self._blocks.write(at, rows)
         self._writes += 1
         put(self.index.at["score"], at, scores)
         fill(self.index.at["clean"], at, False)
         fill(self.index.at["written"], at, self._writes)
+        self._blocks.write(at, rows)
+        if len(new):
+            self.index.commit(at[new], *keys)
 
     def lowest(self, count: int) -> np.ndarray:
         """Row numbers int64 of those that leave first."""

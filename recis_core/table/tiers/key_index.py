@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from backends import TableSpec
+from backends.errors import CorruptStorage
 from backends.numba_backend.columns import fill, new_column, put
 from backends.numba_backend.export import erase
 from backends.numba_backend.find import find
@@ -20,6 +21,7 @@ from backends.numba_backend.memory import zeroed
 from backends.numba_backend.row_map import drop_rows, find_rows, insert_rows, places_for
 from backends.numba_backend.scratch import empty
 from backends.numba_backend.state import create_state
+from backends.whole import settle
 
 FIRST_ROWS = 1024
 NO_BOUND = 1 << 62
@@ -30,6 +32,9 @@ KEY_COLUMNS: Columns = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (
 class KeyIndex(ABC):
     """columns: arrays by row number, read and written in place as attributes of `at`.
 
+    Which rows hold a key is what `at["here"]` says; it changes in one step, and what leads from keys to rows is made anew from
+    it where an exception came between the two.
+
     most: keys that are expected at once; no room is made for more before they come.
     """
 
@@ -39,25 +44,41 @@ class KeyIndex(ABC):
             name: (np.dtype(dtype), np.dtype(dtype).type(new)) for name, (dtype, new) in (columns | KEY_COLUMNS).items()
         }
         self.at = {name: new_column(FIRST_ROWS, dtype, new) for name, (dtype, new) in self._columns.items()}
-        self.count = 0
+        self._count = 0
+        self._whole = True  # whether all else says what `here` says
 
     @abstractmethod
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """int32 [n] of unique keys, -1 for those that are not here."""
 
     @abstractmethod
-    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n]."""
+    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n] of unique keys that are not here yet."""
 
     @abstractmethod
-    def _erase(self, rows: np.ndarray) -> None: ...
+    def drop(self, rows: np.ndarray) -> None:
+        """Forget the keys of distinct rows, those that hold one."""
+
+    @abstractmethod
+    def _make_whole(self) -> None:
+        """Make anew what an exception left behind `here`."""
 
     @abstractmethod
     def _index_bytes(self) -> int:
         """Beside the columns."""
 
     def __len__(self) -> int:
-        return self.count
+        self._settle()
+        return self._count
+
+    def _settle(self) -> None:
+        if not self._whole:
+            self._make_whole()
+
+    @property
+    def whole(self) -> bool:
+        """Whether no change was broken off."""
+        return self._whole
 
     @property
     def rows(self) -> int:
@@ -68,37 +89,29 @@ class KeyIndex(ABC):
     def bytes(self) -> int:
         return self._index_bytes() + sum(column.nbytes for column in self.at.values())
 
-    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n] of unique keys that are not here yet."""
-        rows = self._insert(ids, tables)
+    def _begin(self, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
+        """Columns of rows that hold no key yet."""
         self._make_room(int(rows.max(initial=-1)) + 1)
         for name in self._columns.keys() - KEY_COLUMNS.keys():
             fill(self.at[name], rows, self._columns[name][1])
         put(self.at["ids"], rows, ids)
         put(self.at["tables"], rows, tables)
-        fill(self.at["here"], rows, True)
-        self.count += len(rows)
-        return rows
-
-    def drop(self, rows: np.ndarray) -> None:
-        """Forget the keys of distinct rows."""
-        self._erase(rows)
-        self.at["here"][rows] = False
-        self.count -= len(rows)
 
     def keys(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """(ids int64, tables int32), on the CPU"""
         return torch.from_numpy(self.at["ids"][rows]), torch.from_numpy(self.at["tables"][rows])
 
     def _make_room(self, rows: int) -> None:
+        """All columns grow, or none."""
         capacity = self.rows
+        if rows <= capacity:
+            return
         while capacity < rows:
             capacity = self._twice(capacity, rows)
-        for name, (dtype, new) in self._columns.items():
-            if capacity > len(self.at[name]):
-                grown = new_column(capacity, dtype, new)
-                grown[: self.rows] = self.at[name]
-                self.at[name] = grown
+        wider = {name: new_column(capacity, dtype, new) for name, (dtype, new) in self._columns.items()}
+        for name, column in wider.items():
+            column[: self.rows] = self.at[name]
+        self.at.update(wider)
 
     def _twice(self, size: int, needed: int) -> int:
         """Room for `needed` keys, which may after all be more than `most`."""
@@ -112,6 +125,8 @@ class KeyIndex(ABC):
 class PlacedIndex(KeyIndex):
     """Numbers as PLACEMENT says: new keys, ascending, take the rows erased last, then rows never used. A device table that
     is led through the same keys has the same numbers, so nobody asks it for them.
+
+    `add` and `drop` that were broken off may be called again with the same arguments, and then are whole.
     """
 
     def __init__(self, uids: tuple[int, ...], columns: Columns, most: int = NO_BOUND) -> None:
@@ -119,20 +134,40 @@ class PlacedIndex(KeyIndex):
         self._table = create_state(TableSpec(1, uids, rows=FIRST_ROWS))
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        settle(self._table)
         return find(self._table, ids, tables, None).rows
 
-    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        return insert(self._table, ids, tables)
+    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        rows = None if self._whole else self.find(ids, tables)
+        self._whole = False
+        if rows is None or (rows < 0).any():
+            rows = insert(self._table, ids, tables)
+        self._begin(rows, ids, tables)
+        fill(self.at["here"], rows, True)
+        self._make_whole()
+        return rows
 
-    def _erase(self, rows: np.ndarray) -> None:
+    def drop(self, rows: np.ndarray) -> None:
+        self._whole = False
         erase(self._table, self.at["ids"][rows], self.at["tables"][rows])
+        self.at["here"][rows] = False
+        self._make_whole()
+
+    def _make_whole(self) -> None:
+        self._count, self._whole = self._table.used, True
 
     def _index_bytes(self) -> int:
         return self._table.index.entries.nbytes + self._table.index.tags.nbytes
 
 
 class FreeIndex(KeyIndex):
-    """Of rows whose numbers nobody else knows: those erased last are taken first, then rows never used."""
+    """Of rows whose numbers nobody else knows: those erased last are taken first, then rows never used.
+
+    Keys take rows in two steps, so that what rows hold can be written before anybody finds them:
+        rows = index.reserve(ids, tables)
+        …
+        index.commit(rows, ids, tables)
+    """
 
     def __init__(self, columns: Columns, most: int = NO_BOUND) -> None:
         super().__init__(columns, most)
@@ -141,34 +176,77 @@ class FreeIndex(KeyIndex):
         self._freed = self._next = 0  # rows in `_free`, the one erased last at the end; the first row never used
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        self._settle()
         rows = empty(len(ids), np.int32)
         find_rows(ids, tables, self._places, self.at["ids"], self.at["tables"], rows)
         return rows
 
-    def _insert(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        self._widen(self.count + len(ids))
+    def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        rows = self.reserve(ids, tables)
+        self.commit(rows, ids, tables)
+        return rows
+
+    def reserve(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """Row numbers int32 [n] that unique keys, which are not here, may take: theirs if `commit` is the next change."""
+        self._settle()
+        self._widen(self._count + len(ids))
         left = max(0, self._freed - len(ids))
         reused = self._free[left : self._freed][::-1]
         fresh = np.arange(self._next, self._next + len(ids) - len(reused), dtype=np.int32)
         rows = np.concatenate([reused, fresh])
-        self._freed, self._next = left, self._next + len(fresh)
-        insert_rows(ids, tables, rows, self._places)
+        self._begin(rows, ids, tables)
         return rows
 
-    def _widen(self, rows: int) -> None:
-        if places_for(rows) <= len(self._places):
-            return
-        self._places = zeroed((places_for(self._twice(rows, rows)),), np.dtype(np.uint64))
-        held = self.all_rows().astype(np.int32)
-        insert_rows(self.at["ids"][held], self.at["tables"][held], held, self._places)
+    def commit(self, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
+        """From now on the keys are here, and hold what was written for these rows."""
+        count, left = self._count + len(rows), max(0, self._freed - len(rows))
+        following = max(self._next, int(rows.max(initial=-1)) + 1)
+        self._whole = False
+        checked(insert_rows(ids, tables, rows, self._places))
+        fill(self.at["here"], rows, True)
+        self._count, self._freed, self._next, self._whole = count, left, following, True
 
-    def _erase(self, rows: np.ndarray) -> None:
-        drop_rows(rows, self._places, self.at["ids"], self.at["tables"])
-        end = self._freed + len(rows)
-        if end > len(self._free):
-            self._free = np.concatenate([self._free, np.empty(end, np.int32)])
-        self._free[self._freed : end] = rows
-        self._freed = end
+    def _widen(self, rows: int) -> None:
+        if places_for(rows) > len(self._places):
+            self._places = self._placed(places_for(self._twice(rows, rows)))
+
+    def _placed(self, size: int) -> np.ndarray:
+        places, held = zeroed((size,), np.dtype(np.uint64)), self.all_rows().astype(np.int32)
+        checked(insert_rows(self.at["ids"][held], self.at["tables"][held], held, places))
+        return places
+
+    def drop(self, rows: np.ndarray) -> None:
+        self._settle()
+        rows = rows[self.at["here"][rows]]
+        end, free = self._freed + len(rows), self._free
+        if end > len(free):
+            free = np.concatenate([free, np.empty(end, np.int32)])
+        free[self._freed : end] = rows
+        count = self._count - len(rows)
+        self._whole = False
+        self.at["here"][rows] = False
+        checked(drop_rows(rows, self._places, self.at["ids"], self.at["tables"]))
+        self._free, self._freed, self._count, self._whole = free, end, count, True
+
+    def _make_whole(self) -> None:
+        places, held = self._placed(len(self._places)), self.all_rows()
+        following = int(held[-1]) + 1 if len(held) else 0
+        unused = np.flatnonzero(~self.at["here"][:following])[::-1].astype(np.int32)
+        free = np.concatenate([unused, np.empty(max(0, FIRST_ROWS - len(unused)), np.int32)])
+        self._places, self._free, self._freed, self._next = places, free, len(unused), following
+        self._count, self._whole = len(held), True
 
     def _index_bytes(self) -> int:
         return self._places.nbytes + self._free.nbytes
+
+
+def checked(whole: bool) -> None:
+    """
+    Raises:
+      CorruptStorage: a loop went through all places of an index and did not find what had to be there.
+    """
+    if not whole:
+        raise CorruptStorage(
+            "an index of rows in memory does not hold what it held before; it is made anew from the rows' keys at the next "
+            "call. Memory was written from outside, or this is a bug: please report it."
+        )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from backends.numba_backend.columns import clear_rows, note_uses
 from recis_core.table.tiers.key_index import FreeIndex
 from recis_core.table.tiers.row_format import COUNTED
 
@@ -25,12 +26,13 @@ AT_ONCE = 1 << 16
 
 
 class LateMarks:
-    """Of one table.
+    """Of one table. What is added or dropped, is so in one step.
 
-    waiting: rows whose marks lack something.
+    waiting: rows whose marks lack something. added: how often some were added.
     """
 
     def __init__(self) -> None:
+        self.added = 0
         self.clear()
 
     def clear(self) -> None:
@@ -49,15 +51,16 @@ class LateMarks:
         scores: np.ndarray | None,
     ) -> None:
         """Rows were used, `uses` times, at last in step `used`. scores: float64 [n], None for what they were."""
-        rows, at = self._index.find(ids, tables), self._index.at
+        rows, at, n = self._index.find(ids, tables), self._index.at, len(ids)
         new = np.flatnonzero(rows < 0)
         if len(new):
             rows[new] = self._index.add(ids[new], tables[new])
-        self.waiting += int((at["used"][rows] == NOTHING).sum())
-        at["used"][rows] = used
-        at["uses"][rows] += uses
-        if scores is not None:
-            at["score"][rows] = scores
+        steps, more = (
+            x.astype(np.int32) if isinstance(x, np.ndarray) else np.full(n, x, np.int32) for x in (used, uses)
+        )
+        scores = np.full(n, np.nan) if scores is None else scores
+        noted = at["used"], at["uses"], at["score"], rows, steps, more, scores, NOTHING
+        self.waiting, self.added = self.waiting + note_uses(*noted), self.added + 1
 
     def add_to(self, ids: np.ndarray, tables: np.ndarray, marks: np.ndarray) -> None:
         """Bring marks [n] up to date that lack what waits here."""
@@ -72,11 +75,13 @@ class LateMarks:
     def drop(self, ids: np.ndarray, tables: np.ndarray) -> None:
         """Rows that tell all by themselves now, or went."""
         rows = self._find(ids, tables)[1]
-        for name, (_, new) in COLUMNS.items():
-            self._index.at[name][rows] = new
-        self.waiting -= len(rows)
+        self.waiting -= clear_rows(self._index.at["used"], rows, NOTHING)
         if not self.waiting:
             self.clear()
+
+    def waits_for(self, ids: np.ndarray, tables: np.ndarray) -> bool:
+        """Whether something waits for any of them."""
+        return bool(len(self._find(ids, tables)[0]))
 
     def _find(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of the keys wait, and their row numbers here."""

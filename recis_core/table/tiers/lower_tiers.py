@@ -129,20 +129,20 @@ class LowerTiers:
         return found, packed
 
     def write(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> None:
-        """Rows written back. It never fails half way: what finds no room below stays in host memory past its bound, and
-        `settle` says so before the next call.
+        """Rows written back. A full tier never stops it half way: what finds no room below stays in host memory past its
+        bound, and `settle` says so before the next call. What else breaks it off leaves some rows as they were.
         """
-        if self._late.waiting:
-            self._late.drop(ids, tables)
-        at = self.host.rows_of(ids, tables)
+        at, left_ids, left_tables, left = self.host.rows_of(ids, tables), ids, tables, rows
         if self.host_rows is not None and not self._owes:
             try:
-                at, ids, tables, rows = self._past(at, ids, tables, rows)
+                at, left_ids, left_tables, left = self._past(at, ids, tables, rows)
             except (TableFull, StorageFull):
                 self._owes, at = True, self.host.rows_of(ids, tables)  # some may have gone on before it failed
-        if len(ids):
-            self.host.write_at(at, ids, tables, self.host_format.encode(rows), rows.marks["score"])
-            self.stats.wrote("host", len(ids), self.host_format.row_bytes)
+        if len(at):
+            self.host.write_at(at, left_ids, left_tables, self.host_format.encode(left), left.marks["score"])
+            self.stats.wrote("host", len(at), self.host_format.row_bytes)
+        if self._late.waiting:
+            self._late.drop(ids, tables)  # last: until then a row's own marks may still be the old ones
 
     def used(
         self,
@@ -155,35 +155,67 @@ class LowerTiers:
         """Rows here were used where they lie, or above: their marks will tell. Arguments as of LateMarks.add."""
         if not len(ids):
             return
-        self._late.add(ids, tables, step, uses, scores)
         if scores is not None:
             at = self.host.rows_of(ids, tables)
             self.host.index.at["score"][at[at >= 0]] = scores[at >= 0]
+        self._late.add(ids, tables, step, uses, scores)
+
+    @property
+    def uses_added(self) -> int:
+        """How often `used` came to its end."""
+        return self._late.added
+
+    def tell_if_many(self) -> None:
+        """Marks that wait are written where they are too many."""
         rows = len(self.host) + (0 if self.disk is None else len(self.disk))
         if len(self._late) > max(LATE_ROWS, rows // LATE_SHARE):
-            with suppress(TableFull, StorageFull):  # they wait on, and the next call tries again
+            with suppress(TableFull, StorageFull, MemoryError):  # they wait on, and the next call tries again
                 self._tell_late()
 
     def _tell_late(self) -> None:
         """Marks that lack something are written, each where its row lies."""
         for ids, tables in self._late.parts():
-            self._tell_part(ids, tables)
-            self._late.drop(ids, tables)
+            at = self.host.rows_of(ids, tables)
+            here = at >= 0
+            self._tell_host(at[here], ids[here], tables[here])
+            if self.disk is not None and not here.all():
+                self._tell_disk(self.disk, ids[~here], tables[~here])
+            self._late.drop(ids, tables)  # of rows that are nowhere any more, too
 
-    def _tell_part(self, ids: np.ndarray, tables: np.ndarray) -> None:
-        at = self.host.rows_of(ids, tables)
-        here, below = np.flatnonzero(at >= 0), np.flatnonzero(at < 0)
-        parts = self.host.read_at(at[here])
+    def _tell_host(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
+        parts = self.host.read_at(at)
+        before = parts[-1].copy()
         marks = parts[-1].view(self.host_format.marks_dtype).reshape(-1)
-        self._late.add_to(ids[here], tables[here], marks)
-        self.host.write_at(at[here], ids[here], tables[here], parts, marks["score"])
-        if self.disk is not None and len(below):
-            found, packed = self.disk.read(ids[below], tables[below])
-            below, packed = below[found], packed[found]
-            marks = self.disk_format.marks(packed)
-            self._late.add_to(ids[below], tables[below], marks)
-            self.disk_format.put_marks(packed, marks)
-            self._write_disk(ids[below], tables[below], None, packed)
+        self._late.add_to(ids, tables, marks)
+        self._instead_of_late(
+            ids, tables,
+            lambda: self.host.write_at(at, ids, tables, parts, marks["score"]),
+            lambda: self.host.write_at(at, ids, tables, (*parts[:-1], before), marks["score"]),
+        )  # fmt: skip
+
+    def _tell_disk(self, disk: RowStore, ids: np.ndarray, tables: np.ndarray) -> None:
+        found, packed = disk.read(ids, tables)
+        ids, tables, packed = ids[found], tables[found], packed[found]
+        before, marks = packed.copy(), self.disk_format.marks(packed)
+        self._late.add_to(ids, tables, marks)
+        self.disk_format.put_marks(packed, marks)
+        self._instead_of_late(
+            ids, tables,
+            lambda: self._write_disk(ids, tables, None, packed),
+            lambda: self._write_disk(ids, tables, None, before),
+        )  # fmt: skip
+
+    def _instead_of_late(
+        self, ids: np.ndarray, tables: np.ndarray, write: Callable[[], None], take_back: Callable[[], None]
+    ) -> None:
+        """Rows tell by themselves what waited here; never both, for uses would count twice."""
+        try:
+            write()
+            self._late.drop(ids, tables)
+        except BaseException:
+            if self._late.waits_for(ids, tables):
+                take_back()
+            raise
 
     def settle(self) -> None:
         """Bring host memory back within its bound.
@@ -239,7 +271,7 @@ class LowerTiers:
         self._unflushed += len(ids) * self.disk_format.row_bytes
         if self.scratch and self._unflushed > FLUSHED_AFTER:  # files that were compacted go with a flush
             self._unflushed = 0
-            with suppress(StorageFull):  # the rows are written
+            with suppress(StorageFull, MemoryError):  # the rows are written
                 disk.flush()
 
     def _with_room(self, call: Callable[..., T], *keys_and_rows: np.ndarray) -> T:

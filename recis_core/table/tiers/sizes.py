@@ -58,11 +58,16 @@ def least_portion(state: TieredState) -> float:
 
 def take_portion(state: TieredState, portion: float) -> None:
     """Of the config's bytes. A disk that is not open yet stays so."""
-    state.portion = portion
-    state.bound_host(host_rows(state, state.host_format, state.table_rows))
-    wanted = device_rows(state, state.table_rows)
-    if wanted != state.device.capacity:
-        resize(state, wanted)
+    before = state.portion
+    try:
+        state.portion = portion
+        wanted, host = device_rows(state, state.table_rows), host_rows(state, state.host_format, state.table_rows)
+        if wanted != state.device.capacity:
+            resize(state, wanted)
+        state.bound_host(host)
+    except BaseException:
+        state.portion = before
+        raise
 
 
 def follow_share(state: TieredState) -> None:
@@ -88,5 +93,4 @@ def resize(state: TieredState, capacity: int) -> None:
     mine = new.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), state.tick)
     for name in new.columns:
         new.index.at[name][mine] = old.index.at[name][rows]
-    state.device = new  # once it is whole
-    state.renumbered += 1
+    state.device, state.renumbered = new, state.renumbered + 1  # once it is whole

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends import LookupCall
 from backends.numba_backend import partition
-from backends.numba_backend.columns import fill
+from backends.numba_backend.columns import count_down, count_up, fill
 from backends.numba_backend.partition import Unique
 from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import NOWHERE, ON_DEVICE
@@ -75,25 +75,32 @@ def stage(state: TieredState, batch: Batch, *, new: bool) -> None:
     missing = np.flatnonzero(rows < 0)
     if not new:
         missing = missing[state.lower.contains(batch.ids[missing], batch.tables[missing])]
-    rows[missing], found[missing] = state.bring_missing(batch.ids, batch.tables, missing, rows[rows >= 0], batch.early)
-    held = rows[rows >= 0]
-    state.device.index.at["held"][held] += 1
-    state.device.index.at["next_use"][held] = batch.number
+    rows[missing], found[missing] = state.bring_missing(
+        batch.ids, batch.tables, missing, rows[rows >= 0], state.tick, batch.early
+    )
+    here = rows[rows >= 0]
+    fill(state.device.index.at["next_use"], here, batch.number)
     batch.rows, batch.found, batch.early = rows, found, None
+    batch.holds = count_up(state.device.index.at["held"], here) is None
 
 
 def take(state: TieredState, call: LookupCall) -> tuple[Batch | None, bool]:
     """This call as it was planned, no longer held, if it was; and whether all its rows are where it says."""
     if not state.upcoming.batches:
         return None, False
-    batch, skipped = state.upcoming.take(digest_of(call))
-    for other in skipped:
-        release(state, other)
+    batch = state.upcoming.planned_as(digest_of(call))
     if batch is None:
         return None, False
-    ready = batch.rows is not None and bool((batch.rows >= 0).all())
-    release(state, batch)
+    ready = batch.holds and batch.rows is not None and bool((batch.rows >= 0).all())
+    _leave(state, batch.number)
     return batch, ready
+
+
+def _leave(state: TieredState, number: int) -> None:
+    """Calls up to this one have come, or never will: first they let go what they hold, then they are no longer planned."""
+    while state.upcoming.batches and state.upcoming.batches[0].number <= number:
+        release(state, state.upcoming.batches[0])
+        state.upcoming.pop()
 
 
 def count_brought(state: TieredState, batch: Batch) -> None:
@@ -110,9 +117,10 @@ def count_brought(state: TieredState, batch: Batch) -> None:
 
 
 def release(state: TieredState, batch: Batch) -> None:
-    """Its rows may leave again."""
-    if batch.rows is not None:
-        state.device.index.at["held"][batch.rows[batch.rows >= 0]] -= 1
+    """Its rows may leave again. Of a batch that holds none it is nothing."""
+    if batch.holds and batch.rows is not None:
+        here = batch.rows[batch.rows >= 0]
+        batch.holds = count_down(state.device.index.at["held"], here) is not None
 
 
 def unstage(state: TieredState) -> None:
@@ -124,11 +132,9 @@ def unstage(state: TieredState) -> None:
 
 def give_up(state: TieredState, number: int) -> None:
     """Calls up to this one that never came as they were planned."""
-    for batch in state.upcoming.until(number):
-        release(state, batch)
+    _leave(state, number)
 
 
 def forget(state: TieredState) -> None:
     """Nothing that is planned will come."""
-    for batch in state.upcoming.clear():
-        release(state, batch)
+    _leave(state, state.upcoming.planned)

@@ -28,11 +28,14 @@ from backends import (
     TableSpec,
     UpdateRule,
 )
+from backends.numba_backend.partition import Unique
 from backends.records import Evicted, Marks
 from recis_core.table.tiers import aside
+from recis_core.table.tiers.asked import AWAY, Asked, begin_away, count, take_back
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.content import export, marks, restore
-from recis_core.table.tiers.tiered_state import AWAY, Keys, TieredState
+from recis_core.table.tiers.lower_tiers import Fetched
+from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
 
 ELSEWHERE = 1 << 30  # row numbers from here on: positions among the last lookup's keys that are not on the device
@@ -97,18 +100,29 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             state.starts(clock)
             times = np.ones(len(ids), np.int32) if counts is None else _numpy(counts)
-            rows = state.bring(*keys, times, touch=mode.touch) if mode.insert else state.find_all(*keys)
-            if mode.touch and not mode.insert:
-                state.seen(*keys, rows)
-            if (rows < 0).any():
-                state.tell_aside(*keys, rows, mode)
-            known = np.flatnonzero(rows == AWAY)
-            if mode.insert and mode.touch and len(known):
-                aside.use_below(state, *keys, times, state.lower.read(keys[0][known], keys[1][known]))
-            state.elsewhere = keys[0][known], keys[1][known]
-            rows = np.maximum(rows, -1)
-            rows[known] = ELSEWHERE + np.arange(len(known))
+            rows = self._looked_up(state, keys, times, mode)
         return state, torch.from_numpy(rows).to(ids.device), None
+
+    def _looked_up(self, state: TieredState, keys: Keys, times: np.ndarray, mode: LookupMode) -> np.ndarray:
+        """Row numbers of a call, which is counted with them."""
+        call = None
+        try:
+            call = state.ask(*keys, times, mode)
+            known, fetched = np.flatnonzero(call.rows == AWAY), None
+            if call.mode.insert and len(known):
+                begin_away(state, call)
+                call.away = known
+                fetched = state.lower.read(*call.keys(known))
+            rows = np.maximum(call.rows, -1)
+            rows[known] = ELSEWHERE + np.arange(len(known))
+            elsewhere = call.keys(known)
+            count(state, call, fetched)
+        except BaseException:
+            if call is not None:
+                take_back(state, call)
+            raise
+        state.elsewhere = elsewhere
+        return rows
 
     def gather(
         self, state: TieredState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros"
@@ -138,19 +152,41 @@ class TieredBackend(WrappedBackend):
     ) -> tuple[TieredState, list[Tensor], Saved, Evicted | None]:
         with state.lock:
             state.starts(clock)
-            keys, rows = state.prepare(call, mode)
-            if rows is not None:
-                outputs, saved = state.device.embed(
-                    call, keys, rows, mode=mode, clock=clock, weights_need_grad=weights_need_grad
-                )
-                return state, outputs, Saved(saved, state, state.renumbered), None
-            table, _, fetched = aside.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
-            if mode.insert and mode.touch:
-                aside.use_below(state, keys.ids, keys.tables, keys.counts, fetched)
-        _, outputs, saved, _ = self.inner.embed(
+            asked = None
+            try:
+                keys, asked = state.prepare(call, mode)
+                outputs, saved, fetched = self._embedded(state, call, keys, asked, clock, weights_need_grad)
+                result = state, outputs, saved, None
+                count(state, asked, fetched)
+            except BaseException:
+                if asked is not None:
+                    take_back(state, asked)
+                raise
+        return result
+
+    def _embedded(
+        self,
+        state: TieredState,
+        call: LookupCall,
+        keys: Unique,
+        asked: Asked,
+        clock: Clock,
+        weights_need_grad: tuple[bool, ...],
+    ) -> tuple[list[Tensor], Saved, Fetched | None]:
+        """Its outputs, made on the device or on a table aside; and what that read from below."""
+        mode = asked.mode
+        if asked.fits:
+            rows = np.maximum(asked.rows, -1)
+            outputs, inner = state.device.embed(
+                call, keys, rows, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+            )
+            return outputs, Saved(inner, state, state.renumbered), None
+        begin_away(state, asked)
+        table, _, fetched = aside.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
+        _, outputs, inner, _ = self.inner.embed(
             table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )
-        return state, outputs, Saved(saved, state, None), None
+        return outputs, Saved(inner, state, None), fetched
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
         gradient, to_weights = self.inner.embed_grad(saved.inner, grads)
@@ -213,7 +249,7 @@ class TieredBackend(WrappedBackend):
             ids, tables, rows = (_numpy(x) for x in self.inner.read_gradient(gradient.inner)[:3])
             if gradient.placed:
                 state.device.changed(rows[rows >= 0])  # first: what is interrupted is written back too
-                state.inner = apply(state.inner, gradient.inner)
+                state.device.state = apply(state.device.state, gradient.inner)
             else:
                 self._update_away(state, gradient.inner, (ids, tables), rows >= 0, apply)
             state.updated()
@@ -223,8 +259,6 @@ class TieredBackend(WrappedBackend):
         """The rows that are on the device there, the others in a table aside."""
         device = state.inner_device
         here = np.where(known, state.device.find(*keys), -1)
-        state.device.changed(here[here >= 0])
-        state.inner = apply(state.inner, self.inner.renumber(gradient, torch.from_numpy(here).to(device)))
         away = np.flatnonzero(known & (here < 0))
 
         def change(table: Any, numbers: Tensor) -> Any:
@@ -232,7 +266,11 @@ class TieredBackend(WrappedBackend):
             rows[torch.from_numpy(away).to(device)] = numbers
             return apply(table, self.inner.renumber(gradient, rows))
 
-        aside.change_aside(state, keys[0][away], keys[1][away], change)
+        there = self.inner.renumber(gradient, torch.from_numpy(here).to(device))
+        changed = aside.changed_aside(state, keys[0][away], keys[1][away], change)
+        with changed.written():
+            state.device.changed(here[here >= 0])
+            state.device.state = apply(state.device.state, there)
 
     def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
         with state.lock:
@@ -246,10 +284,9 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             away = rows >= ELSEWHERE
             here = torch.where(away, -1, rows)
-            state.device.changed(_numpy(here[here >= 0]))
-            state.inner = self.inner.write_slot(state.inner, name, here, values)
-            if bool(away.any()):
-                aside.write_slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu())
+            with aside.slot_written_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu()):
+                state.device.changed(_numpy(here[here >= 0]))
+                state.device.state = self.inner.write_slot(state.device.state, name, here, values)
         return state
 
     def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import weakref
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +16,9 @@ import torch
 
 from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from backends.errors import RecisError, StorageFull, TableFull
-from backends.numba_backend.columns import fill, put
-from recis_core.table.tiers import aside, sizes, staging
+from backends.numba_backend.columns import fill
+from recis_core.table.tiers import sizes, staging
+from recis_core.table.tiers.asked import AWAY, EARLY, UNKNOWN, Asked, take_back
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
@@ -24,7 +27,7 @@ from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.turn import Turn
-from recis_core.table.tiers.upcoming import Early, Upcoming
+from recis_core.table.tiers.upcoming import Batch, Early, Upcoming
 from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from recis_core.table.tiers.shared_budget import SharedBudget
 
 LOG = logging.getLogger(__name__)
-AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
-
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
@@ -229,58 +230,44 @@ class TieredState:
         self.step, self.pinned_from = clock.step, clock.pinned_from
         sizes.follow_share(self)
         lower.settle()
+        lower.tell_if_many()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
             self.depart(expired)
 
-    def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, np.ndarray | None]:
-        """Bring a call's rows to the device. Its unique keys, and their rows int32 [U], -1 for those that are nowhere; no
-        rows where not all that it needs found room.
-        """
+    def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, Asked]:
+        """Bring a call's rows to the device, as `ask`. Its unique keys, and what it asks for."""
         batch, ready = staging.take(self, call) if mode.learns else (None, False)
         keys = staging.unique_keys(call) if batch is None else batch.keys
-        ids, tables, counts = keys.ids, keys.tables, keys.counts
-        if not mode.insert:
-            rows = self.find_all(ids, tables)
-            if mode.touch:
-                self.seen(ids, tables, rows)
-            if batch is not None:
-                staging.count_brought(self, batch)
-        elif ready and batch is not None and batch.rows is not None and batch.found is not None:
-            rows = batch.rows
-            self.tick += mode.touch
-            if mode.touch:
-                self.stats.asked(counts, batch.found)
-            self._use(rows, counts, touch=mode.touch)
-        else:
-            staged = None if batch is None else batch.found
-            rows = self.bring(ids, tables, counts, touch=mode.touch, staged=staged)
-        if batch is not None and batch.following is not None:
-            here = rows >= 0
-            put(self.device.index.at["next_use"], rows[here], batch.following[here])
-        if ((rows >= 0) | (rows == UNKNOWN)).all():
-            return keys, np.maximum(rows, -1)
-        self.tell_aside(ids, tables, rows, mode)
-        return keys, None
+        return keys, self.ask(keys.ids, keys.tables, keys.counts, mode, batch if ready else None, batch)
 
-    def tell_aside(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray, mode: LookupMode) -> None:
-        """What a call that is made on a table aside leaves behind: new keys, and counts."""
-        if not mode.insert:
-            return
-        away = np.flatnonzero(rows == AWAY)
-        self.stats.count("overflowed", len(away))
-        if mode.touch:
-            new = away[~self.lower.contains(ids[away], tables[away])]
-            self.found += len(away) - len(new)
-            aside.begin_below(self, ids[new], tables[new])
+    def ask(
+        self,
+        ids: np.ndarray,
+        tables: np.ndarray,
+        counts: np.ndarray,
+        mode: LookupMode,
+        ready: Batch | None = None,
+        batch: Batch | None = None,
+    ) -> Asked:
+        """Where unique keys are, after those that `mode` inserts were brought to the device as far as they find room.
 
-    def seen(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
-        """Rows were used that stay where they are: a use to filters, and none to the policy. rows: as of `find_all`."""
-        found = int((rows >= AWAY).sum())
-        self.found, self.unknown = self.found + found, self.unknown + len(rows) - found
-        self.device.used(rows[rows >= 0], self.step)
-        below = rows == AWAY
-        self.lower.used(ids[below], tables[below], self.step)
+        Nothing of the table changes: `asked.count` follows, or `asked.take_back` where something breaks off before it.
+        batch: these keys as they were planned; ready, if all are where that says.
+        """
+        tick = self.tick + (mode.insert and mode.touch)
+        asked = Asked(ids, tables, counts, mode, tick, batch=batch, inserted=self.inserted)
+        try:
+            if not mode.insert:
+                asked.rows = self.find_all(ids, tables)
+            elif ready is not None and ready.rows is not None:
+                asked.rows, asked.found = ready.rows, ready.found
+            else:
+                self._bring(asked)
+            return asked
+        except BaseException:
+            take_back(self, asked)
+            raise
 
     def find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
         """Row numbers int32 [U]; AWAY for keys that lie below, EARLY and UNKNOWN for those that are nowhere yet."""
@@ -290,54 +277,45 @@ class TieredState:
         rows[(rows >= 0) & ~self.device.is_known(rows)] = EARLY
         return rows
 
-    def bring(
+    def _bring(self, asked: Asked) -> None:
+        """Its keys to the device, as many as it holds beside pinned rows; AWAY for the others."""
+        rows = self.device.find(asked.ids, asked.tables)
+        found, asked.missing = np.full(len(rows), ON_DEVICE), np.flatnonzero(rows < 0)
+        missing = asked.missing
+        rows[missing], found[missing] = self.bring_missing(
+            asked.ids, asked.tables, missing, rows[rows >= 0], asked.tick
+        )
+        staged = None if asked.batch is None else asked.batch.found
+        asked.rows, asked.found = rows, found if staged is None else staged  # where they were before they were staged
+
+    def bring_missing(
         self,
         ids: np.ndarray,
         tables: np.ndarray,
-        counts: np.ndarray,
-        *,
-        touch: bool,
-        staged: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Bring unique keys to the device, as many as it holds beside pinned rows. Row numbers int32 [U], -1 for the others.
-
-        staged: where they were before, if they were staged; that is counted.
-        """
-        self.tick += touch
-        rows = self.device.find(ids, tables)
-        found, missing = np.full(len(rows), ON_DEVICE), np.flatnonzero(rows < 0)
-        rows[missing], found[missing] = self.bring_missing(ids, tables, missing, rows[rows >= 0])
-        if touch:
-            self.stats.asked(counts, found if staged is None else staged)
-        here = rows >= 0
-        self._use(rows[here], counts[here], touch=touch)
-        return rows
-
-    def bring_missing(
-        self, ids: np.ndarray, tables: np.ndarray, missing: np.ndarray, kept: np.ndarray, early: Early | None = None
+        missing: np.ndarray,
+        kept: np.ndarray,
+        tick: int,
+        early: Early | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows int32 [m] for keys[missing], -1 where none could leave for them, and where each was; rows `kept` stay."""
         self._make_room(len(missing), kept)
         fits, rest = missing[: self.device.room], missing[self.device.room :]
         keys = ids[fits], tables[fits]
         fetched = self.lower.read(*keys, None if early is None else early.pick(fits))
-        rows = self.put_in(*keys, fetched.found, fetched.rows)
+        rows = self.put_in(*keys, fetched.found, fetched.rows, tick)
         places = np.concatenate([fetched.places, self.lower.places(ids[rest], tables[rest])])
         found = np.where(places[:, 0] >= 0, IN_HOST, np.where(places[:, 1] >= 0, ON_DISK, NOWHERE))
         return np.concatenate([rows, np.full(len(rest), -1, np.int32)]), found
 
-    def _use(self, rows: np.ndarray, counts: np.ndarray, *, touch: bool) -> None:
-        known = self.device.pin(rows, self.step)
-        if not touch:
-            self.device.begin(rows)
-        else:
-            self.found += known
-            self.device.touch(rows, counts, self.tick, self.step)
-
-    def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows) -> np.ndarray:
-        mine = self.device.put_in(ids, tables, found, rows, self.tick)
+    def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
+        """Keys that are not on the device get rows there, as DeviceTier.put_in has it."""
+        try:
+            mine = self.device.put_in(ids, tables, found, rows, tick)
+        except BaseException:
+            self.lock.whole(self.device.settle)
+            raise
+        fill(self.device.index.at["used"], mine[~found], self.step)
         self.inserted += len(ids) - int(found.sum())
-        self.device.index.at["used"][mine[~found]] = self.step
         return mine
 
     def _make_room(self, count: int, kept: np.ndarray) -> None:
@@ -353,19 +331,21 @@ class TieredState:
 
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; those that are new or changed there are written back, of others what was used."""
-        untold = self.device.untold(rows)
+        untold, unsaved = self.device.untold(rows), self.device.unsaved(rows)
         if len(untold):
             ids, tables = (x.numpy() for x in self.device.index.keys(untold))
             at, scores = self.device.index.at, self.device.scores
             uses = scores[untold] - at["told"][untold]
-            self.lower.used(ids, tables, at["used"][untold], uses, at["score"][untold])
-        unsaved = self.device.unsaved(rows)
+            used, score = at["used"][untold], at["score"][untold]
+            fill(at["dirty"], untold, True)  # if this breaks off, all of them is written, and no use is told twice
+            self.lower.used(ids, tables, used, uses, score)
         if len(unsaved):
             ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
             self.lower.write(ids, tables, self.device.read(unsaved))
-        self.device.drop(rows)
+        self.lock.whole(partial(self.device.drop, rows))
         self.stats.count("evicted", len(rows))
         self.stats.count("written_back", len(unsaved))
+        self.lower.tell_if_many()
 
     # The rest
 
@@ -377,18 +357,23 @@ class TieredState:
         self.inner = self.backend.write_rows(self.inner, at, values.weights.to(self.inner_device), slots)
 
     def updated(self) -> None:
-        """After an optimizer step."""
+        """After an optimizer step, which is whole by then: where shares of bytes cannot change now, they stay as they are."""
         if self.budget is not None:
-            self.budget.stepped(self)
+            with suppress(MemoryError, StorageFull, TableFull):
+                self.budget.stepped(self)
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         staging.unstage(self)
-        rows = self.device.find(ids, tables)
-        here, below = rows >= 0, self.lower.contains(ids, tables)
+        gone = int(((self.device.find(ids, tables) >= 0) | self.lower.contains(ids, tables)).sum())
+        counted = self.erased + gone, self.stats.counts["erased"] + gone
+        self.lock.whole(partial(self._erase, ids, tables, *counted))
+
+    def _erase(self, ids: np.ndarray, tables: np.ndarray, erased: int, in_stats: int) -> None:
+        below = self.lower.contains(ids, tables)
         self.lower.erase(ids[below], tables[below])  # first, for a full disk may refuse
-        self.device.drop(rows[here])
-        self.erased += int((here | below).sum())
-        self.stats.count("erased", int((here | below).sum()))
+        rows = self.device.find(ids, tables)
+        self.device.drop(rows[rows >= 0])
+        self.erased, self.stats.counts["erased"] = erased, in_stats
 
     def summary(self) -> dict[str, int]:
         """For a table's stats(): what CacheStats says."""

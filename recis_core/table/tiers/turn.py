@@ -34,18 +34,20 @@ class Turn:
     def __enter__(self) -> None:
         if self.forked:
             self._enter_in_child()
-        with uninterrupted():
-            self._lock.acquire()
-            try:
-                if self.unfinished is not None:
-                    self._finish()
-            except BaseException:
+        taken = False
+        try:
+            with uninterrupted():
+                taken = self._lock.acquire()
+                self._finish()
+        except BaseException:
+            if taken:
                 self._lock.release()
-                raise
+            raise
 
-    def __exit__(self, *_: object) -> None:
-        with uninterrupted():
-            self._lock.release()
+    @property
+    def __exit__(self) -> Callable[..., None]:
+        """The lock's own: `with` asks for it before it enters, and no signal can come between the end and the release."""
+        return self._lock.__exit__
 
     def owned(self) -> bool:
         """By this thread."""
@@ -54,8 +56,10 @@ class Turn:
     def whole(self, work: Callable[[], None]) -> None:
         """Do what must not stay half done. If an exception breaks it off, it is done anew at once, or before the next turn.
 
-        work: may be called again from its beginning, wherever it was broken off.
+        work: may be called again from its beginning, wherever it was broken off, and takes no turn itself. What is refused, by
+          an error of ours or of the system's, was refused before anything changed, and is not tried again.
         """
+        self._finish()
         self.unfinished = work
         try:
             self._finish()
@@ -64,14 +68,14 @@ class Turn:
             raise
 
     def _finish(self) -> None:
-        work, self.unfinished = self.unfinished, None
-        if work is None:
+        if self.unfinished is None:
             return
         try:
-            work()
-        except BaseException:
-            self.unfinished = work
+            self.unfinished()
+        except (RecisError, OSError):
+            self.unfinished = None
             raise
+        self.unfinished = None
 
     def _enter_in_child(self) -> None:
         if self.disk is not None:

@@ -41,7 +41,8 @@ class Batch:
     noted: int | None = None  # where its notes begin, if its uses were noted
     following: np.ndarray | None = None  # int64 [U], of a noted call once taken: who asks next, or NEVER
     early: Early | None = None
-    rows: np.ndarray | None = None  # int32 [U], on the device and held; -1 for those that found no room
+    rows: np.ndarray | None = None  # int32 [U], on the device; -1 for those that found no room
+    holds: bool = False  # whether these rows stay there for it
     found: np.ndarray | None = None  # int64 [U], where each was when it was staged, as CacheStats.asked has it
 
     @property
@@ -74,9 +75,8 @@ class Upcoming:
     def plan(self, digest: bytes, keys: Unique) -> Batch:
         """A call that comes after all that were planned before."""
         self.planned += 1
-        batch = Batch(self.planned, digest, keys)
-        self.batches.append(batch)
-        return batch
+        self.batches.append(Batch(self.planned, digest, keys))
+        return self.batches[-1]
 
     def note_uses(self, batch: Batch) -> np.ndarray:
         """Tell earlier calls which of their keys the one planned last asks for next. The positions, in it, of its other keys,
@@ -85,33 +85,22 @@ class Upcoming:
         batch.noted, first = self._uses.note(batch.ids, batch.tables, batch.number)
         return first
 
-    def take(self, digest: bytes) -> tuple[Batch | None, list[Batch]]:
-        """The first planned call that is this one, or None; and those that were planned before it and never came."""
-        for position, batch in enumerate(self.batches):
+    def planned_as(self, digest: bytes) -> Batch | None:
+        """The first planned call that is this one, if there is one; it knows then who asks next for its keys."""
+        for batch in self.batches:
             if batch.digest == digest:
-                skipped = [self._pop() for _ in range(position)]
                 if batch.noted is not None:
                     batch.following = self._uses.noted(batch.noted, len(batch.ids))
-                return self._pop(), skipped
-        return None, []
+                return batch
+        return None
 
-    def until(self, number: int) -> list[Batch]:
-        """Forget what was planned up to this call and never came."""
-        missed = []
-        while self.batches and self.batches[0].number <= number:
-            missed.append(self._pop())
-        return missed
-
-    def clear(self) -> list[Batch]:
-        """Forget all that is planned."""
-        return [self._pop() for _ in range(len(self.batches))]
-
-    def _pop(self) -> Batch:
-        batch = self.batches.popleft()
-        self.consumed = batch.number
+    def pop(self) -> None:
+        """Forget the call that was to come next."""
+        batch = self.batches[0]
         if batch.noted is not None:
             self._uses.forget(batch.noted + len(batch.ids))
-        return batch
+        self.consumed = max(self.consumed, batch.number)
+        self.batches.popleft()
 
 
 def digest_of(call: LookupCall) -> bytes:

@@ -1,0 +1,154 @@
+"""A call's keys, and that they were used: counted once all else of the call has gone well, and then whole.
+
+Sizes: U unique keys, n those that are not on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends import LookupMode
+from backends.numba_backend.columns import put
+from recis_core.table.tiers import aside, staging
+from recis_core.table.tiers.upcoming import Batch
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.lower_tiers import Fetched
+    from recis_core.table.tiers.tiered_state import TieredState
+
+AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
+NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(eq=False)
+class Asked:
+    """What a call asks for, under the table's lock until it was counted or taken back."""
+
+    ids: np.ndarray  # int64 [U]
+    tables: np.ndarray  # int32 [U]
+    counts: np.ndarray  # int32 [U]
+    mode: LookupMode
+    tick: int
+    """Of the table, this call counted."""
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # int32 [U], as of find_all or bring
+    found: np.ndarray | None = (
+        None  # int64 [U], where each was, as CacheStats.asked has it; None where that is not counted
+    )
+    batch: Batch | None = None
+    away: np.ndarray | None = None  # int64 [n], positions; of a call that is made on a table aside
+    begun: np.ndarray = field(
+        default_factory=lambda: NO_ROWS
+    )  # int64, positions of new keys that are written below for it
+    missing: np.ndarray = field(default_factory=lambda: NO_ROWS)  # int64, positions of keys that were not on the device
+    inserted: int = 0
+    """Of the table, before."""
+    counted: bool = False
+
+    @property
+    def uses(self) -> bool:
+        """Whether it is a use, to policies too."""
+        return self.mode.insert and self.mode.touch
+
+    @property
+    def fits(self) -> bool:
+        """All that it needs is on the device."""
+        return bool(((self.rows >= 0) | (self.rows == UNKNOWN)).all())
+
+    def keys(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.ids[which], self.tables[which]
+
+
+def begin_away(state: TieredState, asked: Asked) -> None:
+    """The call is made on a table aside. New keys that found no place on the device are written below it, if it is a use."""
+    asked.away = np.flatnonzero(state.device.find_known(asked.ids, asked.tables) < 0)
+    if asked.uses:
+        away = np.flatnonzero(asked.rows == AWAY)
+        asked.begun = away[~state.lower.contains(*asked.keys(away))]
+        aside.begin_below(state, *asked.keys(asked.begun), asked.tick)
+
+
+def take_back(state: TieredState, asked: Asked) -> None:
+    """The call broke off, and if it was not counted, it never came: its new keys are unknown again."""
+    if not asked.counted:
+        state.lock.whole(partial(_take_back, state, asked))
+
+
+def _take_back(state: TieredState, asked: Asked) -> None:
+    state.device.settle()
+    rows = state.device.find(*asked.keys(asked.missing))
+    rows = rows[rows >= 0]
+    state.device.drop(rows[~state.device.is_known(rows)])
+    if len(asked.begun):
+        state.lower.erase(*asked.keys(asked.begun))
+    state.inserted = asked.inserted
+
+
+def count(state: TieredState, asked: Asked, fetched: Fetched | None = None) -> None:
+    """The call came: what it asked for is known, and used. fetched: of those that are used where they lie, `asked.away`."""
+    before = state.stats.counts.copy()
+    try:
+        _count_in_stats(state, asked)
+        here = np.flatnonzero(asked.rows >= 0)
+        rows = asked.rows if len(here) == len(asked.rows) else asked.rows[here]
+        late = _used_below(state, asked, fetched)
+        if asked.uses:
+            state.device.score(rows, asked.counts[here], asked.tick)
+        if asked.batch is not None and asked.batch.following is not None:
+            put(state.device.index.at["next_use"], rows, asked.batch.following[here])
+        state.lock.whole(partial(_commit, state, asked, rows, late, state.lower.uses_added))
+    except BaseException:
+        if not asked.counted:
+            state.stats.counts = before
+        raise
+    state.lower.tell_if_many()
+
+
+def _count_in_stats(state: TieredState, asked: Asked) -> None:
+    if asked.uses and asked.found is not None:
+        state.stats.asked(asked.counts, asked.found)
+    if not asked.mode.insert and asked.batch is not None:
+        staging.count_brought(state, asked.batch)
+    if asked.mode.insert and asked.away is not None:
+        state.stats.count("overflowed", int((asked.rows == AWAY).sum()))
+
+
+Late = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # ids, tables, scores
+
+
+def _used_below(state: TieredState, asked: Asked, fetched: Fetched | None) -> Late | None:
+    if not asked.mode.touch:
+        return None
+    if not asked.mode.insert:
+        below = np.flatnonzero(asked.rows == AWAY)
+        return (*asked.keys(below), None) if len(below) else None
+    if fetched is None or asked.away is None:
+        return None
+    away = asked.away[fetched.found]
+    scores = fetched.rows.marks["score"].copy()
+    state.policy.touch(scores, np.arange(len(away)), asked.counts[away], asked.tick)
+    return *asked.keys(away), scores
+
+
+def _commit(state: TieredState, asked: Asked, rows: np.ndarray, late: Late | None, added: int) -> None:
+    """May be called again wherever it was broken off: what it has done already is told by counts."""
+    if late is not None and state.lower.uses_added == added:
+        state.lower.used(late[0], late[1], state.step, scores=late[2])
+    if asked.counted:
+        return
+    below = int((asked.rows == AWAY).sum())
+    if asked.mode.insert:
+        away = below - len(asked.begun) if asked.away is not None else 0
+        used = state.device.use
+        found, counted = state.found, asked.uses
+        state.found, state.tick, asked.counted = (
+            found + counted * (away + used(rows, state.step, touch=counted)),
+            asked.tick,
+            True,
+        )
+    elif asked.mode.touch:
+        touch, found, unknown = state.device.touch, state.found, state.unknown + len(asked.rows) - below - len(rows)
+        state.found, state.unknown, asked.counted = found + below + touch(rows, state.step), unknown, True
