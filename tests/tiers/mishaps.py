@@ -104,14 +104,13 @@ class Twins:
         self.ids = np.random.default_rng(seed)
         self.engines = [self._engine(backend, each) for each in (cache, None)]
         self.tiered, self.plain = self.engines
+        self.optimizers = [SparseAdagrad(engine.sparse_parameters(), lr=0.05) for engine in self.engines]
         self.happened = [0, 0]
 
     @staticmethod
     def _engine(backend: str, cache: CacheConfig | None) -> EmbeddingEngine:
         option = EmbeddingOption(D, device="cpu", backend=backend, block_size=64, cache=cache, filter_hook="lfu(1)")
-        engine = EmbeddingEngine({"f": option})
-        SparseAdagrad(engine.sparse_parameters(), lr=0.05)
-        return engine
+        return EmbeddingEngine({"f": option})
 
     def batch(self) -> Batch:
         import torch
