@@ -20,7 +20,7 @@ from recis_core.exchange.packet_bytes import array_of, check_layout, read_header
 from recis_core.exchange.packet_header import PacketHeader, Section
 
 ERASED, SLOT = "erased", "slot."
-BLOCK_BYTES = 1 << 21  # of decoded rows
+BLOCK_ROWS, BLOCK_BYTES = 1 << 14, 1 << 21  # decoded at once, at most
 
 
 class EncodedPacket:
@@ -85,8 +85,8 @@ class EncodedPacket:
         return self._array(ERASED) if ERASED in self._sections else torch.zeros(0, dtype=torch.int64)
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """(place of the first, rows float32 [·, D]) of all rows in order, BLOCK_BYTES at a time."""
-        n, step = self.header.count, max(1, BLOCK_BYTES // (4 * self.header.dim))
+        """(place of the first, rows float32 [·, D]) of all rows in order, a block at a time."""
+        n, step = self.header.count, max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self.header.dim)))
         exact, tail_at = self._exact(), 0
         for beg in range(0, n, step):
             end = min(n, beg + step)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from recis_core.nn.embedding_option import EmbeddingOption
 
 
+ROWS_AT_ONCE = 1 << 14
+
+
 class ServedTable:
     """Rows float32 [·, dim] on the CPU; `option` says what an unknown id reads as, zeros without it.
 
@@ -41,8 +44,9 @@ class ServedTable:
 
     def erase(self, ids: Tensor) -> None:
         """Forget distinct ids."""
-        if len(ids):
-            self._state = self._backend.erase(self._state, ids, _zeros(ids))
+        for some in ids.split(ROWS_AT_ONCE):
+            if len(some):
+                self._state = self._backend.erase(self._state, some, _zeros(some))
 
     def read(self, ids: Tensor) -> Tensor:
         """Float32 [N, D]."""
@@ -54,7 +58,10 @@ class ServedTable:
         return rows
 
     def find(self, ids: Tensor) -> Tensor:
-        """Row numbers int32 [U] of distinct ids, -1 for unknown."""
+        """Row numbers int32 [U] of distinct ids, -1 for unknown. Some at a time: torch compares all ways of all ids."""
+        return torch.cat([self._find(some) for some in ids.split(ROWS_AT_ONCE)])
+
+    def _find(self, ids: Tensor) -> Tensor:
         self._state, numbers, _ = self._backend.lookup(self._state, ids, _zeros(ids), mode=self._mode, clock=Clock())
         return numbers
 
