@@ -49,6 +49,10 @@ class ReaderBounds:
         )
 
 
+def row_bytes(dim: int) -> int:
+    return 4 * dim + INDEX_BYTES
+
+
 def table_bytes(rows: int, dim: int) -> int:
     """What a served table takes, at most, but while it grows."""
-    return TABLE_BYTES + rows * (4 * dim + INDEX_BYTES)
+    return TABLE_BYTES + rows * row_bytes(dim)

@@ -256,7 +256,7 @@ class RowStore:
 
     def _change(self, waiting: WaitingVersion) -> None:
         """Readable beside the tables first, by one assignment; then written into them."""
-        changes = changes_of(waiting.shares, self._make)
+        changes = changes_of(waiting.shares)
         served = ServedTables(
             self._served.tables, (waiting.stream, waiting.version), self._served.sent + waiting.sent, changes
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from backends.errors import PacketError
-from recis_core.exchange.served_table import ServedTable
+from recis_core.exchange.served_table import ROWS_AT_ONCE, ServedTable
 from recis_core.exchange.waiting_version import Share
 
 MakeTable = Callable[[str, int, int], ServedTable]  # name, dim, rows
@@ -23,24 +23,34 @@ MakeTable = Callable[[str, int, int], ServedTable]  # name, dim, rows
 class Change:
     """What a version changes in one table, readable before it is written there."""
 
-    table: ServedTable  # its new rows
+    ids: Tensor  # int64 [n], as they came
+    rows: Tensor  # float32 [n, D]
+    order: Tensor  # int64 [n], by which ids ascend
+    ascending: Tensor  # int64 [n]
     erased: Tensor  # int64, ascending
-    share: Share
 
     def lies_over(self, base: ServedTable, ids: Tensor) -> Tensor:
         """Rows float32 [U, D] of distinct ids, as they will be once the change is written."""
         numbers = base.find(ids)
         numbers[torch.isin(ids, self.erased)] = -1
         rows = base.gather(numbers, ids)
-        newer = self.table.find(ids)
-        here = newer >= 0
-        rows[here] = self.table.gather(newer[here], ids[here])
+        at, here = self._find(ids)
+        rows[here] = self.rows[self.order[at[here]]]
         return rows
+
+    def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(places in `ascending`, whether the ids are there)."""
+        at = torch.searchsorted(self.ascending, ids).clamp(max=len(self.ascending) - 1)
+        return at, self.ascending[at] == ids if len(self.ascending) else torch.zeros_like(ids, dtype=torch.bool)
+
+    def writes(self, ids: Tensor) -> Tensor:
+        """Bool [U]: which of these ids get a row."""
+        return self._find(ids)[1]
 
     def steps(self, base: ServedTable) -> Iterator[Callable[[], None]]:
         """Calls that together write the change; they may be repeated, all of them, after a failure."""
         yield partial(base.erase, self.erased)
-        for ids, rows in self.share.parts():
+        for ids, rows in zip(self.ids.split(ROWS_AT_ONCE), self.rows.split(ROWS_AT_ONCE), strict=True):
             yield partial(base.write, ids, rows)
 
 
@@ -78,7 +88,7 @@ class ServedTables:
         if name not in self.changes:
             return ids
         change = self.changes[name]
-        return torch.cat([ids[~torch.isin(ids, change.erased)], change.table.ids()]).unique()
+        return torch.cat([ids[~torch.isin(ids, change.erased)], change.ids]).unique()
 
 
 def built(shares: Mapping[str, Share], make: MakeTable) -> dict[str, ServedTable]:
@@ -99,16 +109,32 @@ def built(shares: Mapping[str, Share], make: MakeTable) -> dict[str, ServedTable
     return tables
 
 
-def changes_of(shares: Mapping[str, Share], make: MakeTable) -> dict[str, Change]:
+def changes_of(shares: Mapping[str, Share]) -> dict[str, Change]:
     """What a version changes, read and checked but not written.
 
     Raises:
       PacketError: as built, or an id is both written and erased.
     """
-    changes = {}
-    for name, table in built(shares, make).items():
-        erased = shares[name].erased()
-        if bool((erased[1:] == erased[:-1]).any()) or bool((table.find(erased) >= 0).any()):
-            raise PacketError(f"ids of table {name!r:.80} are erased twice in a version, or erased and written.")
-        changes[name] = Change(table, erased, shares[name])
-    return changes
+    return {name: _change(name, share) for name, share in shares.items()}
+
+
+def _change(name: str, share: Share) -> Change:
+    ids, rows, at = torch.empty(share.rows, dtype=torch.int64), torch.empty(share.rows, share.dim), 0
+    for some_ids, some_rows in share.parts():
+        ids[at : at + len(some_ids)], rows[at : at + len(some_ids)] = some_ids, some_rows
+        at += len(some_ids)
+    ascending, order = ids.sort()
+    _check_distinct(name, ascending)
+    change = Change(ids, rows, order, ascending, share.erased())
+    if _repeated(change.erased) or bool(change.writes(change.erased).any()):
+        raise PacketError(f"ids of table {name!r:.80} are erased twice in a version, or erased and written.")
+    return change
+
+
+def _check_distinct(name: str, ascending: Tensor) -> None:
+    if twice := _repeated(ascending):
+        raise PacketError(f"ids of table {name!r:.80} must be distinct within a version; {twice} come twice.")
+
+
+def _repeated(ascending: Tensor) -> int:
+    return int((ascending[1:] == ascending[:-1]).sum())

@@ -16,7 +16,7 @@ from backends.errors import PacketError
 from recis_core.exchange.encoded_packet import EncodedPacket, open_packet
 from recis_core.exchange.frame import Bytes
 from recis_core.exchange.packet_header import MAX_NUMBER, PacketHeader
-from recis_core.exchange.reader_bounds import ReaderBounds, table_bytes
+from recis_core.exchange.reader_bounds import ReaderBounds, row_bytes, table_bytes
 from recis_core.exchange.served_table import ServedTable
 
 
@@ -27,12 +27,19 @@ class Share:
     dim: int
     served: ServedTable | None
     rows: int = 0
-    new: int = 0  # of the rows, those whose ids are not served yet
-    gone: int = 0  # served ids to erase
     packets: list[Bytes] = field(default_factory=list)  # those that hold something
+    counted: int = 0  # of the packets
 
-    def rows_after(self) -> int:
-        return (0 if self.served is None else len(self.served)) + self.new - self.gone
+    def not_new(self) -> int:
+        """By how many rows less the table grows than the packets not counted yet hold."""
+        if self.served is None:
+            return 0
+        less = 0
+        for data in self.packets[self.counted :]:
+            packet = _opened(data)
+            less += int((self.served.find(packet.ids()) >= 0).sum()) + len(_served_of(self.served, packet.erased()))
+        self.counted = len(self.packets)
+        return less
 
     def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(ids, rows float32 [·, D]) of all packets, some rows at a time. Raises PacketError."""
@@ -48,7 +55,7 @@ class Share:
         return torch.from_numpy(ids)
 
     def _opened(self) -> Iterator[EncodedPacket]:
-        return (open_packet(data, max_bytes=MAX_NUMBER) for data in self.packets)
+        return (_opened(data) for data in self.packets)
 
 
 class WaitingVersion:
@@ -64,7 +71,9 @@ class WaitingVersion:
         self.count = self.sent = self._held = 0
         self.shares: dict[str, Share] = {}
         self._bounds, self._served, self._sent_before = bounds, served, sent
-        self._own_bytes = 0
+        self._uncounted: dict[int, Share] = {}
+        self._own_bytes = 0  # that the version's rows take
+        # At most, once it is applied: all rows count as new until that is too many, and are looked up then.
         self._rows_after = sum(len(table) for table in served.values())
         self._bytes_after = sum(table_bytes(len(table), table.dim) for table in served.values())
 
@@ -85,9 +94,9 @@ class WaitingVersion:
         share = self._share(packet.header, dim)
         ids, erased = packet.ids(), packet.erased()
         _check_distinct(ids, packet.header.table)
-        self._count_rows(share, ids, erased)
         if len(ids) or len(erased):
             share.packets.append(packet.data)
+        self._count_rows(share, len(ids))
 
     def _count(self, packet: EncodedPacket, sent: int) -> None:
         self.count, self.sent, self._held = self.count + 1, self.sent + sent, self._held + packet.nbytes
@@ -122,24 +131,33 @@ class WaitingVersion:
         self._bytes_after += table_bytes(0, share.dim) if share.served is None else 0
         return share
 
-    def _count_rows(self, share: Share, ids: Tensor, erased: Tensor) -> None:
-        share.rows += len(ids)
-        new, gone = len(ids), 0
-        if share.served is not None:
-            new, gone = int((share.served.find(ids) < 0).sum()), len(_served_of(share.served, erased))
-        share.new, share.gone = share.new + new, share.gone + gone
-        a_row = table_bytes(1, share.dim) - table_bytes(0, share.dim)
-        self._own_bytes += a_row * len(ids)
-        self._rows_after += new - gone
-        self._bytes_after += a_row * (new - gone)
-        if self._rows_after > self._bounds.max_rows:
-            raise PacketError(f"version {self.version} makes more than max_rows = {self._bounds.max_rows} rows.")
+    def _count_rows(self, share: Share, rows: int) -> None:
+        share.rows += rows
+        self._uncounted[id(share)] = share
+        self._own_bytes += rows * row_bytes(share.dim)
+        self._rows_after += rows
+        self._bytes_after += rows * row_bytes(share.dim)
         self._bounds.check_decoded(f"the rows of version {self.version}", self._own_bytes, self.sent)
         everything = self._sent_before + self.sent
+        if self._rows_after > self._bounds.max_rows or self._bytes_after > self._bounds.decoded_limit(everything):
+            self._count_exactly()
+        if self._rows_after > self._bounds.max_rows:
+            raise PacketError(f"version {self.version} makes more than max_rows = {self._bounds.max_rows} rows.")
         self._bounds.check_decoded(f"the tables of version {self.version}", self._bytes_after, everything)
+
+    def _count_exactly(self) -> None:
+        for share in self._uncounted.values():
+            less = share.not_new()
+            self._rows_after -= less
+            self._bytes_after -= less * row_bytes(share.dim)
+        self._uncounted.clear()
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _opened(data: Bytes) -> EncodedPacket:
+    return open_packet(data, max_bytes=MAX_NUMBER)
 
 
 def _served_of(table: ServedTable | None, ids: Tensor) -> np.ndarray:

@@ -62,7 +62,7 @@ def many(place, count, make):
 
 
 def sized(place, full):
-    return max(1, full // 8) if place.small else full
+    return max(1, full // 32) if place.small else full
 
 
 @case
@@ -88,7 +88,11 @@ def a_table_past_the_columns(place):
 @case
 def three_thousand_tables(place):
     one, none = torch.zeros(1, dtype=torch.int64), torch.ones(1, 4)
-    yield from many(place, 3000, lambda s: encode(table=f"t{s}", ids=one, rows=none, **_where(place, s)))
+    yield from many(
+        place,
+        sized(place, 3000) if place.small else 3000,
+        lambda s: encode(table=f"t{s}", ids=one, rows=none, **_where(place, s)),
+    )
 
 
 @case

@@ -27,14 +27,12 @@ from tests.exchange.served import MemorySink
 
 PLACES = ("nothing served", "another stream", "a snapshot", "a change")
 ROADS = ("file", "socket")
-FULL_SIZE = {("nothing served", "socket"), ("a change", "socket"), ("another stream", "file")}
+FULL_SIZE = ("nothing served", "socket")
 FEW = (
     "a_wide_table_without_rows", "three_thousand_tables", "empty_packets", "packets_of_one_row", "rows_of_one_bit",
-    "wide_rows_of_one_bit", "rows_of_four_bits", "slots_without_end", "erased_ids_without_end",
-    "a_packet_repeated_under_its_number", "a_packet_repeated_under_the_next_number", "ids_written_and_erased",
-    "packets_in_the_wrong_order", "the_tables_without_rows", "the_tables_with_few_rows", "a_version_of_long_ago",
-    "rows_that_contradict_themselves", "headers_that_are_bombs", "a_header_that_lies", "half_a_frame",
-    "another_protocol_in_binary",
+    "wide_rows_of_one_bit", "rows_of_four_bits", "erased_ids_without_end", "a_packet_repeated_under_its_number",
+    "a_packet_repeated_under_the_next_number", "ids_written_and_erased", "the_tables_without_rows",
+    "a_version_of_long_ago", "rows_that_contradict_themselves", "headers_that_are_bombs", "another_protocol",
 )  # fmt: skip
 SECONDS, GREETING = 60.0, 48
 
@@ -49,7 +47,7 @@ def main(size):
         path = Path(folder) / "hostile"
         run("a_commit_alone", "a change", "socket", tables, path, True)  # what the first run loads counts for none
         for name, place, road in chosen(size):
-            small = size == "small" or (place, road) not in FULL_SIZE
+            small = size == "small" or (place, road) != FULL_SIZE
             print(json.dumps(run(name, place, road, tables, path, small)), flush=True)
 
 
