@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from backends import Backend, EncodedRows, RowCodec, RowNoise, select
+from backends.errors import ExchangeMismatch
+from recis_core.exchange.agreement import digest
 from recis_core.exchange.precision import Codec, Direction
 
 FLAG = 1  # byte before a message: whether some row of it is not finite
@@ -91,6 +93,7 @@ class CompressedAllReduce:
     group: dist.ProcessGroup | None
     backend: Backend
     steps: int = 0
+    agreed: bool = False  # whether all ranks encode alike
     pending: Pending | None = None
     left: dict[Tensor, Tensor] = field(default_factory=dict)  # by parameter, for DDP regroups them after a step
 
@@ -137,6 +140,8 @@ def run_hook(state: CompressedAllReduce, bucket: dist.GradBucket) -> torch.futur
     buffer = bucket.buffer()
     if state.world_size == 1:
         return _done(buffer)
+    if not state.agreed:
+        _agree(state, buffer.device)
     started = _start(state, bucket)
     if state.pending is not None:
         _finish(state, state.pending)
@@ -145,6 +150,21 @@ def run_hook(state: CompressedAllReduce, bucket: dist.GradBucket) -> torch.futur
         _finish(state, started)
         state.pending, state.steps = None, state.steps + 1
     return started.future
+
+
+def _agree(state: CompressedAllReduce, device: torch.device) -> None:
+    """Once, before the first bucket: other codecs or columns would make messages of other lengths."""
+    mine = torch.tensor([digest(state.row, state.error_feedback, state.columns)], device=device)
+    all_ranks = [torch.empty_like(mine) for _ in range(state.world_size)]
+    dist.all_gather(all_ranks, mine, group=state.group)
+    others = [p for p, theirs in enumerate(all_ranks) if int(theirs) != int(mine)]
+    if others:
+        raise ExchangeMismatch(
+            f"rank(s) {others} compress dense gradients otherwise than rank {state.rank}, which has codec {state.row}, "
+            f"error_feedback={state.error_feedback}, columns={state.columns}. Every rank must call "
+            "compressed_allreduce_hook with the same arguments."
+        )
+    state.agreed = True
 
 
 def _future(buffer: Tensor) -> torch.futures.Future[Tensor]:

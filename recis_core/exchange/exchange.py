@@ -185,7 +185,8 @@ class Exchange:
         """What `said` is of, in words."""
         steps = ", ".join(f"{'/'.join(t.names[:3])} at step {t.step}" for t in self.tables[:3])
         waits = any(t.consumed_at < self.synced_at for t in self.tables)
-        return f"Here: {steps}{'; gradients of an earlier forward are neither applied nor dropped' * waits}."
+        changed = "".join(f"; {t.names[0]}, replicated, changed {t.changes} times" for t in self.tables if t.changes)
+        return f"Here: {steps}{changed}{'; gradients of an earlier forward are neither applied nor dropped' * waits}."
 
     def agree_to_step(self) -> None:
         """Of a step without a gradient, which would need no other rank: all make it, or none. Collective."""
@@ -250,7 +251,7 @@ def _errors(table: ShardedTable) -> tuple[float, float, float, float]:
 
 def _width(tables: Sequence[ShardedTable]) -> int:
     return max(
-        sum(JOBS * (len(t.names) + 1) for t in tables),
+        sum(JOBS * (len(t.names) + 1) for t in tables) + 1,  # whether hot rows were written
         sum(gradients.COUNTS + len(t.names) for t in tables),
         2 * JOBS * len(tables),
         NORM * len(tables),

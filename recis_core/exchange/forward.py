@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from backends import LookupCall, LookupMode
-from recis_core.exchange import wire
+from recis_core.exchange import hot_rows, wire
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.keys import SortedKeys, ordinals_of
 from recis_core.exchange.sharded_table import Answered, Asked, AskedHere, ShardedTable
@@ -93,18 +93,20 @@ def _send_ids(
             torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
             for a, messages in zip(asked, packed, strict=True)
         ]
+        columns.append(torch.tensor(hot_rows.written(exchange), dtype=torch.int64).expand(W, -1))
         widths = [c.shape[1] for c in columns]
         said = digest([(job.table.names, job.mode) for job in jobs], exchange.said())
         mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
 
     def lengths_of(theirs: Tensor) -> Tensor:
-        return torch.stack([c[:, -1] for c in theirs.split(widths, dim=1)], 1)  # [W, J]
+        return torch.stack([c[:, -1] for c in theirs.split(widths, dim=1)[:-1]], 1)  # [W, J]
 
     theirs, arrived = exchange.agreement.swap(
         exchange.world, kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
         said=said, counts=torch.cat(columns, 1), here=exchange.where,
     )  # fmt: skip
-    counts, lengths = theirs.split(widths, dim=1), lengths_of(theirs)
+    (*counts, wrote), lengths = theirs.split(widths, dim=1), lengths_of(theirs)
+    hot_rows.hear_written(exchange, wrote)
     with exchange.telling("rows"):
         cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
         return [[_heard(job, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
@@ -152,6 +154,7 @@ def _send_rows(
         counts=counts,
     )  # fmt: skip
     exchange.forwards = number
+    hot_rows.copy_stale(exchange)
     expected = expected_of(theirs)
     lengths = lengths_of(expected)
     cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]

@@ -367,8 +367,16 @@ class ShardedTable(PhysicalTable):
 
     def insert(self, snapshot: Snapshot) -> None:
         super().insert(snapshot)
+        self._wrote()
+
+    def forget(self, ids: Tensor, ordinals: Tensor) -> None:
+        super().forget(ids, ordinals)
+        self._wrote()
+
+    def _wrote(self) -> None:
+        """On this rank alone, as far as it knows."""
         if self.hot is not None:
-            self.hot.stale = True
+            self.hot.written = True
 
     @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from backends.errors import ExchangeMismatch
-from recis_core.exchange import gradients, wire
+from recis_core.exchange import gradients, hot_rows, wire
 from recis_core.exchange.channel import Channel
 from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.optim import clip_grad_norm_
+from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.optim import SparseSGD, clip_grad_norm_
 from tests.exchange.calls import ALIKE, NEEDS_A_GRADIENT, WORDS, Calls
 from tests.exchange.ranks import run_ranks
 
@@ -236,6 +238,64 @@ def test_three_ranks(tmp_path) -> None:
     for said in run_ranks(3, three, str(tmp_path)):
         assert "ranks 0, 1 in a training forward" in said
         assert "rank 2 in tables_sha256" in said
+
+
+def written(rank: int, world: int) -> list[Any]:
+    """Rank 1 alone writes rows of its own, of which all have copies; then all rows of a table that every rank holds."""
+    hot_rows.FIRST = 2
+    options = {"hot": EmbeddingOption(4, sharding="row+hot(8)"), "whole": EmbeddingOption(4, sharding="replicated")}
+    engine, ids = EmbeddingEngine(options), torch.arange(8)
+    optimizer = SparseSGD(engine.sparse_parameters(), lr=0.1)
+
+    def step() -> torch.Tensor:
+        out = engine({"hot": ids, "whole": ids})
+        (out["hot"].sum() + out["whole"].sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return out["hot"].detach()
+
+    for _ in range(4):
+        step()
+    table = engine.table("hot")
+    assert table.physical.hot is not None
+    assert len(table.physical.hot.ids) == 8
+    mine = ids[table.physical.keeps(ids, 0)]
+    if rank == 1:
+        table.insert(mine, torch.full((len(mine), 4), 7.0))
+    rows = [step()[:, 0].tolist()]
+    if rank == 1:
+        engine.table("whole").insert(ids, torch.ones(8, 4))
+    with (
+        pytest.raises(ExchangeMismatch, match="whole, replicated, changed") if rank else pytest.raises(ExchangeMismatch)
+    ):
+        step()
+    if rank == 0:
+        engine.table("whole").insert(ids, torch.ones(8, 4))
+    return [*rows, step()[:, 0].tolist(), mine.tolist()]
+
+
+def test_rows_written_on_one_rank_are_seen_on_all_or_told() -> None:
+    first, second = run_ranks(2, written)
+    assert first[:2] == second[:2]
+    assert [first[0][i] for i in second[2]] == [7.0] * len(second[2])
+
+
+def forgotten(rank: int, world: int) -> list[float]:
+    """With overlap, gradients are on their way when they are dropped."""
+    engine = EmbeddingEngine({"f": EmbeddingOption(4)}, overlap=True)
+    optimizer = SparseSGD(engine.sparse_parameters(), lr=0.1)
+    for factor in (100.0, 1.0):
+        (engine({"f": torch.arange(4)})["f"].sum() * factor).backward()
+        if factor == 1.0:
+            before = engine.table("f").embeddings()
+            optimizer.step()
+        optimizer.zero_grad()
+    return (before - engine.table("f").embeddings()).flatten().tolist()
+
+
+def test_gradients_that_are_on_their_way_are_dropped_too() -> None:
+    for moved in run_ranks(2, forgotten):
+        assert moved == pytest.approx([0.1] * len(moved), rel=1e-5)
 
 
 def steps_apart(rank: int, world: int, folder: str) -> str:
