@@ -6,6 +6,7 @@ Sizes: T logical tables, K numbers of a rule.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,13 @@ def step_numbers(rule: UpdateRule, hyper: np.ndarray, factor: float, tables: int
         )
     numbers[np.abs(numbers) < LEAST] = 0
     return StepNumbers(numbers.astype(np.float32), *_parts(float(factor)))
+
+
+def check_line(kind: str, line: Sequence[float], where: str) -> None:
+    """The same check of one table's numbers, before any table is stepped. Raises ValueError. where: told after the name."""
+    for name, number in zip(RULES[kind], line, strict=True):
+        if not abs(number) < BOUND:
+            raise ValueError(f"{name}{where} must be finite and below 2¹²⁷; got {number}.")
 
 
 def _parts(factor: float) -> tuple[np.float32, np.float32 | None]:

@@ -48,9 +48,9 @@ class Chooser:
             self.adaptive.load_state_dict(state)
 
     def observe(self, step: int, lost: Sequence[float], whole: Sequence[float]) -> None:
-        """Sums of all ranks, in the order of ranks: the same choice on each."""
+        """Sums of all ranks, in the order of ranks: the same choice on each. Rows with NaN or inf tell nothing."""
         total = sum(whole)
-        if self.adaptive is not None and self.measures(step) and total > 0:
+        if self.adaptive is not None and self.measures(step) and 0 < total < math.inf:
             self.adaptive.observe(math.sqrt(sum(lost) / total))
 
 

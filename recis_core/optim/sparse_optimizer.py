@@ -18,6 +18,7 @@ from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from backends import SlotSpec, UpdateRule
 from backends.errors import NonFiniteGradient, RecisError
+from backends.step_numbers import check_line
 from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
@@ -206,7 +207,10 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def squared_norm(self) -> float:
         """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
-        return sum(table.measure("clip").sum_of_squares * self._factor(table) ** 2 for table in self._physical())
+        return sum(
+            table.measure("clip").sum_of_squares * self._factor(table) * self._factor(table)
+            for table in self._physical()
+        )
 
     def handles(self) -> list[GradientHandle]:
         """The scalars that stand for this optimizer's gradients, one a group."""
@@ -269,6 +273,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             where = f" of tables {group['tables']}"
             check_numbers(self._numbers_of(group), where)
             refuse_torch_only(type(self).__name__ + where, self._torch_only_of(group), self.torch_only)
+            for t in {self._t[name] for name in group["tables"]}:
+                check_line(self.rule_kind, self.numbers(group, t + 1), where)
 
     def house_momentum(self) -> None:
         """Slots for what groups ask for since the last step."""
@@ -291,7 +297,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         t = tuple(self._t[name] for name in table.names)
         hyper = [self.numbers(group_of[name], max(1, self._t[name])) for name in table.names]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(table.spec.dim)))
-        table.update(rule, np.array(hyper, np.float64).astype(np.float32), self._factor(table), t)
+        table.update(rule, np.array(hyper, np.float64), self._factor(table), t)
         table.applied = t
 
     def _require_all_attached(self) -> None:
