@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +31,8 @@ def as_float(value: Any) -> float:
     Raises:
       TypeError: it is neither.
     """
+    if type(value) is float:  # nearly always; to ask for a Tensor costs ten times that
+        return value
     if isinstance(value, Tensor) and value.numel() == 1:
         return float(value)
     if isinstance(value, str | bytes | Tensor) or not hasattr(value, "__float__"):
@@ -52,6 +54,17 @@ def check_numbers(numbers: Mapping[str, Any], where: str = "") -> None:
             raise ValueError(f"{name}{where} must be a finite number >= 0; got {value}.")
         if name in ("beta1", "beta2") and number >= 1:
             raise ValueError(f"{name}{where} must be below 1; got {value}.")
+
+
+def plainly_fine(group: Mapping[str, Any], names: Iterable[str], flags: Iterable[str]) -> bool:
+    """Whether a look suffices: floats in range, flags off. False where check_numbers has to look closer."""
+    for name in names:
+        value = group[name]
+        if type(value) in (float, int) and 0.0 <= value < math.inf:
+            continue
+        if name != "betas" or type(value) is not tuple or not all(type(b) is float and 0.0 <= b < 1.0 for b in value):
+            return False
+    return not any(group[flag] for flag in flags)
 
 
 def _each(numbers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

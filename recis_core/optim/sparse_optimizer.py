@@ -22,7 +22,7 @@ from backends.step_numbers import check_line
 from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.gradient_handle import GradientHandle
-from recis_core.optim.hyperparameters import check_numbers, refuse_torch_only
+from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
 from recis_core.plain_torch import in_plain_torch
@@ -63,7 +63,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
-        self.defaults = {**defaults, **self.torch_only}
+        self.defaults, self._number_names = {**defaults, **self.torch_only}, tuple(defaults)
         torch.optim.Optimizer.__init__(self, [self._group(param_dict, {})], self.defaults)
         Joinable.__init__(self)
 
@@ -111,7 +111,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return {**numbers, "betas": (numbers.pop("beta1", one), numbers.pop("beta2", two))}
 
     def _numbers_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: group[name] for name in self.defaults if name not in self.torch_only}
+        return {name: group[name] for name in self._number_names}
 
     def _torch_only_of(self, group: Mapping[str, Any]) -> dict[str, Any]:
         return {name: group[name] for name in self.torch_only if name in group}
@@ -270,6 +270,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def require_numbers(self) -> None:
         """Raises ValueError or TypeError if a group's lr or other number is no longer one to step by."""
         for group in self.param_groups:
+            if plainly_fine(group, self._number_names, self.torch_only):
+                continue
             where = f" of tables {group['tables']}"
             check_numbers(self._numbers_of(group), where)
             refuse_torch_only(type(self).__name__ + where, self._torch_only_of(group), self.torch_only)
