@@ -81,6 +81,15 @@ class HashTable(TableModule):
         self.requires_grad = option.trainable
 
     @property
+    def trainable(self) -> bool:
+        """EmbeddingOption's word for requires_grad; both may be set, as by requires_grad_()."""
+        return self.requires_grad
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        self.requires_grad = trainable
+
+    @property
     def dim(self) -> int:
         return self.option.embedding_dim
 

@@ -103,8 +103,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def _step(self) -> None:
         self._require_dense_numbers()
-        self.sparse.require_numbers()
-        self.sparse.require_finite()
+        self.sparse.prepare_step()
         self.dense.step()
         self.sparse.step()
 

@@ -41,8 +41,12 @@ class SparseSGD(SparseOptimizer):
         if self._has_momentum or not any(group["momentum"] for group in self.param_groups):
             return
         self._has_momentum = True
-        for table in self._physical():
-            table.attach(self, self.slot_specs(table.spec.dim))
+        try:
+            for table in self._physical():
+                table.attach(self, self.slot_specs(table.spec.dim))
+        except BaseException:
+            self._has_momentum = False
+            raise
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
         return as_float(group["lr"]), as_float(group["weight_decay"]), as_float(group["momentum"])

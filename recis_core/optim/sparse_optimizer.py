@@ -283,24 +283,29 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @in_plain_torch
     @as_one
-    def _step(self) -> None:
+    def prepare_step(self) -> None:
+        """What of a step can be refused, before any row changes."""
         self._require_all_attached()
         self.require_numbers()
         self.require_finite()
         self.house_momentum()
-        for name, table in self._tables.items():
-            self._t[name] += table.requires_grad
+
+    @in_plain_torch
+    @as_one
+    def _step(self) -> None:
+        self.prepare_step()
         for storage in self._physical():
             self._update(storage)
         self._reset_handles()
 
     def _update(self, table: PhysicalTable) -> None:
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
-        t = tuple(self._t[name] for name in table.names)
-        hyper = [self.numbers(group_of[name], max(1, self._t[name])) for name in table.names]
+        t = tuple(self._t[name] + self._tables[name].requires_grad for name in table.names)
+        hyper = [self.numbers(group_of[name], max(1, n)) for name, n in zip(table.names, t, strict=True)]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(table.spec.dim)))
         table.update(rule, np.array(hyper, np.float64), self._factor(table), t)
         table.applied = t
+        self._t.update(zip(table.names, t, strict=True))
 
     def _require_all_attached(self) -> None:
         for table in self._physical():

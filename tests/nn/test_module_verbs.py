@@ -111,6 +111,8 @@ def requires_grad_of_one_of_several():
     frozen = Model(trainable=False)
     assert not frozen.engine.table("a").requires_grad
     assert frozen.requires_grad_().engine({"a": IDS})["a"].requires_grad
+    frozen.engine.table("a").trainable = False
+    assert not frozen.engine.table("a").requires_grad
 
 
 def zero_grad():

@@ -166,6 +166,16 @@ def test_a_dense_rate_that_is_not_finite_is_refused_by_the_joined_step():
         optimizer.step()
 
 
+def test_a_joined_step_that_is_refused_for_tables_left_out_leaves_the_dense_side_too():
+    engine = engine_of("a", "b")
+    tower, optimizer = joined(engine)
+    tower(engine({"a": IDS, "b": IDS})["a"]).sum().backward()
+    before = tower.weight.detach().clone()
+    with pytest.raises(RecisError, match=r"\['b'\] share one storage with \['a'\] but are in no group"):
+        optimizer.step()
+    assert torch.equal(before, tower.weight)
+
+
 def test_copies_and_pickles_are_refused_with_the_way_out():
     _, optimizer = joined(engine_of())
     for one in (optimizer, optimizer.sparse):
