@@ -96,18 +96,29 @@ class GradientHandle(nn.Parameter):
 
     _sync: Callable[[], tuple[bool, bool]]
     _norm: Callable[[], float]
+    _drop: Callable[[], None]
     _scaled: RowsGradient | None
 
     def __new__(
-        cls, sync: Callable[[], tuple[bool, bool]], norm: Callable[[], float], device: torch.device
+        cls,
+        sync: Callable[[], tuple[bool, bool]],
+        norm: Callable[[], float],
+        drop: Callable[[], None],
+        device: torch.device,
     ) -> GradientHandle:
-        """sync() combines what is pending and gives (is there any gradient, is it finite); norm() gives its 2-norm."""
+        """sync() combines what is pending and gives (is there any gradient, is it finite); norm() gives its 2-norm;
+        drop() discards it."""
         handle = torch.Tensor._make_subclass(cls, torch.zeros(1, dtype=torch.float64, device=device), True)
-        handle._sync, handle._norm, handle._scaled = sync, norm, None
+        handle._sync, handle._norm, handle._drop, handle._scaled = sync, norm, drop, None
         return handle
 
-    def __init__(self, sync: Callable[[], tuple[bool, bool]], norm: Callable[[], float], device: torch.device) -> None:
+    def __init__(self, *_: object) -> None:
         super().__init__()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        if not requires_grad:
+            raise RecisError("freeze tables themselves: engine.requires_grad_(False), or table.requires_grad = False.")
+        return self
 
     @property
     def grad(self) -> Tensor | None:
@@ -129,7 +140,13 @@ class GradientHandle(nn.Parameter):
                 "a sparse gradient can be scaled in place or dropped (None), not set: rows have theirs from backward. "
                 "Give get_optimizer_state_dict the dense optimizer, joint.dense; joint.sparse.state_dict() is plain."
             )
-        self._scaled = None if value is None else self._scaled
+        if value is None:
+            self.forget_factor()
+            self._drop()
+
+    def forget_factor(self) -> None:
+        """After a step, or when gradients were dropped."""
+        self._scaled = None
 
     def factor(self) -> float:
         """What the sparse gradient is multiplied by at the step; 1 unless someone scaled `.grad`."""

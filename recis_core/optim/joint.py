@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -13,7 +13,8 @@ from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from backends.errors import RecisError
 from recis_core.exchange.joining import names_here
-from recis_core.optim.joint_groups import JointGroups, joint_defaults
+from recis_core.nn.outside_graphs import outside_graphs
+from recis_core.optim.joint_groups import JointGroups, JointState, joint_defaults
 from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint
 from recis_core.optim.sparse_optimizer import SparseOptimizer, tables_in
 from recis_core.uninterrupted import as_one
@@ -29,7 +30,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     def __init__(self, dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> None:
         self.dense, self.sparse = dense, sparse
-        self._joined = False
+        self._joined, self._step_outside_graphs = False, outside_graphs(JointOptimizer._step)
         torch.optim.Optimizer.__init__(self, self.param_groups, joint_defaults(dense, sparse))
         self._joined = True
         Joinable.__init__(self)
@@ -48,7 +49,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     @property
     def state(self) -> Any:
         """The dense optimizer's state by parameter; the sparse one's are its tables' slots, HashTable.slot_group()."""
-        return self.dense.state
+        return JointState(self.dense.state)
 
     @state.setter
     def state(self, state: object) -> None:
@@ -61,6 +62,8 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         """Pass a group to its side: dense parameters to the dense optimizer, {table name: HashTable} to the sparse one."""
         if not self._joined:
             return
+        if not isinstance(param_group, Mapping):
+            raise TypeError(f"a group must be a dict; got {type(param_group).__name__}.")
         side = self.dense if tables_in(param_group.get("params")) is None else self.sparse
         side.add_param_group(param_group)
 
@@ -97,7 +100,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._step()
+        self._step_outside_graphs(self)
         return loss
 
     @as_one

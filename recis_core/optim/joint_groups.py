@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from typing import Any, NoReturn
 
 import torch
 
 from backends.errors import RecisError
+from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.sparse_optimizer import SparseOptimizer
 
 
@@ -22,6 +24,16 @@ class JointGroups(list[dict[str, Any]]):
 
     append = extend = insert = remove = pop = clear = sort = reverse = refuse
     __setitem__ = __delitem__ = __iadd__ = __imul__ = refuse
+
+
+class JointState(UserDict[Any, Any]):
+    """The dense side's state itself; empty for what stands for tables, and to ask for that leaves nothing behind."""
+
+    def __init__(self, dense: dict[Any, Any]) -> None:
+        self.data = dense
+
+    def __getitem__(self, parameter: Any) -> Any:
+        return {} if isinstance(parameter, GradientHandle) else self.data[parameter]
 
 
 def joint_defaults(dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> dict[str, Any]:

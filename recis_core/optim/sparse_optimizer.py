@@ -21,6 +21,7 @@ from backends.errors import NonFiniteGradient, RecisError
 from backends.step_numbers import check_line
 from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
+from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
@@ -57,7 +58,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     }  # fmt: skip
 
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
-        self._grad_accum_steps = 1
+        self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
         self._t: dict[str, int] = {}
         self._tables: dict[str, HashTable] = {}
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
@@ -94,6 +95,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         if isinstance(param_group, TableGroup):
             super().add_param_group(param_group)
             return
+        if not isinstance(param_group, Mapping):
+            raise TypeError(f"a group must be a dict; got {type(param_group).__name__}.")
         numbers = dict(param_group)
         tables = tables_in(numbers.pop("params", None))
         if tables is None:
@@ -264,7 +267,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._step()
+        self._step_outside_graphs(self)
         return loss
 
     def require_numbers(self) -> None:
@@ -324,15 +327,23 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             table.discard()
         self._reset_handles()
 
+    @in_plain_torch
+    @as_one
+    def drop(self, names: list[str]) -> None:
+        """Discard pending gradients of these tables, and of those that share their storage."""
+        for table in self._physical(names):
+            table.discard()
+        self.drop_factors()
+
     def drop_factors(self) -> None:
         """What groups without a gradient were scaled by, after their tables' were discarded."""
         for group in self.param_groups:
             if not any(table.has_gradient for table in self._physical(group["tables"])):
-                group["params"][0].grad = None
+                group["params"][0].forget_factor()
 
     def _reset_handles(self) -> None:
         for handle in self.handles():
-            handle.grad = None
+            handle.forget_factor()
 
     def state_dict(self) -> dict[str, Any]:
         """Groups' numbers and t of each table; the slots are in the tables' own state."""
@@ -382,7 +393,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
 def _weakly(
     optimizer: SparseOptimizer, names: list[str]
-) -> tuple[Callable[[], tuple[bool, bool]], Callable[[], float]]:
+) -> tuple[Callable[[], tuple[bool, bool]], Callable[[], float], Callable[[], None]]:
     """What a handle asks of its optimizer, which it does not keep alive."""
     alive = weakref.ref(optimizer)
 
@@ -392,7 +403,11 @@ def _weakly(
     def norm() -> float:
         return 0.0 if (found := alive()) is None else found._norm(names)
 
-    return sync, norm
+    def drop() -> None:
+        if (found := alive()) is not None:
+            found.drop(names)
+
+    return sync, norm, drop
 
 
 def tables_in(params: Any) -> dict[str, HashTable] | None:

@@ -69,6 +69,9 @@ def test_dense_parameters_are_refused_by_a_sparse_optimizer_with_the_way_out():
     with pytest.raises(TypeError, match=r"has no \['momentum_'\]"):
         optimizer.add_param_group({"params": engine_of("b").sparse_parameters(), "momentum_": 1})
     assert len(optimizer.param_groups) == 1
+    for one in (optimizer, joined(engine_of())[1]):
+        with pytest.raises(TypeError, match="a group must be a dict; got list"):
+            one.add_param_group([1])
 
 
 def test_a_joined_optimizers_list_of_groups_refuses_to_change_in_vain():
@@ -86,7 +89,52 @@ def test_a_joined_optimizers_list_of_groups_refuses_to_change_in_vain():
             change()
     assert optimizer.param_groups[0] in optimizer.param_groups
     assert next(reversed(optimizer.param_groups)) is optimizer.sparse.param_groups[0]
-    assert optimizer.state is optimizer.dense.state
+
+
+def test_the_state_of_a_joined_optimizer_is_its_dense_sides():
+    engine = engine_of()
+    tower, optimizer = joined(engine)
+    optimizer.dense.param_groups[0]["momentum"] = 0.5
+    step(engine, optimizer, tower.weight)
+    assert set(optimizer.state) == {tower.weight}
+    assert "momentum_buffer" in optimizer.state[tower.weight]
+    for group in optimizer.param_groups:  # as a logger looks
+        for p in group["params"]:
+            len(optimizer.state[p])
+    assert optimizer.sparse.handles()[0] not in optimizer.state
+    optimizer.state_dict()
+
+
+def test_a_gradient_set_to_none_by_hand_is_dropped():
+    engine = engine_of()
+    tower, optimizer = joined(engine)
+    engine({"a": IDS})
+    before = rows_of(engine)
+    tower(engine({"a": IDS})["a"]).sum().backward()
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            assert p.grad is not None
+            p.grad.mul_(0.5)
+            p.grad = None
+    optimizer.step()
+    assert torch.equal(before, rows_of(engine))
+    step(engine, optimizer)
+    torch.testing.assert_close(before - rows_of(engine), torch.full((2, 2), 0.1))
+    with pytest.raises(RecisError, match=r"engine.requires_grad_\(False\)"):
+        optimizer.sparse.handles()[0].requires_grad_(False)
+
+
+def test_a_step_under_torch_compile_is_a_step():
+    torch._dynamo.reset()
+    rows = []
+    for wrap in (lambda f: f, lambda f: torch.compile(f, backend="eager")):
+        engine = engine_of()
+        tower, optimizer = joined(engine)
+        engine({"a": IDS})["a"].sum().backward()
+        wrap(lambda: optimizer.step())()  # noqa: B023
+        assert optimizer.sparse.state_dict()["t"] == {"a": 1}
+        rows.append(rows_of(engine))
+    assert torch.equal(*rows)
 
 
 def test_betas_go_by_torchs_name_and_by_recis(eager_backend):
