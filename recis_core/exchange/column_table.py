@@ -94,10 +94,10 @@ class ColumnTable(ShardedTable):
             )
         super().attach(optimizer, tuple(replace(s, width=self.spec.dim) for s in slots))
 
-    def insert(self, snapshot: Snapshot) -> None:
+    def incoming(self, snapshot: Snapshot) -> Snapshot:
         """Rows may come whole, or as the columns that live here."""
         slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
-        super().insert(replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
+        return super().incoming(replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
 
     def cut(self, rows: Tensor) -> Tensor:
         beg, end = self.columns

@@ -26,6 +26,7 @@ class KeyedRows:
 
     def __init__(self, backend: Backend, spec: TableSpec, width: int, capacity: int) -> None:
         self.backend, self.capacity, self.device = plain(backend), capacity, torch.device(spec.device)
+        self.spec, self.width = spec, width
         mine = TableSpec(1, spec.uids, device=spec.device, rows=min(FIRST_ROWS, capacity), max_rows=capacity)
         self.state = self.backend.add_slots(self.backend.create(mine), (SlotSpec(SLOT, width),))
 
@@ -61,6 +62,11 @@ class KeyedRows:
         """All keys, ascending, on the CPU; their values are the slot `SLOT`."""
         return self.backend.export(self.state)
 
-    def clear(self) -> None:
-        kept = self.snapshot()
-        self.erase(kept.ids.to(self.device), kept.tables.to(self.device))
+    def keys(self) -> tuple[Tensor, Tensor]:
+        """ids int64 [n] and ordinals int32 [n], on the CPU."""
+        kept = self.backend.marks(self.state)
+        return kept.ids, kept.tables
+
+    def another(self) -> KeyedRows:
+        """An empty one."""
+        return KeyedRows(self.backend, self.spec, self.width, self.capacity)

@@ -13,6 +13,7 @@ from torch import Tensor
 from backends import Backend, Snapshot, TableSpec
 from recis_core.exchange.keyed_rows import KEY_BYTES, KeyedRows
 from recis_core.exchange.keys import SortedKeys
+from recis_core.table.unapplied import Keys
 
 
 class Residuals:
@@ -52,16 +53,26 @@ class Residuals:
         """The step was skipped."""
         self._staged = None
 
+    def forget(self, keys: Keys) -> None:
+        """The rows of these keys are gone."""
+        kept = self.rows.keys()
+        gone = keys.among(*kept)
+        self.rows.erase(*(x[gone].to(self.rows.device) for x in kept))
+        if self._staged is not None:
+            staged, left = self._staged
+            gone = keys.among(staged.ids, staged.ordinals).to(left.device)
+            self._staged = staged, left.masked_fill(gone[:, None], 0.0)
+
     def snapshot(self) -> Snapshot:
         """All that is kept, on the CPU: ids, ordinals, and the slot keyed_rows.SLOT."""
         return self.rows.snapshot()
 
-    def restore(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> None:
-        """Keep these instead: what `snapshot` gave.
+    def made(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> KeyedRows:
+        """To be kept instead: what `snapshot` gave.
 
         Raises:
           TableFull: there is no room for them in the budget.
         """
-        self.rows.clear()
-        device = self.rows.device
-        self.rows.write(ids.to(device), ordinals.to(device), values.to(device))
+        device, rows = self.rows.device, self.rows.another()
+        rows.write(ids.to(device), ordinals.to(device), values.to(device))
+        return rows

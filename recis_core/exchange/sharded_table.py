@@ -5,7 +5,7 @@ Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot,
 from backends.errors import RecisError
 from backends.records import EncodedRows, Partition, Request, RowNoise
 from recis_core.exchange.adaptive import Chooser, with_zeros
+from recis_core.exchange.agreement import digest
 from recis_core.exchange.held import Held, joined, without
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
@@ -26,7 +27,8 @@ from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharding import Sharding
 from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import PhysicalTable, Ticket
-from recis_core.table.unapplied import Measure, Unapplied
+from recis_core.table.replacement import Replacement
+from recis_core.table.unapplied import Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT
 from recis_core.uninterrupted import as_one
 
@@ -364,6 +366,32 @@ class ShardedTable(PhysicalTable):
         if self.residuals is not None:
             self.residuals.drop()
         self.exchange.forget()
+
+    def clear(self, ordinals: Iterable[int]) -> None:
+        """See PhysicalTable.clear. Collective: on all ranks, or on none."""
+        with self.exchange.telling("snapshot"):
+            new = Replacement(self, set(ordinals))
+        self.exchange.agreement.meet("snapshot", digest("clear", self.names, sorted(ordinals)))
+        new.commit()
+
+    def rows_went(self, keys: Keys) -> None:
+        """With them what this rank has not sent of their gradients. Where all ranks forget a table, it begins anew."""
+        super().rows_went(keys)
+        self._held = [self._left_of(h, keys.among(h.keys.ids, h.keys.ordinals)) for h in self._held]
+        if self.residuals is not None:
+            self.residuals.forget(keys)
+        if keys.ids is not None:
+            return
+        if self.hot is not None:
+            self.hot = HotRows(self, self.hot.count)
+        if len(keys.ordinals) == len(self.names):
+            self.to_rows, self.to_gradients = Chooser(self.precision.forward), Chooser(self.precision.backward)
+
+    def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
+        """Ranks whose part of a state is refused: then none takes its own. Collective."""
+        said = torch.full((self.world, 1), int(refuses))
+        theirs = self.exchange.agreement.meet("snapshot", digest("load", self.names, sorted(ordinals)), said)
+        return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]
 
     def insert(self, snapshot: Snapshot) -> None:
         super().insert(snapshot)

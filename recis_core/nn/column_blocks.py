@@ -20,7 +20,7 @@ def joined(state: Mapping[str, Tensor], columns: tuple[int, int]) -> tuple[dict[
     """The state with its blocks made to rows of `columns` [beg, end); and keys of blocks that are not there.
 
     Raises:
-      ValueError: blocks of one table hold different ids.
+      ValueError: blocks of one table hold different ids, or not the columns that they say.
     """
     plain = {key: value for key, value in state.items() if not KEY.fullmatch(key)}
     blocks: dict[str, dict[tuple[int, int], Block]] = {}
@@ -31,6 +31,7 @@ def joined(state: Mapping[str, Tensor], columns: tuple[int, int]) -> tuple[dict[
     missing = []
     for name, by_columns in blocks.items():
         gaps = [f"{name}.columns.{beg}-{end}.rows" for beg, end in _gaps(sorted(by_columns), columns)]
+        gaps = _lacking(name, by_columns) or gaps
         missing += gaps
         if not gaps:
             plain |= {f"{name}.{part}": value for part, value in _side_by_side(by_columns, columns).items()}
@@ -43,6 +44,20 @@ def overlap(key: str, columns: tuple[int, int]) -> bool:
     return found is None or (int(found[2]) < columns[1] and int(found[3]) > columns[0])
 
 
+def _lacking(name: str, blocks: dict[tuple[int, int], Block]) -> list[str]:
+    """Keys that a block has and another one has not."""
+    parts = {"ids", "rows"}.union(*blocks.values())
+    return [f"{name}.columns.{beg}-{end}.{p}" for (beg, end), block in blocks.items() for p in sorted(parts - {*block})]
+
+
+def _check(blocks: dict[tuple[int, int], Block]) -> None:
+    for (beg, end), block in blocks.items():
+        for part, values in block.items():
+            wanted = [len(block["ids"])] if part == "ids" else [len(block["ids"]), end - beg]
+            if list(values.shape) != wanted:
+                raise ValueError(f"{part} of columns {beg} to {end} must be {wanted}; got {list(values.shape)}.")
+
+
 def _gaps(have: list[tuple[int, int]], columns: tuple[int, int]) -> list[tuple[int, int]]:
     at, gaps = columns[0], []
     for beg, end in have:
@@ -53,6 +68,7 @@ def _gaps(have: list[tuple[int, int]], columns: tuple[int, int]) -> list[tuple[i
 
 
 def _side_by_side(blocks: dict[tuple[int, int], Block], columns: tuple[int, int]) -> Block:
+    _check(blocks)
     first, last = columns
     wanted = sorted(b for b in blocks if b[1] > first and b[0] < last)
     orders = [torch.argsort(blocks[b]["ids"]) for b in wanted]

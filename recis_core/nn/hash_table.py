@@ -163,11 +163,8 @@ class HashTable(TableModule):
             raise ValueError(f"embeddings must be [{len(ids)}, {self.dim}]; got {list(embeddings.shape)}.")
         if len(ids.unique()) != len(ids):
             raise ValueError("ids to insert must be unique; some are repeated.")
-        self._write(ids.cpu(), embeddings.detach().to(self.option.dtype).cpu(), {})
-
-    def _write(self, ids: Tensor, rows: Tensor, slots: dict[str, Tensor]) -> None:
         tables = torch.full((len(ids),), self.ordinal, dtype=torch.int32)
-        self.physical.insert(Snapshot(ids, tables, rows, slots))
+        self.physical.insert(Snapshot(ids.cpu(), tables, embeddings.detach().to(self.option.dtype).cpu(), {}))
 
     @in_plain_torch
     def evict(self) -> int:
@@ -180,8 +177,8 @@ class HashTable(TableModule):
 
     @in_plain_torch
     def clear(self) -> None:
-        """Forget all ids."""
-        self.physical.erase(self.ids(), self.ordinal)
+        """Forget all ids, with their gradients that wait. With more ranks than one: on all of them, or none waits for it."""
+        self.physical.clear([self.ordinal])
 
     @in_plain_torch
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:

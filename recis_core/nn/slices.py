@@ -11,6 +11,8 @@ owns, and says so where slices of it are not there.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,14 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import placement
+from backends import Snapshot, placement
 from recis_core.exchange.whole import of_all_ranks, whole_is_asked
 from recis_core.nn import column_blocks as blocks
 from recis_core.table.physical import SLICES
+from recis_core.table.replacement import Replacement
 
 if TYPE_CHECKING:
     from recis_core.nn.hash_table import HashTable
 
+
+KEY = re.compile(r"slices\.(\d+)-(\d+)\.(ids|rows|slot\..+)")
 
 _left_out: ContextVar[bool] = ContextVar("tables are left out of state_dicts", default=False)
 
@@ -44,7 +49,7 @@ class KeyPath:
 
 @contextmanager
 def left_out() -> Iterator[None]:
-    """Inside, state_dict() skips tables."""
+    """Inside, state_dict() and load_state_dict() skip tables."""
     token = _left_out.set(True)
     try:
         yield
@@ -92,28 +97,77 @@ def load(
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Replace the table by the state's rows, or say what is missing or wrong and leave it."""
-    mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    mine, narrow = blocks.joined(mine, table.physical.columns)
-    missing.extend(prefix + key for key in narrow)
-    if narrow:
+    """Replace the table by the state's rows, or say what is missing or wrong and leave it.
+
+    With more ranks than one all of them replace theirs, or none: collective.
+    """
+    if _left_out.get():
         return
-    unexpected.extend(prefix + key for key in mine if not key.startswith("slices."))
-    lacking, wrong = survey(table, mine)
-    missing.extend(prefix + key for key in lacking)
-    errors.extend(prefix + fault for fault in wrong)
-    if not lacking and not wrong:
-        table.clear()
-        for name in _names(mine):
-            load_slice(table, mine, name)
+    mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    new, failure = None, None
+    try:
+        mine, narrow = blocks.joined(_tensors(mine), table.physical.columns)
+        lacking, wrong = (narrow, []) if narrow else survey(table, mine)
+        unexpected.extend(prefix + key for key in mine if not KEY.fullmatch(key))
+        missing.extend(prefix + key for key in lacking)
+        errors.extend(prefix + fault for fault in wrong)
+        new = None if lacking or wrong else _replacement(table, mine)
+    except ValueError as error:
+        errors.append(f"{prefix}slices: {error}")
+    except Exception as error:
+        failure = error
+    refusing = table.physical.agree_to_load([table.ordinal], refuses=new is None)
+    if failure is not None:
+        raise failure
+    if new is not None and refusing:
+        errors.append(f"{prefix}slices: rank(s) {refusing} refuse theirs; no rank took any of table {table.name!r}.")
+    elif new is not None:
+        new.commit()
+
+
+def _tensors(mine: Mapping[str, Any]) -> dict[str, Tensor]:
+    for key, value in mine.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{key} must be a Tensor; got {type(value).__name__}.")
+    return dict(mine)
+
+
+def _replacement(table: HashTable, mine: Mapping[str, Tensor]) -> Replacement:
+    new = Replacement(table.physical, [table.ordinal])
+    for name in _names(mine):
+        load_slice(new, table, mine, name)
+    return new
 
 
 def survey(table: HashTable, mine: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     """(keys that this rank's rows need and that are not there, what is wrong with those that are)."""
     names = _names(mine)
     lacking = [f"{n}.{part}" for n in names for part in ("ids", "rows") if f"{n}.{part}" not in mine]
-    lacking += [f"slices.{beg}-{end}.ids" for beg, end in _gaps(table, names)]
-    return lacking, [] if lacking else [f"{n}: {fault}" for n in names if (fault := _fault(table, mine, n))]
+    if lacking:
+        return lacking, []
+    wrong = [f"{n}: {fault}" for n in names for fault in faults(table, mine, n)]
+    wrong += [f"{a} and {b} overlap." for a, b in _overlapping(names)]
+    if not wrong and sum(len(mine[f"{n}.ids"]) for n in names) != _distinct(mine, names):
+        wrong = [f"{names[0]}: ids of the table are repeated, here or in its other slices."]
+    lacking = [f"slices.{beg}-{end}.ids" for beg, end in _gaps(table, names)]
+    lacking += [f"{n}.{part}" for n in names for part in _slots(mine) if f"{n}.{part}" not in mine]
+    return (lacking, []) if lacking else ([], wrong)
+
+
+def _slots(mine: Iterable[str]) -> list[str]:
+    """Slots that some slice has, and so all of them."""
+    return sorted({found[3] for key in mine if (found := KEY.fullmatch(key)) and found[3].startswith("slot.")})
+
+
+def _overlapping(names: list[str]) -> Iterator[tuple[str, str]]:
+    for one, other in itertools.pairwise(sorted(names, key=_bounds)):
+        if _bounds(other)[0] < _bounds(one)[1]:
+            yield one, other
+
+
+def _distinct(mine: Mapping[str, Tensor], names: list[str]) -> int:
+    ids = [mine[f"{n}.ids"] for n in names]
+    return len(torch.cat(ids).unique()) if ids and not ids[0].is_meta else sum(map(len, ids))
 
 
 def needed(table: HashTable, mine: Iterable[str]) -> list[str]:
@@ -124,7 +178,7 @@ def needed(table: HashTable, mine: Iterable[str]) -> list[str]:
 
 
 def _names(mine: Iterable[str]) -> list[str]:
-    return sorted({".".join(key.split(".")[:2]) for key in mine if key.startswith("slices.")})
+    return sorted({f"slices.{found[1]}-{found[2]}" for key in mine if (found := KEY.fullmatch(key))})
 
 
 def _run(table: HashTable) -> tuple[int, int] | None:
@@ -151,21 +205,48 @@ def _bounds(name: str) -> tuple[int, int]:
     return int(beg), int(end)
 
 
-def _fault(table: HashTable, mine: Mapping[str, Tensor], name: str) -> str | None:
+def faults(table: HashTable, mine: Mapping[str, Tensor], name: str) -> Iterator[str]:
+    """What is wrong with one slice. Of tensors on "meta" only what their shapes tell."""
+    beg, end = _bounds(name)
+    if not beg < end <= SLICES:
+        yield f"slices are 0 to {SLICES}."
     ids, rows = mine[f"{name}.ids"], mine[f"{name}.rows"]
     dims = {table.dim, table.physical.spec.dim}
     if ids.dtype != torch.int64 or rows.shape not in [(len(ids), d) for d in dims] or rows.dtype != table.option.dtype:
-        return (
+        yield (
             f"wanted ids int64 [n] and rows {table.option.dtype} [n, {table.dim}]; "
             f"got {ids.dtype} {list(ids.shape)} and {rows.dtype} {list(rows.shape)}."
         )
-    return None
+        return
+    yield from _slot_faults(table, mine, name, len(ids))
+    # One that is in the wrong slice would be missed where each rank takes some slices.
+    if not ids.is_meta and _run(table) != (0, SLICES) and not bool(_inside(table, ids.cpu(), (beg, end)).all()):
+        yield f"some ids are not of table {table.name!r}, or not of this slice."
 
 
-def load_slice(table: HashTable, mine: Mapping[str, Tensor], name: str) -> None:
-    """Write those rows of one slice that belong on this rank."""
+def _slot_faults(table: HashTable, mine: Mapping[str, Tensor], name: str, count: int) -> Iterator[str]:
+    """Of slots that the table has; of others that they have a line a row."""
+    physical = table.physical
+    wanted = {f"{name}.slot.{slot.name}": slot.width for slot in physical.slot_specs}
+    whole = {physical.spec.dim: physical.row_dim}  # a block of columns may come as the row that it is of
+    for key, values in mine.items():
+        if not key.startswith(f"{name}.slot."):
+            continue
+        width = wanted.get(key)
+        widths = values.shape[1:] if width is None else (width,)
+        shapes = {(count, *widths), (count, *(whole.get(w, w) for w in widths))}
+        if values.dtype != torch.float32 or values.dim() != 2 or tuple(values.shape) not in shapes:
+            yield (
+                f"{key.removeprefix(name + '.')} must be float32 [{count}, {width or 'width'}], as the table's optimizer "
+                f"keeps it; got {values.dtype} {list(values.shape)}."
+            )
+
+
+def load_slice(new: Replacement, table: HashTable, mine: Mapping[str, Tensor], name: str) -> None:
+    """Add those rows of one slice that belong on this rank."""
     head = f"{name}.slot."
     ids = mine[f"{name}.ids"].cpu()
     here = table.physical.keeps(ids, table.ordinal)
-    slots = {key.removeprefix(head): value.cpu()[here] for key, value in mine.items() if key.startswith(head)}
-    table._write(ids[here], mine[f"{name}.rows"].cpu()[here], slots)
+    slots = {key.removeprefix(head): value.detach().cpu()[here] for key, value in mine.items() if key.startswith(head)}
+    ordinals = torch.full((int(here.sum()),), table.ordinal, dtype=torch.int32)
+    new.add(Snapshot(ids[here], ordinals, mine[f"{name}.rows"].detach().cpu()[here], slots))

@@ -24,6 +24,9 @@ from backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
 from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
+from recis_core.table.physical import PhysicalTable
+from recis_core.table.replacement import Replacement
+from recis_core.uninterrupted import as_one, uninterrupted
 
 WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
 KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
@@ -34,13 +37,17 @@ Stored = dict[str, str]  # "slices.0-32768.ids": its key in the checkpoint
 def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None = "model") -> None:
     """Tables and everything else of `model` from a checkpoint made by any number of ranks. Collective.
 
-    Args, Raises: as load_tables; and what dcp.load raises where a dense parameter is missing or of another shape.
+    Args, Raises: as load_tables; and what dcp.load raises where a dense parameter is missing or of another shape. Then
+    nothing is changed, for which the parameters are there twice while they are read.
     """
     with _together(_tables(model).values(), "load_model"):
-        dense = dense_state_dict(model)
+        dense = {n: v.detach().clone() if isinstance(v, Tensor) else v for n, v in dense_state_dict(model).items()}
     _dcp_load(path, {key: dense} if key else dense, no_dist=not dist.is_initialized())
-    model.load_state_dict(dense, strict=False)
-    load_tables(path, model, key)
+    made = _made_aside(path, model, key)
+    with uninterrupted():
+        with slices.left_out():
+            model.load_state_dict(dense, strict=False)
+        _commit(made)
 
 
 def dense_state_dict(model: nn.Module) -> dict[str, Any]:
@@ -52,8 +59,8 @@ def dense_state_dict(model: nn.Module) -> dict[str, Any]:
 def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None = None) -> None:
     """Replace the model's tables by those of a checkpoint made by any number of ranks. Collective.
 
-    A rank reads the slices that hold rows of its own, one after another, so one slice at most is in memory besides
-    the tables. All is checked by the checkpoint's metadata before a table changes.
+    A rank reads the slices that hold rows of its own, one after another, into new tables; when all ranks have read theirs,
+    these take the old ones' place. What is in memory besides the tables is one slice, and the old rows until then.
 
     Args:
       path: of a directory that dcp.save wrote. Its metadata is a pickle: open none that you did not write.
@@ -61,20 +68,47 @@ def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None 
 
     Raises:
       FileNotFoundError: there is no checkpoint.
-      CorruptCheckpoint: rows are missing, of another shape or unreadable. Only if reading broke off are tables changed.
+      CorruptCheckpoint: rows are missing, of another shape or unreadable.
       ExchangeMismatch: another rank raised; see there.
+      Whatever it raises, no table is changed; but for a table with CacheConfig(keep=True), whose rows are written over
+      those on its disk: what breaks that off leaves rows of both.
     """
+    _commit(_made_aside(path, model, key))
+
+
+def _made_aside(path: str | os.PathLike[str], model: nn.Module, key: str | None) -> list[Replacement]:
     tables = _tables(model)
     with _together(tables.values()):
         metadata = _metadata(path)
         stored = {name: _stored(name, metadata, key) for name in tables}
         _survey(path, tables, stored, metadata)
+    by_storage: dict[PhysicalTable, list[str]] = {}
+    for name, table in tables.items():
+        by_storage.setdefault(table.physical, []).append(name)
     with _together(tables.values()):
-        for name, table in tables.items():
-            table.clear()
-            for part in slices.needed(table, stored[name]):
-                read = _read(path, stored[name], part, metadata, table.physical.columns)
-                slices.load_slice(table, blocks.joined(read, table.physical.columns)[0], part)
+        return [
+            _filled(path, storage, {n: tables[n] for n in ns}, stored, metadata) for storage, ns in by_storage.items()
+        ]
+
+
+def _filled(
+    path: object, storage: PhysicalTable, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any
+) -> Replacement:
+    """The rows of the tables that share a storage."""
+    new, columns = Replacement(storage, [table.ordinal for table in tables.values()]), storage.columns
+    for name, table in tables.items():
+        for part in slices.needed(table, stored[name]):
+            mine = blocks.joined(_read(path, stored[name], part, metadata, columns), columns)[0]
+            if faults := list(slices.faults(table, mine, part)):
+                raise CorruptCheckpoint(f"{path} cannot fill table {name}: {'; '.join(faults[:5])}")
+            slices.load_slice(new, table, mine, part)
+    return new
+
+
+@as_one
+def _commit(made: Iterable[Replacement]) -> None:
+    for new in made:
+        new.commit()
 
 
 def _tables(model: nn.Module) -> dict[str, HashTable]:

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from backends import Snapshot
 from recis_core.exchange.keyed_rows import SLOT
-from recis_core.exchange.pending import pending, summed_by_key
+from recis_core.exchange.pending import pending
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
 from recis_core.nn.hash_table import HashTable
+from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
 from recis_core.table.admitting_backend import AdmittingBackend
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.unapplied import Carried
+from recis_core.uninterrupted import uninterrupted
 
 PART = "storage-"
 
@@ -81,11 +83,19 @@ def storage_parts(state: Iterable[str]) -> list[str]:
 
 
 def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> None:
-    """Fill empty tables from parts of a state; every rank takes what belongs to it.
+    """Rows of a state instead of the tables'; every rank takes what belongs to it.
 
     Raises:
-      ValueError: the state's tables are other ones.
+      ValueError: the state's tables are other ones, or its rows or slots of another form. No table is changed then.
     """
+    new = _read(tables, state)
+    with uninterrupted():
+        for each in new:
+            each.commit()
+
+
+def _read(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> list[Resumed]:
+    """All that is to change, made aside."""
     mine = _storages(tables)
     shards = {part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in storage_parts(state))}
     own = {part: state[names[min(_rank(mine), len(names) - 1)]] for part, names in shards.items()}
@@ -95,17 +105,19 @@ def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) ->
             f"the saved tables are {sorted(names)}; this model's are {sorted(tables)}. "
             "Build the model with the same fields and options."
         )
+    new = {table: Resumed(table) for table in mine.values()}
     if _as_they_were(mine, own, shards):
         for part, table in mine.items():
-            _resume(table, own[part])
-        return
+            _resume(new[table], own[part])
+        return list(new.values())
     del own
     for parts in shards.values():
         if state[parts[0]].get("shardings", [""])[0] == "column":
-            _hand_out(tables, _side_by_side([state[name] for name in parts]), first=True)
+            _hand_out(new, tables, _side_by_side([state[name] for name in parts]), first=True)
             continue
         for number, name in enumerate(parts):
-            _hand_out(tables, state[name], first=number == 0)
+            _hand_out(new, tables, state[name], first=number == 0)
+    return list(new.values())
 
 
 def _rank(storages: Mapping[str, PhysicalTable]) -> int:
@@ -124,37 +136,21 @@ def _as_they_were(mine: Mapping[str, PhysicalTable], own: Mapping[str, Any], sha
     return now == {part: (len(shards[part]), saved["names"], saved.get("shardings", [])) for part, saved in own.items()}
 
 
-def _resume(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
+def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     """Placement included, and each sender with its own residuals."""
     fields = {f.name for f in dataclasses.fields(Snapshot)}
     snapshot = Snapshot(**{k: v for k, v in saved["snapshot"].items() if k in fields})
-    snapshot.slots = _fitting(table, snapshot.slots)
-    table.insert(snapshot)
-    table.step = saved["step"]
-    _resume_codecs(table, saved)
-    _resume_hooks(table, saved.get("hooks", {}))
+    snapshot.slots = _fitting(new.table, snapshot.slots)
+    new.add(snapshot)
+    new.step = saved["step"]
+    new.take_codecs(saved.get("codecs", {}))
+    new.take_hooks(saved.get("hooks", {}))
     late = saved.get("pending")
-    if isinstance(table, ShardedTable) and table.residuals is not None and "residual" in saved:
-        table.residuals.restore(**saved["residual"])
+    if isinstance(new.table, ShardedTable) and new.table.residuals is not None and "residual" in saved:
+        new.residual = new.table.residuals.made(**saved["residual"])
         late = saved.get("carried")
     if late is not None:
-        _carry(table, Carried(**late))
-
-
-def _resume_codecs(table: PhysicalTable, saved: Mapping[str, Any]) -> None:
-    """Codecs that are chosen by error go on from what was measured; under another precision they begin anew."""
-    if isinstance(table, ShardedTable) and "codecs" in saved:
-        for chooser, state in ((table.to_rows, "rows"), (table.to_gradients, "gradients")):
-            if chooser.state().keys() == saved["codecs"][state].keys():
-                chooser.load_state(saved["codecs"][state])
-
-
-def _resume_hooks(table: PhysicalTable, state: Mapping[str, Any]) -> None:
-    """Under another hook what was remembered is dropped."""
-    if isinstance(table.backend, AdmittingBackend) and "admission" in state:
-        table.state.policy.load_state(state["admission"])
-    if table.eviction is not None and "eviction" in state:
-        table.eviction.load_state(state["eviction"])
+        new.carry(Carried(**late))
 
 
 def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -163,33 +159,30 @@ def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor
     return {name: values for name, values in slots.items() if name != FORWARD_RESIDUAL or name in own}
 
 
-def _carry(table: PhysicalTable, more: Carried) -> None:
-    if len(more.ids):
-        table.carried = more if table.carried is None else summed_by_key([table.carried, more])
-
-
-def _hand_out(tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool) -> None:
+def _hand_out(
+    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool
+) -> None:
     """One saved shard's rows and pending gradient, as far as they belong here. Replicas are equal: the first one's."""
     shardings = saved.get("shardings", [])
     for ordinal, name in enumerate(saved["names"]):
         if shardings and shardings[ordinal] == "replicated" and not first:
             continue
-        _take_rows(tables[name], Snapshot(**saved["snapshot"]), ordinal)
-        tables[name].physical.step = saved["step"]
+        table = tables[name]
+        _take_rows(new[table.physical], table, Snapshot(**saved["snapshot"]), ordinal)
+        new[table.physical].step = saved["step"]
         if "pending" in saved:
-            _take_pending(tables[name], Carried(**saved["pending"]), ordinal)
-    _hand_out_hooks(tables, saved)
+            _take_pending(new[table.physical], table, Carried(**saved["pending"]), ordinal)
+    _hand_out_hooks(new, tables, saved)
 
 
-def _hand_out_hooks(tables: Mapping[str, HashTable], saved: Mapping[str, Any]) -> None:
+def _hand_out_hooks(
+    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any]
+) -> None:
     """Counts of ids without a row go where their rows would; what a filter remembers by row begins anew."""
     state, ours = saved.get("hooks", {}), [tables[name] for name in saved["names"]]
     for physical in dict.fromkeys(table.physical for table in ours):
         ordinals = {theirs: t.ordinal for theirs, t in enumerate(ours) if t.physical is physical}
-        if isinstance(physical.backend, AdmittingBackend) and "admission" in state:
-            physical.state.policy.merge(state["admission"], ordinals, physical.keeps)
-        if physical.eviction is not None and "eviction" in state:
-            physical.eviction.load_state(state["eviction"], moved=True)
+        new[physical].merge_hooks(state, ordinals)
 
 
 def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -217,15 +210,15 @@ def _here(table: HashTable, ids: Tensor, ordinals: Tensor, ordinal: int) -> Tens
     return its[table.physical.keeps(ids[its], table.ordinal)]
 
 
-def _take_rows(table: HashTable, saved: Snapshot, ordinal: int) -> None:
+def _take_rows(new: Resumed, table: HashTable, saved: Snapshot, ordinal: int) -> None:
     at = _here(table, saved.ids, saved.tables, ordinal)
     history = {n: v[at] for n in ("scores", "stamps") if (v := getattr(saved, n)) is not None}
     slots = {n: v[at] for n, v in _fitting(table.physical, saved.slots).items()}
     ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
-    table.physical.insert(Snapshot(saved.ids[at], ordinals, saved.weights[at], slots, **history))
+    new.add(Snapshot(saved.ids[at], ordinals, saved.weights[at], slots, **history))
 
 
-def _take_pending(table: HashTable, saved: Carried, ordinal: int) -> None:
+def _take_pending(new: Resumed, table: HashTable, saved: Carried, ordinal: int) -> None:
     at = _here(table, saved.ids, saved.ordinals, ordinal)
     ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
-    _carry(table.physical, Carried(saved.ids[at], ordinals, table.physical.cut(saved.values[at])))
+    new.carry(Carried(saved.ids[at], ordinals, table.physical.cut(saved.values[at])))

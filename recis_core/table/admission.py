@@ -34,6 +34,10 @@ class Admission(Protocol):
         """Unique keys that got a row."""
         ...
 
+    def clear(self, ordinals: Tensor) -> None:
+        """All keys of these logical tables."""
+        ...
+
     def stats(self) -> dict[str, int]: ...
 
     def state(self) -> dict[str, Any]:
@@ -78,6 +82,9 @@ class Frequency:
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
         self.counter.forget(ids, ordinals)
 
+    def clear(self, ordinals: Tensor) -> None:
+        self.counter.clear(ordinals)
+
     def stats(self) -> dict[str, int]:
         return {"counter_overflow": self.counter.overflow}
 
@@ -115,6 +122,9 @@ class Probability:
         return torch.from_numpy(words.astype(np.int64) < self.below)
 
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
+        """There is nothing to forget."""
+
+    def clear(self, ordinals: Tensor) -> None:
         """There is nothing to forget."""
 
     def stats(self) -> dict[str, int]:

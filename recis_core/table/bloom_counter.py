@@ -64,6 +64,11 @@ class BloomCounter:
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
         """Nothing: cells are shared."""
 
+    def clear(self, ordinals: Tensor) -> None:
+        """All cells, where these are all logical tables that share them; else nothing."""
+        if len(ordinals) == len(self.uids):
+            self.cells = np.zeros_like(self.cells)
+
     def __len__(self) -> int:
         return int(np.count_nonzero(self.cells))
 

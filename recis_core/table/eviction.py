@@ -32,15 +32,25 @@ class Eviction:
         self.evicted: Counter[int] = Counter()  # by ordinal, so far
 
     def run(self, table: PhysicalTable, ordinals: Iterable[int]) -> dict[int, int]:
-        """Evict from these named tables; how many rows of each went."""
-        marks, gone = table.backend.marks(table.state), {}
+        """Evict from these named tables, all or none; how many rows of each went."""
+        gone: dict[int, int] | None = None
+        try:
+            gone = self._run(table, ordinals)
+        finally:
+            self.filter.chose(gone=gone is not None)
+        return gone
+
+    def _run(self, table: PhysicalTable, ordinals: Iterable[int]) -> dict[int, int]:
+        marks, chosen = table.backend.marks(table.state), {}
         for ordinal in ordinals:
             mine = _part(marks, marks.tables == ordinal)
-            chosen = _part(mine, self._choose(table, mine, ordinal))
-            if len(chosen.ids):
-                table.forget(chosen.ids, chosen.tables)
-            gone[ordinal] = len(chosen.ids)
-        self.evicted.update(gone)
+            chosen[ordinal] = _part(mine, self._choose(table, mine, ordinal))
+        gone = {ordinal: len(rows.ids) for ordinal, rows in chosen.items()}
+        counts = self.evicted + Counter(gone)
+        if any(gone.values()):
+            ids, ordinals_ = (torch.cat([getattr(rows, n) for rows in chosen.values()]) for n in ("ids", "tables"))
+            table.forget(ids, ordinals_)
+        self.evicted = counts
         return gone
 
     def _choose(self, table: PhysicalTable, marks: Marks, ordinal: int) -> Tensor:

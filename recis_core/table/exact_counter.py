@@ -68,6 +68,12 @@ class ExactCounter:
         if len(ids):
             self._table = self.backend.erase(self._table, ids, ordinals)
 
+    def clear(self, ordinals: Tensor) -> None:
+        """Drop all keys of these logical tables."""
+        kept = self.backend.marks(self._table)
+        goes = torch.isin(kept.tables, ordinals)
+        self.forget(kept.ids[goes], kept.tables[goes])
+
     def __len__(self) -> int:
         return self.backend.counters(self._table).rows
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backends.records import Marks
+from recis_core.table.unapplied import Keys
 
 if TYPE_CHECKING:
     from recis_core.nn.filter_hook import FilterHook
@@ -47,6 +48,14 @@ class Filter(Protocol):
         """bool [n]: rows that may go, pinned ones among them or not."""
         ...
 
+    def chose(self, *, gone: bool) -> None:
+        """Whether the rows that were chosen last are gone."""
+        ...
+
+    def forget(self, keys: Keys) -> None:
+        """These rows are gone, or others are in their place."""
+        ...
+
     def finished(self, step: int) -> None:
         """So many steps are finished now."""
         ...
@@ -59,7 +68,13 @@ class Filter(Protocol):
 
 
 class _Forgetful:
-    """A filter that remembers nothing."""
+    """A filter that remembers nothing of rows."""
+
+    def chose(self, *, gone: bool) -> None:
+        """Nothing is remembered."""
+
+    def forget(self, keys: Keys) -> None:
+        """Nothing is remembered."""
 
     def finished(self, step: int) -> None:
         """Steps are not counted."""
@@ -88,12 +103,13 @@ class LRU(_Forgetful):
         return _lowest(view, self.max_rows, view.marks.stamps.numpy())
 
 
-class LFU:
+class LFU(_Forgetful):
     """Aged counts by named table, as of its last eviction. Needs scores that count."""
 
     def __init__(self, max_rows: int, decay: float) -> None:
         self.max_rows, self.decay = max_rows, decay
         self._kept: dict[int, dict[str, Tensor]] = {}
+        self._next: dict[int, dict[str, Tensor]] = {}  # once the rows are gone
 
     def choose(self, view: View) -> Tensor:
         ids, counts = view.marks.ids, view.marks.scores
@@ -101,8 +117,14 @@ class LFU:
         aged = counts.double() if before is None else self._aged(before, ids, counts)
         gone = _lowest(view, self.max_rows, aged.numpy())
         stay = ~gone
-        self._kept[view.ordinal] = {"ids": ids[stay], "counts": counts[stay], "aged": aged[stay]}
+        self._next = {**self._next, view.ordinal: {"ids": ids[stay], "counts": counts[stay], "aged": aged[stay]}}
         return gone
+
+    def chose(self, *, gone: bool) -> None:
+        self._kept, self._next = {**self._kept, **(self._next if gone else {})}, {}
+
+    def forget(self, keys: Keys) -> None:
+        self._kept = {ordinal: left for ordinal, kept in self._kept.items() if (left := _left_of(kept, ordinal, keys))}
 
     def _aged(self, before: dict[str, Tensor], ids: Tensor, counts: Tensor) -> Tensor:
         """decay · aged + uses since; an id that came anew, so that its count is lower than it was, begins with that."""
@@ -113,9 +135,6 @@ class LFU:
         since = counts.double() - before["counts"][at]
         return torch.where(same, self.decay * before["aged"][at] + since, counts.double())
 
-    def finished(self, step: int) -> None:
-        """Uses are in the scores."""
-
     def state(self) -> dict[str, Any]:
         return {"lfu": [[ordinal, dict(kept)] for ordinal, kept in self._kept.items()]}
 
@@ -123,7 +142,13 @@ class LFU:
         self._kept = {ordinal: dict(kept) for ordinal, kept in state.get("lfu", [])}
 
 
-class TTL:
+def _left_of(kept: dict[str, Tensor], ordinal: int, keys: Keys) -> dict[str, Tensor]:
+    """Without these keys; empty where none is left."""
+    stay = ~keys.among(kept["ids"], torch.full_like(kept["ids"], ordinal, dtype=torch.int32))
+    return {name: values[stay] for name, values in kept.items()} if bool(stay.any()) else {}
+
+
+class TTL(_Forgetful):
     """Remembers when steps were finished: the last, up to 2 · TTL_PARTS of them within a lifetime, and one before."""
 
     def __init__(self, seconds: float) -> None:
@@ -132,12 +157,13 @@ class TTL:
         self._finished: list[tuple[int, float]] = []  # (steps, by when), both ascending
 
     def finished(self, step: int) -> None:
-        now, times = self.now(), self._finished
+        now, times = self.now(), [*self._finished]
         if len(times) > 1 and now - times[-2][1] < self.seconds / TTL_PARTS:
             times.pop()  # so that the last one is always there, and the others lie apart
         times.append((step, now))
-        while len(self._finished) > 1 and self._finished[1][1] <= now - self.seconds:
-            self._finished.pop(0)
+        while len(times) > 1 and times[1][1] <= now - self.seconds:
+            times.pop(0)
+        self._finished = times
 
     def choose(self, view: View) -> Tensor:
         """Rows whose last use was in a step that was finished a lifetime ago."""

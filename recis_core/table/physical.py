@@ -32,6 +32,7 @@ from backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.erasures import Erasures
+from recis_core.table.replacement import Content, Replacement
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT, Unattended
@@ -41,6 +42,7 @@ from recis_core.uninterrupted import as_one
 if TYPE_CHECKING:
     from recis_core.table.eviction import Eviction
 
+COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 SLICES = 1 << placement.SLICE_BITS
 
 
@@ -86,6 +88,7 @@ class PhysicalTable:
         self.unattended = Unattended()
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._homeless_slots: Waiting = ()
+        self._counted = Counters()  # by states that gave way to others
         # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
         # How often the whole state gave way to another, as by a load: then observers hear of no ids.
@@ -404,12 +407,46 @@ class PhysicalTable:
     def insert(self, snapshot: Snapshot) -> None:
         """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
         with self.lock:
-            known = {slot.name for slot in (*self._slots, *self.own_slots)}
+            known = {slot.name for slot in self.slot_specs}
+            snapshot = self.incoming(snapshot)
             waiting = with_snapshot(self._homeless_slots, snapshot, known)
             slots = {name: values for name, values in snapshot.slots.items() if name in known}
-            snapshot = dataclasses.replace(self._used_now(snapshot), slots=slots)
+            snapshot = dataclasses.replace(snapshot, slots=slots)
             self.state, self._homeless_slots = self.backend.restore(self.state, snapshot), waiting
             self._tell(snapshot.ids, snapshot.tables)
+
+    def clear(self, ordinals: Iterable[int]) -> None:
+        """Forget all rows of these logical tables, with all that waits for them."""
+        Replacement(self, set(ordinals)).commit()
+
+    def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
+        """Other ranks whose part of a state is refused: then none takes its own."""
+        return []
+
+    def take_place(self, content: Content, keys: Keys, waiting: Waiting) -> None:
+        """Rows instead of those of `keys`, without what waited for these."""
+        unapplied, _, erasures = self.left_without(keys)
+        counted = self._counted if content.gone is None else _counted(self.counters(), content.gone)
+        left = unapplied, waiting, erasures, counted
+        self.replacements += 1
+        self.state, (self.unapplied, self._homeless_slots, self.erasures, self._counted) = content.put(), left
+        self.rows_went(keys)
+
+    def rows_went(self, keys: Keys) -> None:
+        """What hooks remember of rows goes with them."""
+        if self.eviction is not None:
+            self.eviction.filter.forget(keys)
+        if isinstance(self.backend, AdmittingBackend) and keys.ids is None:
+            self.state.policy.clear(keys.ordinals)
+
+    @property
+    def slot_specs(self) -> tuple[SlotSpec, ...]:
+        """The slots of every row."""
+        return *self.own_slots, *self._slots
+
+    def incoming(self, snapshot: Snapshot) -> Snapshot:
+        """Rows as they are to be written here."""
+        return self._used_now(snapshot)
 
     def _used_now(self, snapshot: Snapshot) -> Snapshot:
         """Rows without a history count as used in the step under way, so that no filter takes them for old."""
@@ -431,6 +468,7 @@ class PhysicalTable:
             left = self.left_without(keys)
             self.state, (self.unapplied, self._homeless_slots, self.erasures) = self._erased(ids, ordinals), left
             self._tell(ids, ordinals)
+            self.rows_went(keys)
 
     def _erased(self, ids: Tensor, ordinals: Tensor) -> Any:
         return self.backend.erase(self.state, ids, ordinals)
@@ -448,10 +486,14 @@ class PhysicalTable:
         return dict.fromkeys(chosen, 0) if self.eviction is None else self.eviction.run(self, chosen)
 
     def export(self) -> Snapshot:
-        return self.backend.export(self.state)
+        with self.lock:
+            return self.backend.export(self.state)
 
     def counters(self) -> Counters:
-        return self.backend.counters(self.state)
+        with self.lock:
+            now, before = self.backend.counters(self.state), self._counted
+        summed = {name: getattr(now, name) + getattr(before, name) for name in COUNTED}
+        return dataclasses.replace(now, **summed)
 
     def stats(self, ordinal: int) -> dict[str, int]:
         """Counts of the storage, and of what was evicted from one logical table."""
@@ -463,3 +505,8 @@ class PhysicalTable:
 
 def _nobody() -> None:
     """In place of a weak reference, before there is an optimizer."""
+
+
+def _counted(so_far: Counters, gone: int) -> Counters:
+    """By a state so many of whose rows go, and those before it."""
+    return Counters(so_far.found, so_far.inserted, so_far.unknown, so_far.evicted, so_far.erased + gone)

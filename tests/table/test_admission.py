@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
@@ -102,6 +102,7 @@ def test_the_admitted_are_as_without_it(name: str) -> None:
 KEYS = st.lists(st.lists(st.integers(-4, 12), max_size=12), max_size=8)
 
 
+@settings(deadline=None)
 @given(batches=KEYS, threshold=st.integers(1, 5), evicted=st.sets(st.integers(-4, 12), max_size=4))
 def test_frequency_against_a_dict(batches: list[list[int]], threshold: int, evicted: set[int]) -> None:
     """Whatever the batches; an id that was erased half way begins to be counted anew."""

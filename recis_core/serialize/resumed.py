@@ -1,0 +1,82 @@
+"""What one storage takes from a saved state: made aside, and taken all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backends import Snapshot
+from recis_core.exchange.adaptive import Chooser
+from recis_core.exchange.keyed_rows import KeyedRows
+from recis_core.exchange.pending import summed_by_key
+from recis_core.exchange.sharded_table import ShardedTable
+from recis_core.table.admission import Admission, admission_of
+from recis_core.table.admitting_backend import AdmittingBackend
+from recis_core.table.eviction import Eviction
+from recis_core.table.physical import PhysicalTable
+from recis_core.table.replacement import Replacement
+from recis_core.table.unapplied import Carried
+
+
+class Resumed:
+    """Of one storage; `commit` takes it, after everything that may be refused."""
+
+    def __init__(self, table: PhysicalTable) -> None:
+        self.table, self.step = table, table.step
+        self._rows = Replacement(table, range(len(table.names)))
+        self._carried: Carried | None = None
+        self._policy = _empty_policy(table)
+        self._eviction = None if table.eviction is None else Eviction(table.eviction.hook, table.eviction.spread)
+        self._choosers: dict[str, Chooser] = {}
+        self.residual: KeyedRows | None = None
+
+    def add(self, snapshot: Snapshot) -> None:
+        self._rows.add(snapshot)
+
+    def carry(self, more: Carried) -> None:
+        if len(more.ids):
+            self._carried = more if self._carried is None else summed_by_key([self._carried, more])
+
+    def take_codecs(self, states: Mapping[str, Any]) -> None:
+        """Codecs that are chosen by error go on from what was measured; under another precision they begin anew."""
+        if not isinstance(self.table, ShardedTable) or not states:
+            return
+        precision = self.table.precision
+        for part, direction in (("rows", precision.forward), ("gradients", precision.backward)):
+            chooser = Chooser(direction)
+            if chooser.state().keys() == states[part].keys():
+                chooser.load_state(states[part])
+                self._choosers[part] = chooser
+
+    def take_hooks(self, state: Mapping[str, Any]) -> None:
+        """Under another hook what was remembered is dropped."""
+        if self._policy is not None and "admission" in state:
+            self._policy.load_state(state["admission"])
+        if self._eviction is not None and "eviction" in state:
+            self._eviction.load_state(state["eviction"])
+
+    def merge_hooks(self, state: Mapping[str, Any], ordinals: dict[int, int]) -> None:
+        """As far as it is of ids that belong here."""
+        if self._policy is not None and "admission" in state:
+            self._policy.merge(state["admission"], ordinals, self.table.keeps)
+        if self._eviction is not None and "eviction" in state:
+            self._eviction.load_state(state["eviction"], moved=True)
+
+    def commit(self) -> None:
+        table = self.table
+        self._rows.commit()
+        table.step, table.carried = self.step, self._carried
+        if self._policy is not None:
+            table.state.policy = self._policy
+        if table.eviction is not None and self._eviction is not None:
+            table.eviction.filter = self._eviction.filter
+        if isinstance(table, ShardedTable):
+            table.to_rows = self._choosers.get("rows", table.to_rows)
+            table.to_gradients = self._choosers.get("gradients", table.to_gradients)
+            if table.residuals is not None and self.residual is not None:
+                table.residuals.rows = self.residual
+
+
+def _empty_policy(table: PhysicalTable) -> Admission | None:
+    backend = table.backend
+    return admission_of(backend.hook, table.spec) if isinstance(backend, AdmittingBackend) else None

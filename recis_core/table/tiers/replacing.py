@@ -1,0 +1,158 @@
+"""Other rows in the place of some of a tiered table's: in tiers of their own, which then take the others' place.
+
+Rows of a kept disk cannot have a second one beside them. There they are written over, and the others erased after: what
+breaks that off leaves rows of both, each whole.
+
+Sizes: n keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from backends import Snapshot
+from recis_core.table.replacement import without_tables
+from recis_core.table.tiers import staging
+from recis_core.table.tiers.content import AT_ONCE, export, marks, restore
+from recis_core.table.tiers.tiered_state import Keys, TieredState
+from recis_core.uninterrupted import as_one
+
+PARTS = ("device", "inserted", "erased", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
+
+
+def content_in_tiers(state: TieredState, ordinals: set[int], tables: int) -> Aside | Over:
+    """Where rows of these logical tables, of so many, are to go."""
+    return Over(state, ordinals) if state.config.keep else Aside(state, ordinals, alone=len(ordinals) == tables)
+
+
+class Aside:
+    """Rows in tiers of their own; the state shows them only while some are added, which its lock hides."""
+
+    gone = None
+
+    def __init__(self, state: TieredState, ordinals: set[int], *, alone: bool) -> None:
+        self.state, self.ordinals, self.alone = state, ordinals, alone
+        self.rows: dict[str, Any] | None = None
+
+    def add(self, snapshot: Snapshot) -> None:
+        self._make()
+        for part in _parts(snapshot):
+            self._add(part)
+
+    def _make(self) -> None:
+        if self.rows is not None:
+            return
+        with self.state.lock:
+            kept = None if self.alone else without_tables(export(self.state), self.ordinals)
+            self._begin()
+        for part in () if kept is None else _parts(kept):
+            self._add(part)
+
+    @as_one
+    def _begin(self) -> None:
+        before = _rows_of(self.state)
+        try:
+            self.state.inserted = self.state.erased
+            self.state._build()
+            self.rows = _rows_of(self.state)
+        finally:
+            _show(self.state, before)
+
+    @as_one
+    def _add(self, part: Snapshot) -> None:
+        with self.state.lock:
+            before = _rows_of(self.state)
+            try:
+                _show(self.state, self.rows or {})
+                restore(self.state, part)
+                self.state._lower.settle()
+            finally:
+                self.rows = _rows_of(self.state)
+                _show(self.state, before)
+
+    def put(self) -> TieredState:
+        if self.rows is None and not self.alone:
+            _erase(self.state, self.ordinals)
+            return self.state
+        self._make()
+        with self.state.lock:
+            self._swap(self.rows or {})
+        return self.state
+
+    def _swap(self, new: dict[str, Any]) -> None:
+        state, closing, before = self.state, self.state._closing, self.state.inserted - self.state.erased
+        count = new["inserted"] - new["erased"]
+        staging.unstage(state)
+        self.rows = None
+        inserted = state.inserted
+        state.stats.count("erased", before)
+        _show(state, {**new, "erased": inserted, "inserted": inserted + count})
+        state.renumbered += 1
+        if closing is not None:
+            closing()
+
+    def __del__(self) -> None:
+        closing = None if self.rows is None else self.rows["_closing"]
+        if closing is not None:
+            closing()
+
+
+class Over:
+    """Rows over those that are there."""
+
+    gone = None
+
+    def __init__(self, state: TieredState, ordinals: set[int]) -> None:
+        self.state, self.ordinals = state, ordinals
+        self.parts: list[Snapshot] = []
+
+    def add(self, snapshot: Snapshot) -> None:
+        self.parts.append(snapshot)
+
+    def put(self) -> TieredState:
+        with self.state.lock:
+            for snapshot in self.parts:
+                for part in _parts(snapshot):
+                    restore(self.state, part)
+            _erase(self.state, self.ordinals, self.parts)
+        return self.state
+
+
+def _erase(state: TieredState, ordinals: set[int], but: list[Snapshot] | tuple[()] = ()) -> None:
+    """The rows of these logical tables that are in none of the snapshots."""
+    with state.lock:
+        ids, tables = _keys(state)
+        goes = np.isin(tables, sorted(ordinals))
+        for ordinal in ordinals:
+            at = np.flatnonzero(tables == ordinal)
+            for part in but:
+                goes[at] &= ~np.isin(ids[at], part.ids[part.tables == ordinal].numpy())
+        if goes.any():
+            state.erase(ids[goes], tables[goes])
+
+
+def _keys(state: TieredState) -> Keys:
+    found = marks(state)[0]
+    return found.ids.numpy(), found.tables.numpy()
+
+
+def _parts(snapshot: Snapshot) -> Iterator[Snapshot]:
+    """So many rows at once as one section may take."""
+    for beg in range(0, len(snapshot.ids), AT_ONCE):
+        at = slice(beg, beg + AT_ONCE)
+        scores, stamps = (None if marks is None else marks[at] for marks in (snapshot.scores, snapshot.stamps))
+        slots = {name: values[at] for name, values in snapshot.slots.items()}
+        yield Snapshot(snapshot.ids[at], snapshot.tables[at], snapshot.weights[at], slots, scores=scores, stamps=stamps)
+
+
+def _rows_of(state: TieredState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in PARTS} | {"disk": getattr(state.lock, "disk", None)}
+
+
+def _show(state: TieredState, rows: dict[str, Any]) -> None:
+    vars(state).update((name, rows[name]) for name in PARTS)
+    if hasattr(state.lock, "disk"):
+        state.lock.disk = rows["disk"]
