@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from recis_core.nn.hash_table import HashTable
 
 
+SLICE = re.compile(r"(slices\.\d+-\d+)\.")
 KEY = re.compile(r"slices\.(\d+)-(\d+)\.(ids|rows|slot\..+)")
 
 _left_out: ContextVar[bool] = ContextVar("tables are left out of state_dicts", default=False)
@@ -178,7 +179,7 @@ def needed(table: HashTable, mine: Iterable[str]) -> list[str]:
 
 
 def _names(mine: Iterable[str]) -> list[str]:
-    return sorted({f"slices.{found[1]}-{found[2]}" for key in mine if (found := KEY.fullmatch(key))})
+    return sorted({found[1] for key in mine if (found := SLICE.match(key))})
 
 
 def _run(table: HashTable) -> tuple[int, int] | None:
