@@ -351,12 +351,14 @@ class ShardedTable(PhysicalTable):
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         self.sync()
         self._apply(rule, hyper, factor, t, Unapplied())
-        if self.residuals is not None:
-            self.residuals.commit()
-        if self.hot is not None:
-            self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
-        self.discard()
-        self._stepped()
+        try:
+            if self.residuals is not None:
+                self.residuals.commit()
+        finally:  # what follows is so whatever becomes of those
+            if self.hot is not None:
+                self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
+            self.discard()
+            self._stepped()
 
     def discard(self) -> None:
         self.exchange.drop_in_flight()

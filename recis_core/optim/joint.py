@@ -107,8 +107,13 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     def _step(self) -> None:
         self._require_dense_numbers()
         self.sparse.prepare_step()
-        self.dense.step()
-        self.sparse.step()
+        self.sparse.step()  # first, for it knows which tables it has stepped if this breaks off
+        try:
+            self.dense.step()
+        except BaseException as error:
+            self.sparse.waits_for_dense()
+            error.add_note("The sparse tables were stepped; the next step() is of the dense parameters alone.")
+            raise
 
     def _require_dense_numbers(self) -> None:
         """Raises ValueError if a dense group's lr is not finite: a step would spoil every parameter."""

@@ -26,6 +26,7 @@ from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
+from recis_core.optim.table_step import TableStep, said_of
 from recis_core.plain_torch import in_plain_torch
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
@@ -60,6 +61,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
         self._t: dict[str, int] = {}
+        self._stepped: set[PhysicalTable] = set()  # by a step that failed after them
         self._tables: dict[str, HashTable] = {}
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
@@ -262,6 +264,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
         Raises:
           NonFiniteGradient: nothing was changed.
+          MemoryError and others: some tables may have been stepped, as the error's note says. The next step() is of the
+          others, and of tables that have a gradient again; zero_grad() ends what remains of this one.
         """
         loss = None
         if closure is not None:
@@ -297,18 +301,35 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def _step(self) -> None:
         self.prepare_step()
-        for storage in self._physical():
-            self._update(storage)
-        self._reset_handles()
-
-    def _update(self, table: PhysicalTable) -> None:
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
-        t = tuple(self._t[name] + self._tables[name].requires_grad for name in table.names)
-        hyper = [self.numbers(group_of[name], max(1, n)) for name, n in zip(table.names, t, strict=True)]
-        rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(table.spec.dim)))
-        table.update(rule, np.array(hyper, np.float64), self._factor(table), t)
-        table.applied = t
-        self._t.update(zip(table.names, t, strict=True))
+        waiting = [storage for storage in self._physical() if storage not in self._stepped or storage.has_gradient]
+        steps = [self._step_of(storage, group_of) for storage in waiting]
+        try:
+            for step in steps:
+                step.apply()
+        except BaseException as error:
+            error.add_note(said_of(steps))
+            raise
+        finally:
+            done = [step for step in steps if step.done]
+            self._t.update((name, t) for step in done for name, t in step.t_of_tables())
+            self._stepped |= {step.storage for step in done}
+        self.ends()
+
+    def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group]) -> TableStep:
+        t = tuple(self._t[name] + self._tables[name].requires_grad for name in storage.names)
+        hyper = [self.numbers(group_of[name], max(1, n)) for name, n in zip(storage.names, t, strict=True)]
+        rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(storage.spec.dim)))
+        return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)
+
+    def ends(self) -> None:
+        """The step under way is over: all is applied, or what remains was dropped."""
+        self._reset_handles()
+        self._stepped = set()
+
+    def waits_for_dense(self) -> None:
+        """All tables were stepped, and the dense side was not: the next step is of that one."""
+        self._stepped = set(self._physical())
 
     def _require_all_attached(self) -> None:
         for table in self._physical():
@@ -325,7 +346,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         """Discard pending gradients."""
         for table in self._physical():
             table.discard()
-        self._reset_handles()
+        self.ends()
 
     @in_plain_torch
     @as_one

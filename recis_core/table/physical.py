@@ -254,11 +254,11 @@ class PhysicalTable:
         waits = self.unapplied
         gradient = waits.combined if waits.carried is None else self._with_carried(waits.carried)
         if gradient is None:
-            self.unapplied = after
+            self.unapplied, self.applied = after, t
             return
         told = self.backend.read_gradient(gradient)[:2] if self.observers else None
         apply = partial(self.backend.update, hyper=hyper, factor=factor, t=t)
-        self.state, self.unapplied = apply(self.state, gradient, rule), after
+        self.state, self.unapplied, self.applied = apply(self.state, gradient, rule), after, t
         if told is not None:
             self._tell(*told)
 
@@ -347,7 +347,9 @@ class PhysicalTable:
 
         Raises:
           RecisError: another optimizer holds the table.
+          ValueError: slots that came with its rows are of another form.
         """
+        check_waiting(self._homeless_slots, slots, self.names, type(optimizer).__name__)
         if self.optimizer is not None and self.optimizer is not optimizer:
             raise RecisError(
                 f"tables {', '.join(self.names)} share one storage and belong to another {type(self.optimizer).__name__} "
@@ -367,7 +369,6 @@ class PhysicalTable:
         """
         with self.lock:
             left, names = self.require_free(optimizer, slots), {slot.name for slot in slots}
-            check_waiting(self._homeless_slots, slots, self.names, type(optimizer).__name__)
             self._add_slots(slots, type(optimizer).__name__)
             again = self._former_slots & names
             self._renew({slot.name: slot.initial for slot in slots if slot.name in again})
