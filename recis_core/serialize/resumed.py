@@ -69,7 +69,7 @@ class Resumed:
         if self._policy is not None:
             table.state.policy = self._policy
         if table.eviction is not None and self._eviction is not None:
-            table.eviction.filter = self._eviction.filter
+            table.eviction.filter.load_state(self._eviction.filter.state())
         if isinstance(table, ShardedTable):
             table.to_rows = self._choosers.get("rows", table.to_rows)
             table.to_gradients = self._choosers.get("gradients", table.to_gradients)
