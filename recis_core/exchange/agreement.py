@@ -50,6 +50,8 @@ CALLS = {
     "load": "load_tables (of load_model, or alone)",
     "load_model": "load_model",
     "resume": "loading a saved state",
+    "load_state_dict": "load_state_dict of a table",
+    "clear": "clear() of a table",
     "in_step": "in_step",
     "global_mean": "global_mean",
     "gather": "gathering results",

@@ -371,9 +371,9 @@ class ShardedTable(PhysicalTable):
 
     def clear(self, ordinals: Iterable[int]) -> None:
         """See PhysicalTable.clear. Collective: on all ranks, or on none."""
-        with self.exchange.telling("snapshot"):
+        with self.exchange.telling("clear"):
             new = Replacement(self, set(ordinals))
-        self.exchange.agreement.meet("snapshot", digest("clear", self.names, sorted(ordinals)))
+        self.exchange.agreement.meet("clear", digest("clear", self.names, sorted(ordinals)))
         new.commit()
 
     def rows_went(self, keys: Keys) -> None:
@@ -392,7 +392,7 @@ class ShardedTable(PhysicalTable):
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
         """Ranks whose part of a state is refused: then none takes its own. Collective."""
         said = torch.full((self.world, 1), int(refuses))
-        theirs = self.exchange.agreement.meet("snapshot", digest("load", self.names, sorted(ordinals)), said)
+        theirs = self.exchange.agreement.meet("load_state_dict", digest("load", self.names, sorted(ordinals)), said)
         return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]
 
     def insert(self, snapshot: Snapshot) -> None:

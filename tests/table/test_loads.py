@@ -1,6 +1,7 @@
 """A load that is refused, or breaks off, leaves the table as it was; one that is not leaves nothing of what was before."""
 
 import gc
+import os
 import weakref
 
 import pytest
@@ -11,7 +12,8 @@ from recis_core.optim import SparseAdagrad, SparseAdam, SparseRowWiseAdagrad, Sp
 from recis_core.serialize.dcp import load_tables
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 
-KINDS = ["torch", "numba", "jax", "tiers", "shared"]
+FULL = os.environ.get("RECIS_TEST_FULL") == "1"
+KINDS = ["torch", "numba", "tiers", "shared", *(["jax"] if FULL else [])]
 
 
 class Rig:
