@@ -197,7 +197,7 @@ def test_what_waits_for_rows_goes_with_them(kind, ends, tmp_path):
 
 def test_counts_of_admission_go_with_the_table(tmp_path):
     hook = AdmitHook("Frequency", {"threshold": 2})
-    rig = Rig("shared", tmp_path, None, admit_hook=hook)
+    rig = Rig("shared", tmp_path, SparseSGD, admit_hook=hook)
     assert not len(rig.table.ids())
     rig.table.clear()
     rig.train((5, 6))
