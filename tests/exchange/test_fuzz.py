@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from backends.errors import PacketError
 from recis_core.exchange import decode, encode
+from recis_core.exchange.encoded_packet import open_packet
 from tests.exchange.fuzz import check_truly_read, identity, outcome
-from tests.exchange.mutations import Mutation
+from tests.exchange.mutations import Mutation, mutate
 from tests.exchange.samples import IDS, packets, rows
 
 PACKETS = packets()
@@ -64,6 +66,33 @@ def test_fuzzed_packets_in_a_process_of_bounded_memory(count):
     assert tally["errors"] + tally["same"] + tally["forged"] == count
     assert tally["errors"] > 0.75 * count
     assert tally["forged"] > 0.01 * count
+
+
+def test_packets_read_in_blocks_are_what_decode_gives(monkeypatch):
+    """Of wrong packets, too: what one refuses the other does."""
+    monkeypatch.setattr("recis_core.exchange.encoded_packet.BLOCK_ROWS", 4)
+    source, good, read = random.Random(7), list(PACKETS.values()), 0
+    for data in [*good, *(mutate(source, good).data for _ in range(400))]:
+        try:
+            expected = decode(data)
+        except PacketError:
+            with pytest.raises(PacketError):
+                in_blocks(data)
+            continue
+        ids, erased, values = in_blocks(data)
+        assert torch.equal(ids, expected.ids)
+        assert torch.equal(erased, expected.erased)
+        assert torch.equal(values.view(torch.int32), expected.rows.view(torch.int32))
+        read += 1
+    assert read > len(good)
+
+
+def in_blocks(data):
+    packet = open_packet(data, max_bytes=1 << 32)
+    if packet.is_commit:
+        return decode(data).ids, decode(data).erased, decode(data).rows
+    blocks = [rows for _, rows in packet.blocks()]
+    return packet.ids(), packet.erased(), torch.cat(blocks) if blocks else torch.zeros(0, packet.header.dim)
 
 
 def test_the_judge_can_fail():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 from contextlib import closing, suppress
 
@@ -100,6 +101,19 @@ def test_any_damage_is_found_and_no_version_is_half_applied(tmp_path, key):
         assert store.version == (at >= ends[0])
         if store.version:
             assert len(store.ids("user")) == 3
+
+
+def test_flipped_bits_leave_a_whole_version_or_none(tmp_path, key):
+    path, source = tmp_path / "rows", random.Random(5)
+    table, ends = written(path, versions=2, key=key)
+    data = path.read_bytes()
+    for _ in range(2000 if FULL else 60):
+        at = source.randrange(8 * len(data))
+        path.write_bytes(data[: at // 8] + bytes([data[at // 8] ^ 1 << at % 8]) + data[at // 8 + 1 :])
+        store = RowStore(backend="torch")
+        with pytest.raises(PacketError):
+            DeltaReader(store, FileSource(path, key=key)).poll()
+        assert store.version == (at // 8 >= ends[0])
 
 
 def test_after_damage_inside_a_version_a_snapshot_mends(tmp_path):
