@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 import xxhash
@@ -115,14 +115,11 @@ class Agreement:
             line[:, HEAD : HEAD + counts.shape[1]] = counts
         theirs = channel.swap_lines(line)
         self.sent["header"] += line[0].nbytes * (channel.size - 1)
-        if error is None:
-            self._compare(theirs[:, :HEAD], here)
+        if error is None and not torch.equal(theirs[:, :HEAD], line[:, :HEAD]):
+            self._refuse(theirs[:, :HEAD].tolist(), here)
         return theirs[:, HEAD : HEAD + (0 if counts is None else counts.shape[1])]
 
-    def _compare(self, heads: Tensor, here: Callable[[], str]) -> None:
-        if bool((heads[:, :4] == heads[0, :4]).all()) and not bool(heads[:, 4].any()):
-            return
-        lines = heads.tolist()
+    def _refuse(self, lines: list[list[int]], here: Callable[[], str]) -> NoReturn:
         failed = [p for p, line in enumerate(lines) if line[4]]
         if failed:
             where = "; ".join(f"rank {p} in {_call(lines[p])}" for p in failed)
