@@ -144,6 +144,12 @@ def _grown(array: np.ndarray, rows: int, most: int | None) -> np.ndarray:
     return grown
 
 
+def check_highest(rows: np.ndarray, *arrays: np.ndarray) -> None:
+    """Of loops that leave out all numbers below 0."""
+    if len(rows) and rows.max() >= min(map(len, arrays)):
+        raise ValueError(f"row numbers must be below {min(map(len, arrays))}, the table's rows; got {rows.max()}.")
+
+
 def check_numbers(rows: np.ndarray, *arrays: np.ndarray) -> None:
     """Compiled loops do not look at bounds. rows: int32 [n] of each of the arrays, -1 for none."""
     end, low, high = min(map(len, arrays)), int(rows.min(initial=-1)), int(rows.max(initial=-1))

@@ -13,7 +13,7 @@ from backends.numba_backend.gradient import KeyedGradient
 from backends.numba_backend.initial_values import fill_words, scratch_lines, store_noisy
 from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes, zero_as_infinite
 from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import TableState, check_numbers
+from backends.numba_backend.state import TableState, check_highest
 from backends.spec import UpdateRule
 from backends.step_numbers import step_numbers
 
@@ -23,6 +23,7 @@ BLOCK = 256  # rows a thread updates at a time
 AHEAD = 16  # rows between a prefetch and its use
 ROOT_POWERS = (66 << 23, 166 << 23)  # bits of 2⁻⁶¹ and 2³⁹: a row's root over twice these is a float32
 NO_SLOT = np.zeros((0, 1), np.float32)
+NO_SCRATCH = np.zeros((0, 1), np.float32)
 
 
 def update(
@@ -33,44 +34,59 @@ def update(
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
     seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
-    check_numbers(g.rows, state.weights, *slots)
-    # The loop itself takes no memory, so that once it runs it ends.
-    fresh, words = _scratch(state.weights)
-    _update_all(
-        KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, g.ids, values, step.hyper,
-        step.factor, state.uids, seed, steps, fresh, words,
+    check_highest(g.rows, state.weights, *slots)
+    work = (
+        KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, values, step.hyper,
+        step.factor,
     )  # fmt: skip
+    if state.weights.dtype == np.float32:
+        _update_all(*work, NO_SCRATCH)
+    else:
+        _update_and_round(*work, *_scratch(state.spec.dim), g.ids, state.uids, seed, steps)
 
 
-def _scratch(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each thread new weights of a block before they are rounded, and random words of a row."""
-    threads, D, rounds = config.NUMBA_NUM_THREADS, weights.shape[1], weights.itemsize < 4
-    fresh = empty((threads, BLOCK if rounds else 0, D), np.float32)
-    return fresh, scratch_lines(2, (D + 1) // 2 if rounds else 0, np.uint32)
+def _scratch(D: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each thread new weights of a block before they are rounded, and random words of a row.
+
+    The loops take no memory themselves, so that one that runs ends.
+    """
+    return empty((config.NUMBA_NUM_THREADS, BLOCK, D), np.float32), scratch_lines(2, (D + 1) // 2, np.uint32)
 
 
 @compiled_parallel
-def _update_all(  # type: ignore[no-untyped-def]
-    kind, slots, weights, first, second, rows, tables, ids, values, hyper, factor, uids, seed, steps, scratch, words
-):  # fmt: skip
+def _update_all(kind, slots, weights, first, second, rows, tables, values, hyper, factor, none):  # type: ignore[no-untyped-def]
     U = len(values)
-    exact = weights.itemsize == 4
     for block in prange((U + BLOCK - 1) // BLOCK):
         beg, end = block * BLOCK, min(block * BLOCK + BLOCK, U)
-        mine = get_thread_id()
+        _update_block(beg, end, kind, slots, weights, first, second, rows, tables, values, hyper, factor, none)
+
+
+@compiled_parallel
+def _update_and_round(  # type: ignore[no-untyped-def]
+    kind, slots, weights, first, second, rows, tables, values, hyper, factor, scratch, words, ids, uids, seed, steps
+):  # fmt: skip
+    U = len(values)
+    for block in prange((U + BLOCK - 1) // BLOCK):
+        beg, end, mine = block * BLOCK, min(block * BLOCK + BLOCK, U), get_thread_id()
         fresh = scratch[mine]
-        if kind == ADAM:
-            _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh)
-        elif kind == ADAGRAD:
-            _adagrad(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
-        elif kind == ROWWISE_ADAGRAD:
-            _rowwise_adagrad(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
-        elif slots > 0:
-            _momentum(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
-        else:
-            _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh)
-        if not exact:
-            _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps, words[2 * mine], words[2 * mine + 1])
+        _update_block(beg, end, kind, slots, weights, first, second, rows, tables, values, hyper, factor, fresh)
+        _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps, words[2 * mine], words[2 * mine + 1])
+
+
+@compiled
+def _update_block(  # type: ignore[no-untyped-def]
+    beg, end, kind, slots, weights, first, second, rows, tables, values, hyper, factor, fresh
+):  # fmt: skip
+    if kind == ADAM:
+        _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh)
+    elif kind == ADAGRAD:
+        _adagrad(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
+    elif kind == ROWWISE_ADAGRAD:
+        _rowwise_adagrad(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
+    elif slots > 0:
+        _momentum(beg, end, weights, first, rows, tables, values, hyper, factor, fresh)
+    else:
+        _sgd(beg, end, weights, rows, tables, values, hyper, factor, fresh)
 
 
 @compiled
