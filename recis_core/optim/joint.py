@@ -106,7 +106,6 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def _step(self) -> None:
         self._require_dense_numbers()
-        self.sparse.prepare_step()
         self.sparse.step()  # first, for it knows which tables it has stepped if this breaks off
         try:
             self.dense.step()
