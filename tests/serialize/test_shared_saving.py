@@ -53,12 +53,12 @@ def again(rank: int, world: int, folder: str, who: int, where: str, how: str) ->
     real = getattr(module, name)
 
     def struck(*args: Any) -> Any:
-        done = real(*args) if ended else None
+        if ended:
+            real(*args)
         if how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         setattr(module, name, real)
         raise KeyboardInterrupt if how == "is interrupted" else OSError("no space left on device")
-        return done
 
     if rank == who:
         setattr(module, name, struck)
