@@ -157,14 +157,19 @@ def _copied(tree: Any) -> Any:
     return type(tree)(map(_copied, tree)) if type(tree) in (list, tuple) else tree
 
 
+class Changes:
+    stay = False
+
+
 @contextmanager
-def put_back_on_error(optimizer: JointOptimizer) -> Iterator[None]:
-    """Both sides' state, if what is inside raises."""
-    dense, sparse = optimizer.dense, optimizer.sparse.state_dict()
+def put_back_on_error(optimizer: JointOptimizer) -> Iterator[Changes]:
+    """Both sides' state, if what is inside raises before it says that its changes stay."""
+    dense, sparse, changes = optimizer.dense, optimizer.sparse.state_dict(), Changes()
     before = {"state": dense.state, "param_groups": dense.param_groups}
     try:
-        yield
+        yield changes
     except BaseException:
-        dense.__dict__.update(before)
-        optimizer.sparse.load_state_dict(sparse)
+        if not changes.stay:
+            dense.__dict__.update(before)
+            optimizer.sparse.load_state_dict(sparse)
         raise

@@ -26,7 +26,7 @@ from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
 from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import failing_together
-from recis_core.serialize.tables import restore_tables, snapshot_tables, storage_parts
+from recis_core.serialize.tables import read_tables, snapshot_tables
 from recis_core.uninterrupted import uninterrupted
 
 Batch = Mapping[str, Any]
@@ -166,17 +166,19 @@ class TrainLoop:
         Raises:
           StateMismatch (a ValueError): it is of another model or optimizer. CorruptCheckpoint: it is damaged.
         """
-        with failing_together(self.exchange):
-            loaded = read_loop_state(state, self.model, self.optimizer, self.rank)
-        with put_back_on_error(self.optimizer):
-            with naming(state, "optimizer"):
-                self.optimizer.load_state_dict(loaded.optimizer)
-            with naming(state, *storage_parts(state)):
-                restore_tables(filter_out_sparse_param(self.model), state)
-        with uninterrupted():
-            load_dense_state(self.model, loaded.dense)
-            torch.set_rng_state(loaded.random)
-            vars(self).update(loaded.progress)
+        with put_back_on_error(self.optimizer) as changes:
+            with failing_together(self.exchange):
+                loaded = read_loop_state(state, self.model, self.optimizer, self.rank)
+                tables = read_tables(filter_out_sparse_param(self.model), state)
+                with naming(state, "optimizer"):
+                    self.optimizer.load_state_dict(loaded.optimizer)
+            with uninterrupted():
+                changes.stay = True
+                for each in tables:
+                    each.commit()
+                load_dense_state(self.model, loaded.dense)
+                torch.set_rng_state(loaded.random)
+                vars(self).update(loaded.progress)
 
 
 def exchange_of(model: nn.Module) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from backends import Snapshot
 from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.keyed_rows import KeyedRows
@@ -34,6 +36,8 @@ class Resumed:
         self._rows.add(snapshot)
 
     def carry(self, more: Carried) -> None:
+        """Raises ValueError unless these are gradients of this storage's rows."""
+        check_carried(more, len(self.table.names), self.table.spec.dim)
         if len(more.ids):
             self._carried = more if self._carried is None else summed_by_key([self._carried, more])
 
@@ -75,6 +79,21 @@ class Resumed:
             table.to_gradients = self._choosers.get("gradients", table.to_gradients)
             if table.residuals is not None and self.residual is not None:
                 table.residuals.rows = self.residual
+
+
+def check_carried(carried: Carried, tables: int, dim: int) -> None:
+    n = len(carried.ids)
+    wanted = {"ids": (torch.int64, (n,)), "ordinals": (torch.int32, (n,)), "values": (torch.float32, (n, dim))}
+    for name, (dtype, shape) in wanted.items():
+        found = getattr(carried, name)
+        if found.dtype != dtype or found.shape != shape:
+            raise ValueError(
+                f"{name} of its gradients must be {dtype} {shape}; got {found.dtype} {tuple(found.shape)}."
+            )
+    if n and not 0 <= int(carried.ordinals.min()) <= int(carried.ordinals.max()) < tables:
+        raise ValueError(
+            f"ordinals of its gradients must be of {tables} tables; got {carried.ordinals.unique().tolist()[:9]}."
+        )
 
 
 def _empty_policy(table: PhysicalTable) -> Admission | None:

@@ -19,6 +19,7 @@ from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.pending import pending
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
 from recis_core.nn.hash_table import HashTable
+from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
 from recis_core.table.admitting_backend import AdmittingBackend
@@ -88,36 +89,67 @@ def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) ->
     Raises:
       ValueError: the state's tables are other ones, or its rows or slots of another form. No table is changed then.
     """
-    new = _read(tables, state)
+    new = read_tables(tables, state)
     with uninterrupted():
         for each in new:
             each.commit()
 
 
-def _read(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> list[Resumed]:
-    """All that is to change, made aside."""
+def read_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> list[Resumed]:
+    """All that is to change, made aside, for `commit` of each to take.
+
+    Raises:
+      StateMismatch (a ValueError): the state's tables are other ones, or its rows or slots of another form.
+    """
     mine = _storages(tables)
-    shards = {part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in storage_parts(state))}
-    own = {part: state[names[min(_rank(mine), len(names) - 1)]] for part, names in shards.items()}
+    names = storage_parts(state)
+    with naming(state, *names):
+        shards = {part: by_rank(state, part) for part in dict.fromkeys(n.split(".")[0] for n in names)}
+        mine_of = {part: names[min(_rank(mine), len(names) - 1)] for part, names in shards.items()}
+    own = {part: part_of_state(state, name) for part, name in mine_of.items()}
+    with naming(state, *mine_of.values()):
+        _check_names(tables, own)
+    new = {table: Resumed(table) for table in mine.values()}
+    if _as_they_were(mine, own, shards):
+        for part, table in mine.items():
+            with naming(state, mine_of[part]):
+                _resume(new[table], own[part])
+        return list(new.values())
+    del own
+    for parts in shards.values():
+        _hand_out_parts(new, tables, state, parts)
+    return list(new.values())
+
+
+def _check_names(tables: Mapping[str, HashTable], own: Mapping[str, Any]) -> None:
     names = [name for saved in own.values() for name in saved["names"]]
     if set(names) != set(tables):
         raise ValueError(
             f"the saved tables are {sorted(names)}; this model's are {sorted(tables)}. "
             "Build the model with the same fields and options."
         )
-    new = {table: Resumed(table) for table in mine.values()}
-    if _as_they_were(mine, own, shards):
-        for part, table in mine.items():
-            _resume(new[table], own[part])
-        return list(new.values())
-    del own
-    for parts in shards.values():
-        if state[parts[0]].get("shardings", [""])[0] == "column":
-            _hand_out(new, tables, _side_by_side([state[name] for name in parts]), first=True)
-            continue
-        for number, name in enumerate(parts):
-            _hand_out(new, tables, state[name], first=number == 0)
-    return list(new.values())
+
+
+def _hand_out_parts(
+    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], state: Mapping[str, Any], parts: list[str]
+) -> None:
+    """All ranks' shards of one storage, one after another where they are not to lie side by side."""
+    first = part_of_state(state, parts[0])
+    with naming(state, *parts):
+        if first.get("shardings", [""])[0] == "column":
+            _hand_out(new, tables, _side_by_side([first, *(part_of_state(state, n) for n in parts[1:])]), first=True)
+            return
+    for number, name in enumerate(parts):
+        saved = first if number == 0 else part_of_state(state, name)
+        with naming(state, name):
+            _hand_out(new, tables, saved, first=number == 0)
+        first = None
+
+
+def _checked_step(step: Any) -> int:
+    if type(step) is not int or not 0 <= step < 2**63:
+        raise ValueError(f"a table's step must count steps; got {str(step)[:80]!r}.")
+    return step
 
 
 def _rank(storages: Mapping[str, PhysicalTable]) -> int:
@@ -142,7 +174,7 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     snapshot = Snapshot(**{k: v for k, v in saved["snapshot"].items() if k in fields})
     snapshot.slots = _fitting(new.table, snapshot.slots)
     new.add(snapshot)
-    new.step = saved["step"]
+    new.step = _checked_step(saved["step"])
     new.take_codecs(saved.get("codecs", {}))
     new.take_hooks(saved.get("hooks", {}))
     late = saved.get("pending")
@@ -154,8 +186,16 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
 
 
 def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what only a lossy exchange keeps, where there is none now."""
+    """Without what only a lossy exchange keeps, where there is none now.
+
+    Raises:
+      ValueError: those of the table's optimizer are not there.
+    """
     own = {slot.name for slot in table.own_slots}
+    if lacking := {slot.name for slot in table.slot_specs} - own - set(slots):
+        raise ValueError(
+            f"rows of {', '.join(table.names[:3])} lack the optimizer's slots {sorted(lacking)}; they have {sorted(slots)}."
+        )
     return {name: values for name, values in slots.items() if name != FORWARD_RESIDUAL or name in own}
 
 
@@ -169,7 +209,7 @@ def _hand_out(
             continue
         table = tables[name]
         _take_rows(new[table.physical], table, Snapshot(**saved["snapshot"]), ordinal)
-        new[table.physical].step = saved["step"]
+        new[table.physical].step = _checked_step(saved["step"])
         if "pending" in saved:
             _take_pending(new[table.physical], table, Carried(**saved["pending"]), ordinal)
     _hand_out_hooks(new, tables, saved)

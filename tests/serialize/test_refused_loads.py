@@ -69,7 +69,7 @@ def put(value: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
     def change(state: Any) -> None:
         for key in path[:-1]:
             state = state[key]
-        state[path[-1]] = value(state[path[-1]]) if callable(value) else value
+        state[path[-1]] = value(state[path[-1]]) if callable(value) else copy.deepcopy(value)
 
     return change
 
@@ -81,6 +81,10 @@ def drop(*path: Any) -> Callable[[dict[str, Any]], None]:
         del state[path[-1]]
 
     return change
+
+
+def _gradients(width: int = 4, ordinal: int = 0) -> dict[str, torch.Tensor]:
+    return {"ids": torch.tensor([5]), "ordinals": torch.tensor([ordinal]).int(), "values": torch.ones(1, width)}
 
 
 DENSE = "optimizer", "dense", "param_groups", 0
@@ -123,6 +127,34 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "random numbers of floats": ("random", put(torch.zeros(5056), "random", "torch")),
     "no random numbers": ("random", drop("random", "torch")),
     "a table of another name": ("storage-0", put(lambda names: ["x", *names[1:]], "storage-0", "names")),
+    **{
+        f"{part} {name}": (part, put(value, part, *path))
+        for part in ("storage-0", "storage-1")
+        for name, path, value in (
+            ("with weights of another width", ("snapshot", "weights"), lambda t: torch.cat([t, t], 1)),
+            ("with weights of fewer rows", ("snapshot", "weights"), lambda t: t[1:]),
+            ("with ids of floats", ("snapshot", "ids"), lambda t: t.double()),
+            ("with an id twice", ("snapshot", "ids"), lambda t: t[:1].expand(len(t)).contiguous()),
+            ("with tables that are not there", ("snapshot", "tables"), lambda t: t + 99),
+            ("with tables below 0", ("snapshot", "tables"), lambda t: t - 99),
+            ("without slots", ("snapshot", "slots"), {}),
+            (
+                "with slots of another width",
+                ("snapshot", "slots"),
+                lambda s: {n: torch.cat([t, t], 1) for n, t in s.items()},
+            ),
+            ("with slots of other names", ("snapshot", "slots"), lambda s: {f"{n}x": t for n, t in s.items()}),
+            ("with a slot fewer", ("snapshot", "slots"), lambda s: dict(list(s.items())[1:])),
+            ("with slot numbers out of range", ("snapshot", "slot_numbers"), lambda t: t + 2**20),
+            ("with row numbers that meet", ("snapshot", "row_numbers"), lambda t: t * 0),
+            ("with rows below 0", ("snapshot", "row_numbers"), lambda t: t - 9),
+            ("with a step below 0", ("step",), -1),
+            ("with a step of a word", ("step",), "x"),
+            ("with gradients of another width", ("pending",), _gradients(width=3)),
+            ("with gradients of no table", ("pending",), _gradients(ordinal=77)),
+            ("with gradients of other keys", ("pending",), {"ids": torch.zeros(1).long()}),
+        )
+    },
     "a table without a snapshot": ("storage-0", drop("storage-0", "snapshot")),
 }
 
@@ -178,7 +210,7 @@ def test_after_refusals_the_right_state_is_taken_whole(good: Path) -> None:
     state = load_state(good)
     bad = load_state(good)
     CHANGES["a sparse lr of inf"][1](bad)
-    one, other = loop_of(), loop_of()
+    one, other = train(loop_of(), 0, 1), loop_of()
     refused(other, bad, "lr")
     for loop in (one, other):
         loop.load_state(state)
