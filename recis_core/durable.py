@@ -37,9 +37,18 @@ def directory_mode() -> int:
 
 
 def make_directory(path: Path, *, exist_ok: bool = True) -> None:
-    """With its parents, which get the process's own mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(directory_mode(), exist_ok=exist_ok)
+    """With its parents, which get the process's own mode.
+
+    Raises:
+      NotADirectoryError: a file, or a link to nothing, stands there. OSError: as the system says.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(directory_mode(), exist_ok=exist_ok)
+    except FileExistsError as error:
+        if os.path.isdir(error.filename):
+            raise
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
 def open_regular(path: Path, flags: int, *, follow: bool = False) -> int:
