@@ -5,19 +5,21 @@ A twin without tiers does the same; where a call broke off, it does it too or do
 
 from __future__ import annotations
 
+import linecache
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
+from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdagrad
-from tests.tiers.training import Batch, D, loss_of, tiers_of
+from tests.tiers.training import Batch, D, held, loss_of, tiers_of
 
 OURS = ("recis_core/table/tiers/", "recis_core/table/disk/")
 
@@ -27,6 +29,7 @@ class FailsAt:
 
     def __init__(self, line: int) -> None:
         self.line, self.lines, self.where = line, 0, ""
+        self.before: dict[FrameType, int] = {}
 
     def __enter__(self) -> FailsAt:
         sys.settrace(self._enter)
@@ -34,17 +37,25 @@ class FailsAt:
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(None)
+        self.before.clear()
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
         return self._step if any(part in frame.f_code.co_filename for part in OURS) else None
 
     def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
+        if event == "line" and not self._leaves_a_section(frame):
             self.lines += 1
             if self.lines == self.line:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 raise MemoryError("injected")
         return self._step
+
+    def _leaves_a_section(self, frame: FrameType) -> bool:
+        """Back at its `with`, from where an exception would go past the section's end, as none does but a tracer's."""
+        before, self.before[frame] = self.before.get(frame, 0), frame.f_lineno
+        return frame.f_lineno < before and linecache.getline(
+            frame.f_code.co_filename, frame.f_lineno
+        ).lstrip().startswith("with ")
 
 
 class Interrupt(BaseException):
@@ -80,7 +91,10 @@ def handler_kept() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def contents(engine: EmbeddingEngine) -> dict[str, Any]:
+COUNTERS = ("found", "inserted", "unknown", "erased", "rows")
+
+
+def contents(engine: EmbeddingEngine, names: tuple[str, ...] = COUNTERS) -> dict[str, Any]:
     """What the table is: rows, slots, uses and counters."""
     table = engine.table("f")
     snapshot, counters = table.snapshot(), table.physical.counters()
@@ -89,7 +103,7 @@ def contents(engine: EmbeddingEngine) -> dict[str, Any]:
     arrays = {
         name: values.float().numpy() if values.is_floating_point() else values.numpy() for name, values in found.items()
     }
-    return arrays | {name: getattr(counters, name) for name in ("found", "inserted", "unknown", "erased", "rows")}
+    return arrays | {name: getattr(counters, name) for name in names}
 
 
 def differing(got: dict[str, Any], want: dict[str, Any]) -> list[str]:
@@ -106,6 +120,7 @@ class Twins:
         self.tiered, self.plain = self.engines
         self.optimizers = [SparseAdagrad(engine.sparse_parameters(), lr=0.05) for engine in self.engines]
         self.happened = [0, 0]
+        self.counters = COUNTERS
 
     @staticmethod
     def _engine(backend: str, cache: CacheConfig | None) -> EmbeddingEngine:
@@ -122,15 +137,15 @@ class Twins:
 
     def tried(self, call: Callable[[EmbeddingEngine], Any], mishap: Any) -> Any:
         """In the tiers, with a mishap, and in the twin: what it gave, None if it broke off. It happened then, or it did not."""
-        before = contents(self.plain)
+        before = contents(self.plain, self.counters)
         try:
             with mishap:
                 result = call(self.tiered)
         except (MemoryError, Interrupt):
             result = None
         theirs = call(self.plain)
-        after = contents(self.plain)
-        got = contents(self.tiered)
+        after = contents(self.plain, self.counters)
+        got = contents(self.tiered, self.counters)
         if result is not None:
             assert differing(got, after) == [], (mishap.where, differing(got, after))
             return result, theirs
@@ -138,7 +153,7 @@ class Twins:
         if differing(got, after):
             self.happened[0] += 1
             result = call(self.tiered)
-            got = contents(self.tiered)
+            got = contents(self.tiered, self.counters)
             assert differing(got, after) == [], (mishap.where, "done again", differing(got, after))
             return result, theirs
         self.happened[1] += 1
@@ -152,12 +167,12 @@ class Twins:
         )
 
     def same(self) -> None:
-        got, want = self.both(contents)
+        got, want = self.both(lambda engine: contents(engine, self.counters))
         assert differing(got, want) == []
 
-    def step(self, mishaps: Callable[[], Any]) -> None:
+    def step(self, mishaps: Callable[[], Any], batch: Batch | None = None) -> None:
         """Forward, backward and step, one of them with a mishap; a forward that came and broke off has no backward."""
-        batch = self.batch()
+        batch = self.batch() if batch is None else batch
         outputs = self.tried(lambda engine: engine(batch), mishaps())
         if outputs is None:
             outputs = self.both(lambda engine: engine(batch))
@@ -230,5 +245,29 @@ def disturbed_by_signals(twins: Twins, count: int, seconds: float) -> None:
         for k in range(count):
             do = twins.step if k % 3 < 2 else twins.others
             do(lambda: Interrupted(twins.random.uniform(1e-5, seconds)))
+        for _ in range(3):
+            twins.step(lambda: FailsAt(0))
+
+
+def disturbed_ahead(twins: Twins, passes: int, mishaps: Callable[[], Any]) -> None:
+    """Batches of a Prefetcher; a mishap while one is waited for ends the pass."""
+    with handler_kept():
+        for _ in range(passes):
+            # Rows that were made ahead of a call that never comes are inserted, too.
+            twins.counters = ("found", "unknown", "erased", "rows")
+            ahead = iter(Prefetcher(twins.tiered, [twins.batch() for _ in range(6)], depth=2))
+            with suppress(MemoryError, Interrupt):
+                while True:
+                    with mishaps():
+                        batch = next(ahead, None)
+                    if batch is None:
+                        break
+                    twins.step(mishaps, batch)
+            ahead.close()
+            assert held(twins.tiered) == 0
+            twins.same()
+        for thread in [t for t in threading.enumerate() if t.name == "recis-prefetcher"]:
+            thread.join(60)  # an interrupt may have come while it was waited for
+            assert not thread.is_alive()
         for _ in range(3):
             twins.step(lambda: FailsAt(0))

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from recis_core.nn import CacheConfig
-from tests.tiers.mishaps import FailsAt, Twins, contents, differing, disturbed_by_lines, disturbed_by_signals
+from tests.tiers.mishaps import (
+    FailsAt,
+    Interrupted,
+    Twins,
+    contents,
+    differing,
+    disturbed_ahead,
+    disturbed_by_lines,
+    disturbed_by_signals,
+)
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 TIERS = {
@@ -42,6 +51,20 @@ def test_signals_come_at_any_time(tmp_path: Path, tiers: str, backend: str) -> N
     for _ in range(6):
         twins.step(lambda: FailsAt(0))
     disturbed_by_signals(twins, 700 if FULL else 10, seconds=0.01)
+    twins.tiered.close()
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["lines", "signals"])
+@pytest.mark.parametrize("policy", ["lru", "lookahead"])
+def test_batches_read_ahead(tmp_path: Path, policy: str, kind: str) -> None:
+    twins = Twins(cache_of("scratch", tmp_path, policy=policy), "numba")
+
+    def mishap() -> FailsAt | Interrupted:
+        lines = kind == "lines"
+        return FailsAt(twins.random.randrange(1, 2000)) if lines else Interrupted(twins.random.uniform(1e-5, 0.03))
+
+    disturbed_ahead(twins, 150 if FULL else 3, mishap)
     twins.tiered.close()
 
 

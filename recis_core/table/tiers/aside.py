@@ -6,8 +6,7 @@ Sizes: n keys, at most one of each.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,30 +62,25 @@ class Changed:
     rows: Rows
     fetched: Fetched
 
-    @contextmanager
-    def written(self) -> Iterator[None]:
-        """They are written below; what breaks off inside takes that back."""
-        inserted = self.tiers.inserted
-        try:
-            self.write()
-            yield
-        except BaseException:
-            self._take_back(inserted)
-            raise
+    def __post_init__(self) -> None:
+        self._inserted = self.tiers.inserted
 
     def write(self) -> None:
         if len(self.ids):
             self.tiers.lower.write(self.ids, self.tables, self.rows)
             self.tiers.inserted += int((~self.fetched.found).sum())
 
-    def _take_back(self, inserted: int) -> None:
-        """May be called again, and where they were not written."""
+    def take_back(self) -> None:
+        """As they were, before anything else happens to the table; whether they were written or not."""
+        self.tiers.lock.whole(self._take_back)
+
+    def _take_back(self) -> None:
         known, lower = self.fetched.found, self.tiers.lower
         if known.any():
             lower.write(self.ids[known], self.tables[known], self.fetched.rows)
         if not known.all():
             lower.erase(self.ids[~known], self.tables[~known])
-        self.tiers.inserted = inserted
+        self.tiers.inserted = self._inserted
 
 
 def changed_aside(
@@ -146,12 +140,8 @@ def slot_elsewhere(tiers: TieredState, name: str, which: np.ndarray) -> Tensor:
     return values
 
 
-def slot_written_elsewhere(
-    tiers: TieredState, name: str, which: np.ndarray, values: Tensor
-) -> AbstractContextManager[None]:
-    """Inside, keys of the last lookup that are not on the device have these values; what breaks off there takes it back."""
+def slot_written_elsewhere(tiers: TieredState, name: str, which: np.ndarray, values: Tensor) -> Changed:
+    """Keys of the last lookup that are not on the device, with these values."""
     ids, tables = tiers.elsewhere[0][which], tiers.elsewhere[1][which]
     there = values.to(tiers.inner_device)
-    return changed_aside(
-        tiers, ids, tables, lambda state, rows: tiers.backend.write_slot(state, name, rows, there)
-    ).written()
+    return changed_aside(tiers, ids, tables, lambda state, rows: tiers.backend.write_slot(state, name, rows, there))

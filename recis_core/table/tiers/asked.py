@@ -139,16 +139,12 @@ def _commit(state: TieredState, asked: Asked, rows: np.ndarray, late: Late | Non
         state.lower.used(late[0], late[1], state.step, scores=late[2])
     if asked.counted:
         return
-    below = int((asked.rows == AWAY).sum())
+    here, below = state.device, int((asked.rows == AWAY).sum())
+    found, uses, tick = state.found, asked.uses, asked.tick
     if asked.mode.insert:
-        away = below - len(asked.begun) if asked.away is not None else 0
-        used = state.device.use
-        found, counted = state.found, asked.uses
-        state.found, state.tick, asked.counted = (
-            found + counted * (away + used(rows, state.step, touch=counted)),
-            asked.tick,
-            True,
-        )
+        found += below - len(asked.begun) if uses and asked.away is not None else 0
+        # In one line: what it changes in rows, and that it did.
+        state.found, state.tick, asked.counted = found + uses * here.use(rows, state.step, touch=uses), tick, True
     elif asked.mode.touch:
-        touch, found, unknown = state.device.touch, state.found, state.unknown + len(asked.rows) - below - len(rows)
-        state.found, state.unknown, asked.counted = found + below + touch(rows, state.step), unknown, True
+        unknown = state.unknown + len(asked.rows) - below - len(rows)
+        state.found, state.unknown, asked.counted = found + below + here.touch(rows, state.step), unknown, True

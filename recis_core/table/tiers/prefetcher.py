@@ -6,8 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Integral
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from backends.errors import RecisError
@@ -18,6 +20,7 @@ from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.upcoming import Batch, digest_of
 from recis_core.table.wrapped_backend import inserts_unasked
+from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
     from recis_core.nn import EmbeddingEngine
@@ -35,6 +38,9 @@ class _Item:
     asks: list[tuple[TieredState, Batch, bool]] = field(default_factory=list)
     read: bool = False
     staged: bool = False
+
+
+_WAIT = _Item(None)
 
 
 class Prefetcher:
@@ -97,6 +103,7 @@ class Prefetcher:
         self._yielded: deque[_Item] = deque()
         self._asked = False  # whether the next batch is waited for
         self._changed = threading.Condition()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # rung by the thread when the loop may have something to take
         self._begun = self._stopped = self._ended = False
         self._error: BaseException | None = None  # of the thread, at once
         self._last: BaseException | None = None  # of the reader, once the batches before it were given
@@ -120,8 +127,9 @@ class Prefetcher:
             yield from self._source
             return
         thread = threading.Thread(target=self._run, name="recis-prefetcher", daemon=True)
-        thread.start()
         try:
+            with uninterrupted():
+                thread.start()
             with loop_threads(self.threads):
                 while (item := self._next()) is not None:
                     yield item.batch
@@ -130,23 +138,36 @@ class Prefetcher:
 
     def _next(self) -> _Item | None:
         start = time.perf_counter()
-        with self._changed:
-            self._asked = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._error or (self._window[0].staged if self._window else self._ended))
-            self._asked = False
-            if self._window and self._window[0].staged:
-                item = self._window.popleft()
-                self._yielded.append(item)
-            elif error := self._error or self._last:
-                raise error
-            else:
-                return None
-            self._changed.notify_all()
+        while (item := self._given()) is _WAIT:
+            with suppress(Empty):
+                self._bell.get(timeout=POLL)
+        if item is None:
+            return None
         self._stalled(time.perf_counter() - start, item)
         self._give_up_late()
         return item
 
+    @as_one
+    def _given(self) -> _Item | None:
+        """The next batch; _WAIT while it is not ready, None after the last. Signals come between two looks: one that came
+        while a lock is taken would leave it taken.
+        """
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
+            if not (self._error or (self._window[0].staged if self._window else self._ended)):
+                return _WAIT
+            self._asked = False
+            if self._window and self._window[0].staged:
+                item = self._window.popleft()
+                self._yielded.append(item)
+                self._changed.notify_all()
+                return item
+            if error := self._error or self._last:
+                raise error
+            return None
+
+    @as_one
     def _give_up_late(self) -> None:
         """So that what is held stays bounded where batches never come as they were planned."""
         if len(self._yielded) > LATE:
@@ -160,17 +181,30 @@ class Prefetcher:
             state.stats.stall_seconds += seconds / len(item.asks)
 
     def _stop(self, thread: threading.Thread) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        if thread is not threading.current_thread():  # a dropped generator may be collected on any thread
-            thread.join()
-        for state in self._states():
-            with state.lock:
-                staging.forget(state)
+        self._stopped = True  # first, whatever comes next
+        self._wake()
+        try:
+            if (
+                thread.is_alive() and thread is not threading.current_thread()
+            ):  # a dropped generator may be collected on any thread
+                thread.join()
+        finally:  # though an interrupt may have come: a thread that still runs plans and stages no more
+            self._forget()
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+    @as_one
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    @as_one
+    def _forget(self) -> None:
+        for state in self._states():
+            if not state.lock.forked:
+                with state.lock:
+                    staging.forget(state)
 
     def _states(self) -> list[TieredState]:
         tables = dict.fromkeys(table.physical for table in self.engine.sparse_parameters().values())
@@ -190,7 +224,7 @@ class Prefetcher:
         except BaseException as error:  # raised where batches are asked for
             with self._changed:
                 self._error = error
-                self._changed.notify_all()
+            self._bell.put(None)
 
     def _work(self) -> bool:
         """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk.
@@ -227,7 +261,7 @@ class Prefetcher:
     def _end(self, error: BaseException | None) -> None:
         with self._changed:
             self._ended, self._last = True, error
-            self._changed.notify_all()
+        self._bell.put(None)
 
     def _planned(self, batch: Any) -> _Item:
         item = _Item(batch)
@@ -237,7 +271,8 @@ class Prefetcher:
                 continue
             keys, digest = staging.unique_keys(call), digest_of(call)
             with state.lock:
-                item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
+                if not self._stopped:
+                    item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
         return item
 
     def _read(self, item: _Item) -> None:
@@ -253,7 +288,7 @@ class Prefetcher:
                     staging.stage(state, batch, new=new)
         with self._changed:
             item.read = item.staged = True
-            self._changed.notify_all()
+        self._bell.put(None)
 
 
 def _check_kinds(engine: Any, depth: Any, threads: Any, features: Any) -> None:

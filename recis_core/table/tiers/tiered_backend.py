@@ -268,9 +268,13 @@ class TieredBackend(WrappedBackend):
 
         there = self.inner.renumber(gradient, torch.from_numpy(here).to(device))
         changed = aside.changed_aside(state, keys[0][away], keys[1][away], change)
-        with changed.written():
+        try:
+            changed.write()
             state.device.changed(here[here >= 0])
             state.device.state = apply(state.device.state, there)
+        except BaseException:
+            changed.take_back()
+            raise
 
     def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
         with state.lock:
@@ -284,9 +288,15 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             away = rows >= ELSEWHERE
             here = torch.where(away, -1, rows)
-            with aside.slot_written_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE, values[away].float().cpu()):
+            elsewhere = _numpy(rows[away]) - ELSEWHERE
+            changed = aside.slot_written_elsewhere(state, name, elsewhere, values[away].float().cpu())
+            try:
+                changed.write()
                 state.device.changed(_numpy(here[here >= 0]))
                 state.device.state = self.inner.write_slot(state.device.state, name, here, values)
+            except BaseException:
+                changed.take_back()
+                raise
         return state
 
     def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:
