@@ -308,7 +308,7 @@ def _is_shortage(error: BaseException) -> bool:
     """Of memory, as Python, mmap and torch tell of it, or of a table's places."""
     if isinstance(error, MemoryError | TableFull) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(told in str(error) for told in ("allocate memory", "bad_alloc"))
 
 
 def _listed(tables: Iterable[str]) -> str:

@@ -6,6 +6,9 @@
 
 A version is one packet or more for each table with changes, and a commit. A reader applies whole
 versions in order and refuses gaps; a version with base 0 is a snapshot, and starts or mends any reader.
+
+What a reader holds is bounded (RowStore); with a key both sides of a socket show that they have it, and frames are of
+use only where they were sent or written. docs/streams.md says what that protects against, and what not.
 """
 
 from recis_core.exchange.delta_reader import DeltaReader, Source
