@@ -41,7 +41,7 @@ class CacheConfig:
         them back as it likes. None: 2 GiB for each table. Tables that share an engine's `cache` have equal parts.
       keep: the disk's rows are the table's: an existing directory is opened with what the engine's last `flush()` left,
         for the same tables and optimizer, which must be attached first; filters and policies count on from there. Otherwise
-        it is scratch, and removed at the end.
+        it is scratch: files without names, whose space comes back when the process ends in any way.
       policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
         "none": nothing leaves, and a full device raises TableFull. "lookahead" knows what a Prefetcher tells it; without
         one it is "lfu".
