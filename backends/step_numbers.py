@@ -14,6 +14,7 @@ import numpy as np
 from backends.spec import FLOAT32_MAX, RULES, UpdateRule
 
 LEAST = 2.0**-126  # float32's least normal number: XLA and Triton flush what is below
+FEW = 100  # numbers
 BOUND = 2.0**127  # a rate must be below, so that the power of two above it is a float32
 
 
@@ -32,17 +33,24 @@ def step_numbers(rule: UpdateRule, hyper: np.ndarray, factor: float, tables: int
       ValueError: hyper is not [tables, K], or a number is NaN, infinite or from 2¹²⁷ on.
     """
     names = RULES[rule.kind]
+    if np.shape(hyper) == (tables, len(names)) and np.size(hyper) <= FEW and _ordinary(hyper, factor):
+        return StepNumbers(np.ascontiguousarray(hyper, np.float32), np.float32(factor), None)
     numbers = np.array(hyper, np.float64)
     if numbers.shape != (tables, len(names)):
         raise ValueError(f"hyper of {rule.kind} must be [{tables}, {len(names)}]; got {list(numbers.shape)}.")
-    wrong = np.argwhere(~(np.abs(numbers) < BOUND))
-    if len(wrong):
-        table, k = wrong[0]
+    size = np.abs(numbers)
+    if not size.max(initial=0) < BOUND:
+        table, k = np.argwhere(~(size < BOUND))[0]
         raise ValueError(
             f"{names[k]} must be finite and below 2¹²⁷; got {numbers[table, k]} for logical table {table}."
         )
-    numbers[np.abs(numbers) < LEAST] = 0
+    numbers[size < LEAST] = 0
     return StepNumbers(numbers.astype(np.float32), *_parts(float(factor)))
+
+
+def _ordinary(hyper: np.ndarray, factor: float) -> bool:
+    """Whether nothing is to be changed or refused; in Python, which is faster than numpy for a few numbers."""
+    return all(LEAST <= abs(x) < BOUND or x == 0 for x in (*np.asarray(hyper).ravel().tolist(), float(factor)))
 
 
 def check_line(kind: str, line: Sequence[float], where: str) -> None:
