@@ -59,7 +59,7 @@ class Channel:
         self._group = weakref.ref(group)
         self.device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
         self.notes = Notes(dist.distributed_c10d._get_default_store(), group.group_name, self.rank)
-        self.notes.on_leaving(group)
+        self.notes.join(group)
         self._made = generation()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-WAITS, LEFT = "waits", "left"
+JOINED, WAITS, LEFT = "joined", "waits", "left"
 SECONDS = 2.0  # for a store to answer: that of a rank that hangs never does
 
 
 @dataclass(frozen=True)
 class Note:
-    """kind: WAITS or LEFT. begun: collectives that the rank had begun. text: where, and why."""
+    """kind: JOINED, WAITS or LEFT. begun: collectives that the rank had begun. text: where, and why."""
 
     kind: str
     begun: int
@@ -44,10 +44,15 @@ class Notes:
         self._process, self._gone = os.getpid(), False
         self.place, self.begun = "making the group", 0  # where this rank was last, in words, and in collectives
 
-    def on_leaving(self, group: Any) -> None:
-        """Write that this rank has left once the group is destroyed or the process ends, whichever is first."""
-        weakref.finalize(group, self.leave)
-        util.Finalize(None, self.leave, exitpriority=100)  # a child of multiprocessing ends without atexit
+    def join(self, group: Any) -> None:
+        """Write that this rank is here, and that it has left once the group is destroyed or the process ends."""
+        self._write(JOINED, self.place)  # over what a group of that name, made before, has left in a store
+        weakref.finalize(group, self._close)
+        util.Finalize(None, self._close, exitpriority=100)  # a child of multiprocessing ends without atexit
+
+    def _close(self) -> None:
+        self.leave()
+        self._store = None  # whoever made it may make another one, on the same port
 
     def leave(self, why: str | None = None) -> None:
         """This rank takes part in nothing any more. The first reason stays. A forked child that ends says nothing."""
@@ -66,8 +71,9 @@ class Notes:
             return
 
     def of(self, ranks: Iterable[int]) -> dict[int, Note] | None:
-        """By rank, of those that wrote; None if the store does not answer."""
-        return within(SECONDS, lambda: {p: note for p in ranks if (note := self._read(p)) is not None})
+        """By rank, of those that wait in vain or left; None if the store does not answer."""
+        notes = within(SECONDS, lambda: {p: note for p in ranks if (note := self._read(p)) is not None})
+        return None if notes is None else {p: note for p, note in notes.items() if note.kind != JOINED}
 
     def _read(self, rank: int) -> Note | None:
         key = f"{self._head}{rank}"

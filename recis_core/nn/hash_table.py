@@ -6,6 +6,7 @@ Sizes: N ids, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -269,7 +270,9 @@ class HashTable(TableModule):
 @as_one
 def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tensor:
     require_eager()
-    table.check_ids(ids)
+    exchange = table.physical.exchange
+    with nullcontext() if exchange is None else exchange.telling("forward"):
+        table.check_ids(ids)
     flat = ids.reshape(-1)
     offsets = torch.tensor([0, len(flat)], device=ids.device)
     call = LookupCall(flat, (len(flat),), (table.ordinal,), (Request("none", offsets),))

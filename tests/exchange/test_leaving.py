@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch.distributed as dist
 
 from backends.errors import ExchangeFailed, RecisError
 from recis_core.exchange import channel, in_step
+from recis_core.exchange.notes import Notes
+from recis_core.exchange.world import World
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from tests.exchange.ranks import run_ranks, try_ranks
@@ -157,6 +160,40 @@ def test_unequal_data() -> None:
     """As the error advises: by in_step it ends well."""
     assert "in_step" in run_ranks(2, unequal, False)[0]
     assert run_ranks(2, unequal, True) == ["ended", "ended"]
+
+
+class Group:
+    """Something that a note of leaving can wait for."""
+
+
+def test_notes_of_an_earlier_group_of_that_name_are_not_believed() -> None:
+    store = dist.HashStore()
+    earlier, reader = Notes(store, "3", rank=1), Notes(store, "3", rank=0)
+    earlier.leave("its data ended")
+    assert reader.of([1])[1].text == "its data ended, after making the group"
+    kept = Group()
+    Notes(store, "3", rank=1).join(kept)
+    assert reader.of([1]) == {}
+
+
+def frees_its_port(rank: int, world: int) -> str:
+    """A process group on a port, twice: no store of the first is kept."""
+    run, address = Run(), f"tcp://127.0.0.1:{_free_port()}"
+    for _ in range(2):
+        dist.destroy_process_group()
+        dist.init_process_group("gloo", init_method=address, rank=0, world_size=1)
+        World()
+    return type(run).__name__
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_a_destroyed_group_gives_back_its_port() -> None:
+    assert run_ranks(1, frees_its_port) == ["Run"]
 
 
 def in_a_child(rank: int, world: int) -> list[str]:

@@ -15,7 +15,7 @@ from backends.errors import ExchangeMismatch
 from recis_core.exchange import gradients, hot_rows, wire
 from recis_core.exchange.channel import Channel
 from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseSGD, clip_grad_norm_
 from tests.exchange.calls import ALIKE, NEEDS_A_GRADIENT, WORDS, Calls
 from tests.exchange.ranks import run_ranks
@@ -223,6 +223,22 @@ def test_what_fails_on_one_rank_is_told_to_all_and_may_be_repeated(tmp_path) -> 
     ranks = run_ranks(2, failing, str(tmp_path), "memory")
     assert ranks[1]["seen"] == {name: ["MemoryError"] for name in PLACES}
     assert ranks[0]["seen"] == {name: ["ExchangeMismatch"] for name in PLACES}
+
+
+def wrong_ids(rank: int, world: int) -> list[str]:
+    """Of a table of its own, on rank 1; then both go on."""
+    table, said = HashTable([4]), []
+    for dtype in (torch.int64, torch.int32 if rank else torch.int64, torch.int64):
+        try:
+            table(torch.arange(3, dtype=dtype))
+            said.append("ok")
+        except (TypeError, ExchangeMismatch) as error:
+            said.append(type(error).__name__)
+    return said
+
+
+def test_wrong_ids_on_one_rank_are_told_to_all() -> None:
+    assert run_ranks(2, wrong_ids) == [["ok", "ExchangeMismatch", "ok"], ["ok", "TypeError", "ok"]]
 
 
 def three(rank: int, world: int, folder: str) -> str:
