@@ -311,10 +311,15 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             error.add_note(said_of(steps))
             raise
         finally:
-            done = [step for step in steps if step.done]
-            self._t.update((name, t) for step in done for name, t in step.t_of_tables())
-            self._stepped |= {step.storage for step in done}
+            self._after(steps)
         self.ends()
+
+    def _after(self, steps: list[TableStep]) -> None:
+        """What was done of them counts, and is not done again."""
+        for step in steps:
+            if step.done:
+                self._t.update(step.t_of_tables())
+                self._stepped.add(step.storage)
 
     def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group]) -> TableStep:
         t = tuple(self._t[name] + self._tables[name].requires_grad for name in storage.names)
