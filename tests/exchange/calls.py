@@ -45,8 +45,8 @@ WORDS = {
     "other_engine": "a training forward",
 }
 NEEDS_A_GRADIENT = {"step", "clip", "sync", "unscale"}
-# Of one engine these begin alike; the ranks differ later, if at all.
-ALIKE = [{"step", "clip", "sync"}, {"gathered", "summed"}, {"eval_forward", "evaluate"}]
+# These begin alike; the ranks differ later, if at all: a forward of one table asks the storage that all of them share.
+ALIKE = [{"forward", "table_forward"}, {"step", "clip", "sync"}, {"gathered", "summed"}, {"eval_forward", "evaluate"}]
 
 
 class Calls:
