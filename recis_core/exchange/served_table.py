@@ -13,6 +13,7 @@ from torch import Tensor
 from backends import Clock, LookupCall, LookupMode, Request, Snapshot, TableSpec
 from backends.interface import Backend
 from recis_core.table.uid import uid
+from recis_core.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from recis_core.nn.embedding_option import EmbeddingOption
@@ -32,21 +33,26 @@ class ServedTable:
         self._mode = LookupMode(insert=False, unknown=option.unknown if option else "zeros", touch=False)
         start = {"seed": option.seed, "distribution": option.init.distribution(dim)} if option else {}
         spec = TableSpec(dim=dim, uids=(uid(name),), rows=max(1, rows), **start)  # type: ignore[arg-type]
-        self._state = backend.create(spec)
+        with uninterrupted():
+            self._state = backend.create(spec)
 
     def __len__(self) -> int:
-        return self._backend.counters(self._state).rows
+        with uninterrupted():
+            return self._backend.counters(self._state).rows
 
     def write(self, ids: Tensor, rows: Tensor) -> None:
-        """Rows of distinct ids, new or known."""
-        if len(ids):
+        """Rows of distinct ids, new or known. A signal waits: numba makes a SystemError of it."""
+        if not len(ids):
+            return
+        with uninterrupted():
             self._state = self._backend.restore(self._state, Snapshot(ids, _zeros(ids), rows))
 
     def erase(self, ids: Tensor) -> None:
         """Forget distinct ids."""
         for some in ids.split(ROWS_AT_ONCE):
             if len(some):
-                self._state = self._backend.erase(self._state, some, _zeros(some))
+                with uninterrupted():
+                    self._state = self._backend.erase(self._state, some, _zeros(some))
 
     def read(self, ids: Tensor) -> Tensor:
         """Float32 [N, D]."""
@@ -62,7 +68,10 @@ class ServedTable:
         return torch.cat([self._find(some) for some in ids.split(ROWS_AT_ONCE)])
 
     def _find(self, ids: Tensor) -> Tensor:
-        self._state, numbers, _ = self._backend.lookup(self._state, ids, _zeros(ids), mode=self._mode, clock=Clock())
+        with uninterrupted():
+            self._state, numbers, _ = self._backend.lookup(
+                self._state, ids, _zeros(ids), mode=self._mode, clock=Clock()
+            )
         return numbers
 
     def gather(self, numbers: Tensor, ids: Tensor) -> Tensor:
