@@ -30,7 +30,8 @@ def update(
     state: TableState, g: KeyedGradient, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]
 ) -> None:
     step = step_numbers(rule, hyper, factor, len(state.uids))
-    values = g.values if step.ahead is None else g.values * step.ahead
+    with np.errstate(over="ignore", under="ignore"):
+        values = g.values if step.ahead is None else g.values * step.ahead
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
     seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)

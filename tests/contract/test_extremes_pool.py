@@ -150,5 +150,7 @@ def _check_grad(name: str, got: tuple, grad: np.ndarray, plain: tuple, rtol: flo
         np.add.at(sums, inverse, through[:, None] * np.abs(grad).max())
         _near(f"gradient to rows, {name}", got[0], want, sums, rtol)
         out = np.abs(_bound(*plain)).max(1)[np.arange(len(of_bag)) if combiner == "none" else of_bag]
+        lost = np.repeat(_floor(combiner, rows), np.diff(offsets)) if combiner in ("mean", "sqrtn") else 0
         sizes = (np.abs(rows).sum(1)[inverse] + rows.shape[1] * out) * np.abs(grad).max() * share
-        _near(f"gradient to weights, {name}", got[1], want_weights, sizes, rtol)
+        lost = 2 * lost * rows.shape[1] * np.abs(grad).max() * share
+        _near(f"gradient to weights, {name}", got[1], want_weights, sizes, rtol, lost)

@@ -129,7 +129,7 @@ def _check_root(name: str, numbers: tuple, squares: np.ndarray, after: dict, slo
 @pytest.mark.parametrize("name", RULES)
 def test_rules_at_the_edges(backend: Recorded, name: str) -> None:
     rule, lines = RULES[name]
-    rng, base = np.random.default_rng(2), _gradients()
+    rng = np.random.default_rng(2)
     some = {"jax": 9, "pallas": 3}.get(backend.name)  # of the lines, without RECIS_TEST_FULL
     lines = lines if FULL or some is None else lines[:: max(1, len(lines) // some)]
     state = backend.create(make_spec(D))
@@ -137,6 +137,9 @@ def test_rules_at_the_edges(backend: Recorded, name: str) -> None:
     state = backend.add_slots(state, tuple(SlotSpec(slot, width) for slot, width in widths.items()))
     state, rows, _ = backend.lookup(state, *tensors(IDS, TABLES), mode=LookupMode(), clock=Clock(1))
     for (weight, slot), factor in product(STATES, FACTORS):
+        base = _gradients()
+        if factor > 1:  # a subnormal one may be flushed before it is multiplied
+            base = np.where(np.abs(base) < TINY, np.float32(0), base)
         for first in range(0, len(lines), 3):
             hyper = np.array([lines[(first + k) % len(lines)] for k in range(3)])
             before = {"weights": (np.sign(base) * weight).astype(np.float32)}
