@@ -106,13 +106,17 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
     @as_one
     def _step(self) -> None:
         self._require_dense_numbers()
-        self.sparse.step()  # first, for it knows which tables it has stepped if this breaks off
+        self.sparse.ends_with_dense = True
         try:
+            self.sparse.step()  # first, for it knows which tables it has stepped if this breaks off
             self.dense.step()
         except BaseException as error:
-            self.sparse.waits_for_dense()
-            error.add_note("The sparse tables were stepped; the next step() is of the dense parameters alone.")
+            if self.sparse.waits_for_dense:
+                error.add_note("The sparse tables were stepped; the next step() is of the dense parameters alone.")
             raise
+        finally:
+            self.sparse.ends_with_dense = False
+        self.sparse.ends()
 
     def _require_dense_numbers(self) -> None:
         """Raises ValueError if a dense group's lr is not finite: a step would spoil every parameter."""

@@ -61,7 +61,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
         self._t: dict[str, int] = {}
-        self._stepped: set[PhysicalTable] = set()  # by a step that failed after them
+        self._stepped: set[PhysicalTable] = set()  # by a step that is not over, or failed after them
+        self.ends_with_dense = False  # whether the step under way is a joined one
         self._tables: dict[str, HashTable] = {}
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
@@ -312,7 +313,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             raise
         finally:
             self._after(steps)
-        self.ends()
+        if not self.ends_with_dense:
+            self.ends()
 
     def _after(self, steps: list[TableStep]) -> None:
         """What was done of them counts, and is not done again."""
@@ -332,9 +334,10 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._reset_handles()
         self._stepped = set()
 
-    def waits_for_dense(self) -> None:
-        """All tables were stepped, and the dense side was not: the next step is of that one."""
-        self._stepped = set(self._physical())
+    @property
+    def waits_for_dense(self) -> bool:
+        """Whether all tables were stepped, and the dense side was not: the next step is of that one."""
+        return self._stepped.issuperset(self._physical())
 
     def _require_all_attached(self) -> None:
         for table in self._physical():

@@ -155,6 +155,7 @@ def test_memory_error_at_each_line(call, backend):
     with Lines() as lines:
         call(twin)
     after, t = twin.content(), dict(twin.optimizer.sparse.state_dict()["t"])
+    moved = [p.detach().clone() for p in twin.tower.parameters()]
     want = goes_on(twin)
     assert lines.count > 5
     places = range(1, lines.count + 1)
@@ -173,7 +174,9 @@ def test_memory_error_at_each_line(call, backend):
         if call is backward:
             rig.optimizer.zero_grad()
             rig.forward()
-        call(rig)
+        # A step that raises once all is done has happened: what tells is that the dense side, its last, has moved.
+        if call is not step or not all(map(torch.equal, rig.tower.parameters(), moved)):
+            call(rig)
         assert rig.content() == after, f"{where}: repeated, it does not what it does at once"
         assert rig.optimizer.sparse.state_dict()["t"] == t, where
         got = goes_on(rig)
