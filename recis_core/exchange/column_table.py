@@ -92,7 +92,13 @@ class ColumnTable(ShardedTable):
                 f"{type(optimizer).__name__} keeps {whole} per row, over all of its columns; "
                 f'tables {", ".join(self.names)} are cut by columns. Use sharding="row", or SparseAdagrad.'
             )
-        super().attach(optimizer, tuple(replace(s, width=self.spec.dim) for s in slots))
+        super().attach(optimizer, self._cut_slots(slots))
+
+    def require_free(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> set[str]:
+        return super().require_free(optimizer, self._cut_slots(slots))
+
+    def _cut_slots(self, slots: tuple[SlotSpec, ...]) -> tuple[SlotSpec, ...]:
+        return tuple(replace(s, width=self.spec.dim) if s.width == self.whole_dim else s for s in slots)
 
     def incoming(self, snapshot: Snapshot) -> Snapshot:
         """Rows may come whole, or as the columns that live here."""

@@ -28,6 +28,8 @@ from tests.serialize.states import FULL, STATE, same, saved
 
 HERE = str(Path(state_directory.__file__).parent)
 STEP = 9
+# Children only save. Python warns of threads, and JAX of its own where another test has loaded it.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 
 
 def content(mark: int) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def dying_at(line: int) -> Callable[[FrameType], None]:
     return at_line
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@FORKS
 @pytest.mark.usefixtures("swaps", "unsynced")
 def test_a_kill_at_any_line_leaves_a_state(there: Path) -> None:
     """The old one before some line, the new one from it on; the next save removes what the dead one left."""
@@ -148,7 +150,7 @@ for mark in range(2, 10**9):
 """
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@FORKS
 @pytest.mark.usefixtures("unsynced")
 def test_kills_of_a_process_that_saves_again_and_again(there: Path) -> None:
     """Two steps in turn, each replaced while it is there, killed at random times."""
@@ -323,7 +325,7 @@ def _save_elsewhere(directory: Path, answers: Any) -> None:
         answers.put(str(error))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@FORKS
 @pytest.mark.usefixtures("locks")
 def test_two_that_save_at_once_are_told_and_harm_nothing(there: Path) -> None:
     fork = multiprocessing.get_context("fork")
