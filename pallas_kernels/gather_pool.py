@@ -124,12 +124,11 @@ def pool_kernel(
     column = jnp.arange(width(dim), dtype=jnp.int32)
     begin = plt.load(begins.at[run], mask=run < out.shape[0], other=0)
     length = plt.load(ends.at[run], mask=run < out.shape[0], other=0) - begin
-    top = None if combiner == "sum" or weights is None else _largest(weights, begin, length, config.unroll)
-    lift = None if top is None else lift_of(top)
+    lift = None if combiner == "sum" or weights is None else _lift(weights, begin, length, config.unroll)
     load = partial(load_id, rows, weights, scale, partial(load_elements, table, dtype), column, dim, lift=lift)
 
     total, divisor = sum_runs(load, begin, length, width(dim), config.unroll, squared=combiner == "sqrtn")
-    pooled = total if combiner == "sum" else _divide(total, divisor, top, combiner)
+    pooled = total if combiner == "sum" else _divide(total, divisor, combiner)
     here = (run < out.shape[0])[:, None] & (column < dim)[None, :]
     plt.store(out.at[run[:, None], column[None, :]], pooled.astype(out.dtype), mask=here)
 
@@ -158,8 +157,8 @@ def sum_runs(
     return jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, zeros)
 
 
-def _largest(weights: Ref, begin: jax.Array, length: jax.Array, unroll: int) -> jax.Array:
-    """size_bits of each run's largest |weight|, int32 [runs]; 0 of an empty run."""
+def _lift(weights: Ref, begin: jax.Array, length: jax.Array, unroll: int) -> jax.Array:
+    """What each run's weights are multiplied by, float32 [runs]; NaN where one is inf or NaN."""
 
     def body(k: jax.Array, top: jax.Array) -> jax.Array:
         nth = [k * unroll + u for u in range(unroll)]
@@ -167,7 +166,8 @@ def _largest(weights: Ref, begin: jax.Array, length: jax.Array, unroll: int) -> 
             top = jnp.maximum(top, size)
         return top
 
-    return jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, jnp.zeros(begin.shape, jnp.int32))
+    top = jax.lax.fori_loop(0, (jnp.max(length) + unroll - 1) // unroll, body, jnp.zeros(begin.shape, jnp.int32))
+    return jnp.where(top < INFINITE, lift_of(top), jnp.nan)
 
 
 def load_id(
@@ -186,11 +186,10 @@ def load_id(
     return (value if weights is None else value * weight[:, None]), weight
 
 
-def _divide(total: jax.Array, divisor: jax.Array, top: jax.Array | None, combiner: str) -> jax.Array:
+def _divide(total: jax.Array, divisor: jax.Array, combiner: str) -> jax.Array:
     divisor = jnp.sqrt(divisor) if combiner == "sqrtn" else divisor
-    counts = jnp.abs(divisor) >= LEAST
-    pooled = jnp.where(counts[:, None], total / jnp.where(counts, divisor, 1.0)[:, None], 0.0)
-    return pooled if top is None else jnp.where((top < INFINITE)[:, None], pooled, jnp.nan)
+    nothing = jnp.abs(divisor) < LEAST  # not of NaN, which stays
+    return jnp.where(nothing[:, None], 0.0, total / jnp.where(nothing, 1.0, divisor)[:, None])
 
 
 def _runs(ids: int, offsets: jax.Array, combiner: str, tile_len: int | None) -> tuple[jax.Array, jax.Array]:
