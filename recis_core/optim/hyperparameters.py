@@ -56,11 +56,14 @@ def check_numbers(numbers: Mapping[str, Any], where: str = "") -> None:
             raise ValueError(f"{name}{where} must be below 1; got {value}.")
 
 
+ORDINARY = 1e18  # two numbers below it have a product that float32 holds
+
+
 def plainly_fine(group: Mapping[str, Any], names: Iterable[str], flags: Iterable[str]) -> bool:
     """Whether a look suffices: floats in range, flags off. False where check_numbers has to look closer."""
     for name in names:
         value = group[name]
-        if type(value) in (float, int) and 0.0 <= value < math.inf:
+        if type(value) in (float, int) and 0.0 <= value < ORDINARY:
             continue
         if name != "betas" or type(value) is not tuple or not all(type(b) is float and 0.0 <= b < 1.0 for b in value):
             return False
