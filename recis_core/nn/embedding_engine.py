@@ -207,7 +207,7 @@ class EmbeddingEngine(TableModule, Joinable):
     @in_plain_torch
     def close(self) -> None:
         """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone, and
-        what asks for them, a forward or stats(), raises RecisError.
+        what asks for them, a forward or stats(), raises RecisError. In a forked child nothing, for they are its parent's.
 
         What CacheConfig(keep=True) keeps is flushed. Else the end of the process does it, or of the engine.
 
@@ -216,6 +216,8 @@ class EmbeddingEngine(TableModule, Joinable):
           RecisError, OSError: a disk failed, or its files were changed underneath; it was given back all the same, and what it
             keeps is as the last flush left it. Other tables' disks are closed before this is raised.
         """
+        if any(table.physical.is_a_parents for table in self.sparse_parameters().values()):
+            return
         errors = [
             error for tiers in self._tiers() if (error := _error_of(partial(tiers.close, flush=True))) is not None
         ]

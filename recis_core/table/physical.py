@@ -101,13 +101,18 @@ class PhysicalTable:
         Raises:
           RecisError: this is a forked child of the process that made the table.
         """
-        if self._made_in != generation():
+        if self.is_a_parents:
             refuse_in_child(f"table(s) {', '.join(self.names)}", self._made_in)
         return self._state
 
     @state.setter
     def state(self, state: Any) -> None:
         self._state = state
+
+    @property
+    def is_a_parents(self) -> bool:
+        """Whether this process was forked from the one that made the table."""
+        return self._made_in != generation()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         refuse_to_pickle(f"the storage of tables {', '.join(self.names)}")

@@ -12,7 +12,16 @@ import pytest
 
 from recis_core.nn import EmbeddingEngine
 from recis_core.table.tiers import disk_place
-from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import (
+    adam,
+    adam_of,
+    assert_same_engines,
+    cache_in,
+    engine_of,
+    random_batches,
+    tiers_of,
+    train,
+)
 
 ROOT = Path(__file__).parents[2]
 TRAINS = """
@@ -36,7 +45,7 @@ def test_two_engines_share_a_directory_and_leave_nothing_there(tmp_path: Path) -
     engines = [trained(tmp_path), trained(tmp_path)]
     assert list(tmp_path.iterdir()) == []
     for engine in engines:
-        train(engine, engine.table("f").physical.optimizer, random_batches(4, seed=1))
+        train(engine, adam_of(engine), random_batches(4, seed=1))
     assert_same_engines(*engines)
     for engine in engines:
         engine.close()
