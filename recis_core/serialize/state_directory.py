@@ -119,7 +119,8 @@ def _remove(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        with uninterrupted():  # rmtree closes a directory twice where an interrupt comes between closing and noting it
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
