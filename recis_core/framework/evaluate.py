@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recis_core.exchange.gathering import gathered
 from recis_core.framework.train_loop import exchange_of
 from recis_core.metrics import auc, logloss
+from recis_core.plain_torch import without_gradients
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Evaluation:
     bayes_logloss: float | None = None
 
 
-@torch.no_grad()
+@without_gradients
 def evaluate(
     model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p"
 ) -> Evaluation:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.optim import JointOptimizer
+from recis_core.plain_torch import without_gradients
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.saved_state import SavedState
 from recis_core.serialize.shared_state import by_rank
@@ -96,7 +97,7 @@ def _said(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-@torch.no_grad()
+@without_gradients
 def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
     """Raises ValueError unless the names, dtypes and shapes are the model's."""
     check_dense_state(model, dense)

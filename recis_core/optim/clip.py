@@ -11,10 +11,10 @@ from torch import Tensor
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.joint import JointOptimizer
 from recis_core.optim.sparse_optimizer import SparseOptimizer
-from recis_core.plain_torch import in_plain_torch
+from recis_core.plain_torch import in_plain_torch, without_gradients
 
 
-@torch.no_grad()
+@without_gradients
 @in_plain_torch
 def clip_grad_norm_(
     parameters: Iterable[Tensor] | Tensor | JointOptimizer,

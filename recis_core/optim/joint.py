@@ -17,6 +17,7 @@ from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.joint_groups import JointGroups, JointState, joint_defaults
 from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint
 from recis_core.optim.sparse_optimizer import SparseOptimizer, tables_in
+from recis_core.plain_torch import with_gradients, without_gradients
 from recis_core.uninterrupted import as_one
 
 
@@ -93,13 +94,10 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         grads = (p.grad for group in self.dense.param_groups for p in group["params"] if p.grad is not None)
         return all(bool(getattr(g, "_local_tensor", g).isfinite().all()) for g in grads)
 
-    @torch.no_grad()
+    @without_gradients
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Step both. Raises NonFiniteGradient, with both unchanged, if a sparse gradient is not finite."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else with_gradients(closure)()
         self._step_outside_graphs(self)
         return loss
 

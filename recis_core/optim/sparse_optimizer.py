@@ -27,7 +27,7 @@ from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
 from recis_core.optim.table_step import TableStep, said_of
-from recis_core.plain_torch import in_plain_torch
+from recis_core.plain_torch import in_plain_torch, with_gradients, without_gradients
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
@@ -259,7 +259,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         busy = {table.exchange for table in tables if table.has_gradient}
         return [e for e in dict.fromkeys(table.exchange for table in tables) if e is not None and e not in busy]
 
-    @torch.no_grad()
+    @without_gradients
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Apply and consume pending gradients, on every table; t counts also where there are none.
 
@@ -268,10 +268,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
           MemoryError and others: some tables may have been stepped, as the error's note says. The next step() is of the
           others, and of tables that have a gradient again; zero_grad() ends what remains of this one.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else with_gradients(closure)()
         self._step_outside_graphs(self)
         return loss
 
