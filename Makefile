@@ -66,7 +66,7 @@ test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" tests/kernels/next.sh $(NEXT_JAX)
 
 machine-code: $(AOT)/.ready
-	$(AOT)/bin/python -m pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
+	$(AOT)/bin/python -m recis_core.pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,9 +1,9 @@
 """Four implementations of one table contract, chosen by RECIS_BACKEND."""
 
-from backends.interface import Backend
-from backends.records import EncodedRows, Evicted, LookupCall, Partition, Request, RowNoise, Snapshot
-from backends.selection import available, describe, get, select
-from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.interface import Backend
+from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Partition, Request, RowNoise, Snapshot
+from recis_core.backends.selection import available, describe, get, select
+from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 __all__ = [
     "Backend",

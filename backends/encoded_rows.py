@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.records import RowNoise
-from backends.spec import RowCodec
+from recis_core.backends.records import RowNoise
+from recis_core.backends.spec import RowCodec
 
 
 def check_encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None) -> None:

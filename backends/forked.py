@@ -13,7 +13,7 @@ import sys
 
 import torch
 
-from backends.errors import BackendUnavailable
+from recis_core.backends.errors import BackendUnavailable
 
 _processes = [os.getpid()]  # this one last, before it those it was forked from
 _parent_ran_jax = _threads_are_lost = False

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from backends.placement import split_ids
+from recis_core.backends.placement import split_ids
 
 OCTAVES = 24  # tail probability halves this often; the last octave is the clamp
 CELLS = 64  # linear pieces in an octave

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
-from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
+from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
 State = Any  # a backend's own; never looked into from outside
 Saved = Any  # what a forward keeps for its backward: ids and rows' numbers, never the table

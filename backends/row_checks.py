@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from backends.spec import SlotSpec, TableSpec
+from recis_core.backends.spec import SlotSpec, TableSpec
 
 
 def check_rows(

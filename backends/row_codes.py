@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends.spec import BF16_MAX, FLOAT32_MAX, FP16_MAX
+from recis_core.backends.spec import BF16_MAX, FLOAT32_MAX, FP16_MAX
 
 LEAST_NORMAL = 2.0**-126  # float32's; what is below counts as zero
 LEAST_TOP = 2.0**-63  # a row whose largest |x| is below is zeros

@@ -8,9 +8,9 @@ import os
 from functools import cache
 from typing import Any
 
-from backends import forked
-from backends.errors import BackendUnavailable
-from backends.interface import Backend
+from recis_core.backends import forked
+from recis_core.backends.errors import BackendUnavailable
+from recis_core.backends.interface import Backend
 
 NAMES = ("torch", "numba", "jax", "pallas")
 
@@ -30,7 +30,7 @@ def get(name: str) -> Backend:
         raise BackendUnavailable(reason)
     if name in ("jax", "pallas"):
         _jax()
-    return importlib.import_module(f"backends.{name}_backend").create_backend()
+    return importlib.import_module(f"recis_core.backends.{name}_backend").create_backend()
 
 
 def why_not(name: str) -> str | None:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.records import Snapshot
-from backends.spec import SlotSpec, TableSpec
+from recis_core.backends import placement
+from recis_core.backends.records import Snapshot
+from recis_core.backends.spec import SlotSpec, TableSpec
 
 MOST_BUCKETS = 1 << 26  # entries are counted in int32
 UNBOUNDED = 2**31 - 1

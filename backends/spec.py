@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backends import placement
-from backends.initial_values import Distribution
+from recis_core.backends import placement
+from recis_core.backends.initial_values import Distribution
 
 FLOAT32_MAX = float.fromhex("0x1.fffffep127")
 FP16_MAX = 65504.0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backends.spec import FLOAT32_MAX, RULES, UpdateRule
+from recis_core.backends.spec import FLOAT32_MAX, RULES, UpdateRule
 
 LEAST = 2.0**-126  # float32's least normal number: XLA and Triton flush what is below
 FEW = 100  # numbers

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
-from backends.errors import TableFull
-from backends.spec import Counters, TableSpec
+from recis_core.backends.errors import TableFull
+from recis_core.backends.spec import Counters, TableSpec
 
 # What torch's allocators say; on a CPU it is no class of its own.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")

@@ -21,23 +21,23 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if command == "step":
-        from bench.step import run
+        from recis_core.bench.step import run
 
         return run(rest)
     if command == "kernels":
-        from bench.kernels import run as run_kernels
+        from recis_core.bench.kernels import run as run_kernels
 
         return run_kernels(rest)
     if command == "bridge":
-        from bench.bridge import run as run_bridge
+        from recis_core.bench.bridge import run as run_bridge
 
         return run_bridge(rest)
     if command == "exchange":
-        from bench.exchange.run import run as run_exchange
+        from recis_core.bench.exchange.run import run as run_exchange
 
         return run_exchange(rest)
     if command == "cache":
-        from bench.cache.run import run as run_cache
+        from recis_core.bench.cache.run import run as run_cache
 
         return run_cache(rest)
     print(USAGE)

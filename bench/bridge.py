@@ -17,9 +17,9 @@ import tyro
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from bench import rows
-from bench.provenance import provenance
-from bridge import ids_to_jax, jax_function, to_jax, to_torch
+from recis_core.bench import rows
+from recis_core.bench.provenance import provenance
+from recis_core.bridge import ids_to_jax, jax_function, to_jax, to_torch
 
 SIZE = 64  # elements
 CALLS = 20  # a round: short, so that some rounds miss the load of other processes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.cases import Bags, ids_of
+from recis_core.bench.cases import Bags, ids_of
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, NormalInitializer
 from recis_core.optim import SparseAdam, SparseSGD
 from recis_core.ragged import RaggedTensor

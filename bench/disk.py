@@ -1,7 +1,7 @@
 """Rows on disk: our store beside rocksdict and lmdb, and what a row costs as a table grows.
 
-    python -m bench.disk                     stores beside one another, 1M rows
-    python -m bench.disk --growth 10_000_000 our store alone, from 100,000 rows on, times ten
+    python -m recis_core.bench.disk                     stores beside one another, 1M rows
+    python -m recis_core.bench.disk --growth 10_000_000 our store alone, from 100,000 rows on, times ten
 
 Answers are compared before anything is timed, and stores take turns. No store waits for the disk within a write; ours
 checksums every row, rocksdict logs every write ahead, lmdb does neither. Cold is after each store's files were dropped
@@ -29,8 +29,8 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bench import rows as result_rows
-from bench.provenance import provenance
+from recis_core.bench import rows as result_rows
+from recis_core.bench.provenance import provenance
 from recis_core.table.disk import DiskStore
 
 COLUMNS = ("store", "op", "warm", "row_bytes", "ms", "ms_min", "rows_per_s", "over_rocksdict", "disk_read_bytes")
@@ -61,7 +61,7 @@ class DiskConfig:
 
 
 def run(argv: list[str]) -> int:
-    config = tyro.cli(DiskConfig, args=argv, prog="python -m bench.disk")
+    config = tyro.cli(DiskConfig, args=argv, prog="python -m recis_core.bench.disk")
     facts = {"bench": "disk", "batch": config.batch, **provenance(config.seed)}
     if config.growth is not None:
         facts["index_bytes"] = config.index_bytes

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import rows
-from bench.cases import ids_of, zipf
-from bench.competitors import LR
-from bench.provenance import provenance
+from recis_core.bench import rows
+from recis_core.bench.cases import ids_of, zipf
+from recis_core.bench.competitors import LR
+from recis_core.bench.provenance import provenance
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, NormalInitializer
 from recis_core.optim import SparseAdam, SparseSGD
 

@@ -22,10 +22,10 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bench import rows
-from bench.provenance import provenance
-from pallas_kernels.catalog import KERNELS
-from pallas_kernels.kernel import Kernel, Sizes, Workload
+from recis_core.bench import rows
+from recis_core.bench.provenance import provenance
+from recis_core.pallas_kernels.catalog import KERNELS
+from recis_core.pallas_kernels.kernel import Kernel, Sizes, Workload
 
 COLUMNS = ("kernel", "name", "dim", "dtype", "ms", "gb_per_s", "of_copy", "items_per_s", "first_call_s")
 BY_DIM = {"gather_pool", "segment_sum", "row_dot", "fused_update", "quantise", "dequantise", "select_rows"}

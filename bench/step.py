@@ -19,11 +19,11 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-import backends
-from bench import dynamicemb, rows
-from bench.cases import Bags, bags
-from bench.competitors import Competitor, embedding_bag, engine
-from bench.provenance import provenance
+from recis_core import backends
+from recis_core.bench import dynamicemb, rows
+from recis_core.bench.cases import Bags, bags
+from recis_core.bench.competitors import Competitor, embedding_bag, engine
+from recis_core.bench.provenance import provenance
 
 COLUMNS = (
     "ids",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bridge import graph_op
-from bridge.errors import BridgeError
-from bridge.program import Program, Structure, flatten, is_inexact
+from recis_core.bridge import graph_op
+from recis_core.bridge.errors import BridgeError
+from recis_core.bridge.program import Program, Structure, flatten, is_inexact
 
 
 def jax_function(f: Callable | None = None, *, x64: bool = False) -> Callable:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bridge.dlpack import is_wide, to_jax
-from bridge.errors import BridgeError
-from bridge.program import is_inexact
+from recis_core.bridge.dlpack import is_wide, to_jax
+from recis_core.bridge.errors import BridgeError
+from recis_core.bridge.program import is_inexact
 
 Params = dict[str, jax.Array]
 
@@ -78,7 +78,7 @@ def _make_function(module: nn.Module, first: dict[str, str], constants: Params) 
         except _UNTRANSLATED as error:
             raise BridgeError(
                 f"torch2jax could not run {type(module).__name__} on {[x.shape for x in inputs]}: "
-                f"{type(error).__name__}: {error} Keep this part in torch, or write it in JAX (bridge.jax_function)."
+                f"{type(error).__name__}: {error} Keep this part in torch, or write it in JAX (recis_core.bridge.jax_function)."
             ) from error
 
     return function

@@ -13,8 +13,8 @@ import jax
 import torch
 from torch import Tensor
 
-from bridge.errors import BridgeError
-from bridge.lifetime import guard
+from recis_core.bridge.errors import BridgeError
+from recis_core.bridge.lifetime import guard
 
 ALIGNMENT = 64  # bytes; XLA refuses, or copies, what starts elsewhere
 
@@ -57,7 +57,7 @@ def to_jax(tensor: Tensor, *, copy: bool | None = None) -> jax.Array:
     used, or send ids as pairs of uint32 by `ids_to_jax`.
 
     On CUDA JAX's stream is made to wait for torch's current one, without the host. Until the JAX
-    programs reading the array are done the tensor must live (`bridge.hold`) and not be written to.
+    programs reading the array are done the tensor must live (`recis_core.bridge.hold`) and not be written to.
 
     Args:
       tensor: on cpu or cuda; without gradient, conjugate or negative bit.
@@ -184,7 +184,7 @@ def _check_kind(tensor: Tensor) -> None:
     if tensor.dtype in _WIDE and not jax.config.jax_enable_x64:
         raise BridgeError(
             f"{tensor.dtype} would be narrowed by JAX without x64. Cross and compute inside "
-            "`with jax.enable_x64(True):`, send ids by bridge.ids_to_jax, or convert the tensor to 32 bits."
+            "`with jax.enable_x64(True):`, send ids by recis_core.bridge.ids_to_jax, or convert the tensor to 32 bits."
         )
 
 
@@ -192,7 +192,7 @@ def _check_views(tensor: Tensor) -> None:
     if tensor.requires_grad:
         raise BridgeError(
             "a tensor that requires grad would lose its graph. Send tensor.detach(), "
-            "or wrap the JAX function in bridge.jax_function, which carries gradients."
+            "or wrap the JAX function in recis_core.bridge.jax_function, which carries gradients."
         )
     if tensor.is_conj():
         raise BridgeError("the tensor is a lazy conjugate; its memory holds other values. Send tensor.resolve_conj().")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bridge.program import Program, is_inexact
+from recis_core.bridge.program import Program, is_inexact
 
 _programs: list[Program] = []
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import torch
 from torch import Tensor
 
-from bridge.dlpack import is_dense, to_jax, to_torch
-from bridge.lifetime import hold
+from recis_core.bridge.dlpack import is_dense, to_jax, to_torch
+from recis_core.bridge.lifetime import hold
 
 LEAF = "*"
 Structure = Any  # LEAF, None, or (container type, keys of a dict, child structures); hashable

@@ -1,19 +1,19 @@
 """GPU kernels in Pallas: JAX arrays and a frozen config in, arrays out. Knows no torch and no tables."""
 
-from pallas_kernels.bulk_insert import bulk_insert
-from pallas_kernels.dedup import Unique, dedup
-from pallas_kernels.fused_update import fused_update
-from pallas_kernels.gather_pool import gather_pool
-from pallas_kernels.index import Format, Index, Keys
-from pallas_kernels.insertion import Evicted, Inserted, Settings
-from pallas_kernels.pack_ids import Packed, pack_ids, unpack_ids
-from pallas_kernels.probe import Found, Touch, probe
-from pallas_kernels.quantise import Quantised, dequantise, quantise
-from pallas_kernels.rounding import Rounding
-from pallas_kernels.row_dot import row_dot
-from pallas_kernels.segment_sum import SUM_CHUNK, Segments, segment_sum
-from pallas_kernels.select_rows import Selected, select_rows
-from pallas_kernels.tuning import FrameConfig, KeyConfig, PoolConfig, RowConfig
+from recis_core.pallas_kernels.bulk_insert import bulk_insert
+from recis_core.pallas_kernels.dedup import Unique, dedup
+from recis_core.pallas_kernels.fused_update import fused_update
+from recis_core.pallas_kernels.gather_pool import gather_pool
+from recis_core.pallas_kernels.index import Format, Index, Keys
+from recis_core.pallas_kernels.insertion import Evicted, Inserted, Settings
+from recis_core.pallas_kernels.pack_ids import Packed, pack_ids, unpack_ids
+from recis_core.pallas_kernels.probe import Found, Touch, probe
+from recis_core.pallas_kernels.quantise import Quantised, dequantise, quantise
+from recis_core.pallas_kernels.rounding import Rounding
+from recis_core.pallas_kernels.row_dot import row_dot
+from recis_core.pallas_kernels.segment_sum import SUM_CHUNK, Segments, segment_sum
+from recis_core.pallas_kernels.select_rows import Selected, select_rows
+from recis_core.pallas_kernels.tuning import FrameConfig, KeyConfig, PoolConfig, RowConfig
 
 __all__ = [
     "SUM_CHUNK",

@@ -1,4 +1,4 @@
-"""python -m pallas_kernels [--json] [--all] [NAME ...]"""
+"""python -m recis_core.pallas_kernels [--json] [--all] [NAME ...]"""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import argparse
 import json
 import sys
 
-from pallas_kernels.catalog import KERNELS
-from pallas_kernels.report import describe, lines
+from recis_core.pallas_kernels.catalog import KERNELS
+from recis_core.pallas_kernels.report import describe, lines
 
 
 def main(argv: list[str] | None = None) -> int:
     """0; 1 where a kernel does not compile though the toolchain is here."""
     parser = argparse.ArgumentParser(
-        prog="python -m pallas_kernels",
+        prog="python -m recis_core.pallas_kernels",
         description="Each kernel: lowering, dtypes, configs by dim, bytes moved, and whether it compiles for an H200 here.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(KERNELS)}; default: all")

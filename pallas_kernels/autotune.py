@@ -1,4 +1,4 @@
-"""python -m pallas_kernels.autotune: time the configs of each tunable kernel on this GPU and keep the fastest.
+"""python -m recis_core.pallas_kernels.autotune: time the configs of each tunable kernel on this GPU and keep the fastest.
 
 A config is a candidate only if its result has the default's bits; findings.py says where they are kept.
 """
@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from pallas_kernels import findings
-from pallas_kernels.catalog import KERNELS
-from pallas_kernels.catalog.inputs import WAYS
-from pallas_kernels.kernel import Kernel, Sizes, Workload
+from recis_core.pallas_kernels import findings
+from recis_core.pallas_kernels.catalog import KERNELS
+from recis_core.pallas_kernels.catalog.inputs import WAYS
+from recis_core.pallas_kernels.kernel import Kernel, Sizes, Workload
 
 # What a kernel's config is found under, and by what key: segment_sum takes gather_pool's, dequantise
 # quantise's, unpack_ids pack_ids'.
@@ -97,7 +97,7 @@ def same_bits(got: Any, expected: Any) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """0; 2 without a GPU."""
     parser = argparse.ArgumentParser(
-        prog="python -m pallas_kernels.autotune", description=__doc__.splitlines()[0] if __doc__ else None
+        prog="python -m recis_core.pallas_kernels.autotune", description=__doc__.splitlines()[0] if __doc__ else None
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TUNABLE)}; default: all")
     options = parser.parse_args(argv)

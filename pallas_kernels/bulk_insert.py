@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.index import Format, Index, Keys, candidates, check_index, check_keys, tags
-from pallas_kernels.insertion import Holding, Inserted, Settings, Stages, held_at, insert
-from pallas_kernels.launch import launch
-from pallas_kernels.offers import free_ways, victims
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.rounds import Game, play
-from pallas_kernels.tuning import KeyConfig, lane_config
+from recis_core.pallas_kernels.index import Format, Index, Keys, candidates, check_index, check_keys, tags
+from recis_core.pallas_kernels.insertion import Holding, Inserted, Settings, Stages, held_at, insert
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.offers import free_ways, victims
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.rounds import Game, play
+from recis_core.pallas_kernels.tuning import KeyConfig, lane_config
 
 Ref = Any
 

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.index import Keys, check_keys, signed_order
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.tuning import KeyConfig, dedup_config
+from recis_core.pallas_kernels.index import Keys, check_keys, signed_order
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.tuning import KeyConfig, dedup_config
 
 Ref = Any
 

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import FLOATS, check_dtype, check_shape
-from pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
-from pallas_kernels.rules import RULES, Hyper, rule_of
-from pallas_kernels.segment_sum import Segments, Terms, check_segments, phase_1, phase_2
-from pallas_kernels.tuning import RowConfig, pool_config, row_config, update_config, width
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import FLOATS, check_dtype, check_shape
+from recis_core.pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
+from recis_core.pallas_kernels.rules import RULES, Hyper, rule_of
+from recis_core.pallas_kernels.segment_sum import Segments, Terms, check_segments, phase_1, phase_2
+from recis_core.pallas_kernels.tuning import RowConfig, pool_config, row_config, update_config, width
 
 Ref = Any
 SUM_UNROLL = 2  # occurrences in flight: weights and slots need registers, too

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.elements import load_elements
-from pallas_kernels.launch import launch
-from pallas_kernels.lifting import INFINITE, LEAST, lift_of, lifted, size_bits
-from pallas_kernels.operands import check_dtype, check_shape, check_table, stored
-from pallas_kernels.tuning import PoolConfig, pool_config, width
+from recis_core.pallas_kernels.elements import load_elements
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.lifting import INFINITE, LEAST, lift_of, lifted, size_bits
+from recis_core.pallas_kernels.operands import check_dtype, check_shape, check_table, stored
+from recis_core.pallas_kernels.tuning import PoolConfig, pool_config, width
 
 COMBINERS = ("sum", "mean", "sqrtn", "none", "tile")
 Ref = Any

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
 
 MAX_WAYS = 16  # a match mask of two buckets is one 32-bit word
 NOWHERE = np.int32(2**31 - 1)  # claims at rest

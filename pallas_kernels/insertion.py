@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.index import NOWHERE, Format, Index, Keys, tags
-from pallas_kernels.order import compact
+from recis_core.pallas_kernels.index import NOWHERE, Format, Index, Keys, tags
+from recis_core.pallas_kernels.order import compact
 
 FEW = 1024  # lanes of the loop for so few new keys, which is what a trained table meets in most steps
 MANY = 8192  # below so many lanes one loop is enough, and half as much to compile

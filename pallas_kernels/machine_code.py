@@ -1,6 +1,6 @@
 """What a kernel asks of an H200: registers, spills and shared memory, read from its machine code.
 
-python -m pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
+python -m recis_core.pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import jax
 
-from pallas_kernels import aot
-from pallas_kernels.catalog import KERNELS
-from pallas_kernels.kernel import Kernel, Program
+from recis_core.pallas_kernels import aot
+from recis_core.pallas_kernels.catalog import KERNELS
+from recis_core.pallas_kernels.kernel import Kernel, Program
 
 ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads"

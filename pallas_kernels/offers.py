@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.index import Index, signed_order
-from pallas_kernels.launch import launch
-from pallas_kernels.tuning import KeyConfig
+from recis_core.pallas_kernels.index import Index, signed_order
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.tuning import KeyConfig
 
 Ref = Any
 

@@ -24,9 +24,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.tuning import FrameConfig, frame_config
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.tuning import FrameConfig, frame_config
 
 FRAME, LANES = 128, 4
 WORDS = 256  # of a frame of width 64

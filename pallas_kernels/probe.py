@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.index import Format, Index, Keys, candidates, check_index, check_keys, tags
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.tuning import KeyConfig, probe_config
+from recis_core.pallas_kernels.index import Format, Index, Keys, candidates, check_index, check_keys, tags
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.tuning import KeyConfig, probe_config
 
 Ref = Any
 

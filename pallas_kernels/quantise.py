@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.codes import CODES, check_codes, code_columns, decoded, encoded, scale_of
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.tuning import RowConfig, code_config, width
+from recis_core.pallas_kernels.codes import CODES, check_codes, code_columns, decoded, encoded, scale_of
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.tuning import RowConfig, code_config, width
 
 Ref = Any
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pallas_kernels import aot
-from pallas_kernels.kernel import Kernel
+from recis_core.pallas_kernels import aot
+from recis_core.pallas_kernels.kernel import Kernel
 
 DIMS = (16, 64, 128, 256)  # whose configs are shown
 

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.elements import load_elements
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import FLOATS, check_dtype, check_shape, check_table, stored
-from pallas_kernels.tuning import RowConfig, row_config, width
+from recis_core.pallas_kernels.elements import load_elements
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import FLOATS, check_dtype, check_shape, check_table, stored
+from recis_core.pallas_kernels.tuning import RowConfig, row_config, width
 
 Ref = Any
 

@@ -25,11 +25,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.elements import load_elements
-from pallas_kernels.gather_pool import load_id, pool_runs, sum_runs
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import FLOATS, check_dtype, check_shape
-from pallas_kernels.tuning import PoolConfig, pool_config, width
+from recis_core.pallas_kernels.elements import load_elements
+from recis_core.pallas_kernels.gather_pool import load_id, pool_runs, sum_runs
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import FLOATS, check_dtype, check_shape
+from recis_core.pallas_kernels.tuning import PoolConfig, pool_config, width
 
 # placement.SUM_CHUNK, a constant of the table format; this package knows no tables, and a test compares the two.
 SUM_CHUNK = 256

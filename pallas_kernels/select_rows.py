@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels.launch import launch
-from pallas_kernels.operands import check_dtype, check_shape
-from pallas_kernels.order import sorted_with_position
-from pallas_kernels.tuning import RowConfig, row_config, width
+from recis_core.pallas_kernels.launch import launch
+from recis_core.pallas_kernels.operands import check_dtype, check_shape
+from recis_core.pallas_kernels.order import sorted_with_position
+from recis_core.pallas_kernels.tuning import RowConfig, row_config, width
 
 Ref = Any
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pallas_kernels.findings import tuned
+from recis_core.pallas_kernels.findings import tuned
 
 ELEMENTS = 1024  # of a program's tile: 8 a thread at 4 warps, two 16-byte float32 loads
 MAX_DIM = 8192  # a wider row would spill registers even alone

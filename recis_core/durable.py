@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from backends.errors import NotAFile
+from recis_core.backends.errors import NotAFile
 
 PRIVATE = 0o600
 

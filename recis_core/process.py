@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NoReturn
 
-from backends.errors import RecisError
-from backends.forked import generation, made_in
+from recis_core.backends.errors import RecisError
+from recis_core.backends.forked import generation, made_in
 
 __all__ = ["generation", "refuse_in_child", "refuse_to_pickle"]
 

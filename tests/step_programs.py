@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 
-from backends.jax_backend import embed
-from backends.jax_backend.gradient import KeyedGradient
-from backends.jax_backend.hot import Hot
-from backends.jax_backend.seek import Manner
-from backends.jax_backend.state import constants_of, empty_index, row_capacity
-from backends.spec import TableSpec
-from pallas_kernels.kernel import shape
+from recis_core.backends.jax_backend import embed
+from recis_core.backends.jax_backend.gradient import KeyedGradient
+from recis_core.backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend.seek import Manner
+from recis_core.backends.jax_backend.state import constants_of, empty_index, row_capacity
+from recis_core.backends.spec import TableSpec
+from recis_core.pallas_kernels.kernel import shape
 
 N, B, D, T = 65_536, 8_192, 64, 2
 f32, i32, u32 = (partial(shape, dtype) for dtype in ("float32", "int32", "uint32"))

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-import backends
-from backends import Backend
-from backends.selection import NAMES
+from recis_core import backends
+from recis_core.backends import Backend
+from recis_core.backends.selection import NAMES
 
 STAGES = [name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")]
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from backends.errors import NotAFile
+from recis_core.backends.errors import NotAFile
 from recis_core.durable import directory_mode, file_mode, make_directory, open_regular
 
 WRITE = os.O_RDWR | os.O_CREAT

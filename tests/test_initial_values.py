@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backends.initial_values import Distribution, initial_values, rounding_noise, threefry2x32, words
+from recis_core.backends.initial_values import Distribution, initial_values, rounding_noise, threefry2x32, words
 
 SEED = 0x1234_5678_9ABC_DEF0
 UIDS, IDS = np.array([7, 7, 9], np.uint32), np.array([5, -5, 2**62])

@@ -6,7 +6,7 @@ Sizes: N ids, S buckets, W ways.
 import numpy as np
 import pytest
 
-from backends import Clock, LookupMode, TableSpec, placement
+from recis_core.backends import Clock, LookupMode, TableSpec, placement
 from tests.reference.table import ReferenceTable
 
 SALTS = (placement.SLICE_SALT, placement.A_SALT, placement.B_SALT)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseSGD, join
 from recis_core.table.tiers.prefetcher import Prefetcher

@@ -23,10 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import backends
-from backends import Clock, LookupMode, TableSpec, UpdateRule
-from backends.initial_values import Distribution, initial_values
-from backends.selection import NAMES
+from recis_core import backends
+from recis_core.backends import Clock, LookupMode, TableSpec, UpdateRule
+from recis_core.backends.initial_values import Distribution, initial_values
+from recis_core.backends.selection import NAMES
 
 D = 4
 UIDS = (7, 3)

@@ -1,6 +1,6 @@
 """The JAX backend: XLA programs on JAX-owned state, updated in place by donation, on any JAX device."""
 
-from backends.jax_backend.backend import JaxBackend
+from recis_core.backends.jax_backend.backend import JaxBackend
 
 
 def create_backend() -> JaxBackend:

@@ -7,25 +7,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import BackendUnavailable
-from backends.jax_backend import calls, export, lookup, pooling, reports
-from backends.jax_backend import codec as codec_
-from backends.jax_backend import gradients as gradients_
-from backends.jax_backend import slots as slots_
-from backends.jax_backend import state as states
-from backends.jax_backend.calls import Saved
-from backends.jax_backend.gradient import KeyedGradient
-from backends.jax_backend.hot import Hot, xla
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.state import TableState
-from backends.jax_backend.unfinished import finish, land, whole
-from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
-from backends.row_checks import check_rows
-from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
-from backends.step_numbers import step_numbers
-from bridge.dlpack import ids_to_torch, to_torch
+from recis_core.backends.errors import BackendUnavailable
+from recis_core.backends.jax_backend import calls, export, lookup, pooling, reports
+from recis_core.backends.jax_backend import codec as codec_
+from recis_core.backends.jax_backend import gradients as gradients_
+from recis_core.backends.jax_backend import slots as slots_
+from recis_core.backends.jax_backend import state as states
+from recis_core.backends.jax_backend.calls import Saved
+from recis_core.backends.jax_backend.gradient import KeyedGradient
+from recis_core.backends.jax_backend.hot import Hot, xla
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.state import TableState
+from recis_core.backends.jax_backend.unfinished import finish, land, whole
+from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
+from recis_core.backends.row_checks import check_rows
+from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.step_numbers import step_numbers
+from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
 
 class JaxBackend:

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.jax_backend import inputs
-from backends.jax_backend.drain import drained
-from backends.jax_backend.embed import Asked, Bags, Kept, Plan, Pooling
-from backends.jax_backend.gradient import KeyedGradient
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.reports import make_room, reported, settle
-from backends.jax_backend.seek import Manner, Sought
-from backends.jax_backend.state import TableState
-from backends.jax_backend.unfinished import begin_new, land, whole
-from backends.records import Evicted, LookupCall, Request
-from backends.spec import Clock, LookupMode, TableSpec
-from bridge.dlpack import to_torch
+from recis_core.backends.jax_backend import inputs
+from recis_core.backends.jax_backend.drain import drained
+from recis_core.backends.jax_backend.embed import Asked, Bags, Kept, Plan, Pooling
+from recis_core.backends.jax_backend.gradient import KeyedGradient
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.reports import make_room, reported, settle
+from recis_core.backends.jax_backend.seek import Manner, Sought
+from recis_core.backends.jax_backend.state import TableState
+from recis_core.backends.jax_backend.unfinished import begin_new, land, whole
+from recis_core.backends.records import Evicted, LookupCall, Request
+from recis_core.backends.spec import Clock, LookupMode, TableSpec
+from recis_core.bridge.dlpack import to_torch
 
 # Up to so many ids the index half and the rows' half are programs of their own: a call takes some 20 µs
 # longer, and tables of all dims and combiners share the half that takes the longest to compile.

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.encoded_rows import check_decode, check_encode, check_select, check_tail, exact_part
-from backends.initial_values import WIRE
-from backends.jax_backend.id_packing import Parts
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.row_codes import Words
-from backends.packed_ids import FRAME, check_ids, frames_of, joined, sections
-from backends.records import EncodedRows, RowNoise
-from backends.spec import RowCodec
-from bridge.dlpack import ids_to_torch, to_torch
+from recis_core.backends.encoded_rows import check_decode, check_encode, check_select, check_tail, exact_part
+from recis_core.backends.initial_values import WIRE
+from recis_core.backends.jax_backend.id_packing import Parts
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.row_codes import Words
+from recis_core.backends.packed_ids import FRAME, check_ids, frames_of, joined, sections
+from recis_core.backends.records import EncodedRows, RowNoise
+from recis_core.backends.spec import RowCodec
+from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
 FRAME_WORDS = 256  # of a frame of width 64
 

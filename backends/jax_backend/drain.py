@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import torch
 
-from backends import placement
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.reports import settle
-from backends.jax_backend.seek import Sought
-from backends.jax_backend.state import TableState
-from backends.records import Evicted
-from bridge.dlpack import to_torch
+from recis_core.backends import placement
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.reports import settle
+from recis_core.backends.jax_backend.seek import Sought
+from recis_core.backends.jax_backend.state import TableState
+from recis_core.backends.records import Evicted
+from recis_core.bridge.dlpack import to_torch
 
 
 def drained(programs: Programs, state: TableState, sought: Sought) -> Evicted:

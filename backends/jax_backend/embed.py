@@ -12,14 +12,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.fresh import initial_rows, write_initial
-from backends.jax_backend.gradient import KeyedGradient, Terms, sum_in_order
-from backends.jax_backend.hashing import split
-from backends.jax_backend.hot import Hot, Keys, Slots
-from backends.jax_backend.ordered_sum import segment_of
-from backends.jax_backend.pool import weighing
-from backends.jax_backend.seek import Manner, Sought, seek
-from backends.jax_backend.state import Constants, Index
+from recis_core.backends.jax_backend.fresh import initial_rows, write_initial
+from recis_core.backends.jax_backend.gradient import KeyedGradient, Terms, sum_in_order
+from recis_core.backends.jax_backend.hashing import split
+from recis_core.backends.jax_backend.hot import Hot, Keys, Slots
+from recis_core.backends.jax_backend.ordered_sum import segment_of
+from recis_core.backends.jax_backend.pool import weighing
+from recis_core.backends.jax_backend.seek import Manner, Sought, seek
+from recis_core.backends.jax_backend.state import Constants, Index
 
 
 @dataclass(frozen=True)

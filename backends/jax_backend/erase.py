@@ -8,11 +8,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend.hashing import split
-from backends.jax_backend.hot import Hot, Keys
-from backends.jax_backend.state import NOWHERE, Constants, Index, W
-from pallas_kernels.order import compact
+from recis_core.backends import placement
+from recis_core.backends.jax_backend.hashing import split
+from recis_core.backends.jax_backend.hot import Hot, Keys
+from recis_core.backends.jax_backend.state import NOWHERE, Constants, Index, W
+from recis_core.pallas_kernels.order import compact
 
 
 def erase(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend import hashing
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.state import Index
+from recis_core.backends import placement
+from recis_core.backends.jax_backend import hashing
+from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.state import Index
 
 W = placement.WAYS
 

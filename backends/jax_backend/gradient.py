@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.distinct import number_rows
-from backends.jax_backend.hot import Hot
-from backends.jax_backend.ordered_sum import segment_of
+from recis_core.backends.jax_backend.distinct import number_rows
+from recis_core.backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend.ordered_sum import segment_of
 
 
 class KeyedGradient(NamedTuple):

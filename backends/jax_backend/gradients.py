@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.jax_backend.gradient import KeyedGradient
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from bridge.dlpack import ids_to_torch, to_torch
+from recis_core.backends.jax_backend.gradient import KeyedGradient
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
 
 def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor) -> KeyedGradient:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend import hashing
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.place import candidates, free_ways, run_rounds
-from backends.jax_backend.state import NOWHERE, Index, W
-from pallas_kernels.index import hash_word
+from recis_core.backends import placement
+from recis_core.backends.jax_backend import hashing
+from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.place import candidates, free_ways, run_rounds
+from recis_core.backends.jax_backend.state import NOWHERE, Index, W
+from recis_core.pallas_kernels.index import hash_word
 
 
 def grown(index: Index, buckets: int, capacity: int) -> Index:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from pallas_kernels import index
-from pallas_kernels.index import Format, Keys, signed_order
+from recis_core.backends import placement
+from recis_core.pallas_kernels import index
+from recis_core.pallas_kernels.index import Format, Keys, signed_order
 
 __all__ = ["FORM", "buckets", "signed_order", "slices", "split", "tags"]
 

@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 
 import jax
 
-from backends.spec import UpdateRule
-from pallas_kernels.index import Index, Keys
-from pallas_kernels.insertion import Inserted, Settings
-from pallas_kernels.pack_ids import Packed
-from pallas_kernels.quantise import Quantised
+from recis_core.backends.spec import UpdateRule
+from recis_core.pallas_kernels.index import Index, Keys
+from recis_core.pallas_kernels.insertion import Inserted, Settings
+from recis_core.pallas_kernels.pack_ids import Packed
+from recis_core.pallas_kernels.quantise import Quantised
 
 Slots = tuple[jax.Array, ...]
 
@@ -191,17 +191,17 @@ class Hot:
 
 def xla() -> Hot:
     """All in XLA alone, for any JAX device."""
-    from backends.jax_backend.distinct import missing_keys
-    from backends.jax_backend.find import find
-    from backends.jax_backend.insert import insert
-    from backends.jax_backend.pool import gather_pool
-    from backends.jax_backend.row_codes import squared_norms
-    from backends.jax_backend.segment_sum import segment_sum
-    from backends.jax_backend.touch import touch
-    from backends.jax_backend.update import update
-    from pallas_kernels.reference.pack_ids import pack_ids, unpack_ids
-    from pallas_kernels.reference.quantise import dequantise, quantise
-    from pallas_kernels.reference.row_dot import row_dot
+    from recis_core.backends.jax_backend.distinct import missing_keys
+    from recis_core.backends.jax_backend.find import find
+    from recis_core.backends.jax_backend.insert import insert
+    from recis_core.backends.jax_backend.pool import gather_pool
+    from recis_core.backends.jax_backend.row_codes import squared_norms
+    from recis_core.backends.jax_backend.segment_sum import segment_sum
+    from recis_core.backends.jax_backend.touch import touch
+    from recis_core.backends.jax_backend.update import update
+    from recis_core.pallas_kernels.reference.pack_ids import pack_ids, unpack_ids
+    from recis_core.pallas_kernels.reference.quantise import dequantise, quantise
+    from recis_core.pallas_kernels.reference.row_dot import row_dot
 
     rows = find, touch, insert, missing_keys, gather_pool, row_dot, segment_sum, update
     return Hot(*rows, quantise, dequantise, pack_ids, unpack_ids, squared_norms)

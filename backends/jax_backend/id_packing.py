@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.hot import Hot
-from pallas_kernels.pack_ids import Packed
+from recis_core.backends.jax_backend.hot import Hot
+from recis_core.pallas_kernels.pack_ids import Packed
 
 
 class Parts(NamedTuple):

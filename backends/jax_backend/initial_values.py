@@ -8,10 +8,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.state import Constants
-from pallas_kernels.rounding import threefry2x32
+from recis_core.backends.initial_values import CELLS, HALF, MIN_TAIL
+from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.state import Constants
+from recis_core.pallas_kernels.rounding import threefry2x32
 
 LOW_MASK = 0x7FFFFFFF
 

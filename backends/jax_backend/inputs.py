@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.jax_backend.embed import Bags
-from backends.records import LookupCall, Request
-from bridge import hold
-from bridge.dlpack import ids_to_jax, to_jax
+from recis_core.backends.jax_backend.embed import Bags
+from recis_core.backends.records import LookupCall, Request
+from recis_core.bridge import hold
+from recis_core.bridge.dlpack import ids_to_jax, to_jax
 
 
 def padded(tensor: Tensor, size: int, dtype: torch.dtype | None = None, fill: int = 0) -> Tensor:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend import hashing
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.place import Placed, Victims, candidates, free_ways, run_rounds, victims
-from backends.jax_backend.state import Index, W
-from pallas_kernels import insertion
-from pallas_kernels.insertion import Holding, Inserted, Settings, Stages
+from recis_core.backends.jax_backend import hashing
+from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.place import Placed, Victims, candidates, free_ways, run_rounds, victims
+from recis_core.backends.jax_backend.state import Index, W
+from recis_core.pallas_kernels import insertion
+from recis_core.pallas_kernels.insertion import Holding, Inserted, Settings, Stages
 
 
 def insert(index: Index, keys: Keys, settings: Settings, *, evict: bool) -> tuple[Index, Inserted]:

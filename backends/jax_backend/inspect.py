@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from backends.jax_backend.state import TableState
+from recis_core.backends.jax_backend.state import TableState
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.jax_backend.calls import begun, manner_of, prepare
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.reports import reported, settle
-from backends.jax_backend.state import TableState
-from backends.jax_backend.unfinished import whole
-from backends.records import Evicted
-from backends.spec import Clock, LookupMode
-from bridge.dlpack import to_torch
+from recis_core.backends.jax_backend.calls import begun, manner_of, prepare
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.reports import reported, settle
+from recis_core.backends.jax_backend.state import TableState
+from recis_core.backends.jax_backend.unfinished import whole
+from recis_core.backends.records import Evicted
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.bridge.dlpack import to_torch
 
 
 def lookup(

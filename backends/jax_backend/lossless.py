@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.row_codes import ESCAPE
-from pallas_kernels.order import compact
+from recis_core.backends.row_codes import ESCAPE
+from recis_core.pallas_kernels.order import compact
 
 
 def to_lossless(code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -13,11 +13,11 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend import hashing
-from backends.jax_backend.find import mask_of
-from backends.jax_backend.hot import Keys
-from backends.jax_backend.state import NOWHERE, Index
+from recis_core.backends import placement
+from recis_core.backends.jax_backend import hashing
+from recis_core.backends.jax_backend.find import mask_of
+from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.state import NOWHERE, Index
 
 W = placement.WAYS
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.hot import GatherPool
-from backends.jax_backend.ordered_sum import ordered_sum, segment_of, weighted
-from pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
+from recis_core.backends.jax_backend.hot import GatherPool
+from recis_core.backends.jax_backend.ordered_sum import ordered_sum, segment_of, weighted
+from recis_core.pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
 
 
 def gather_pool(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.jax_backend import inputs
-from backends.jax_backend.embed import Bags, Pooling
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from bridge.dlpack import to_torch
+from recis_core.backends.jax_backend import inputs
+from recis_core.backends.jax_backend.embed import Bags, Pooling
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.bridge.dlpack import to_torch
 
 
 def pool(

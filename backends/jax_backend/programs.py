@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from backends.jax_backend import embed, erase, gradient, grow, id_packing, row_codes, stages
-from backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend import embed, erase, gradient, grow, id_packing, row_codes, stages
+from recis_core.backends.jax_backend.hot import Hot
 
 
 class Programs:

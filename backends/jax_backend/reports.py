@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from backends import placement
-from backends.errors import TableFull
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.state import REPORT, TableState, row_capacity
-from backends.jax_backend.unfinished import note_report
-from backends.spec import Counters
+from recis_core.backends import placement
+from recis_core.backends.errors import TableFull
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.state import REPORT, TableState, row_capacity
+from recis_core.backends.jax_backend.unfinished import note_report
+from recis_core.backends.spec import Counters
 
 COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 

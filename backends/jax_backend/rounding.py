@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backends.row_codes import SmallFloat
+from recis_core.backends.row_codes import SmallFloat
 
 EXPONENT, SIGN = np.uint32(0x7F800000), np.uint32(0x80000000)
 

@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backends.jax_backend.hot import Hot, Keys
-from backends.jax_backend.initial_values import words
-from backends.jax_backend.lossless import from_lossless, packed_bits, to_lossless, unpacked_bits
-from backends.jax_backend.rounding import bits_of, float_of, flushed, to_bfloat16, to_small_float
-from backends.row_codes import CLAMPS, FP8, FP16, LARGEST, LEAST_ADDEND, LEAST_TOP, MAX_MEAN, mean_factors
-from backends.spec import RowCodec
-from pallas_kernels.codes import decoded, scale_of
-from pallas_kernels.order import sorted_with_position
-from pallas_kernels.select_rows import square
+from recis_core.backends.jax_backend.hot import Hot, Keys
+from recis_core.backends.jax_backend.initial_values import words
+from recis_core.backends.jax_backend.lossless import from_lossless, packed_bits, to_lossless, unpacked_bits
+from recis_core.backends.jax_backend.rounding import bits_of, float_of, flushed, to_bfloat16, to_small_float
+from recis_core.backends.row_codes import CLAMPS, FP8, FP16, LARGEST, LEAST_ADDEND, LEAST_TOP, MAX_MEAN, mean_factors
+from recis_core.backends.spec import RowCodec
+from recis_core.pallas_kernels.codes import decoded, scale_of
+from recis_core.pallas_kernels.order import sorted_with_position
+from recis_core.pallas_kernels.select_rows import square
 
 LAST_BIT_CLEARED = np.uint32(0xFFFFFFFE)
 DTYPES = {"fp8": "float8_e4m3fn", "int8": "int8", "int4": "int4"}  # as pallas_kernels names them

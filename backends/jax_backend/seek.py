@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.distinct import Numbered, number_rows
-from backends.jax_backend.find import holds
-from backends.jax_backend.hot import Hot, Keys, Missing
-from backends.jax_backend.state import Constants, Index
-from backends.jax_backend.touch import untouch_if_failed
-from pallas_kernels.insertion import Inserted, Settings
+from recis_core.backends.jax_backend.distinct import Numbered, number_rows
+from recis_core.backends.jax_backend.find import holds
+from recis_core.backends.jax_backend.hot import Hot, Keys, Missing
+from recis_core.backends.jax_backend.state import Constants, Index
+from recis_core.backends.jax_backend.touch import untouch_if_failed
+from recis_core.pallas_kernels.insertion import Inserted, Settings
 
 
 @dataclass(frozen=True)

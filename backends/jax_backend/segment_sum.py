@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend.ordered_sum import scatter_sum, segment_of, sum_by_levels
+from recis_core.backends import placement
+from recis_core.backends.jax_backend.ordered_sum import scatter_sum, segment_of, sum_by_levels
 
 CHUNK = placement.SUM_CHUNK
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.jax_backend.inputs import Crossing
-from backends.jax_backend.ladder import rung
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.state import WEIGHTS, TableState
-from backends.jax_backend.unfinished import land
-from bridge.dlpack import to_torch
+from recis_core.backends.jax_backend.inputs import Crossing
+from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.state import WEIGHTS, TableState
+from recis_core.backends.jax_backend.unfinished import land
+from recis_core.bridge.dlpack import to_torch
 
 
 def read(programs: Programs, state: TableState, name: str, rows: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from backends import placement
-from backends.jax_backend import fresh, hashing
-from backends.jax_backend.distinct import sort_rows
-from backends.jax_backend.embed import Bags, Pooling, request_terms, weights_grad
-from backends.jax_backend.embed import read_rows as read_values
-from backends.jax_backend.gradient import KeyedGradient, sum_in_order
-from backends.jax_backend.hot import Hot, Keys, Noise, Slots, Touched
-from backends.jax_backend.seek import Manner, New, Sought, seek
-from backends.jax_backend.state import Constants, Index
-from backends.spec import UpdateRule
+from recis_core.backends import placement
+from recis_core.backends.jax_backend import fresh, hashing
+from recis_core.backends.jax_backend.distinct import sort_rows
+from recis_core.backends.jax_backend.embed import Bags, Pooling, request_terms, weights_grad
+from recis_core.backends.jax_backend.embed import read_rows as read_values
+from recis_core.backends.jax_backend.gradient import KeyedGradient, sum_in_order
+from recis_core.backends.jax_backend.hot import Hot, Keys, Noise, Slots, Touched
+from recis_core.backends.jax_backend.seek import Manner, New, Sought, seek
+from recis_core.backends.jax_backend.state import Constants, Index
+from recis_core.backends.spec import UpdateRule
 
 
 class Unique(NamedTuple):

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backends import placement
-from backends.initial_values import HALF
-from backends.jax_backend.ladder import Ladder
-from backends.spec import Counters, SlotSpec, TableSpec
-from pallas_kernels.index import NOWHERE, Index
+from recis_core.backends import placement
+from recis_core.backends.initial_values import HALF
+from recis_core.backends.jax_backend.ladder import Ladder
+from recis_core.backends.spec import Counters, SlotSpec, TableSpec
+from recis_core.pallas_kernels.index import NOWHERE, Index
 
 if TYPE_CHECKING:
-    from backends.jax_backend.seek import Sought
+    from recis_core.backends.jax_backend.seek import Sought
 
 W = placement.WAYS
 WEIGHTS = ""  # beside the names of slots

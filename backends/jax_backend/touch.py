@@ -8,9 +8,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.find import find
-from backends.jax_backend.hot import Changed, Keys
-from backends.jax_backend.state import Index
+from recis_core.backends.jax_backend.find import find
+from recis_core.backends.jax_backend.hot import Changed, Keys
+from recis_core.backends.jax_backend.state import Index
 
 
 def touch(

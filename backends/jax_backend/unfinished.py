@@ -17,10 +17,10 @@ from types import TracebackType
 
 import jax
 
-from backends.errors import TableFull, TableLost
-from backends.jax_backend.programs import Programs
-from backends.jax_backend.state import WEIGHTS, TableState, add_slots, create_state
-from backends.whole import is_out_of_memory, short_of_memory
+from recis_core.backends.errors import TableFull, TableLost
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.state import WEIGHTS, TableState, add_slots, create_state
+from recis_core.backends.whole import is_out_of_memory, short_of_memory
 
 
 class whole:  # noqa: N801, a context manager is used like a function

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from backends.jax_backend.fresh import chunked
-from backends.jax_backend.hot import Noise, Slots, Touched
-from backends.jax_backend.initial_values import noisy_bfloat16, words
-from backends.jax_backend.warm import C, warmed
-from backends.spec import RULES, UpdateRule
-from pallas_kernels.rules import mean_share, moved, row_parts
+from recis_core.backends.jax_backend.fresh import chunked
+from recis_core.backends.jax_backend.hot import Noise, Slots, Touched
+from recis_core.backends.jax_backend.initial_values import noisy_bfloat16, words
+from recis_core.backends.jax_backend.warm import C, warmed
+from recis_core.backends.spec import RULES, UpdateRule
+from recis_core.pallas_kernels.rules import mean_share, moved, row_parts
 
 Numbers = dict[str, jax.Array]
 Step = Callable[[jax.Array, jax.Array, Slots, Numbers], tuple[jax.Array, Slots]]

@@ -1,6 +1,6 @@
 """Compiled CPU loops in place on host memory: the default on a machine without a GPU."""
 
-from backends.numba_backend.backend import NumbaBackend
+from recis_core.backends.numba_backend.backend import NumbaBackend
 
 
 def create_backend() -> NumbaBackend:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined
+from recis_core.backends.numba_backend.compiled import compiled, inlined
 
 STEPS = 64  # of the table, for a difference of 1
 UNSEEN = 40  # of two parts that differ by a factor of e^this, float64 sees the larger

@@ -9,27 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.numba_backend import codec as codec_
-from backends.numba_backend import embed as embed_
-from backends.numba_backend import export as export_
-from backends.numba_backend import gather as gather_
-from backends.numba_backend import gradient as gradient_
-from backends.numba_backend import id_packing
-from backends.numba_backend import lookup as lookup_
-from backends.numba_backend import partition as partition_
-from backends.numba_backend import pool as pool_
-from backends.numba_backend import pool_grad as pool_grad_
-from backends.numba_backend import select_rows as select_rows_
-from backends.numba_backend import state as state_
-from backends.numba_backend import update as update_
-from backends.numba_backend import write as write_
-from backends.numba_backend.embed import Saved
-from backends.numba_backend.gradient import KeyedGradient
-from backends.numba_backend.state import TableState
-from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
-from backends.row_checks import check_rows
-from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
-from backends.whole import settle, whole, write_all
+from recis_core.backends.numba_backend import codec as codec_
+from recis_core.backends.numba_backend import embed as embed_
+from recis_core.backends.numba_backend import export as export_
+from recis_core.backends.numba_backend import gather as gather_
+from recis_core.backends.numba_backend import gradient as gradient_
+from recis_core.backends.numba_backend import id_packing
+from recis_core.backends.numba_backend import lookup as lookup_
+from recis_core.backends.numba_backend import partition as partition_
+from recis_core.backends.numba_backend import pool as pool_
+from recis_core.backends.numba_backend import pool_grad as pool_grad_
+from recis_core.backends.numba_backend import select_rows as select_rows_
+from recis_core.backends.numba_backend import state as state_
+from recis_core.backends.numba_backend import update as update_
+from recis_core.backends.numba_backend import write as write_
+from recis_core.backends.numba_backend.embed import Saved
+from recis_core.backends.numba_backend.gradient import KeyedGradient
+from recis_core.backends.numba_backend.state import TableState
+from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
+from recis_core.backends.row_checks import check_rows
+from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.whole import settle, whole, write_all
 
 
 def _numpy(*tensors: Tensor) -> tuple[np.ndarray, ...]:

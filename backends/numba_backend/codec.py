@@ -10,13 +10,21 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.encoded_rows import check_decode, check_encode, check_tail, exact_part
-from backends.initial_values import WIRE
-from backends.numba_backend.compiled import compiled, compiled_parallel
-from backends.numba_backend.initial_values import EXPONENT, FRACTION, fill_words
-from backends.numba_backend.lossless import escapes_of, get_lossless, put_lossless
-from backends.numba_backend.rounding import SIGN, SIXTEEN, SIZE, clamped, flushed, to_bfloat16, to_small_float
-from backends.numba_backend.scaled_rows import (
+from recis_core.backends.encoded_rows import check_decode, check_encode, check_tail, exact_part
+from recis_core.backends.initial_values import WIRE
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel
+from recis_core.backends.numba_backend.initial_values import EXPONENT, FRACTION, fill_words
+from recis_core.backends.numba_backend.lossless import escapes_of, get_lossless, put_lossless
+from recis_core.backends.numba_backend.rounding import (
+    SIGN,
+    SIXTEEN,
+    SIZE,
+    clamped,
+    flushed,
+    to_bfloat16,
+    to_small_float,
+)
+from recis_core.backends.numba_backend.scaled_rows import (
     get_fp8,
     get_int4,
     get_int8,
@@ -26,9 +34,9 @@ from backends.numba_backend.scaled_rows import (
     put_int8,
     put_sign,
 )
-from backends.records import EncodedRows, RowNoise
-from backends.row_codes import CLAMPS, FP16
-from backends.spec import CODEC_IDS, RowCodec
+from recis_core.backends.records import EncodedRows, RowNoise
+from recis_core.backends.row_codes import CLAMPS, FP16
+from recis_core.backends.spec import CODEC_IDS, RowCodec
 
 FP32_ID, BF16_ID, FP16_ID, FP8_ID, INT8_ID, INT4_ID, SIGN_ID, LOSSLESS_ID = CODEC_IDS.values()
 FP16_MANTISSA, FP16_LEAST, FP16_LARGEST = np.int32(FP16.mantissa), np.int32(FP16.least), np.uint32(FP16.top)

@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-from backends.numba_backend.compiled_once import compiled_once
+from recis_core.backends.numba_backend.compiled_once import compiled_once
 
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined, prefetch, trailing_zeros
-from backends.numba_backend.disk_words import HALF, LOW_HALF, ONE, key_hash
+from recis_core.backends.numba_backend.compiled import compiled, inlined, prefetch, trailing_zeros
+from recis_core.backends.numba_backend.disk_words import HALF, LOW_HALF, ONE, key_hash
 
 KEY = np.dtype([("id", "i8"), ("table", "i4")])  # 12 bytes; of a tombstone, table is ~table
 ENTRY = np.dtype([("id", "i8"), ("place", "u8")])  # from high to low: 20 bits of table, 22 of segment, 22 of row

@@ -12,8 +12,8 @@ from mmap import MADV_WILLNEED, PAGESIZE
 import numpy as np
 from numba import carray
 
-from backends.numba_backend.compiled import compiled, inlined, prefetch
-from backends.numba_backend.disk_words import (
+from recis_core.backends.numba_backend.compiled import compiled, inlined, prefetch
+from recis_core.backends.numba_backend.disk_words import (
     HALF,
     copy_bytes,
     key_hash,

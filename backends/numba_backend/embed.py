@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.numba_backend.gather import gather
-from backends.numba_backend.gradient import KeyedGradient, known
-from backends.numba_backend.lookup import lookup
-from backends.numba_backend.partition import Unique, unique_keys
-from backends.numba_backend.pool import code_of, offsets_of, pool_rows, tiles, weights_of
-from backends.numba_backend.pool_grad import vectors_of, weights_grad
-from backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
-from backends.numba_backend.state import TableState
-from backends.records import Evicted, LookupCall, Request
-from backends.spec import Clock, LookupMode
-from backends.whole import whole
+from recis_core.backends.numba_backend.gather import gather
+from recis_core.backends.numba_backend.gradient import KeyedGradient, known
+from recis_core.backends.numba_backend.lookup import lookup
+from recis_core.backends.numba_backend.partition import Unique, unique_keys
+from recis_core.backends.numba_backend.pool import code_of, offsets_of, pool_rows, tiles, weights_of
+from recis_core.backends.numba_backend.pool_grad import vectors_of, weights_grad
+from recis_core.backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
+from recis_core.backends.numba_backend.state import TableState
+from recis_core.backends.records import Evicted, LookupCall, Request
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.whole import whole
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from backends.numba_backend.key_order import key_order
-from backends.numba_backend.state import TableState, as_weights
-from backends.records import Evicted
+from recis_core.backends.numba_backend.key_order import key_order
+from recis_core.backends.numba_backend.state import TableState, as_weights
+from recis_core.backends.records import Evicted
 
 
 @dataclass(frozen=True)

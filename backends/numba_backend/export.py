@@ -8,16 +8,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.numba_backend.find import find
-from backends.numba_backend.hashing import bucket_words
-from backends.numba_backend.key_order import key_order
-from backends.numba_backend.lookup import lookup
-from backends.numba_backend.state import Index, TableState, as_stored, as_weights, empty_index, make_room
-from backends.numba_backend.write import put_back, write_entries
-from backends.records import Marks, Snapshot
-from backends.snapshot_checks import check_snapshot, keeps_placement
-from backends.spec import Clock, LookupMode
-from backends.whole import Undo, whole
+from recis_core.backends.numba_backend.find import find
+from recis_core.backends.numba_backend.hashing import bucket_words
+from recis_core.backends.numba_backend.key_order import key_order
+from recis_core.backends.numba_backend.lookup import lookup
+from recis_core.backends.numba_backend.state import Index, TableState, as_stored, as_weights, empty_index, make_room
+from recis_core.backends.numba_backend.write import put_back, write_entries
+from recis_core.backends.records import Marks, Snapshot
+from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.whole import Undo, whole
 
 
 def erase(state: TableState, ids: np.ndarray, tables: np.ndarray) -> None:

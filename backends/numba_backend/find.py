@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numba import prange
 
-from backends import placement
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch, trailing_zeros
-from backends.numba_backend.hashing import bucket_words, tag_of
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import Index, TableState
-from backends.spec import Clock
-from backends.whole import Undo
+from recis_core.backends import placement
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch, trailing_zeros
+from recis_core.backends.numba_backend.hashing import bucket_words, tag_of
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import Index, TableState
+from recis_core.backends.spec import Clock
+from recis_core.backends.whole import Undo
 
 WAYS = placement.WAYS
 WORDS = WAYS // 8  # of tags in a bucket

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch_row
-from backends.numba_backend.initial_values import write_initial
-from backends.numba_backend.lanes import LANES, load, store
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import TableState
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch_row
+from recis_core.backends.numba_backend.initial_values import write_initial
+from recis_core.backends.numba_backend.lanes import LANES, load, store
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import TableState
 
 BLOCK = 256  # rows a thread copies at a time
 AHEAD = 16  # rows between a prefetch and its use

@@ -13,9 +13,9 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined
-from backends.numba_backend.lanes import LANES, load, store
-from backends.numba_backend.partition import unique_keys
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
+from recis_core.backends.numba_backend.lanes import LANES, load, store
+from recis_core.backends.numba_backend.partition import unique_keys
 
 BLOCK = 256  # rows whose squares make one partial sum, whatever the thread count
 

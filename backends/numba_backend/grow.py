@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends import placement
-from backends.numba_backend.compiled import compiled
-from backends.numba_backend.hashing import bucket_words
-from backends.numba_backend.key_order import key_order
-from backends.numba_backend.place import place_free
-from backends.numba_backend.state import Index, TableState, empty_index
-from backends.numba_backend.write import write_entries
-from backends.whole import Undo
+from recis_core.backends import placement
+from recis_core.backends.numba_backend.compiled import compiled
+from recis_core.backends.numba_backend.hashing import bucket_words
+from recis_core.backends.numba_backend.key_order import key_order
+from recis_core.backends.numba_backend.place import place_free
+from recis_core.backends.numba_backend.state import Index, TableState, empty_index
+from recis_core.backends.numba_backend.write import write_entries
+from recis_core.backends.whole import Undo
 
 WAYS = placement.WAYS
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends import placement
-from backends.numba_backend.compiled import compiled, inlined
+from recis_core.backends import placement
+from recis_core.backends.numba_backend.compiled import compiled, inlined
 
 SLICE_SALT = np.uint32(placement.SLICE_SALT)
 A_SALT = np.uint32(placement.A_SALT)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
-from backends.numba_backend.disk_words import copy_bytes, pointer
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
+from recis_core.backends.numba_backend.disk_words import copy_bytes, pointer
 
 BLOCK = 256  # rows a thread copies at a time
 AHEAD = 8  # rows between a prefetch and its use

@@ -10,8 +10,17 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.numba_backend.compiled import compiled, compiled_parallel
-from backends.packed_ids import BASE_BYTES, FRAME, HEAD_BYTES, LANES, WIDTH_BYTES, check_ids, frames_of, sections
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel
+from recis_core.backends.packed_ids import (
+    BASE_BYTES,
+    FRAME,
+    HEAD_BYTES,
+    LANES,
+    WIDTH_BYTES,
+    check_ids,
+    frames_of,
+    sections,
+)
 
 ONE, WORD = np.uint64(1), np.uint64(32)
 

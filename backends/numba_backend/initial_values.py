@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import config, get_thread_id, prange
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, leading_zeros
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import TableState
+from recis_core.backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, leading_zeros
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import TableState
 
 KEY_PARITY = np.uint32(PARITY)
 TAIL_BITS = np.uint32(0x7FFFFFFF)

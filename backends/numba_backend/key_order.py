@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined
+from recis_core.backends.numba_backend.compiled import compiled, inlined
 
 SIGN = np.uint64(1 << 63)
 

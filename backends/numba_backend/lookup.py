@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends import placement
-from backends.errors import TableFull
-from backends.numba_backend.evict import Victims, drain, join
-from backends.numba_backend.find import Found, find, not_found
-from backends.numba_backend.grow import grow
-from backends.numba_backend.initial_values import write_initial
-from backends.numba_backend.key_order import key_order
-from backends.numba_backend.place import place
-from backends.numba_backend.state import TableState, make_room, take_rows
-from backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
-from backends.records import Evicted
-from backends.spec import Clock, LookupMode
-from backends.whole import Undo, whole
+from recis_core.backends import placement
+from recis_core.backends.errors import TableFull
+from recis_core.backends.numba_backend.evict import Victims, drain, join
+from recis_core.backends.numba_backend.find import Found, find, not_found
+from recis_core.backends.numba_backend.grow import grow
+from recis_core.backends.numba_backend.initial_values import write_initial
+from recis_core.backends.numba_backend.key_order import key_order
+from recis_core.backends.numba_backend.place import place
+from recis_core.backends.numba_backend.state import TableState, make_room, take_rows
+from recis_core.backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
+from recis_core.backends.records import Evicted
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.whole import Undo, whole
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from numba import get_num_threads, set_num_threads
 
-from backends.numba_backend.compiled import start_threads
+from recis_core.backends.numba_backend.compiled import start_threads
 
 
 class _Wishes(threading.local):

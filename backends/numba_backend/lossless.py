@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled
-from backends.numba_backend.rounding import BYTE, to_bfloat16
-from backends.row_codes import ESCAPE
+from recis_core.backends.numba_backend.compiled import compiled
+from recis_core.backends.numba_backend.rounding import BYTE, to_bfloat16
+from recis_core.backends.row_codes import ESCAPE
 
 SEVEN, EIGHT, SIGN_BIT, FRACTION_BITS = np.uint32(7), np.uint32(8), np.uint32(128), np.uint32(127)
 

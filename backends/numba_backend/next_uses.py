@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined, prefetch
-from backends.numba_backend.disk_words import key_hash
+from recis_core.backends.numba_backend.compiled import compiled, inlined, prefetch
+from recis_core.backends.numba_backend.disk_words import key_hash
 
 FIRST = 1024
 NEVER = np.int64(-1)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.numba_backend.compiled import compiled
-from backends.numba_backend.hashing import fill_slices
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import TableState
-from backends.records import Partition
+from recis_core.backends.numba_backend.compiled import compiled
+from recis_core.backends.numba_backend.hashing import fill_slices
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import TableState
+from recis_core.backends.records import Partition
 
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: high bits of the product depend on all of the id
 TABLE_SPREAD = np.uint64(0xC2B2AE3D27D4EB4F)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends import placement
-from backends.numba_backend.compiled import compiled, inlined, trailing_zeros
-from backends.numba_backend.find import WORDS, hits_in
-from backends.numba_backend.state import Index, TableState
+from recis_core.backends import placement
+from recis_core.backends.numba_backend.compiled import compiled, inlined, trailing_zeros
+from recis_core.backends.numba_backend.find import WORDS, hits_in
+from recis_core.backends.numba_backend.state import Index, TableState
 
 WAYS = placement.WAYS
 ROUNDS = placement.ROUNDS

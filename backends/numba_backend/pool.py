@@ -10,9 +10,9 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.numba_backend.compiled import bits_of, compiled, compiled_parallel, float_of, inlined, prefetch
-from backends.numba_backend.lanes import LANES, load, spread, store
-from backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.compiled import bits_of, compiled, compiled_parallel, float_of, inlined, prefetch
+from recis_core.backends.numba_backend.lanes import LANES, load, spread, store
+from recis_core.backends.numba_backend.scratch import empty
 
 SUM, MEAN, SQRTN, TILE, NONE = range(5)
 CODES = {"sum": SUM, "mean": MEAN, "sqrtn": SQRTN, "tile": TILE, "none": NONE}

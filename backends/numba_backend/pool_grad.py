@@ -10,9 +10,9 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined
-from backends.numba_backend.lanes import LANES, load, spread, sum_lanes
-from backends.numba_backend.pool import (
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
+from recis_core.backends.numba_backend.lanes import LANES, load, spread, sum_lanes
+from recis_core.backends.numba_backend.pool import (
     BLOCK,
     MEAN,
     NONE,
@@ -26,7 +26,7 @@ from backends.numba_backend.pool import (
     tiles,
     weights_of,
 )
-from backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
+from recis_core.backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
 
 
 def pool_grad(

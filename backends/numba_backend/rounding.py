@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import inlined
-from backends.numba_backend.initial_values import EXPONENT, FRACTION
+from recis_core.backends.numba_backend.compiled import inlined
+from recis_core.backends.numba_backend.initial_values import EXPONENT, FRACTION
 
 SIGN, SIZE, HIDDEN, HALF = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x00800000), np.uint32(0x7FFF)
 ONE, SIXTEEN, BYTE = np.uint32(1), np.uint32(16), np.uint32(255)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch, trailing_zeros
-from backends.numba_backend.disk_words import key_hash
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch, trailing_zeros
+from recis_core.backends.numba_backend.disk_words import key_hash
 
 EMPTY = np.uint64(0)  # a place's low half is 1 more than the row number
 BLOCK = 512  # keys a thread takes at a time

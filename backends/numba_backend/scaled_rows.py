@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.compiled import compiled, inlined
-from backends.numba_backend.rounding import SIGN, SIZE, to_small_float
-from backends.row_codes import (
+from recis_core.backends.numba_backend.compiled import compiled, inlined
+from recis_core.backends.numba_backend.rounding import SIGN, SIZE, to_small_float
+from recis_core.backends.row_codes import (
     FP8,
     LARGEST,
     LEAST_ADDEND,

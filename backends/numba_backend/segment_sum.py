@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import prange
 
-from backends import placement
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
-from backends.numba_backend.lanes import LANES, add_squares, load, spread, store
-from backends.numba_backend.pool import NONE, TILE, inverse_divisor
-from backends.numba_backend.scratch import empty
+from recis_core.backends import placement
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
+from recis_core.backends.numba_backend.lanes import LANES, add_squares, load, spread, store
+from recis_core.backends.numba_backend.pool import NONE, TILE, inverse_divisor
+from recis_core.backends.numba_backend.scratch import empty
 
 CHUNK = placement.SUM_CHUNK
 BLOCKS = 64  # of rows, of about equal work

@@ -10,8 +10,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from backends.encoded_rows import check_select
-from backends.numba_backend.compiled import compiled, compiled_parallel, inlined
+from recis_core.backends.encoded_rows import check_select
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
 
 F32 = np.float32
 HIGH_HALF = np.uint32(0xFFFFF000)  # keeps 12 of a float32's 24 significant bits

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.errors import BackendUnavailable
-from backends.numba_backend.memory import zeroed
-from backends.spec import Counters, SlotSpec, TableSpec
-from backends.whole import Unfinished
+from recis_core.backends import placement
+from recis_core.backends.errors import BackendUnavailable
+from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.spec import Counters, SlotSpec, TableSpec
+from recis_core.backends.whole import Unfinished
 
 ENTRY = np.dtype([("id", "i8"), ("table", "i4"), ("row", "i4"), ("score", "i4"), ("stamp", "i4")])
 STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}

@@ -8,14 +8,30 @@ from __future__ import annotations
 import numpy as np
 from numba import config, get_thread_id, prange
 
-from backends.numba_backend.compiled import bits_of, compiled, compiled_parallel, float_of, inlined, prefetch_row
-from backends.numba_backend.gradient import KeyedGradient
-from backends.numba_backend.initial_values import fill_words, scratch_lines, store_noisy
-from backends.numba_backend.lanes import LANES, load, put, spread, square_root, store, sum_lanes, zero_as_infinite
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import TableState, check_highest
-from backends.spec import UpdateRule
-from backends.step_numbers import step_numbers
+from recis_core.backends.numba_backend.compiled import (
+    bits_of,
+    compiled,
+    compiled_parallel,
+    float_of,
+    inlined,
+    prefetch_row,
+)
+from recis_core.backends.numba_backend.gradient import KeyedGradient
+from recis_core.backends.numba_backend.initial_values import fill_words, scratch_lines, store_noisy
+from recis_core.backends.numba_backend.lanes import (
+    LANES,
+    load,
+    put,
+    spread,
+    square_root,
+    store,
+    sum_lanes,
+    zero_as_infinite,
+)
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import TableState, check_highest
+from recis_core.backends.spec import UpdateRule
+from recis_core.backends.step_numbers import step_numbers
 
 SGD, ADAM, ADAGRAD, ROWWISE_ADAGRAD = range(4)
 KINDS = {"sgd": SGD, "adam": ADAM, "adagrad": ADAGRAD, "rowwise_adagrad": ROWWISE_ADAGRAD}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
-from backends.numba_backend.hashing import tag_of
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, prefetch_row
+from recis_core.backends.numba_backend.hashing import tag_of
 
 BLOCK = 256  # rows a thread fills at a time
 AT_ONCE = 4096  # entries or rows put back at a time

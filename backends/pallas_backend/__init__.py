@@ -1,5 +1,5 @@
 """The JAX backend with its hot loops replaced by pallas_kernels/: the default where JAX sees a GPU."""
 
-from backends.pallas_backend.backend import create_backend
+from recis_core.backends.pallas_backend.backend import create_backend
 
 __all__ = ["create_backend"]

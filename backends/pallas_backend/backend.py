@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from backends.errors import BackendUnavailable
-from backends.interface import Backend, State
-from backends.jax_backend.backend import JaxBackend
-from backends.pallas_backend.hot import hot
-from backends.spec import TableSpec
-from pallas_kernels.tuning import MAX_DIM
+from recis_core.backends.errors import BackendUnavailable
+from recis_core.backends.interface import Backend, State
+from recis_core.backends.jax_backend.backend import JaxBackend
+from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.spec import TableSpec
+from recis_core.pallas_kernels.tuning import MAX_DIM
 
 
 class PallasBackend(JaxBackend):

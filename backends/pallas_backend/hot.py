@@ -15,16 +15,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import pallas_kernels
-from backends.jax_backend.hashing import FORM
-from backends.jax_backend.hot import Changed, Hot, Missing, Noise, Slots, Touched
-from backends.jax_backend.touch import changes, touch_entries
-from backends.spec import UpdateRule
-from pallas_kernels.index import Index, Keys
-from pallas_kernels.insertion import Inserted, Settings
-from pallas_kernels.pack_ids import Packed
-from pallas_kernels.quantise import Quantised
-from pallas_kernels.select_rows import squared_norms as row_norms
+from recis_core import pallas_kernels
+from recis_core.backends.jax_backend.hashing import FORM
+from recis_core.backends.jax_backend.hot import Changed, Hot, Missing, Noise, Slots, Touched
+from recis_core.backends.jax_backend.touch import changes, touch_entries
+from recis_core.backends.spec import UpdateRule
+from recis_core.pallas_kernels.index import Index, Keys
+from recis_core.pallas_kernels.insertion import Inserted, Settings
+from recis_core.pallas_kernels.pack_ids import Packed
+from recis_core.pallas_kernels.quantise import Quantised
+from recis_core.pallas_kernels.select_rows import squared_norms as row_norms
 
 
 @cache

@@ -1,6 +1,6 @@
 """The plain PyTorch backend: any device, short, the fallback everywhere."""
 
-from backends.torch_backend.backend import TorchBackend
+from recis_core.backends.torch_backend.backend import TorchBackend
 
 
 def create_backend() -> TorchBackend:

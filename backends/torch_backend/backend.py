@@ -9,26 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import BackendUnavailable
-from backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
-from backends.row_checks import check_rows
-from backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
-from backends.torch_backend import codec as codec_
-from backends.torch_backend import embed as embed_
-from backends.torch_backend import export as export_
-from backends.torch_backend import gather as gather_
-from backends.torch_backend import gradient as gradient_
-from backends.torch_backend import id_packing
-from backends.torch_backend import lookup as lookup_
-from backends.torch_backend import partition as partition_
-from backends.torch_backend import pool as pool_
-from backends.torch_backend import select_rows as select_rows_
-from backends.torch_backend import state as state_
-from backends.torch_backend import update as update_
-from backends.torch_backend.embed import Saved
-from backends.torch_backend.gradient import KeyedGradient
-from backends.torch_backend.state import TableState, changing, overwrite
-from backends.whole import settle
+from recis_core.backends.errors import BackendUnavailable
+from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
+from recis_core.backends.row_checks import check_rows
+from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.torch_backend import codec as codec_
+from recis_core.backends.torch_backend import embed as embed_
+from recis_core.backends.torch_backend import export as export_
+from recis_core.backends.torch_backend import gather as gather_
+from recis_core.backends.torch_backend import gradient as gradient_
+from recis_core.backends.torch_backend import id_packing
+from recis_core.backends.torch_backend import lookup as lookup_
+from recis_core.backends.torch_backend import partition as partition_
+from recis_core.backends.torch_backend import pool as pool_
+from recis_core.backends.torch_backend import select_rows as select_rows_
+from recis_core.backends.torch_backend import state as state_
+from recis_core.backends.torch_backend import update as update_
+from recis_core.backends.torch_backend.embed import Saved
+from recis_core.backends.torch_backend.gradient import KeyedGradient
+from recis_core.backends.torch_backend.state import TableState, changing, overwrite
+from recis_core.backends.whole import settle
 
 
 class TorchBackend:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.encoded_rows import check_decode, check_encode, exact_part
-from backends.initial_values import WIRE
-from backends.records import EncodedRows, RowNoise
-from backends.row_codes import (
+from recis_core.backends.encoded_rows import check_decode, check_encode, exact_part
+from recis_core.backends.initial_values import WIRE
+from recis_core.backends.records import EncodedRows, RowNoise
+from recis_core.backends.row_codes import (
     CLAMPS,
     FP8,
     FP16,
@@ -23,11 +23,11 @@ from backends.row_codes import (
     mean_factors,
     scale_cap,
 )
-from backends.spec import RowCodec
-from backends.torch_backend.initial_values import words
-from backends.torch_backend.lossless import from_lossless, packed_bits, to_lossless, unpacked_bits
-from backends.torch_backend.rounding import flushed, to_bfloat16, to_small_float
-from backends.torch_backend.select_rows import folded_sum
+from recis_core.backends.spec import RowCodec
+from recis_core.backends.torch_backend.initial_values import words
+from recis_core.backends.torch_backend.lossless import from_lossless, packed_bits, to_lossless, unpacked_bits
+from recis_core.backends.torch_backend.rounding import flushed, to_bfloat16, to_small_float
+from recis_core.backends.torch_backend.select_rows import folded_sum
 
 
 def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None) -> EncodedRows:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backends.records import Evicted, LookupCall, Partition, Request
-from backends.spec import Clock, LookupMode
-from backends.torch_backend.gather import gather
-from backends.torch_backend.gradient import KeyedGradient, known
-from backends.torch_backend.lookup import lookup
-from backends.torch_backend.partition import partition
-from backends.torch_backend.pool import Terms, bags, grad_terms, pool, sum_by_row, weights_grad
-from backends.torch_backend.state import TableState
-from backends.whole import Undo
+from recis_core.backends.records import Evicted, LookupCall, Partition, Request
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.torch_backend.gather import gather
+from recis_core.backends.torch_backend.gradient import KeyedGradient, known
+from recis_core.backends.torch_backend.lookup import lookup
+from recis_core.backends.torch_backend.partition import partition
+from recis_core.backends.torch_backend.pool import Terms, bags, grad_terms, pool, sum_by_row, weights_grad
+from recis_core.backends.torch_backend.state import TableState
+from recis_core.backends.whole import Undo
 
 
 @dataclass(frozen=True)

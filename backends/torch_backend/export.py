@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.records import Marks, Snapshot
-from backends.snapshot_checks import check_snapshot, keeps_placement
-from backends.spec import Clock, LookupMode
-from backends.torch_backend.lookup import find, lookup, ordinals
-from backends.torch_backend.place import key_order
-from backends.torch_backend.state import EMPTY, FIELDS, Index, TableState, empty_index, make_room, overwrite
-from backends.whole import Undo
+from recis_core.backends.records import Marks, Snapshot
+from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.torch_backend.lookup import find, lookup, ordinals
+from recis_core.backends.torch_backend.place import key_order
+from recis_core.backends.torch_backend.state import EMPTY, FIELDS, Index, TableState, empty_index, make_room, overwrite
+from recis_core.backends.whole import Undo
 
 
 def erase(state: TableState, undo: Undo, ids: Tensor, uids: Tensor) -> None:

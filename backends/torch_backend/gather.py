@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.torch_backend.initial_values import initial_values
-from backends.torch_backend.state import TableState
+from recis_core.backends.torch_backend.initial_values import initial_values
+from recis_core.backends.torch_backend.state import TableState
 
 
 def gather(state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, unknown: str) -> Tensor:

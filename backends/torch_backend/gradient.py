@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends.torch_backend.pool import ordered_sum
+from recis_core.backends.torch_backend.pool import ordered_sum
 
 
 @dataclass(frozen=True)

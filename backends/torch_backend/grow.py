@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.torch_backend.hashing import bucket_words
-from backends.torch_backend.place import key_order, place
-from backends.torch_backend.state import FIELDS, Index, TableState, empty_index
-from backends.whole import Undo
+from recis_core.backends import placement
+from recis_core.backends.torch_backend.hashing import bucket_words
+from recis_core.backends.torch_backend.place import key_order, place
+from recis_core.backends.torch_backend.state import FIELDS, Index, TableState, empty_index
+from recis_core.backends.whole import Undo
 
 
 def grow(state: TableState, undo: Undo, incoming: int) -> None:

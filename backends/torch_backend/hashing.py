@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends import placement
+from recis_core.backends import placement
 
 MASK = 0xFFFFFFFF
 

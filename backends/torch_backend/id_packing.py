@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.packed_ids import FRAME, LANES, check_ids, frames_of, joined, sections
-from backends.torch_backend.hashing import MASK
+from recis_core.backends.packed_ids import FRAME, LANES, check_ids, frames_of, joined, sections
+from recis_core.backends.torch_backend.hashing import MASK
 
 
 def pack_ids(ids: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS
-from backends.spec import TableSpec
-from backends.torch_backend.hashing import MASK
+from recis_core.backends.initial_values import CELLS, HALF, MIN_TAIL, PARITY, ROTATIONS
+from recis_core.backends.spec import TableSpec
+from recis_core.backends.torch_backend.hashing import MASK
 
 
 def threefry2x32(k0: Tensor, k1: Tensor, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.errors import TableFull
-from backends.records import Evicted
-from backends.spec import Clock, LookupMode
-from backends.torch_backend.grow import grow
-from backends.torch_backend.initial_values import initial_values
-from backends.torch_backend.place import candidates, key_order, place, way_numbers
-from backends.torch_backend.state import DTYPE, Index, TableState, put, take_rows
-from backends.whole import Undo
+from recis_core.backends import placement
+from recis_core.backends.errors import TableFull
+from recis_core.backends.records import Evicted
+from recis_core.backends.spec import Clock, LookupMode
+from recis_core.backends.torch_backend.grow import grow
+from recis_core.backends.torch_backend.initial_values import initial_values
+from recis_core.backends.torch_backend.place import candidates, key_order, place, way_numbers
+from recis_core.backends.torch_backend.state import DTYPE, Index, TableState, put, take_rows
+from recis_core.backends.whole import Undo
 
 
 def find(index: Index, ids: Tensor, uids: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.encoded_rows import check_tail
-from backends.row_codes import ESCAPE
+from recis_core.backends.encoded_rows import check_tail
+from recis_core.backends.row_codes import ESCAPE
 
 
 def to_lossless(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:

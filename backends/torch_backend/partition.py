@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.records import Partition
-from backends.torch_backend.hashing import slices
-from backends.torch_backend.state import TableState
+from recis_core.backends.records import Partition
+from recis_core.backends.torch_backend.hashing import slices
+from recis_core.backends.torch_backend.state import TableState
 
 
 def partition(state: TableState, ids: Tensor, tables: Tensor) -> Partition:

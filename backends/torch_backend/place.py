@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.torch_backend.hashing import bucket_words
-from backends.torch_backend.state import Index
+from recis_core.backends import placement
+from recis_core.backends.torch_backend.hashing import bucket_words
+from recis_core.backends.torch_backend.state import Index
 
 NO_VICTIM = 2**40
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends import placement
+from recis_core.backends import placement
 
 LEAST = 2.0**-126  # float32's least normal number: a smaller divisor counts as 0
 PLAIN = (2.0**-10, 2.0**10)  # weights of these sizes need no scaling

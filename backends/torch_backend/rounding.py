@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.row_codes import LEAST_NORMAL, SmallFloat
-from backends.torch_backend.hashing import MASK
+from recis_core.backends.row_codes import LEAST_NORMAL, SmallFloat
+from recis_core.backends.torch_backend.hashing import MASK
 
 
 def bits_of(x: Tensor) -> Tensor:

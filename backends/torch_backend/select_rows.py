@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from backends.encoded_rows import check_select
+from recis_core.backends.encoded_rows import check_select
 
 HIGH_HALF = -(1 << 12)  # keeps 12 of a float32's 24 significant bits
 LEAST = 2.0**-63  # its square is float32's least normal number

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from backends import placement
-from backends.spec import Counters, SlotSpec, TableSpec
-from backends.whole import Undo, Unfinished, whole
+from recis_core.backends import placement
+from recis_core.backends.spec import Counters, SlotSpec, TableSpec
+from recis_core.backends.whole import Undo, Unfinished, whole
 
 DTYPE = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FIELDS = ("ids", "uids", "rows", "scores", "stamps")

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.spec import RULES, UpdateRule
-from backends.step_numbers import step_numbers
-from backends.torch_backend.gradient import KeyedGradient
-from backends.torch_backend.initial_values import round_to_bfloat16, words
-from backends.torch_backend.state import TableState, overwrite
-from backends.whole import Undo
+from recis_core.backends.spec import RULES, UpdateRule
+from recis_core.backends.step_numbers import step_numbers
+from recis_core.backends.torch_backend.gradient import KeyedGradient
+from recis_core.backends.torch_backend.initial_values import round_to_bfloat16, words
+from recis_core.backends.torch_backend.state import TableState, overwrite
+from recis_core.backends.whole import Undo
 
 Slots = list[Tensor]
 Step = Callable[[Tensor, Tensor, Slots, dict[str, Tensor]], tuple[Tensor, Slots]]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends import Clock, LookupCall, LookupMode, TableSpec, get
-from bench.cache import belady
+from recis_core.backends import Clock, LookupCall, LookupMode, TableSpec, get
+from recis_core.bench.cache import belady
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.asked import count
 from recis_core.table.tiers.cache_config import CacheConfig

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import LookupMode
-from bench.cache.memory import Memory, disk_read_bytes, drop_page_cache, fill_page_cache
-from bench.disk import ids_of
+from recis_core.backends import LookupMode
+from recis_core.bench.cache.memory import Memory, disk_read_bytes, drop_page_cache, fill_page_cache
+from recis_core.bench.disk import ids_of
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad
 from recis_core.table.disk import DiskStore

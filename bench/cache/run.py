@@ -18,14 +18,14 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bench import rows as result_rows
-from bench.cache.hits import POLICIES, Replay
-from bench.cache.large import Sizes, large
-from bench.cache.steps import Case, compare
-from bench.cache.traces import TRACES, Trace, trace
-from bench.disk import DiskConfig, stores
-from bench.exchange.workloads import missing
-from bench.provenance import provenance
+from recis_core.bench import rows as result_rows
+from recis_core.bench.cache.hits import POLICIES, Replay
+from recis_core.bench.cache.large import Sizes, large
+from recis_core.bench.cache.steps import Case, compare
+from recis_core.bench.cache.traces import TRACES, Trace, trace
+from recis_core.bench.disk import DiskConfig, stores
+from recis_core.bench.exchange.workloads import missing
+from recis_core.bench.provenance import provenance
 from recis_core.cli.flags import flag, plain_errors
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.policy import policy_of
@@ -84,7 +84,7 @@ class CacheBench:
     turns: Annotated[int, Field(ge=0)] = 5
     """Timed passes over the trace of each competitor; 0 leaves step times out."""
     disk_rows: Annotated[int, Field(ge=0)] = 1_000_000
-    """Of the table that stores on disk are measured with; 0 leaves them out. More of it in python -m bench.disk."""
+    """Of the table that stores on disk are measured with; 0 leaves them out. More of it in python -m recis_core.bench.disk."""
     seed: int = 0
     """Of zipf-drift, and of the rows that --large and the disk's rows draw."""
     large: bool = False

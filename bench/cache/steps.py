@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backends.numba_backend.loop_threads import loop_threads
-from bench.cache.traces import Batch, Trace
+from recis_core.backends.numba_backend.loop_threads import loop_threads
+from recis_core.bench.cache.traces import Batch, Trace
 from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from backends import LookupCall, Request
-from bench.cases import ids_of, zipf_ranks
-from bench.exchange.workloads import CLICK_LOG
+from recis_core.backends import LookupCall, Request
+from recis_core.bench.cases import ids_of, zipf_ranks
+from recis_core.bench.exchange.workloads import CLICK_LOG
 from recis_core.io import OrcDataset
 from recis_core.ragged import RaggedTensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.exchange.goals import GOALS
+from recis_core.bench.exchange.goals import GOALS
 
 LIMITS, TOP = (2.5, 100.0), 0.01
 MEGABYTES = (20, 10, 5, 3, 2, 1, 0.7)

@@ -1,4 +1,4 @@
-"""One rank of the bench: torchrun --nproc-per-node 2 -m bench.exchange.rank PLAN.json OUT.jsonl"""
+"""One rank of the bench: torchrun --nproc-per-node 2 -m recis_core.bench.exchange.rank PLAN.json OUT.jsonl"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from bench.exchange import quality
-from bench.exchange.timing import times
-from bench.exchange.traffic import count
-from bench.exchange.workloads import Workload
+from recis_core.bench.exchange import quality
+from recis_core.bench.exchange.timing import times
+from recis_core.bench.exchange.traffic import count
+from recis_core.bench.exchange.workloads import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from bench.exchange import goals, quality
-from bench.exchange.timing import PEER
+from recis_core.bench.exchange import goals, quality
+from recis_core.bench.exchange.timing import PEER
 
 KEYS = (
     "workload",

@@ -19,13 +19,13 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bench import rows as result_rows
-from bench.exchange import goals, report
-from bench.exchange.codecs import CODECS
-from bench.exchange.quality import CONTROL
-from bench.exchange.rank import Plan
-from bench.exchange.workloads import WORKLOADS, missing
-from bench.provenance import provenance
+from recis_core.bench import rows as result_rows
+from recis_core.bench.exchange import goals, report
+from recis_core.bench.exchange.codecs import CODECS
+from recis_core.bench.exchange.quality import CONTROL
+from recis_core.bench.exchange.rank import Plan
+from recis_core.bench.exchange.workloads import WORKLOADS, missing
+from recis_core.bench.provenance import provenance
 
 COLUMNS = ("workload", "codec", "forward_bytes", "backward_bytes", "forward_ratio", "backward_ratio", "ratio")
 TIMES = ("step_ms", "speedup_over_fp32", "speedup_over_peer")
@@ -100,14 +100,14 @@ def facts(config: ExchangeConfig, workloads: list[str]) -> list[dict[str, Any]]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}"]
         settings = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **os.environ}
         subprocess.run(
-            [*torchrun, "-m", "bench.exchange.rank", str(plan_file), str(out)],
+            [*torchrun, "-m", "recis_core.bench.exchange.rank", str(plan_file), str(out)],
             env=settings, stdout=sys.stderr, check=True,
         )  # fmt: skip
         return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def _plot(found: list[dict[str, Any]], path: str) -> None:
-    from bench.exchange.plot import draw
+    from recis_core.bench.exchange.plot import draw
 
     first = [row for row in found if row["auc"] is not None and row["ratio"] is not None]
     draw([row for row in first if row["workload"] == first[0]["workload"]], path)

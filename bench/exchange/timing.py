@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.exchange.codecs import errors
-from bench.exchange.peer import Peer
-from bench.exchange.traffic import LR, engine_of
-from bench.exchange.workloads import Batch, Workload
+from recis_core.bench.exchange.codecs import errors
+from recis_core.bench.exchange.peer import Peer
+from recis_core.bench.exchange.traffic import LR, engine_of
+from recis_core.bench.exchange.workloads import Batch, Workload
 from recis_core.nn import EmbeddingEngine
 from recis_core.optim import SparseSGD
 

@@ -18,8 +18,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends import placement
-from bench.exchange.workloads import Batch, Workload
+from recis_core.backends import placement
+from recis_core.bench.exchange.workloads import Batch, Workload
 from recis_core.exchange import global_mean
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD

@@ -14,7 +14,9 @@ from typing import Any
 from recis_core.io import OrcDataset, SyntheticClicks
 from recis_core.ragged import RaggedTensor
 
-CLICK_LOG = Path(os.environ.get("RECIS_CLICK_LOG", Path(__file__).parents[3] / "shared" / "data" / "click-log"))
+CLICK_LOG = Path(
+    os.environ.get("RECIS_CLICK_LOG", Path(__file__).resolve().parents[3] / "shared" / "data" / "click-log")
+)
 WORKLOADS = ("criteo-shape", "click-log")
 
 Batch = dict[str, Any]

@@ -1,8 +1,8 @@
-"""Every kernel, by name: what `python -m pallas_kernels`, the benchmark, the tuner and the tests walk over."""
+"""Every kernel, by name: what `python -m recis_core.pallas_kernels`, the benchmark, the tuner and the tests walk over."""
 
 from __future__ import annotations
 
-from pallas_kernels.catalog import (
+from recis_core.pallas_kernels.catalog import (
     bulk_insert,
     dedup,
     fused_update,
@@ -14,7 +14,7 @@ from pallas_kernels.catalog import (
     segment_sum,
     select_rows,
 )
-from pallas_kernels.kernel import Kernel
+from recis_core.pallas_kernels.kernel import Kernel
 
 ROWS: tuple[Kernel, ...] = (
     dedup.KERNEL,

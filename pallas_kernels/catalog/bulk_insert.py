@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from pallas_kernels.bulk_insert import bulk_insert
-from pallas_kernels.catalog.inputs import ALL_WAYS, FORM, WAYS, empty_index, index_of, keys_of, settings_of
-from pallas_kernels.index import Keys
-from pallas_kernels.insertion import Settings
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.reference.bulk_insert import bulk_insert as reference
-from pallas_kernels.tuning import lane_config
+from recis_core.pallas_kernels.bulk_insert import bulk_insert
+from recis_core.pallas_kernels.catalog.inputs import ALL_WAYS, FORM, WAYS, empty_index, index_of, keys_of, settings_of
+from recis_core.pallas_kernels.index import Keys
+from recis_core.pallas_kernels.insertion import Settings
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.reference.bulk_insert import bulk_insert as reference
+from recis_core.pallas_kernels.tuning import lane_config
 
 
 def program(evict: bool, new: int = 65_536, buckets: int = 1 << 17, ways: int = WAYS) -> Program:

@@ -7,12 +7,12 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import keys_of, skewed
-from pallas_kernels.dedup import dedup
-from pallas_kernels.index import Keys
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.reference.dedup import dedup as reference
-from pallas_kernels.tuning import dedup_config
+from recis_core.pallas_kernels.catalog.inputs import keys_of, skewed
+from recis_core.pallas_kernels.dedup import dedup
+from recis_core.pallas_kernels.index import Keys
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.reference.dedup import dedup as reference
+from recis_core.pallas_kernels.tuning import dedup_config
 
 
 def program(count: int, size: int | None = None) -> Program:

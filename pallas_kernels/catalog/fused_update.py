@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, N, T, U, segments, skewed, widths
-from pallas_kernels.fused_update import fused_update
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.reference.fused_update import fused_update as reference
-from pallas_kernels.rounding import Rounding
-from pallas_kernels.segment_sum import Segments
-from pallas_kernels.tuning import update_config
+from recis_core.pallas_kernels.catalog.inputs import B, N, T, U, segments, skewed, widths
+from recis_core.pallas_kernels.fused_update import fused_update
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.reference.fused_update import fused_update as reference
+from recis_core.pallas_kernels.rounding import Rounding
+from recis_core.pallas_kernels.segment_sum import Segments
+from recis_core.pallas_kernels.tuning import update_config
 
 SLOTS = {"sgd": 0, "momentum": 1, "adam": 2, "adagrad": 1, "rowwise_adagrad": 1}  # rules as their users name them
 ADAM = (-1e-3, 0.9, 0.1, 0.999, 1e-3, 1e-8, 1.0)

@@ -7,12 +7,12 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, N, skewed, table_of, widths
-from pallas_kernels.gather_pool import gather_pool
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.operands import SCALED, TABLES
-from pallas_kernels.reference.gather_pool import gather_pool as reference
-from pallas_kernels.tuning import pool_config
+from recis_core.pallas_kernels.catalog.inputs import B, N, skewed, table_of, widths
+from recis_core.pallas_kernels.gather_pool import gather_pool
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.operands import SCALED, TABLES
+from recis_core.pallas_kernels.reference.gather_pool import gather_pool as reference
+from recis_core.pallas_kernels.tuning import pool_config
 
 
 def program(dim: int, dtype: str, combiner: str = "sum", rows: int = 1 << 20, out: str = "float32") -> Program:

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.index import Format, Index, Keys
-from pallas_kernels.insertion import Settings
-from pallas_kernels.kernel import Sizes, shape
-from pallas_kernels.operands import SCALED
-from pallas_kernels.tuning import MAX_DIM
+from recis_core.pallas_kernels.index import Format, Index, Keys
+from recis_core.pallas_kernels.insertion import Settings
+from recis_core.pallas_kernels.kernel import Sizes, shape
+from recis_core.pallas_kernels.operands import SCALED
+from recis_core.pallas_kernels.tuning import MAX_DIM
 
 N, B, U, T = 65_536, 8_192, 65_536, 4
 WAYS, STASH = 16, 1_024

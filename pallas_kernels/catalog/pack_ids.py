@@ -7,12 +7,12 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import N, keys_of
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.pack_ids import FRAME, WORDS, Packed, pack_ids, unpack_ids
-from pallas_kernels.reference.pack_ids import pack_ids as pack_reference
-from pallas_kernels.reference.pack_ids import unpack_ids as unpack_reference
-from pallas_kernels.tuning import frame_config
+from recis_core.pallas_kernels.catalog.inputs import N, keys_of
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.pack_ids import FRAME, WORDS, Packed, pack_ids, unpack_ids
+from recis_core.pallas_kernels.reference.pack_ids import pack_ids as pack_reference
+from recis_core.pallas_kernels.reference.pack_ids import unpack_ids as unpack_reference
+from recis_core.pallas_kernels.tuning import frame_config
 
 
 def programs() -> tuple[Program, ...]:

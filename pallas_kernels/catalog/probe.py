@@ -8,13 +8,22 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import ALL_WAYS, FORM, WAYS, N, empty_index, index_of, keys_of, settings_of
-from pallas_kernels.index import Index, Keys
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.probe import Touch, probe
-from pallas_kernels.reference.bulk_insert import bulk_insert as reference_insert
-from pallas_kernels.reference.probe import probe as reference
-from pallas_kernels.tuning import probe_config
+from recis_core.pallas_kernels.catalog.inputs import (
+    ALL_WAYS,
+    FORM,
+    WAYS,
+    N,
+    empty_index,
+    index_of,
+    keys_of,
+    settings_of,
+)
+from recis_core.pallas_kernels.index import Index, Keys
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.probe import Touch, probe
+from recis_core.pallas_kernels.reference.bulk_insert import bulk_insert as reference_insert
+from recis_core.pallas_kernels.reference.probe import probe as reference
+from recis_core.pallas_kernels.tuning import probe_config
 
 
 def program(touch: Touch | None, buckets: int = 1 << 16, ways: int = WAYS) -> Program:

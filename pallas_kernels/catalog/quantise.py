@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, widths
-from pallas_kernels.codes import CODES, code_columns
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.quantise import dequantise, quantise
-from pallas_kernels.reference.quantise import dequantise as dequantise_reference
-from pallas_kernels.reference.quantise import quantise as quantise_reference
-from pallas_kernels.tuning import code_config
+from recis_core.pallas_kernels.catalog.inputs import B, widths
+from recis_core.pallas_kernels.codes import CODES, code_columns
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.quantise import dequantise, quantise
+from recis_core.pallas_kernels.reference.quantise import dequantise as dequantise_reference
+from recis_core.pallas_kernels.reference.quantise import quantise as quantise_reference
+from recis_core.pallas_kernels.tuning import code_config
 
 
 def program(dim: int, dtype: str, feedback: bool = True) -> Program:

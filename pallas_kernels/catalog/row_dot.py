@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, N, skewed, table_of, widths
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.operands import SCALED, TABLES
-from pallas_kernels.reference.row_dot import row_dot as reference
-from pallas_kernels.row_dot import row_dot
-from pallas_kernels.tuning import row_config
+from recis_core.pallas_kernels.catalog.inputs import B, N, skewed, table_of, widths
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.operands import SCALED, TABLES
+from recis_core.pallas_kernels.reference.row_dot import row_dot as reference
+from recis_core.pallas_kernels.row_dot import row_dot
+from recis_core.pallas_kernels.tuning import row_config
 
 
 def program(dim: int, dtype: str = "float32", rows: int = 1 << 20, grad: str = "float32") -> Program:

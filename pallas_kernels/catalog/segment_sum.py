@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, N, U, segments, skewed, widths
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.operands import FLOATS
-from pallas_kernels.reference.segment_sum import segment_sum as reference
-from pallas_kernels.segment_sum import segment_sum
-from pallas_kernels.tuning import pool_config
+from recis_core.pallas_kernels.catalog.inputs import B, N, U, segments, skewed, widths
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.operands import FLOATS
+from recis_core.pallas_kernels.reference.segment_sum import segment_sum as reference
+from recis_core.pallas_kernels.segment_sum import segment_sum
+from recis_core.pallas_kernels.tuning import pool_config
 
 
 def program(dim: int, dtype: str = "float32") -> Program:

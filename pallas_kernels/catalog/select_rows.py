@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from pallas_kernels.catalog.inputs import B, widths
-from pallas_kernels.catalog.quantise import values_of
-from pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
-from pallas_kernels.reference.select_rows import select_rows as reference
-from pallas_kernels.select_rows import select_rows
-from pallas_kernels.tuning import row_config
+from recis_core.pallas_kernels.catalog.inputs import B, widths
+from recis_core.pallas_kernels.catalog.quantise import values_of
+from recis_core.pallas_kernels.kernel import Kernel, Program, Sizes, Workload, shape
+from recis_core.pallas_kernels.reference.select_rows import select_rows as reference
+from recis_core.pallas_kernels.select_rows import select_rows
+from recis_core.pallas_kernels.tuning import row_config
 
 
 def program(dim: int, feedback: bool = True) -> Program:

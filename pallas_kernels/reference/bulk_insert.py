@@ -10,8 +10,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.index import Format, Index, Keys, candidates, signed_order, tags
-from pallas_kernels.insertion import Holding, Inserted, Settings, Stages, held_at, insert
+from recis_core.pallas_kernels.index import Format, Index, Keys, candidates, signed_order, tags
+from recis_core.pallas_kernels.insertion import Holding, Inserted, Settings, Stages, held_at, insert
 
 
 def bulk_insert(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.dedup import Unique
-from pallas_kernels.index import Keys, signed_order
+from recis_core.pallas_kernels.dedup import Unique
+from recis_core.pallas_kernels.index import Keys, signed_order
 
 
 def dedup(keys: Keys, valid: jax.Array, *, size: int | None = None) -> Unique:

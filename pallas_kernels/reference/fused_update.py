@@ -8,10 +8,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.reference.segment_sum import segment_sum
-from pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
-from pallas_kernels.rules import RULES
-from pallas_kernels.segment_sum import Segments
+from recis_core.pallas_kernels.reference.segment_sum import segment_sum
+from recis_core.pallas_kernels.rounding import Rounding, noise, round_to_bfloat16
+from recis_core.pallas_kernels.rules import RULES
+from recis_core.pallas_kernels.segment_sum import Segments
 
 
 def fused_update(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
+from recis_core.pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
 
 
 def gather_pool(

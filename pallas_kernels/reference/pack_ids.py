@@ -8,7 +8,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.pack_ids import FRAME, LANES, WORDS, Packed, bits, check_packed, cut, minus, running_sum, window
+from recis_core.pallas_kernels.pack_ids import (
+    FRAME,
+    LANES,
+    WORDS,
+    Packed,
+    bits,
+    check_packed,
+    cut,
+    minus,
+    running_sum,
+    window,
+)
 
 
 def pack_ids(hi: jax.Array, lo: jax.Array, count: jax.Array) -> Packed:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.index import Format, Index, Keys, candidates
-from pallas_kernels.probe import Found, Touch
+from recis_core.pallas_kernels.index import Format, Index, Keys, candidates
+from recis_core.pallas_kernels.probe import Found, Touch
 
 
 def probe(

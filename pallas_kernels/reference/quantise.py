@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.codes import CODES, code_columns, decoded, encoded, scale_of
-from pallas_kernels.quantise import Quantised
+from recis_core.pallas_kernels.codes import CODES, code_columns, decoded, encoded, scale_of
+from recis_core.pallas_kernels.quantise import Quantised
 
 
 def quantise(values: jax.Array, residual: jax.Array | None = None, *, dtype: str) -> Quantised:

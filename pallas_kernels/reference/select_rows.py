@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.select_rows import Selected
+from recis_core.pallas_kernels.select_rows import Selected
 
 
 def select_rows(

@@ -42,7 +42,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    from backends.errors import RecisError
+    from recis_core.backends.errors import RecisError
 
     try:
         if command == "train":

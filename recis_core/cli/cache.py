@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.cli.flags import flag
 from recis_core.cli.train_config import TrainConfig
 from recis_core.nn import CacheConfig, HashTable

@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
 
 def examine() -> dict[str, Any]:
     """All facts, as JSON values."""
-    from backends import selection
+    from recis_core.backends import selection
 
     return {
         "python": platform.python_version(),

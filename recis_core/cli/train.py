@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import tyro
 
-from backends import select
+from recis_core.backends import select
 from recis_core.cli.build import build_model, build_optimizer, read_sharding
 from recis_core.cli.cache import cache_totals, combined, named_by_flags
 from recis_core.cli.flags import flag

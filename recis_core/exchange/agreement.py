@@ -21,7 +21,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from backends.errors import ExchangeFailed, ExchangeMismatch
+from recis_core.backends.errors import ExchangeFailed, ExchangeMismatch
 from recis_core.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.frame import Bytes
 
 MIN_KEY = 16

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from backends.errors import ExchangeFailed
+from recis_core.backends.errors import ExchangeFailed
 from recis_core.exchange.notes import LEFT, WAITS, Note, Notes
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
 from recis_core.uninterrupted import deliver_waiting, uninterrupted

@@ -17,9 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import get, packed_ids
-from backends.errors import PacketError
-from backends.spec import CODEC_IDS, RowCodec
+from recis_core.backends import get, packed_ids
+from recis_core.backends.errors import PacketError
+from recis_core.backends.spec import CODEC_IDS, RowCodec
 
 ROW_CODECS: dict[str, int] = CODEC_IDS
 ID_CODECS = {"raw": 0, "packed": 1}

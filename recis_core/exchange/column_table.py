@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends import Backend, SlotSpec, Snapshot, TableSpec
-from backends.errors import RecisError
+from recis_core.backends import Backend, SlotSpec, Snapshot, TableSpec
+from recis_core.backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.table.physical import SLICES

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from backends import Backend, EncodedRows, RowCodec, RowNoise, select
-from backends.errors import ExchangeMismatch
+from recis_core.backends import Backend, EncodedRows, RowCodec, RowNoise, select
+from recis_core.backends.errors import ExchangeMismatch
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.precision import Codec, Direction
 

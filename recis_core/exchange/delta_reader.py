@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Protocol
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.delta_writer import Position
 from recis_core.exchange.encoded_packet import open_packet
 from recis_core.exchange.frame import Bytes

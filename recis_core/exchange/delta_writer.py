@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from backends import Clock, LookupMode
-from backends.errors import PacketError, RecisError
+from recis_core.backends import Clock, LookupMode
+from recis_core.backends.errors import PacketError, RecisError
 from recis_core.exchange.changed_ids import ChangedIds
 from recis_core.exchange.codec import ID_CODECS, ROW_CODECS, number_of
 from recis_core.exchange.packet import encode, encode_commit

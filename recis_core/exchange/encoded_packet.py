@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import PacketError
-from backends.row_codes import ESCAPE
-from backends.spec import RowCodec
+from recis_core.backends.errors import PacketError
+from recis_core.backends.row_codes import ESCAPE
+from recis_core.backends.spec import RowCodec
 from recis_core.exchange import codec as codecs
 from recis_core.exchange.frame import Bytes
 from recis_core.exchange.packet_bytes import array_of, check_layout, read_header, rows_of

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends.errors import RecisError
-from backends.records import EncodedRows
+from recis_core.backends.errors import RecisError
+from recis_core.backends.records import EncodedRows
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.precision import Codec

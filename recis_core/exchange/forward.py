@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from backends import LookupCall, LookupMode
+from recis_core.backends import LookupCall, LookupMode
 from recis_core.exchange import hot_rows, wire
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.keys import SortedKeys, ordinals_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 
 FORMAT = 1
 MAGIC = b"RECISPKT"

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.frame import PREAMBLE_BYTES, check_beginning, read_preamble
 from recis_core.exchange.packet_bytes import read_header

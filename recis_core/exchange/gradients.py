@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backends.records import EncodedRows
-from backends.spec import RowCodec
+from recis_core.backends.records import EncodedRows
+from recis_core.backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.adaptive import with_zeros
 from recis_core.exchange.held import Held, by_id

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import struct
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
 from recis_core.exchange.frame import PREAMBLE_BYTES, Bytes, check_beginning, read_preamble

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends.interface import Backend
+from recis_core.backends.interface import Backend
 from recis_core.exchange.keys import SortedKeys, runs_of_equal, sort_keys
 from recis_core.exchange.owners import Owners
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backends import LookupMode
+from recis_core.backends import LookupMode
 from recis_core.exchange import wire
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.keyed_rows import KeyedRows

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.distributed.algorithms.join import JoinHook
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.ragged import RaggedTensor
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
-from backends.records import Snapshot
+from recis_core.backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
+from recis_core.backends.records import Snapshot
 from recis_core.table.wrapped_backend import plain
 
 SLOT = "values"

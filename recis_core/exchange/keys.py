@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends.records import Partition
+from recis_core.backends.records import Partition
 
 Span = tuple[int, int]
 

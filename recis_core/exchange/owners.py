@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from backends.placement import SLICE_BITS
+from recis_core.backends.placement import SLICE_BITS
 from recis_core.exchange.sharding import Sharding
 
 SLICES = 1 << SLICE_BITS

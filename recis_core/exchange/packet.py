@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange import codec as codecs
 from recis_core.exchange import packet_arguments as arguments
 from recis_core.exchange.encoded_packet import ERASED, SLOT, check_decoded_size

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.frame import (
     HEADER_LIMIT,
     PREAMBLE_BYTES,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.frame import Bytes
 
 KINDS = ("rows", "commit")

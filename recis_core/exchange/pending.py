@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import placement
+from recis_core.backends import placement
 from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.wire import as_bytes

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
-from backends.spec import CODEC_IDS, RowCodec
+from recis_core.backends.spec import CODEC_IDS, RowCodec
 
 BITS = {"sign": 1, "int4": 4, "int8": 8, "fp8": 8, "lossless": 12, "bf16": 16, "fp16": 16, "fp32": 32}
 EXACT = ("fp32", "lossless")  # nothing to round at random

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 
 CONSTANT = 1 << 26  # what served tables may take however little was sent of them
 INDEX_BYTES = 72  # of a row: its place in the table's index, at most

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from backends import Snapshot
-from backends.errors import RecisError
+from recis_core.backends import Snapshot
+from recis_core.backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import Asked, ShardedTable
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from backends import Backend, Snapshot, TableSpec
+from recis_core.backends import Backend, Snapshot, TableSpec
 from recis_core.exchange.keyed_rows import KEY_BYTES, KeyedRows
 from recis_core.exchange.keys import SortedKeys
 from recis_core.table.unapplied import Keys

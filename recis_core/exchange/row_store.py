@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from backends import get
-from backends.errors import PacketError, StreamGap, TableFull
+from recis_core.backends import get
+from recis_core.backends.errors import PacketError, StreamGap, TableFull
 from recis_core.exchange.encoded_packet import EncodedPacket, open_packet
 from recis_core.exchange.frame import Bytes
 from recis_core.exchange.packet import DECODED_LIMIT, Packet, encode, encode_commit

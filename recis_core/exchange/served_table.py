@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from backends import Clock, LookupCall, LookupMode, Request, Snapshot, TableSpec
-from backends.interface import Backend
+from recis_core.backends import Clock, LookupCall, LookupMode, Request, Snapshot, TableSpec
+from recis_core.backends.interface import Backend
 from recis_core.table.uid import uid
 from recis_core.uninterrupted import uninterrupted
 

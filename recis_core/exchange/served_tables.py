@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.served_table import ROWS_AT_ONCE, ServedTable
 from recis_core.exchange.waiting_version import Share
 

@@ -13,9 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule, placement
-from backends.errors import RecisError
-from backends.records import EncodedRows, Partition, Request, RowNoise
+from recis_core.backends import (
+    Backend,
+    Clock,
+    LookupCall,
+    LookupMode,
+    SlotSpec,
+    Snapshot,
+    TableSpec,
+    UpdateRule,
+    placement,
+)
+from recis_core.backends.errors import RecisError
+from recis_core.backends.records import EncodedRows, Partition, Request, RowNoise
 from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.held import Held, joined, without

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from backends.errors import PacketError, StorageInUse
+from recis_core.backends.errors import PacketError, StorageInUse
 from recis_core.durable import open_regular, sync_directory
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.delta_writer import Position
 from recis_core.exchange.frame import PREAMBLE_BYTES, Bytes, check_beginning, read_preamble

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.encoded_packet import EncodedPacket, open_packet
 from recis_core.exchange.frame import Bytes
 from recis_core.exchange.packet_header import MAX_NUMBER, PacketHeader

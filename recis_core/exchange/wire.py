@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backends.interface import Backend
-from backends.records import EncodedRows
-from backends.spec import RowCodec
+from recis_core.backends.interface import Backend
+from recis_core.backends.records import EncodedRows
+from recis_core.backends.spec import RowCodec
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.io.file_format import FileFormat
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
-from backends import LookupCall
-from backends.errors import RecisError
+from recis_core.backends import LookupCall
+from recis_core.backends.errors import RecisError
 from recis_core.exchange.joining import names_here, world_of
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.engine_tables import EngineTables

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from backends.selection import NAMES
-from backends.spec import COMBINERS
+from recis_core.backends.selection import NAMES
+from recis_core.backends.spec import COMBINERS
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.nn.admit_hook import AdmitHook

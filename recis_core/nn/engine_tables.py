@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 
 
 class EngineTables(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from backends.records import Marks
+from recis_core.backends.records import Marks
 from recis_core.nn.hook import Kind, Parameter, count, positive, read_hook, write_hook
 
 Choose = Callable[[Marks, Callable[[Tensor], Tensor]], Tensor]

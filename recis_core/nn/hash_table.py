@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backends import LookupMode, Request, Snapshot
-from backends.errors import RecisError
-from backends.records import LookupCall
+from recis_core.backends import LookupMode, Request, Snapshot
+from recis_core.backends.errors import RecisError
+from recis_core.backends.records import LookupCall
 from recis_core.nn import slices
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption

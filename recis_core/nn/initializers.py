@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from backends.initial_values import Distribution
+from recis_core.backends.initial_values import Distribution
 
 
 class Initializer(Protocol):

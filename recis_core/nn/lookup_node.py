@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.autograd.function import once_differentiable
 
-from backends import LookupMode
-from backends.records import LookupCall
+from recis_core.backends import LookupMode
+from recis_core.backends.records import LookupCall
 from recis_core.plain_torch import in_plain_torch
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.unattended import tell

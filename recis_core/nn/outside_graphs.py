@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 
 
 @cache

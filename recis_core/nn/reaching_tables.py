@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn.hash_table import HashTable
 
 

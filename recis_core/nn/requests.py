@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from backends import LookupMode, Request
-from backends.records import LookupCall
+from recis_core.backends import LookupMode, Request
+from recis_core.backends.records import LookupCall
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.process import refuse_to_pickle
 
 if TYPE_CHECKING:

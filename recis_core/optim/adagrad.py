@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from backends import SlotSpec
+from recis_core.backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.hyperparameters import as_float, check_numbers
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer

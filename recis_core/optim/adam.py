@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from backends import SlotSpec
+from recis_core.backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.hyperparameters import as_float, both_betas
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer

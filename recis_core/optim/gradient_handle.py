@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 
 UNIT = 2.0**-60
 

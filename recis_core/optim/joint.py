@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.exchange.joining import names_here
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.joint_groups import JointGroups, JointState, joint_defaults

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.sparse_optimizer import SparseOptimizer
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
-from backends import SlotSpec, UpdateRule
-from backends.errors import NonFiniteGradient, RecisError
-from backends.step_numbers import check_line
+from recis_core.backends import SlotSpec, UpdateRule
+from recis_core.backends.errors import NonFiniteGradient, RecisError
+from recis_core.backends.step_numbers import check_line
 from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
 from recis_core.nn.outside_graphs import outside_graphs

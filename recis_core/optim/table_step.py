@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends import UpdateRule
+from recis_core.backends import UpdateRule
 from recis_core.table.physical import PhysicalTable
 
 

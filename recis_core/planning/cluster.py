@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from backends.placement import SLICE_BITS
+from recis_core.backends.placement import SLICE_BITS
 from recis_core.planning.model_file import Links
 
 SLICES = 1 << SLICE_BITS

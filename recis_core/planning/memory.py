@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from backends.placement import WAYS, initial_buckets
+from recis_core.backends.placement import WAYS, initial_buckets
 from recis_core.exchange.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.model_file import ModelFile, TableSize

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.exchange.sharding import Sharding
 from recis_core.planning.cluster import SLICES, Cluster
 from recis_core.planning.memory import MOST_ROWS, footprint

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
+from recis_core.backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
 from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable

@@ -18,8 +18,8 @@ from typing import Any
 
 import xxhash
 
-from backends import placement
-from backends.errors import CorruptCheckpoint
+from recis_core.backends import placement
+from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize.part_file import Declared, file_name, opened
 from recis_core.serialize.tree import declared_tensors
 

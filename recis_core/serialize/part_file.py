@@ -21,7 +21,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from backends.errors import CorruptCheckpoint, NotAFile
+from recis_core.backends.errors import CorruptCheckpoint, NotAFile
 from recis_core.durable import open_regular
 
 DTYPES = {

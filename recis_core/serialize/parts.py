@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from backends.errors import CorruptCheckpoint, StateMismatch
+from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
 from recis_core.serialize.saved_state import SavedState
 
 WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from backends import Snapshot
+from recis_core.backends import Snapshot
 from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.keyed_rows import KeyedRows
 from recis_core.exchange.pending import summed_by_key

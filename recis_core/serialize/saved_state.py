@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from backends.errors import CorruptCheckpoint
+from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.durable import open_regular
 from recis_core.serialize.manifest import MANIFEST, Written, checked_step, encode_manifest, read_manifest
 from recis_core.serialize.part_file import SUFFIX, file_name, read_part, write_part

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
+from recis_core.backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
 from recis_core.durable import sync_directory
 from recis_core.exchange.agreement import digest
 from recis_core.exchange.exchange import Exchange

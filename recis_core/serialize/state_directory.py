@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backends.errors import StorageInUse
+from recis_core.backends.errors import StorageInUse
 from recis_core.durable import make_directory, open_regular, sync_directory
 from recis_core.serialize.swap_names import swap_names
 from recis_core.uninterrupted import uninterrupted

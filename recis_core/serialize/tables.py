@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends import Snapshot
+from recis_core.backends import Snapshot
 from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.pending import pending
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable

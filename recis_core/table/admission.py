@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import TableSpec
-from backends.initial_values import wire_noise
+from recis_core.backends import TableSpec
+from recis_core.backends.initial_values import wire_noise
 from recis_core.table.bloom_counter import BloomCounter
 from recis_core.table.exact_counter import SLOT, ExactCounter
 

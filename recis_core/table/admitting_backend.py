@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, Snapshot, TableSpec
-from backends.records import Evicted
+from recis_core.backends import Backend, Clock, LookupCall, LookupMode, Snapshot, TableSpec
+from recis_core.backends.records import Evicted
 from recis_core.table.admission import Admission, admission_of
 from recis_core.table.wrapped_backend import WrappedBackend
 

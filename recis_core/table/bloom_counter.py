@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import placement
+from recis_core.backends import placement
 
 HASHES = 4
 

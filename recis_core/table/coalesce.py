@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from backends import TableSpec, select
-from backends.interface import Backend
+from recis_core.backends import TableSpec, select
+from recis_core.backends.interface import Backend
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.sharding import Sharding
 from recis_core.exchange.world import World, world_rank, world_size

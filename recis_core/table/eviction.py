@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from backends.records import Marks
+from recis_core.backends.records import Marks
 from recis_core.table.filters import TTL, View, filter_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends import Clock, LookupMode, SlotSpec, TableSpec, get, placement
-from backends.errors import TableFull
-from backends.records import Snapshot
+from recis_core.backends import Clock, LookupMode, SlotSpec, TableSpec, get, placement
+from recis_core.backends.errors import TableFull
+from recis_core.backends.records import Snapshot
 
 SLOT = "occurrences"
 FIRST_ROWS = 1024

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.records import Marks
+from recis_core.backends.records import Marks
 from recis_core.table.unapplied import Keys
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import (
+from recis_core.backends import (
     Backend,
     Clock,
     Counters,
@@ -28,7 +28,7 @@ from backends import (
     UpdateRule,
     placement,
 )
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
 from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.erasures import Erasures

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from backends import Backend, Snapshot
-from backends.records import Marks
+from recis_core.backends import Backend, Snapshot
+from recis_core.backends.records import Marks
 from recis_core.table.admitting_backend import AdmittingBackend, AdmittingState
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import all_of

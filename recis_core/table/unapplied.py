@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend
+from recis_core.backends import Backend
 
 
 @dataclass(frozen=True)

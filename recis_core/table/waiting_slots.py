@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backends import SlotSpec, Snapshot
+from recis_core.backends import SlotSpec, Snapshot
 from recis_core.table.unapplied import Keys
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, Snapshot, UpdateRule
-from backends.records import EncodedRows, Evicted, Marks, Partition, RowNoise
-from backends.spec import RowCodec
+from recis_core.backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, Snapshot, UpdateRule
+from recis_core.backends.records import EncodedRows, Evicted, Marks, Partition, RowNoise
+from recis_core.backends.spec import RowCodec
 
 
 def plain(backend: Any) -> Backend:

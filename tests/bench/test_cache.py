@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cache import belady, traces
-from bench.cache.hits import POLICIES, Replay
-from bench.cache.large import Sizes, large
-from bench.cache.run import run
-from bench.cache.steps import Case, compare
+from recis_core.bench.cache import belady, traces
+from recis_core.bench.cache.hits import POLICIES, Replay
+from recis_core.bench.cache.large import Sizes, large
+from recis_core.bench.cache.run import run
+from recis_core.bench.cache.steps import Case, compare
 from recis_core.nn import CacheConfig
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench.exchange import goals, quality, report, workloads
-from bench.exchange.codecs import CODECS
-from bench.exchange.timing import PEER, times, within
-from bench.exchange.traffic import count, engine_of, owners
-from bench.exchange.workloads import Workload
+from recis_core.bench.exchange import goals, quality, report, workloads
+from recis_core.bench.exchange.codecs import CODECS
+from recis_core.bench.exchange.timing import PEER, times, within
+from recis_core.bench.exchange.traffic import count, engine_of, owners
+from recis_core.bench.exchange.workloads import Workload
 from recis_core.exchange.agreement import HEAD
 from recis_core.ragged import RaggedTensor
 from tests.exchange.ranks import run_ranks

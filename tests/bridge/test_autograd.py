@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from bridge import BridgeError, jax_function
+from recis_core.bridge import BridgeError, jax_function
 
 Pair = namedtuple("Pair", "left right")
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 import torch
 
-from bridge import jax_function
+from recis_core.bridge import jax_function
 
 
 @jax_function

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridge import BridgeError, jax_function, to_jax, to_torch, torch_module_to_jax
+from recis_core.bridge import BridgeError, jax_function, to_jax, to_torch, torch_module_to_jax
 
 
 class Tied(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import BridgeError, ids_to_jax, ids_to_torch, to_jax, to_torch
+from recis_core.bridge import BridgeError, ids_to_jax, ids_to_torch, to_jax, to_torch
 
 FLOATS = ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64"]
 NARROW = [*FLOATS, "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32"]

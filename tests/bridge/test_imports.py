@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 PROGRAM = """
-import sys, bridge
-others = {"recis_core", "backends", "pallas_kernels", "numba", "torch2jax"}  # the last only when a module is translated
-print(sorted(others & {name.split(".")[0] for name in sys.modules}))
+import sys, recis_core.bridge
+others = ("recis_core.", "numba", "torch2jax")  # the last only when a module is translated
+print(sorted(name for name in sys.modules if name.startswith(others) and not name.startswith("recis_core.bridge")))
 """
 
 

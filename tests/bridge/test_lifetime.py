@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import torch
 
-from bridge import hold, lifetime, to_torch
+from recis_core.bridge import hold, lifetime, to_torch
 
 
 class Held:

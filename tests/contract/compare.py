@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends.records import Snapshot
+from recis_core.backends.records import Snapshot
 
 RTOL = {  # forward, gradient
     torch.float32: (1e-5, 1e-4),

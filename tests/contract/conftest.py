@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import backends
-from backends.selection import NAMES
+from recis_core import backends
+from recis_core.backends.selection import NAMES
 from tests.contract.recorded import Recorded
 from tests.pairwise import pairwise
 

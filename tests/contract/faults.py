@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import backends
+from recis_core import backends
 
 HOUSE = str(Path(backends.__file__).parent)
 ALLOCATORS = (

@@ -15,8 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, Counters, LookupCall, LookupMode, Request, SlotSpec, Snapshot, UpdateRule
-from backends.errors import TableFull
+from recis_core.backends import (
+    Backend,
+    Clock,
+    Counters,
+    LookupCall,
+    LookupMode,
+    Request,
+    SlotSpec,
+    Snapshot,
+    UpdateRule,
+)
+from recis_core.backends.errors import TableFull
 from tests.contract.pair import make_spec
 from tests.contract.test_placement import ids_of_buckets
 

@@ -10,9 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, Evicted, LookupCall, LookupMode, Request, SlotSpec, TableSpec, UpdateRule
-from backends.errors import TableFull
-from backends.initial_values import Distribution
+from recis_core.backends import (
+    Backend,
+    Clock,
+    Evicted,
+    LookupCall,
+    LookupMode,
+    Request,
+    SlotSpec,
+    TableSpec,
+    UpdateRule,
+)
+from recis_core.backends.errors import TableFull
+from recis_core.backends.initial_values import Distribution
 from tests.contract.cases import UIDS, Bags, Case
 from tests.contract.compare import assert_close, assert_same, assert_same_placement, assert_same_table
 from tests.reference import pooling, rules, snapshots

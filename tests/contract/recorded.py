@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import Backend
+from recis_core.backends import Backend
 
 STAGES = (
     "create", "add_slots", "partition", "lookup", "gather", "pool", "pool_grad", "embed", "embed_grad", "gradient",

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-import backends
-from backends import Backend, Clock, LookupMode, SlotSpec, TableSpec, UpdateRule
-from backends.initial_values import Distribution
+from recis_core import backends
+from recis_core.backends import Backend, Clock, LookupMode, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.initial_values import Distribution
 from tests.contract.lived_in import HYPER, content
 
 IDS, ROOM = 20_000, 24 << 20

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import backends
-from backends import Backend
-from backends.whole import Undo, Writes
+from recis_core import backends
+from recis_core.backends import Backend
+from recis_core.backends.whole import Undo, Writes
 from tests.contract.faults import fails_at, places
 from tests.contract.lived_in import KINDS, STAGES, Content, Stage, attempt, content, emptied_and_placed, lived_in, twin
 

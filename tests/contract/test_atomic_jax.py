@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import backends
-from backends import Backend
-from backends.errors import TableLost
-from backends.jax_backend import calls
+from recis_core import backends
+from recis_core.backends import Backend
+from recis_core.backends.errors import TableLost
+from recis_core.backends.jax_backend import calls
 from tests.contract.faults import fails_at, places
 from tests.contract.lived_in import (
     KINDS,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from backends import EncodedRows, RowCodec, RowNoise
-from backends.initial_values import rounding_noise, wire_noise
-from backends.spec import CODEC_IDS
+from recis_core.backends import EncodedRows, RowCodec, RowNoise
+from recis_core.backends.initial_values import rounding_noise, wire_noise
+from recis_core.backends.spec import CODEC_IDS
 from tests.contract.compare import assert_same
 from tests.contract.recorded import Recorded
 from tests.contract.row_cases import CASES, Rows, case

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, LookupMode, TableSpec
-from backends.initial_values import Distribution, initial_values
+from recis_core.backends import Clock, LookupMode, TableSpec
+from recis_core.backends.initial_values import Distribution, initial_values
 from tests.contract.cases import UIDS
 from tests.contract.compare import assert_same
 from tests.contract.pair import SEED, make_spec

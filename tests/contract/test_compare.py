@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.records import Snapshot
+from recis_core.backends.records import Snapshot
 from tests.contract.compare import PLACEMENT, assert_close, assert_same, assert_same_placement, assert_same_table
 
 

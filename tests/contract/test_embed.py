@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, LookupMode
+from recis_core.backends import Clock, LookupMode
 from tests.contract.cases import CASES, ONE_ROW, Case, case
 from tests.contract.compare import assert_close, assert_same
 from tests.contract.pair import Pair, by_key, make_call, make_spec, runs, tensors

@@ -2,7 +2,7 @@
 
 import torch
 
-from backends import Clock, LookupMode, get
+from recis_core.backends import Clock, LookupMode, get
 from tests.contract.pair import make_spec
 
 FIND = LookupMode(insert=False, touch=False)

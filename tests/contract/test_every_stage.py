@@ -1,6 +1,6 @@
 """A skip, or a case left out, can hide a whole stage."""
 
-from backends.selection import NAMES
+from recis_core.backends.selection import NAMES
 from tests.contract.recorded import RAN, STAGES
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, SlotSpec, Snapshot, UpdateRule
+from recis_core.backends import Clock, SlotSpec, Snapshot, UpdateRule
 from tests.contract.compare import assert_same, assert_same_table
 from tests.contract.pair import Pair, make_spec
 from tests.contract.recorded import Recorded

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends import RowCodec
+from recis_core.backends import RowCodec
 from tests.contract.compare import assert_same
 from tests.contract.recorded import Recorded
 from tests.contract.row_cases import MAX, TINY, Rows

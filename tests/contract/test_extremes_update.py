@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, LookupMode, SlotSpec, UpdateRule
+from recis_core.backends import Clock, LookupMode, SlotSpec, UpdateRule
 from tests.contract.pair import make_spec, tensors
 from tests.contract.recorded import Recorded
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, LookupMode
-from backends.errors import TableFull
+from recis_core.backends import Clock, LookupMode
+from recis_core.backends.errors import TableFull
 from tests.contract.cases import EXTREME
 from tests.contract.compare import assert_close, assert_same
 from tests.contract.pair import Pair, make_spec, tensors

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backends import Backend, Clock, LookupCall, LookupMode, Request
+from recis_core.backends import Backend, Clock, LookupCall, LookupMode, Request
 from tests.contract.compare import assert_same_table
 from tests.contract.lived_in import ADAM, HYPER, SLOTS, keys
 from tests.contract.pair import make_spec

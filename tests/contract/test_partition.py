@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends import placement
+from recis_core.backends import placement
 from tests.contract.cases import CASES, UIDS, Case
 from tests.contract.pair import make_spec, tensors, unique_keys
 from tests.contract.recorded import Recorded

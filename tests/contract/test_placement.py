@@ -9,8 +9,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from backends import Clock, LookupMode, SlotSpec, UpdateRule, placement
-from backends.errors import TableFull
+from recis_core.backends import Clock, LookupMode, SlotSpec, UpdateRule, placement
+from recis_core.backends.errors import TableFull
 from tests.contract.cases import UIDS
 from tests.contract.pair import Pair, make_spec
 from tests.contract.recorded import Recorded

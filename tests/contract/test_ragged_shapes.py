@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import backends
-from backends.selection import NAMES
+from recis_core import backends
+from recis_core.backends.selection import NAMES
 from tests.contract.compare import assert_close
 from tests.contract.recorded import Recorded
 from tests.reference import pooling

@@ -6,7 +6,7 @@ Sizes: U unique ids, D dim.
 import pytest
 import torch
 
-from backends import SlotSpec, UpdateRule
+from recis_core.backends import SlotSpec, UpdateRule
 from tests.contract.compare import assert_same
 from tests.contract.recorded import Recorded
 from tests.contract.test_gradient import IDS, TABLES, U

@@ -6,7 +6,7 @@ Sizes: U unique ids, D dim.
 import pytest
 import torch
 
-from backends import Clock, LookupMode, SlotSpec
+from recis_core.backends import Clock, LookupMode, SlotSpec
 from tests.contract.compare import assert_same
 from tests.contract.pair import Pair, make_spec
 from tests.contract.recorded import Recorded

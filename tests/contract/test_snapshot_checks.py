@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from backends import Snapshot
-from backends.errors import CorruptCheckpoint, RecisError
-from backends.snapshot_checks import check_snapshot
+from recis_core.backends import Snapshot
+from recis_core.backends.errors import CorruptCheckpoint, RecisError
+from recis_core.backends.snapshot_checks import check_snapshot
 from tests.contract.lived_in import KINDS, SLOTS, content, lived_in
 from tests.contract.pair import make_spec
 from tests.contract.recorded import Recorded

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends import SlotSpec, UpdateRule
-from backends.initial_values import rounding_noise
+from recis_core.backends import SlotSpec, UpdateRule
+from recis_core.backends.initial_values import rounding_noise
 from tests.contract.compare import assert_same
 from tests.contract.pair import SEED, Pair, make_spec
 from tests.contract.recorded import Recorded

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import torch
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange import decode
 from tests.exchange.mutations import LABELS, mutate, unpacked
 from tests.exchange.samples import packets

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 import torch
 
-from backends import placement
+from recis_core.backends import placement
 from recis_core.exchange import encode
 from recis_core.exchange.frame import write_preamble
 from recis_core.exchange.packet import encode_commit

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, FileSource, RowStore, SocketSink, SocketSource
 from recis_core.nn import HashTable
 from recis_core.optim import SparseSGD

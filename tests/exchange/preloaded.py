@@ -9,7 +9,7 @@ import torch._dynamo
 import torch.distributed
 from numba.core.registry import cpu_target
 
-import backends.numba_backend.backend
+import recis_core.backends.numba_backend.backend
 import recis_core.nn
 import recis_core.optim
 import tests.exchange.models

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backends import RowCodec
+from recis_core.backends import RowCodec
 from recis_core.exchange.ddp_hook import compressed_allreduce_hook
 
 ROOT = Path(__file__).parents[2]

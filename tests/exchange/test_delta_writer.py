@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from backends.errors import RecisError, StreamGap
+from recis_core.backends.errors import RecisError, StreamGap
 from recis_core.exchange import decode
 from recis_core.exchange.stream import DeltaWriter, RowStore
 from recis_core.nn import HashTable

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange import decode, encode
 from recis_core.exchange.encoded_packet import open_packet
 from tests.exchange.fuzz import check_truly_read, identity, outcome

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import pytest
 import torch
 
-from backends.errors import PacketError
+from recis_core.backends.errors import PacketError
 from recis_core.exchange.greeting import ANSWER, ANSWER_BYTES, GREETING_BYTES, WELCOME_BYTES, ReadersGreeting
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
 from tests.exchange.served import assert_served

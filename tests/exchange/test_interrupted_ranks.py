@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import ExchangeMismatch
+from recis_core.backends.errors import ExchangeMismatch
 from recis_core.exchange import channel
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD

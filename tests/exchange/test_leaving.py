@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from backends.errors import ExchangeFailed, RecisError
+from recis_core.backends.errors import ExchangeFailed, RecisError
 from recis_core.exchange import channel, in_step
 from recis_core.exchange.notes import Notes
 from recis_core.exchange.world import World

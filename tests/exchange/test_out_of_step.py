@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import ExchangeMismatch
+from recis_core.backends.errors import ExchangeMismatch
 from recis_core.exchange import gradients, hot_rows, wire
 from recis_core.exchange.channel import Channel
 from recis_core.exchange.sharded_table import ShardedTable

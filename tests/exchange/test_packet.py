@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends import get
-from backends.errors import PacketError, RecisError
-from backends.spec import RowCodec
+from recis_core.backends import get
+from recis_core.backends.errors import PacketError, RecisError
+from recis_core.backends.spec import RowCodec
 from recis_core.exchange import decode, encode
 from recis_core.exchange.codec import ROW_CODECS
 from recis_core.exchange.frame import HEADER_LIMIT, PREAMBLE_BYTES, aligned, section_hash, write_preamble

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from backends.spec import CODEC_IDS, RowCodec
+from recis_core.backends.spec import CODEC_IDS, RowCodec
 from recis_core.exchange.precision import PATIENCE, RETRY, Adaptive, Auto, Codec, Direction, Piece, Precision
 
 TEXTS = (

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from backends.errors import PacketError, StreamGap
+from recis_core.backends.errors import PacketError, StreamGap
 from recis_core.exchange import decode, encode
 from recis_core.exchange.packet import encode_commit
 from recis_core.exchange.served_table import ServedTable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.exchange import hot_rows
 from recis_core.exchange.column_table import column_blocks
 from recis_core.optim import SparseRowWiseAdagrad

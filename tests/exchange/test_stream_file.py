@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 import pytest
 import torch
 
-from backends.errors import NotAFile, PacketError, StorageInUse, StreamGap
+from recis_core.backends.errors import NotAFile, PacketError, StorageInUse, StreamGap
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, FileSink, FileSource, RowStore
 from recis_core.nn import HashTable
 from tests.exchange.served import assert_served

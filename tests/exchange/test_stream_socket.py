@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 import torch
 
-from backends.errors import PacketError, StreamGap
+from recis_core.backends.errors import PacketError, StreamGap
 from recis_core.exchange.authentication import Seal
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
 from recis_core.nn import HashTable

@@ -1,6 +1,7 @@
 """What importing costs and drags in: each in a fresh interpreter."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ engine = EmbeddingEngine({"f": EmbeddingOption(4)})
 optimizer = SparseAdam(engine.sparse_parameters())
 engine({"f": torch.tensor([1])})["f"].sum().backward()
 optimizer.step()
-print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & {"jax", "jaxlib", "numba", "bridge"})))
+loaded = {name.split(".")[0] for name in sys.modules} | {name for name in sys.modules if name == "recis_core.bridge"}
+print(json.dumps(sorted(loaded & {"jax", "jaxlib", "numba", "recis_core.bridge"})))
 """
 
 
@@ -42,31 +44,36 @@ def test_importing_drags_in_neither_compilers_nor_readers():
     """Beyond torch: numpy, msgpack's kin and our own files, some hundredths of a second."""
     code = (
         "import torch, sys, json; before = set(sys.modules); import recis_core, recis_core.nn, recis_core.optim; "
-        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
+        "new = set(sys.modules) - before; "
+        "print(json.dumps(sorted({m.split('.')[0] for m in new} | {m for m in new if m == 'recis_core.bridge'})))"
     )
-    heavy = {"jax", "numba", "llvmlite", "pyarrow", "sympy", "scipy", "pydantic", "tyro", "rich", "bridge"}
+    heavy = {"jax", "numba", "llvmlite", "pyarrow", "sympy", "scipy", "pydantic", "tyro", "rich", "recis_core.bridge"}
     assert not heavy & set(run(code))
 
 
 def test_the_bridge_has_never_heard_of_embeddings():
     code = (
-        "import bridge, json, sys; print(json.dumps([m for m in sys.modules if m.startswith(('recis', 'backends'))]))"
+        "import recis_core.bridge, json, sys; print(json.dumps([m for m in sys.modules if m.startswith('recis_core')]))"
     )
-    assert run(code) == []
+    assert [name for name in run(code) if not name.startswith("recis_core.bridge")] == ["recis_core"]
 
 
 def test_pallas_kernels_know_no_torch():
-    assert run("import pallas_kernels, json, sys; print(json.dumps('torch' in sys.modules))") is False
+    assert run("import recis_core.pallas_kernels, json, sys; print(json.dumps('torch' in sys.modules))") is False
 
 
 def test_an_unknown_backend_is_named():
-    code = "import json, backends\ntry: backends.select()\nexcept ValueError as e: print(json.dumps(str(e)))"
+    code = (
+        "import json; from recis_core import backends\n"
+        "try: backends.select()\n"
+        "except ValueError as e: print(json.dumps(str(e)))"
+    )
     assert run(code, RECIS_BACKEND="cuda") == "RECIS_BACKEND must be auto, torch, numba, jax, pallas; got 'cuda'."
 
 
 def test_pallas_without_a_gpu_says_why():
     code = (
-        "import json, backends\n"
+        "import json; from recis_core import backends\n"
         "try: backends.select(); print(json.dumps('ran'))\n"
         "except backends.errors.BackendUnavailable as e: print(json.dumps(str(e)))"
     )
@@ -81,3 +88,12 @@ def test_no_path_of_a_machine_and_no_registry_host_is_committed():
         text = (ROOT / name).read_bytes()
         for needle in (str(ROOT), home + "/", "files.pythonhosted" + ".org"):
             assert needle.encode() not in text, f"{name} names {needle}"
+
+
+def test_our_files_name_each_other_by_recis_core():
+    """`import backends` works in a checkout, as another copy of it."""
+    bare = re.compile(r"^\s*(from|import) (backends|bench|bridge|pallas_kernels)\b", re.MULTILINE)
+    folders = ("backends", "bench", "bridge", "pallas_kernels", "recis_core", "tests")
+    files = [path for name in folders for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 500
+    assert [str(path) for path in files if bare.search(path.read_text())] == []

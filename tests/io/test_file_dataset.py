@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.io import OrcDataset, ParquetDataset
 from recis_core.ragged import RaggedTensor
 

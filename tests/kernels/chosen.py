@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from pallas_kernels.kernel import Kernel, Program
+from recis_core.pallas_kernels.kernel import Kernel, Program
 from tests.pairwise import pairwise
 
 PARTS = ["pairs", pytest.param("rest", marks=pytest.mark.full)]

@@ -11,7 +11,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def toolchain() -> None:
     """Skips, and says why, where nothing compiles for CUDA."""
-    from pallas_kernels import aot
+    from recis_core.pallas_kernels import aot
 
     try:
         aot.h200()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels import Format, Index, Keys, Settings
+from recis_core.pallas_kernels import Format, Index, Keys, Settings
 
 FORM = Format(0x9E3779B9, 0x7F4A7C15, 0x6A09E667, 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, rounds=8, chunk=64)
 MASK = 0xFFFFFFFF

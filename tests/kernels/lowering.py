@@ -7,7 +7,7 @@ import re
 
 import jax
 
-from pallas_kernels.kernel import Program
+from recis_core.pallas_kernels.kernel import Program
 
 SCATTER = re.compile(r"stablehlo\.scatter.*?\^bb0\((?P<updates>.*?)\):(?P<body>.*?)stablehlo\.return", re.DOTALL)
 FLOAT = re.compile(r"tensor<b?f\d+")

@@ -5,10 +5,10 @@ import pytest
 
 pytest.importorskip("torch", reason="backends/ needs torch")
 
-from backends import initial_values, placement
-from backends.spec import RULES as SPECIFIED
-from pallas_kernels.rules import RULES
-from pallas_kernels.segment_sum import SUM_CHUNK
+from recis_core.backends import initial_values, placement
+from recis_core.backends.spec import RULES as SPECIFIED
+from recis_core.pallas_kernels.rules import RULES
+from recis_core.pallas_kernels.segment_sum import SUM_CHUNK
 from tests.kernels import reference
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from pallas_kernels import aot, machine_code
-from pallas_kernels.catalog import KERNELS, fused_update, gather_pool, row_dot
-from pallas_kernels.kernel import Program
-from pallas_kernels.machine_code import Entry, entries
+from recis_core.pallas_kernels import aot, machine_code
+from recis_core.pallas_kernels.catalog import KERNELS, fused_update, gather_pool, row_dot
+from recis_core.pallas_kernels.kernel import Program
+from recis_core.pallas_kernels.machine_code import Entry, entries
 from tests.kernels.chosen import PARTS, programs
 from tests.kernels.lowering import check_ptx
 

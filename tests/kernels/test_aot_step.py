@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="backends/ needs torch")
 
-from pallas_kernels import aot
-from pallas_kernels.machine_code import entries
+from recis_core.pallas_kernels import aot
+from recis_core.pallas_kernels.machine_code import entries
 from tests.kernels.lowering import check_ptx
 from tests.kernels.test_aot import check_entries
 from tests.kernels.training import STAGES

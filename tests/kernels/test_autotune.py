@@ -6,10 +6,10 @@ import sys
 import jax
 import pytest
 
-from pallas_kernels import KeyConfig, PoolConfig, autotune, findings, tuning
-from pallas_kernels.catalog import KERNELS, fused_update
-from pallas_kernels.catalog.inputs import U
-from pallas_kernels.kernel import Sizes
+from recis_core.pallas_kernels import KeyConfig, PoolConfig, autotune, findings, tuning
+from recis_core.pallas_kernels.catalog import KERNELS, fused_update
+from recis_core.pallas_kernels.catalog.inputs import U
+from recis_core.pallas_kernels.kernel import Sizes
 
 SMALL = Sizes(ids=64, rows=32, dim=16)
 

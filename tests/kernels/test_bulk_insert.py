@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from pallas_kernels import bulk_insert
-from pallas_kernels.reference.bulk_insert import bulk_insert as reference
+from recis_core.pallas_kernels import bulk_insert
+from recis_core.pallas_kernels.reference.bulk_insert import bulk_insert as reference
 from tests.kernels.indices import FORM, Model, content, keys_of, pairs_of, random_pairs, settings, word
 
 kernel = jax.jit(partial(bulk_insert, form=FORM, interpret=True), static_argnames=("evict",))

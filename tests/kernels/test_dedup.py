@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import KeyConfig, dedup, segment_sum
-from pallas_kernels.reference.dedup import dedup as reference
+from recis_core.pallas_kernels import KeyConfig, dedup, segment_sum
+from recis_core.pallas_kernels.reference.dedup import dedup as reference
 from tests.kernels.indices import keys_of, pairs_of, random_pairs
 
 FORMS = {

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pallas_kernels import Rounding, RowConfig, Segments, fused_update, segment_sum
+from recis_core.pallas_kernels import Rounding, RowConfig, Segments, fused_update, segment_sum
 from tests.kernels import reference
 from tests.kernels.bags import DIMS, offsets_of
 from tests.kernels.reference import close, same_bits

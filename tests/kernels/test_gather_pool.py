@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import PoolConfig, gather_pool
-from pallas_kernels.operands import SCALED
+from recis_core.pallas_kernels import PoolConfig, gather_pool
+from recis_core.pallas_kernels.operands import SCALED
 from tests.kernels import reference
 from tests.kernels.bags import DIMS, DTYPES, RTOL, bags, offsets_of, table
 from tests.kernels.reference import close, same_bits

@@ -6,10 +6,10 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
-from pallas_kernels import gather_pool
-from pallas_kernels.catalog import KERNELS, fused_update, row_dot, segment_sum
-from pallas_kernels.catalog import gather_pool as pooling
-from pallas_kernels.kernel import Program, shape
+from recis_core.pallas_kernels import gather_pool
+from recis_core.pallas_kernels.catalog import KERNELS, fused_update, row_dot, segment_sum
+from recis_core.pallas_kernels.catalog import gather_pool as pooling
+from recis_core.pallas_kernels.kernel import Program, shape
 from tests.kernels.chosen import PARTS, lowerings
 from tests.kernels.lowering import check, check_no_float_atomics, lowered
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import pack_ids, unpack_ids
-from pallas_kernels.reference import pack_ids as plain
+from recis_core.pallas_kernels import pack_ids, unpack_ids
+from recis_core.pallas_kernels.reference import pack_ids as plain
 from tests.kernels.reference import same_bits
 
 KERNEL = (

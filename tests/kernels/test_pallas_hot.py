@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch", reason="backends/ needs torch")
 
-from backends.jax_backend.hot import Keys, Noise, Touched, xla
-from backends.pallas_backend.hot import hot
-from backends.spec import RULES, UpdateRule
+from recis_core.backends.jax_backend.hot import Keys, Noise, Touched, xla
+from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.spec import RULES, UpdateRule
 from tests.kernels.reference import close
 
 N, B, P, R, D = 96, 16, 32, 50, 7

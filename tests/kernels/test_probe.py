@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import Touch, probe
-from pallas_kernels.reference.probe import probe as reference
+from recis_core.pallas_kernels import Touch, probe
+from recis_core.pallas_kernels.reference.probe import probe as reference
 from tests.kernels.indices import FORM, Model, content, keys_of, random_pairs, word
 
 FORMS = {

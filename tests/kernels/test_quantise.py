@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pallas_kernels import dequantise, quantise
-from pallas_kernels.reference import quantise as plain
+from recis_core.pallas_kernels import dequantise, quantise
+from recis_core.pallas_kernels.reference import quantise as plain
 from tests.kernels.bags import DIMS
 from tests.kernels.reference import same_bits
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.rounding import noise, threefry2x32
+from recis_core.pallas_kernels.rounding import noise, threefry2x32
 from tests.kernels import reference
 
 # Random123's known answers for threefry2x32, 20 rounds: key, counter, result.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import row_dot
-from pallas_kernels.operands import FLOATS, SCALED, TABLES
+from recis_core.pallas_kernels import row_dot
+from recis_core.pallas_kernels.operands import FLOATS, SCALED, TABLES
 from tests.kernels.bags import DIMS, table
 from tests.kernels.reference import close, same_bits
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import PoolConfig, segment_sum
+from recis_core.pallas_kernels import PoolConfig, segment_sum
 from tests.kernels import reference
 from tests.kernels.bags import DIMS, RTOL, offsets_of, table
 from tests.kernels.reference import chunked_sum, close, same_bits

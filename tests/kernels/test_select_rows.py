@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import select_rows
-from pallas_kernels.reference.select_rows import select_rows as reference
+from recis_core.pallas_kernels import select_rows
+from recis_core.pallas_kernels.reference.select_rows import select_rows as reference
 from tests.kernels.bags import DIMS
 from tests.kernels.reference import same_bits
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from backends.jax_backend import embed, erase, gradient, stages
-from backends.jax_backend.fresh import write_initial
-from backends.jax_backend.seek import Manner, New, Sought
-from backends.pallas_backend.hot import hot
-from backends.spec import RULES, UpdateRule
-from pallas_kernels.kernel import Program, shape
+from recis_core.backends.jax_backend import embed, erase, gradient, stages
+from recis_core.backends.jax_backend.fresh import write_initial
+from recis_core.backends.jax_backend.seek import Manner, New, Sought
+from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.spec import RULES, UpdateRule
+from recis_core.pallas_kernels.kernel import Program, shape
 from tests import step_programs
 from tests.step_programs import B, D, N, T, f32, i32, u32
 

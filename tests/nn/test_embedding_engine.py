@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import (
     AdmitHook,
     ConstantInitializer,

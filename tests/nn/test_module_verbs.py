@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import DynamicEmbedding, EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseAdam, SparseSGD, join
 from tests.verbs_table import decided, members_of

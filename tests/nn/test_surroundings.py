@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseAdam, SparseSGD, clip_grad_norm_, join
 from recis_core.ragged import RaggedTensor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.errors import NonFiniteGradient
+from recis_core.backends.errors import NonFiniteGradient
 from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.precision import Direction
 from recis_core.nn import EmbeddingEngine, EmbeddingOption

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseAdamW, SparseSGD, join
 

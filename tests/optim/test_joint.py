@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from backends.errors import NonFiniteGradient, RecisError
+from recis_core.backends.errors import NonFiniteGradient, RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam, SparseSGD, clip_grad_norm_, join
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from backends.errors import NonFiniteGradient, RecisError
+from recis_core.backends.errors import NonFiniteGradient, RecisError
 from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import (
     SparseAdagrad,

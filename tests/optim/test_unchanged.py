@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from backends.errors import NonFiniteGradient
+from recis_core.backends.errors import NonFiniteGradient
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam, SparseSGD, join
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.initial_values import initial_values
+from recis_core.backends.initial_values import initial_values
 from recis_core.cli.source import open_source
 from recis_core.cli.train import train
 from recis_core.cli.train_config import TrainConfig

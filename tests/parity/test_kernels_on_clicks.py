@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pyarrow import orc
 
-import pallas_kernels as pk
-from backends import placement
-from backends.jax_backend.hashing import FORM
-from backends.jax_backend.state import empty_index
+from recis_core import pallas_kernels as pk
+from recis_core.backends import placement
+from recis_core.backends.jax_backend.hashing import FORM
+from recis_core.backends.jax_backend.state import empty_index
 from tests.parity.click_log import click_log
 
 ROWS, STEPS = 400, 3  # of the log a step; interpreted kernels are slow

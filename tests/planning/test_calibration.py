@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyarrow import orc
 
-from backends.placement import slices
+from recis_core.backends.placement import slices
 from recis_core.io import SyntheticClicks
 from recis_core.io.synthetic.preset import CRITEO_SIZES
 from recis_core.planning import make_plan

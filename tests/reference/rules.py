@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.initial_values import rounding_noise
-from backends.spec import UpdateRule
+from recis_core.backends.initial_values import rounding_noise
+from recis_core.backends.spec import UpdateRule
 from tests.reference.rounding import noisy_bfloat16
 from tests.reference.table import ReferenceTable
 

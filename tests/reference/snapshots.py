@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.records import Snapshot
-from backends.spec import Clock, LookupMode
+from recis_core.backends.records import Snapshot
+from recis_core.backends.spec import Clock, LookupMode
 from tests.reference.table import Entry, ReferenceTable
 
 

@@ -42,10 +42,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backends import placement
-from backends.errors import TableFull
-from backends.initial_values import initial_values
-from backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec
+from recis_core.backends import placement
+from recis_core.backends.errors import TableFull
+from recis_core.backends.initial_values import initial_values
+from recis_core.backends.spec import Clock, Counters, LookupMode, SlotSpec, TableSpec
 from tests.reference.rounding import nearest_bfloat16
 
 W = placement.WAYS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends import Clock, LookupMode, TableSpec
-from backends.errors import TableFull
+from recis_core.backends import Clock, LookupMode, TableSpec
+from recis_core.backends.errors import TableFull
 from tests.reference.pooling import pool, pool_grad
 from tests.reference.rounding import nearest_bfloat16, noisy_bfloat16
 from tests.reference.rules import step
@@ -55,7 +55,7 @@ def test_pool_is_that_of_torch(mode: str) -> None:
 
 def test_adam_is_that_of_behaviour() -> None:
     """Three steps at lr 1e-3 in float64: RecIS's numbers for SparseAdam."""
-    from backends import UpdateRule
+    from recis_core.backends import UpdateRule
 
     w, slots = np.array([1.0, -2.0]), [np.zeros(2), np.zeros(2)]
     for t, g in enumerate(np.array([[0.1, -0.2], [0.3, 0.1], [-0.05, 0]]), 1):

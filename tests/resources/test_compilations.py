@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-import backends
+from recis_core import backends
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.ragged import RaggedTensor

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.numba_backend import compiled_once
+from recis_core.backends.numba_backend import compiled_once
 
 LOOPS = """
 import json, sys
-from backends.numba_backend.compiled import compiled, inlined
+from recis_core.backends.numba_backend.compiled import compiled, inlined
 
 @inlined
 def square(x):
@@ -66,7 +66,7 @@ def test_a_process_that_was_stopped_is_not_waited_for_without_end(
 ) -> None:
     holder = f"""
 import time
-from backends.numba_backend.compiled_once import _alone
+from recis_core.backends.numba_backend.compiled_once import _alone
 with _alone({str(tmp_path)!r}, 7):
     print("held", flush=True)
     time.sleep(60)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from backends.jax_backend import inspect
-from backends.jax_backend.hot import xla
-from backends.jax_backend.programs import Programs
-from backends.spec import UpdateRule
+from recis_core.backends.jax_backend import inspect
+from recis_core.backends.jax_backend.hot import xla
+from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.spec import UpdateRule
 from tests.step_programs import bytes_of, embed_shapes, plan, update_shapes
 
 SMALL, LARGE = 10_000, 1_000_000

@@ -12,7 +12,7 @@ import pytest
 import torch
 import xxhash
 
-from backends.errors import CorruptCheckpoint
+from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize import load_state, save_state
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import CorruptCheckpoint
+from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize import latest_state, load_state
 from recis_core.serialize.manifest import LIMIT
 from tests.serialize.states import FULL, STATE, files_of, forge, refused, refused_or_whole, saved, seal

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import CorruptCheckpoint, StateMismatch
+from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
 from recis_core.framework import TrainLoop
 from recis_core.io import SyntheticClicks
 from recis_core.models import DeepFM

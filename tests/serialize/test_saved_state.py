@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from backends.errors import CorruptCheckpoint
+from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.framework import TrainLoop
 from recis_core.io import SyntheticClicks
 from recis_core.models import DeepFM

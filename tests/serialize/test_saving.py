@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import CorruptCheckpoint, StorageInUse
+from recis_core.backends.errors import CorruptCheckpoint, StorageInUse
 from recis_core.serialize import latest_state, load_state, part_file, save_state, state_directory, swap_names
 from recis_core.serialize.state_directory import saving, state_path
 from tests.serialize.states import FULL, STATE, same, saved

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import CorruptCheckpoint, StorageInUse
+from recis_core.backends.errors import CorruptCheckpoint, StorageInUse
 from recis_core.framework.train_loop import exchange_of
 from recis_core.serialize import (
     latest_shared_state,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends.initial_values import Distribution, initial_values
+from recis_core.backends.initial_values import Distribution, initial_values
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, UniformInitializer
 from recis_core.ragged import RaggedTensor
 from recis_core.table.uid import distinct_uids

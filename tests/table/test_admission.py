@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-import backends
-from backends import Clock, LookupCall, LookupMode, Request, TableSpec
-from backends.initial_values import Distribution
+from recis_core import backends
+from recis_core.backends import Clock, LookupCall, LookupMode, Request, TableSpec
+from recis_core.backends.initial_values import Distribution
 from recis_core.nn import AdmitHook, HashTable
 from recis_core.optim import SparseSGD
 from recis_core.table.admitting_backend import AdmittingBackend

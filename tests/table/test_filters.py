@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.records import Marks
+from recis_core.backends.records import Marks
 from recis_core.nn import ConstantInitializer, EmbeddingEngine, EmbeddingOption, FilterHook, HashTable
 from recis_core.optim import SparseAdam, SparseSGD
 from tests.table.admitting import D, engine_of, initial

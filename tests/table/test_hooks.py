@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from backends import Backend
+from recis_core.backends import Backend
 from recis_core.nn import AdmitHook, EmbeddingEngine, EmbeddingOption, FilterHook
 from recis_core.table.admitting_backend import AdmittingBackend
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 from tests.exchange.models import FEATURES, Model, assert_same_tables, batch, rows_of, share, united

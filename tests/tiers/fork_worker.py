@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import RecisError, StorageInUse
+from recis_core.backends.errors import RecisError, StorageInUse
 from recis_core.nn import EmbeddingEngine
 from recis_core.table.tiers.inside import tiered
 from tests.tiers.training import (

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends import TableSpec
-from backends.initial_values import Distribution, initial_values
-from backends.records import LookupCall, Request
+from recis_core.backends import TableSpec
+from recis_core.backends.initial_values import Distribution, initial_values
+from recis_core.backends.records import LookupCall, Request
 
 D = 2
 UIDS = (7, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.numba_backend.aged_uses import add_uses
+from recis_core.backends.numba_backend.aged_uses import add_uses
 from recis_core.table.tiers.policy import Lfu
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backends.errors import TableFull
+from recis_core.backends.errors import TableFull
 from recis_core.nn import CacheConfig, EmbeddingEngine
 from recis_core.optim import clip_grad_norm_, join
 from recis_core.ragged import RaggedTensor

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import CorruptStorage, RecisError, StorageFull
+from recis_core.backends.errors import CorruptStorage, RecisError, StorageFull
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.table.disk import compaction, disk_store, index, rows_view
 from recis_core.table.disk.manifest import Manifest

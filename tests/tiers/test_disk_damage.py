@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.errors import CorruptStorage, TableFull
+from recis_core.backends.errors import CorruptStorage, TableFull
 from recis_core.table.disk import log, manifest, segment
 from recis_core.table.disk.disk_store import DiskStore
 from recis_core.table.disk.mapping import PAGE

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.errors import StorageFull
+from recis_core.backends.errors import StorageFull
 from recis_core.table.disk import DiskStore, index
 from tests.tiers.disk_stores import INDEXES, Key, arrays, contents, open_store, rows_of
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
+from recis_core.backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
 from recis_core.table.disk import DiskStore, disk_store, index
 from recis_core.table.disk.mapping import PAGE
 from recis_core.table.disk.segment import rows_within

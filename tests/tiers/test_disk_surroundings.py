@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import CorruptStorage, NotAFile, RecisError, StorageInUse
+from recis_core.backends.errors import CorruptStorage, NotAFile, RecisError, StorageInUse
 from tests.tiers.disk_stores import MAPPED, arrays, open_store, rows_of
 
 KEYS = [(0, i) for i in range(60)]  # three segments, of 24, 24 and 12 rows

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from backends.records import Snapshot
-from backends.selection import NAMES
+from recis_core.backends.records import Snapshot
+from recis_core.backends.selection import NAMES
 from recis_core.nn import CacheConfig, EmbeddingEngine, Policy
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseOptimizer, SparseRowWiseAdagrad, SparseSGD
 from recis_core.table.tiers.policy import Ttl

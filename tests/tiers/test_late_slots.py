@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import RecisError, TableFull
+from recis_core.backends.errors import RecisError, TableFull
 from recis_core.nn import CacheConfig, EmbeddingEngine
 from recis_core.table.tiers.host_store import HostStore
 from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train

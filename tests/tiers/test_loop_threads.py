@@ -14,7 +14,7 @@ import numba
 import pytest
 import torch
 
-from backends.numba_backend.loop_threads import loop_threads
+from recis_core.backends.numba_backend.loop_threads import loop_threads
 from recis_core.nn import CacheConfig, Prefetcher
 from tests.tiers.training import engine_of, random_batches
 
@@ -94,7 +94,7 @@ def test_a_prefetcher_lowers_them_while_it_gives_batches() -> None:
 
 NEW_TABLE = """
 import json, numba, torch
-import backends
+from recis_core import backends
 before = torch.get_num_threads()
 backend, ids = backends.get("numba"), torch.arange(5)
 state = backend.create(backends.TableSpec(4, (1,)))

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backends import SlotSpec, TableSpec
-from backends.errors import RecisError
+from recis_core.backends import SlotSpec, TableSpec
+from recis_core.backends.errors import RecisError
 from recis_core.io import SyntheticClicks
 from recis_core.metrics import auc
 from recis_core.models import DeepFM

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.tiers.prefetcher import LATE
 from tests.contract.compare import assert_same

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import CacheConfig, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import snapshot_tables

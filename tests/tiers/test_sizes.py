@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from backends.errors import RecisError
-from backends.numba_backend.disk_rows import HANDLE
+from recis_core.backends.errors import RecisError
+from recis_core.backends.numba_backend.disk_rows import HANDLE
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.table.disk import DiskStore

@@ -25,9 +25,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-import backends
-from backends import Clock, LookupMode, SlotSpec, UpdateRule
-from backends.numba_backend.loop_threads import loop_threads
+from recis_core import backends
+from recis_core.backends import Clock, LookupMode, SlotSpec, UpdateRule
+from recis_core.backends.numba_backend.loop_threads import loop_threads
 from recis_core.nn import CacheConfig
 from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from backends.errors import StorageFull, TableFull
+from recis_core.backends.errors import StorageFull, TableFull
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.table.disk import DiskStore, disk_store

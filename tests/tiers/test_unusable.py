@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.nn import CacheConfig
 from recis_core.table.tiers.cache_stats import CacheStats
 from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train

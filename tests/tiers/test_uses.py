@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backends import Clock, LookupMode
+from recis_core.backends import Clock, LookupMode
 from recis_core.nn import CacheConfig, EmbeddingEngine, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import restore_tables, snapshot_tables

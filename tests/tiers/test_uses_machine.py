@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant
 
-from backends import Clock, LookupMode, Snapshot, TableSpec
-from backends.records import LookupCall
+from recis_core.backends import Clock, LookupMode, Snapshot, TableSpec
+from recis_core.backends.records import LookupCall
 from recis_core.table.tiers import lower_tiers
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.initial_values import threefry2x32
-from backends.placement import split_ids
+from recis_core.backends.initial_values import threefry2x32
+from recis_core.backends.placement import split_ids
 
 LABEL, LENGTH, RANK, WEIGHT, HOT = range(5)  # what a stream is for
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.initial_values import Distribution, initial_values
+from recis_core.backends.initial_values import Distribution, initial_values
 from recis_core.io.synthetic.preset import Preset
 
 SALT = 0x7472757468  # truth's values share nothing with the initial values of a table of equal seed

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from backends.errors import CorruptStorage, StorageFull
+from recis_core.backends.errors import CorruptStorage, StorageFull
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.rows_view import RowReader

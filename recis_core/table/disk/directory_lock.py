@@ -12,7 +12,7 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from backends.errors import CorruptStorage, NotAFile, StorageInUse
+from recis_core.backends.errors import CorruptStorage, NotAFile, StorageInUse
 from recis_core.durable import make_directory, open_regular
 
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from backends.errors import CorruptStorage, NotAFile, StorageFull
+from recis_core.backends.errors import CorruptStorage, NotAFile, StorageFull
 from recis_core.durable import open_regular
 
 T = TypeVar("T")

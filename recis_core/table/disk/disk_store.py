@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.errors import RecisError, StorageFull
-from backends.numba_backend.disk_index import TABLES
+from recis_core.backends.errors import RecisError, StorageFull
+from recis_core.backends.numba_backend.disk_index import TABLES
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.disk.directory_lock import DirectoryLock
 from recis_core.table.disk.disk_space import Reserve, sync_file

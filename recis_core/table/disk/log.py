@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backends.errors import TableFull
-from backends.numba_backend.disk_index import SEGMENTS
+from recis_core.backends.errors import TableFull
+from recis_core.backends.numba_backend.disk_index import SEGMENTS
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.manifest import Committed, Manifest, segment_path
 from recis_core.table.disk.rows_view import RowsView

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from backends.errors import CorruptStorage, NotAFile
+from recis_core.backends.errors import CorruptStorage, NotAFile
 from recis_core.durable import open_regular, sync_directory
 from recis_core.table.disk.disk_space import remove, room_for, write_at
 

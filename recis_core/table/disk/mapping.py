@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.errors import BackendUnavailable
+from recis_core.backends.errors import BackendUnavailable
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux: memory counts once it is touched
 PAGE = mmap.PAGESIZE

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.errors import BackendUnavailable, CorruptStorage
+from recis_core.backends.errors import BackendUnavailable, CorruptStorage
 from recis_core.table.row_store import Chunk
 
 KEY = np.dtype([("table", ">i4"), ("id", "<i8")])

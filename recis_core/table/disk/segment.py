@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from backends.errors import CorruptStorage, NotAFile
-from backends.numba_backend.disk_index import KEY, ROWS, TABLES
-from backends.numba_backend.disk_rows import CHECK_BYTES
+from recis_core.backends.errors import CorruptStorage, NotAFile
+from recis_core.backends.numba_backend.disk_index import KEY, ROWS, TABLES
+from recis_core.backends.numba_backend.disk_rows import CHECK_BYTES
 from recis_core.durable import open_regular
 from recis_core.table.disk.disk_space import gone, open_nameless, remove, room_for, write_at
 from recis_core.table.disk.mapping import PAGE, FileHandle, Mapping

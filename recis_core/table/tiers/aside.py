@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import Clock
+from recis_core.backends import Clock
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT
 from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import COUNTED, Rows, marks_of, new_marks

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends import LookupMode
-from backends.numba_backend.columns import put
+from recis_core.backends import LookupMode
+from recis_core.backends.numba_backend.columns import put
 from recis_core.table.tiers import aside, staging
 from recis_core.table.tiers.upcoming import Batch
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from backends.numba_backend.host_rows import read_parts, write_parts
-from backends.numba_backend.memory import zeroed
-from backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.host_rows import read_parts, write_parts
+from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.numba_backend.scratch import empty
 from recis_core.table.tiers.row_format import Parts
 
 CHUNK = 1024  # rows whose addresses follow each other, at most

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from backends import Snapshot
-from backends.records import Marks
-from backends.row_checks import check_rows
+from recis_core.backends import Snapshot
+from recis_core.backends.records import Marks
+from recis_core.backends.row_checks import check_rows
 from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import Rows, new_marks
 

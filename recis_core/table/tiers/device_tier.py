@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
-from backends.errors import RecisError
-from backends.numba_backend.backend import NumbaBackend
-from backends.numba_backend.columns import count_up, fill, put, touch_rows, use_rows
-from backends.numba_backend.embed import embed_rows
-from backends.numba_backend.lookup import begin_rows
-from backends.numba_backend.partition import Unique
+from recis_core.backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
+from recis_core.backends.errors import RecisError
+from recis_core.backends.numba_backend.backend import NumbaBackend
+from recis_core.backends.numba_backend.columns import count_up, fill, put, touch_rows, use_rows
+from recis_core.backends.numba_backend.embed import embed_rows
+from recis_core.backends.numba_backend.lookup import begin_rows
+from recis_core.backends.numba_backend.partition import Unique
 from recis_core.table.tiers.key_index import FreeIndex, KeyIndex, PlacedIndex
 from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.row_format import Rows, marks_of

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from backends.errors import NotAFile, StorageInUse
+from recis_core.backends.errors import NotAFile, StorageInUse
 from recis_core.durable import make_directory
 from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.row_format import RowFormat

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from backends.numba_backend.columns import fill, put
+from recis_core.backends.numba_backend.columns import fill, put
 from recis_core.table.row_store import Chunk
 from recis_core.table.tiers.blocks import Blocks
 from recis_core.table.tiers.key_index import NO_BOUND, FreeIndex

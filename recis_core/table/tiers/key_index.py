@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from backends import TableSpec
-from backends.errors import CorruptStorage
-from backends.numba_backend.columns import fill, new_column, put
-from backends.numba_backend.export import erase
-from backends.numba_backend.find import find
-from backends.numba_backend.lookup import insert
-from backends.numba_backend.memory import zeroed
-from backends.numba_backend.row_map import drop_rows, find_rows, insert_rows, places_for
-from backends.numba_backend.scratch import empty
-from backends.numba_backend.state import create_state
-from backends.whole import settle
+from recis_core.backends import TableSpec
+from recis_core.backends.errors import CorruptStorage
+from recis_core.backends.numba_backend.columns import fill, new_column, put
+from recis_core.backends.numba_backend.export import erase
+from recis_core.backends.numba_backend.find import find
+from recis_core.backends.numba_backend.lookup import insert
+from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.numba_backend.row_map import drop_rows, find_rows, insert_rows, places_for
+from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.state import create_state
+from recis_core.backends.whole import settle
 
 FIRST_ROWS = 1024
 NO_BOUND = 1 << 62

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from backends.numba_backend.columns import clear_rows, note_uses
+from recis_core.backends.numba_backend.columns import clear_rows, note_uses
 from recis_core.table.tiers.key_index import FreeIndex
 from recis_core.table.tiers.row_format import COUNTED
 

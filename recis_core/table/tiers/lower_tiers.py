@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from backends.errors import StorageFull, TableFull
+from recis_core.backends.errors import StorageFull, TableFull
 from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import CacheStats
 from recis_core.table.tiers.host_store import HostStore

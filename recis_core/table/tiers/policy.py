@@ -69,7 +69,7 @@ class Lfu(Policy):
         self._growth = -math.log(decay)
 
     def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
-        from backends.numba_backend.aged_uses import add_uses  # as heavy as numba
+        from recis_core.backends.numba_backend.aged_uses import add_uses  # as heavy as numba
 
         add_uses(scores, rows, counts, tick * self._growth)
 

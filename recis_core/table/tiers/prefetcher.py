@@ -12,8 +12,8 @@ from numbers import Integral
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from backends.errors import RecisError
-from backends.numba_backend.loop_threads import loop_threads
+from recis_core.backends.errors import RecisError
+from recis_core.backends.numba_backend.loop_threads import loop_threads
 from recis_core.process import refuse_to_pickle
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
@@ -213,7 +213,7 @@ class Prefetcher:
     # On the thread
 
     def _run(self) -> None:
-        from backends.numba_backend.compiled import on_one_thread  # as heavy as numba
+        from recis_core.backends.numba_backend.compiled import on_one_thread  # as heavy as numba
 
         on_one_thread()
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Snapshot
+from recis_core.backends import Snapshot
 from recis_core.table.replacement import without_tables
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.content import AT_ONCE, export, marks, restore

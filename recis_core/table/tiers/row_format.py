@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import RowCodec, SlotSpec, TableSpec, get
-from backends.errors import RecisError
+from recis_core.backends import RowCodec, SlotSpec, TableSpec, get
+from recis_core.backends.errors import RecisError
 
 MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
 COUNTED = np.dtype([*MARKS.descr, ("uses", "<i4")])

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends import LookupCall
-from backends.numba_backend import partition
-from backends.numba_backend.columns import count_down, count_up, fill
-from backends.numba_backend.partition import Unique
+from recis_core.backends import LookupCall
+from recis_core.backends.numba_backend import partition
+from recis_core.backends.numba_backend.columns import count_down, count_up, fill
+from recis_core.backends.numba_backend.partition import Unique
 from recis_core.table.row_store import RowStore
 from recis_core.table.tiers.cache_stats import NOWHERE, ON_DEVICE
 from recis_core.table.tiers.policy import Lookahead

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backends import (
+from recis_core.backends import (
     Backend,
     Clock,
     Counters,
@@ -28,8 +28,8 @@ from backends import (
     TableSpec,
     UpdateRule,
 )
-from backends.numba_backend.partition import Unique
-from backends.records import Evicted, Marks
+from recis_core.backends.numba_backend.partition import Unique
+from recis_core.backends.records import Evicted, Marks
 from recis_core.table.tiers import aside
 from recis_core.table.tiers.asked import AWAY, Asked, begin_away, count, take_back
 from recis_core.table.tiers.cache_config import CacheConfig

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
-from backends.errors import RecisError, StorageFull, TableFull
-from backends.numba_backend.columns import fill
+from recis_core.backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
+from recis_core.backends.errors import RecisError, StorageFull, TableFull
+from recis_core.backends.numba_backend.columns import fill
 from recis_core.table.tiers import sizes, staging
 from recis_core.table.tiers.asked import AWAY, EARLY, UNKNOWN, Asked, take_back
 from recis_core.table.tiers.cache_config import CacheConfig
@@ -31,7 +31,7 @@ from recis_core.table.tiers.upcoming import Batch, Early, Upcoming
 from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
-    from backends.numba_backend.partition import Unique
+    from recis_core.backends.numba_backend.partition import Unique
     from recis_core.table.disk import DiskStore
     from recis_core.table.tiers.shared_budget import SharedBudget
 

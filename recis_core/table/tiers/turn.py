@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
 
-from backends.errors import RecisError
+from recis_core.backends.errors import RecisError
 from recis_core.uninterrupted import uninterrupted
 
 WAY_OUT = 'Use the engine in its own process, or start this one by multiprocessing\'s method "spawn" and build an engine there.'

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from backends import LookupCall
-from backends.numba_backend.next_uses import NextUses
-from backends.numba_backend.partition import Unique
+from recis_core.backends import LookupCall
+from recis_core.backends.numba_backend.next_uses import NextUses
+from recis_core.backends.numba_backend.partition import Unique
 
 
 @dataclass
