@@ -80,6 +80,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
 
 
 def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop) -> None:
+    loop.begin()
     while loop.epoch < config.epochs and (config.steps is None or loop.step < config.steps):
         for batch in _batches(config, source, loop):
             loop.train_step(batch, min(config.batch_size, source.train_rows - loop.rows_in_epoch))

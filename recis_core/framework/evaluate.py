@@ -60,5 +60,5 @@ def _columns(model: nn.Module, batch: Mapping[str, Any], label: str, truth: str)
 
 def _evaluation(p: np.ndarray, y: np.ndarray, truth: np.ndarray | None = None) -> Evaluation:
     if truth is None:
-        return Evaluation(auc(y, p), logloss(y, p), len(y))
-    return Evaluation(auc(y, p), logloss(y, p), len(y), auc(y, truth), logloss(y, truth))
+        return Evaluation(auc(p, y), logloss(p, y), len(y))
+    return Evaluation(auc(p, y), logloss(p, y), len(y), auc(truth, y), logloss(truth, y))

@@ -5,22 +5,18 @@ Sizes: B rows of a batch, W ranks.
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from recis_core.exchange.gathering import summed
 from recis_core.exchange.mean_loss import global_mean
 from recis_core.framework.cache_window import CacheWindow
+from recis_core.framework.data_parallel import data_parallel
+from recis_core.framework.log_window import Logged, LogWindow, WallClock
 from recis_core.framework.loop_state import dense_state, load_dense_state, put_back_on_error, read_loop_state
-from recis_core.metrics import AUROC
 from recis_core.nn import filter_out_sparse_param
 from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
@@ -30,21 +26,6 @@ from recis_core.serialize.tables import read_tables, snapshot_tables
 from recis_core.uninterrupted import uninterrupted
 
 Batch = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What happened since the last log: mean loss and AUC of predictions made before each update.
-
-    cache: of tables that have one, hit_rate: ids whose row was on the device, as a share; stalled: seconds waited for a
-    Prefetcher, as a share of all; and counts, as in CacheStats. Of this rank alone.
-    """
-
-    step: int
-    loss: float
-    auc: float
-    rows_per_s: float
-    cache: dict[str, float] = field(default_factory=dict)
 
 
 class TrainLoop:
@@ -72,12 +53,12 @@ class TrainLoop:
     ) -> None:
         self.model, self.optimizer, self.label = model, optimizer, label
         self.exchange = exchange_of(model)
-        self._forward = model if self.exchange is None else _parallel(model, self.exchange.world)
+        self._forward = model if self.exchange is None else data_parallel(model, self.exchange.world)
         self.log_every, self.on_log, self.evict_every = log_every, on_log, evict_every
         self.step = self.rows = 0
         self.epoch = self.rows_in_epoch = 0
-        self.seconds = 0.0
-        self._window = _Window()
+        self.trained_rows = 0
+        self._clock, self._window = WallClock(), LogWindow()
         self._caches = CacheWindow(model)
 
     def train_step(self, batch: Batch, rows: int | None = None) -> float:
@@ -89,8 +70,8 @@ class TrainLoop:
         Returns:
           the batch's mean log loss; with more ranks, numbers whose mean over ranks is that.
         """
+        self.begin()
         self.model.train()
-        start = time.perf_counter()
         labels = batch[self.label]
         logits = self._forward(batch)
         loss = self._loss(logits, labels)
@@ -98,10 +79,11 @@ class TrainLoop:
         loss.backward()
         self.optimizer.step()
         value = loss.item()
-        self._count(len(labels) if rows is None else rows, time.perf_counter() - start)
+        self._count(len(labels) if rows is None else rows)
         if self.evict_every is not None and self.step % self.evict_every == 0:
             evict_tables(filter_out_sparse_param(self.model))
-        self._window.add(value, logits, labels, time.perf_counter() - start)
+        self._window.add(value, logits, labels)
+        self._clock.read()
         if self.step % self.log_every == 0:
             self.flush_log()
         return value
@@ -112,11 +94,19 @@ class TrainLoop:
         total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         return global_mean(total, len(labels), self.exchange.world.parent)
 
-    def _count(self, rows: int, seconds: float) -> None:
+    def _count(self, rows: int) -> None:
         self.step += 1
         self.rows += rows
         self.rows_in_epoch += rows
-        self.seconds += seconds
+        self.trained_rows += rows
+
+    def begin(self) -> None:
+        """Start the clock of rows_per_s: before the first batch is read, or else the first step starts it."""
+        self._clock.run()
+
+    def pause(self) -> None:
+        """Stop that clock until the next step or begin(): what comes is no training, as an evaluation."""
+        self._clock.pause()
 
     def end_epoch(self) -> None:
         self.epoch, self.rows_in_epoch = self.epoch + 1, 0
@@ -124,17 +114,24 @@ class TrainLoop:
     def flush_log(self) -> None:
         """Report what was trained since the last report, if anything was."""
         if self._window.steps:
-            logged = self._window.logged(self.step, None if self.exchange is None else self.exchange.world)
-            self.on_log(replace(logged, cache=self._caches.since_last()))
-            self._window = _Window()
+            world = None if self.exchange is None else self.exchange.world
+            logged = self._window.logged(self.step, self.seconds, self._caches.since_last(), world)
+            self._window = LogWindow(self.seconds)
+            self.on_log(logged)
 
     @property
     def rank(self) -> int:
         return 0 if self.exchange is None else self.exchange.world.rank
 
     @property
+    def seconds(self) -> float:
+        """Wall time of training in this process, reader included, up to the end of the last step."""
+        return self._clock.seconds
+
+    @property
     def rows_per_s(self) -> float:
-        return self.rows / self.seconds if self.seconds else 0.0
+        """trained_rows, of all ranks in this process and without what a state brought, by `seconds`."""
+        return self.trained_rows / self.seconds if self.seconds else 0.0
 
     def state(self) -> dict[str, Any]:
         """All that training resumes from, for serialize.save_state; on one process."""
@@ -185,37 +182,3 @@ def exchange_of(model: nn.Module) -> Any:
     """How the model's tables speak to other ranks; None where no other rank shares them."""
     tables = filter_out_sparse_param(model).values()
     return next((table.physical.exchange for table in tables), None)
-
-
-def _parallel(model: nn.Module, world: Any) -> nn.Module:
-    """Under DDP whose buckets stay as they are.
-
-    Otherwise it lays them out anew after its first step. From three ranks on, the order of an all-reduce's sums goes by
-    the place in a bucket, so the first step after resuming would round otherwise than the same step of a run
-    that went on. DDP offers no other way to that than find_unused_parameters.
-    """
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-    return DistributedDataParallel(model, process_group=world.parent, find_unused_parameters=True)
-
-
-class _Window:
-    """Sums between two logs."""
-
-    def __init__(self) -> None:
-        self.steps = self.rows = 0
-        self.loss = self.seconds = 0.0
-        self.auroc = AUROC()
-
-    def add(self, loss: float, logits: Tensor, labels: Tensor, seconds: float) -> None:
-        self.steps, self.rows = self.steps + 1, self.rows + len(labels)
-        self.loss, self.seconds = self.loss + loss, self.seconds + seconds
-        self.auroc.update(logits.detach().sigmoid(), labels)
-
-    def logged(self, step: int, world: Any = None) -> Logged:
-        """What happened on all ranks of a world. Collective."""
-        rows, loss = self.rows, self.loss
-        if world is not None:
-            totals = summed(world, torch.tensor([rows, loss / world.size], dtype=torch.float64), "log")
-            rows, loss = int(totals[0]), float(totals[1])
-            self.auroc.reduce(lambda counts: summed(world, counts, "log"))
-        return Logged(step, loss / self.steps, self.auroc.compute(), rows / self.seconds)

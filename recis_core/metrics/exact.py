@@ -5,22 +5,62 @@ Sizes: N predictions.
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import numpy as np
 
+from recis_core.metrics.checked import checked
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Chance that a positive scores above a negative, ties counting half. NaN without both classes."""
-    labels = np.asarray(labels, np.float64)
-    _, place, counts = np.unique(np.asarray(scores), return_inverse=True, return_counts=True)
-    positive = np.bincount(place, labels, len(counts))
-    negative = counts - positive
+LOG = logging.getLogger(__name__)
+
+
+def auc(predictions: Any, labels: Any) -> float:
+    """Chance that a positive is predicted above a negative; ties count half.
+
+    Args:
+      predictions: [N], any real numbers: probabilities, logits or ranks. labels: [N], each 0 or 1. Tensors or arrays.
+
+    Returns:
+      The area under the ROC curve; NaN where labels are all of one class, which a log message says.
+
+    Raises:
+      ValueError: a label is neither 0 nor 1, a prediction is NaN, or the shapes differ.
+    """
+    p, y = checked(predictions, labels, probabilities=False)
+    word = one_class(np.count_nonzero(y), len(y) - np.count_nonzero(y))
+    if word is not None:
+        LOG.warning("AUC is nan: %s.", word)
+        return float("nan")
+    return weighted_auc(p, y, 1 - y)
+
+
+def weighted_auc(values: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:
+    """AUC where values[i] stands for positive[i] positives and negative[i] negatives, some of both classes in all."""
+    _, place = np.unique(values, return_inverse=True)
+    positive, negative = np.bincount(place, positive), np.bincount(place, negative)
     below = np.cumsum(negative) - negative
-    pairs = positive.sum() * negative.sum()
-    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else float("nan")
+    # Shares before products: counts of 10¹² would lose digits together.
+    return float((positive / positive.sum() * ((below + negative / 2) / negative.sum())).sum())
 
 
-def logloss(labels: np.ndarray, probabilities: np.ndarray, *, floor: float = 1e-7) -> float:
-    """Mean −log likelihood of labels under probabilities, which are kept off 0 and 1 by `floor`."""
-    p = np.clip(np.asarray(probabilities, np.float64), floor, 1 - floor)
-    y = np.asarray(labels, np.float64)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
+def one_class(positives: float, negatives: float) -> str | None:
+    """Why there is no AUC; None where there is."""
+    if positives and negatives:
+        return None
+    there = f"all {positives + negatives:,.0f} labels are {int(positives > 0)}"
+    return f"it needs labels of both classes; {there if positives + negatives else 'there are none'}"
+
+
+def logloss(predictions: Any, labels: Any, *, floor: float = 1e-7) -> float:
+    """Mean −log likelihood of labels under predictions, which are kept off 0 and 1 by `floor`; NaN of none.
+
+    Args:
+      predictions: [N] probabilities. labels: [N], each 0 or 1. Tensors or arrays.
+
+    Raises:
+      ValueError: a label is neither 0 nor 1, a prediction is NaN or outside [0, 1], or the shapes differ.
+    """
+    p, y = checked(predictions, labels, probabilities=True)
+    p = np.clip(p, floor, 1 - floor)
+    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean()) if len(p) else float("nan")

@@ -54,6 +54,7 @@ def test_two_processes_train_the_tables_of_one(tmp_path) -> None:
     want = run_ranks(1, trained, {**TINY, "save": str(one)})[0]
     done = torchrun(2, "train", *flags({**TINY, "save": two, "log_every": 2}), "--json")
     got = last_line(done)
+    assert "Warning" not in done.stderr, done.stderr
     same_quality(got, want)
     assert got["logloss"] == pytest.approx(want["logloss"], rel=1e-5)
     assert (want["world_size"], want["exchange"]) == (1, {})

@@ -1,49 +1,146 @@
-"""AUC by thresholds with RecIS's number, and exactly."""
+"""RecIS's numbers, exact values by hand, and what is refused."""
 
+import logging
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from recis_core import metrics
 from recis_core.metrics import AUROC, auc, logloss
 
 LABELS = [0, 0, 1, 0, 0, 0, 1, 0, 1, 1]
 PREDICTIONS = [0.1, 0.2, 0.3, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 
+def area(predictions, labels, thresholds=None):
+    metric = AUROC(thresholds)
+    metric.update(predictions, labels)
+    return metric.compute()
+
+
+# Every public metric, as one call (predictions, labels).
+CALLS = {"AUROC": area, "auc": auc, "logloss": logloss}
+
+
 def test_behaviours_number():
-    metric = AUROC(num_thresholds=200)
-    metric.update(torch.tensor(PREDICTIONS), torch.tensor(LABELS))
-    assert metric.compute() == pytest.approx(0.7917, abs=5e-5)
+    assert area(torch.tensor(PREDICTIONS), torch.tensor(LABELS), 200) == pytest.approx(0.7917, abs=5e-5)
 
 
-def test_batches_add_up_and_reset_forgets():
-    whole, parts = AUROC(), AUROC()
+@pytest.mark.parametrize("thresholds", [None, 200])
+def test_batches_add_up_and_reset_forgets(thresholds):
+    whole, parts = AUROC(thresholds), AUROC(thresholds)
     predictions, labels = torch.rand(1000, generator=torch.Generator().manual_seed(0)), torch.arange(1000) % 3 == 0
     whole.update(predictions, labels)
     for k in range(0, 1000, 130):
         parts.update(predictions[k : k + 130], labels[k : k + 130])
-    assert parts.compute() == pytest.approx(whole.compute(), abs=1e-12)
+    assert parts.compute() == whole.compute()
     parts.reset()
     parts.update(torch.tensor(PREDICTIONS), torch.tensor(LABELS))
-    assert parts.compute() == pytest.approx(0.7917, abs=5e-5)
+    assert parts.compute() == pytest.approx(19 / 24, abs=1e-5)
 
 
 def test_exact_auc_by_all_pairs():
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 200), rng.integers(0, 20, 200) / 20
     pairs = [(p > n) + 0.5 * (p == n) for p in scores[labels == 1] for n in scores[labels == 0]]
-    assert auc(labels, scores) == pytest.approx(np.mean(pairs), abs=1e-12)
-    assert auc(LABELS, PREDICTIONS) == pytest.approx(19 / 24)
-    assert math.isnan(auc(np.ones(3), np.arange(3)))
+    assert auc(scores, labels) == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert auc(scores - 7, labels) == auc(scores, labels)
+    assert auc(PREDICTIONS, LABELS) == pytest.approx(19 / 24)
 
 
 def test_logloss_by_hand():
-    assert logloss([1, 0], [0.8, 0.4]) == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
-    assert logloss([1], [0.0]) == pytest.approx(-math.log(1e-7))
+    assert logloss([0.8, 0.4], [1, 0]) == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
+    assert logloss([0.0], [1]) == pytest.approx(-math.log(1e-7))
+    assert math.isnan(logloss([], []))
 
 
-def test_a_metric_needs_two_thresholds():
-    with pytest.raises(ValueError, match="at least 2; got 1"):
-        AUROC(1)
+@pytest.mark.parametrize("wrong", [1, 0, 2.5, True, "200"])
+def test_a_metric_needs_two_thresholds(wrong):
+    with pytest.raises(ValueError, match=f"at least 2, or None; got {wrong!r}"):
+        AUROC(wrong)
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [0, 0], []])
+@pytest.mark.parametrize("metric", [area, lambda p, y: area(p, y, 200), auc])
+def test_one_class_has_no_area_and_that_is_said(metric, labels, caplog):
+    with caplog.at_level(logging.WARNING, "recis_core"):
+        assert math.isnan(metric(torch.rand(len(labels)), torch.tensor(labels)))
+    said = f"all 2 labels are {labels[0]}" if labels else "there are none"
+    assert f"is nan: it needs labels of both classes; {said}." in caplog.text
+
+
+def test_bounds_of_one_class_are_nan():
+    assert all(map(math.isnan, AUROC().bounds()))
+
+
+def test_every_public_metric_is_called_here():
+    assert set(CALLS) == set(metrics.__all__)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_one_order_of_arguments(call):
+    """Predictions, then labels: the other order is refused, for scores are no labels."""
+    assert math.isfinite(call(PREDICTIONS, LABELS))
+    with pytest.raises(
+        ValueError, match=r"labels must be 0 or 1; got 0\.1 at \[0\]\. The order is \(predictions, labels\)"
+    ):
+        call(LABELS, PREDICTIONS)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.uint8, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_tensors_of_any_real_kind(call, dtype):
+    predictions, labels = torch.tensor(PREDICTIONS, dtype=torch.float64), torch.tensor(LABELS)
+    want = call(predictions, labels)
+    assert call(predictions.requires_grad_(), labels.to(dtype)) == want
+    assert call(predictions[:, None], labels.bool()) == want
+    assert call(predictions.reshape(2, 5), labels.reshape(2, 5)) == want
+    assert call(predictions.detach().numpy(), np.array(LABELS, bool)) == want
+    if dtype.is_floating_point:
+        assert call(predictions.to(dtype), labels) == pytest.approx(want, abs=0.01)
+
+
+WRONG = {
+    "labels of -1": ([0.2, 0.7], [-1.0, 1.0], "labels must be 0 or 1; got -1 at [0]"),
+    "a soft label": ([0.2, 0.7], [1.0, 0.5], "labels must be 0 or 1; got 0.5 at [1]"),
+    "a label of nan": ([0.2, 0.7], [1.0, math.nan], "labels must be 0 or 1; got nan at [1]"),
+    "nan": ([0.2, math.nan], [0, 1], "predictions must be numbers; got nan at [1]"),
+    "shapes": ([0.2, 0.7, 0.1], [0, 1], "predictions and labels must have one shape; got [3] and [2]"),
+    "turned": ([[0.2, 0.7, 0.1]] * 2, [[0, 1]] * 3, "must have one shape; got [2, 3] and [3, 2]"),
+}
+NO_PROBABILITIES = {
+    "logits": ([-3.0, 3.0], [0, 1], "predictions must lie in [0, 1]; got -3 at [0]. Logits go through torch.sigmoid"),
+    "inf": ([0.5, math.inf], [0, 1], "predictions must lie in [0, 1]; got inf at [1]"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, case) for name in CALLS for case in WRONG]
+    + [(n, c) for n in CALLS if n != "auc" for c in NO_PROBABILITIES],
+)
+def test_what_is_refused_is_named(name, case):
+    predictions, labels, message = (WRONG | NO_PROBABILITIES)[case]
+    for as_given in (torch.tensor, np.array):
+        with pytest.raises(ValueError) as refusal:
+            CALLS[name](as_given(predictions), as_given(labels))
+        assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("predictions", [np.array(["a", "b"]), np.array([1j, 2]), torch.tensor([1j, 2])])
+def test_what_is_no_number_is_refused(predictions):
+    for call in CALLS.values():
+        with pytest.raises(TypeError, match="predictions must be real numbers; got"):
+            call(predictions, [0, 1])
+
+
+@pytest.mark.parametrize("thresholds", [None, 200])
+def test_a_refused_update_changes_nothing(thresholds):
+    metric = AUROC(thresholds)
+    metric.update(torch.tensor(PREDICTIONS), torch.tensor(LABELS))
+    for predictions, labels, _ in (WRONG | NO_PROBABILITIES).values():
+        with pytest.raises(ValueError):
+            metric.update(torch.tensor(predictions), torch.tensor(labels))
+    assert metric.compute() == pytest.approx(19 / 24, abs=1e-5)

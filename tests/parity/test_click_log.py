@@ -119,7 +119,7 @@ def plain_torch_auc():
     with torch.no_grad():
         scored = [(model(batch).numpy(), batch["label"].numpy()) for batch in source.test_batches()]
     scores, labels = (np.concatenate(part) for part in zip(*scored, strict=True))
-    return auc(labels, scores)
+    return auc(scores, labels)
 
 
 def test_quality_is_that_of_plain_torch_with_dictionaries(heard):

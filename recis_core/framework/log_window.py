@@ -1,0 +1,91 @@
+"""What a TrainLoop tells of the steps between two logs, and the wall time that they took.
+
+Sizes: B rows of a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recis_core.exchange.gathering import gathered, summed
+from recis_core.metrics import AUROC
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What happened since the last log: mean loss and AUC of predictions made before each update.
+
+    auc: NaN where there is none; auc_note then says why.
+    rows_per_s: rows of all ranks by seconds of wall time since the last log, reader included.
+    cache: of tables that have one, hit_rate: ids whose row was on the device, as a share; stalled: seconds waited for a
+    Prefetcher, as a share of all; and counts, as in CacheStats. Of this rank alone.
+    """
+
+    step: int
+    loss: float
+    auc: float
+    rows_per_s: float
+    cache: dict[str, float] = field(default_factory=dict)
+    auc_note: str | None = None
+
+
+class WallClock:
+    """Seconds of training in this process, up to the end of the last step; what lies between steps is part of them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._mark: float | None = None
+
+    def run(self) -> None:
+        """Count from now on, if it does not already."""
+        self._mark = time.perf_counter() if self._mark is None else self._mark
+
+    def read(self) -> None:
+        """Bring `seconds` up to now."""
+        now = time.perf_counter()
+        self.seconds += 0.0 if self._mark is None else now - self._mark
+        self._mark = now
+
+    def pause(self) -> None:
+        """Leave out what comes until it runs again."""
+        self._mark = None
+
+
+class LogWindow:
+    """Sums since the last log, whose wall time began at `since` seconds."""
+
+    def __init__(self, since: float = 0.0) -> None:
+        self._since = since
+        self.steps = self._rows = self._refused = 0
+        self._loss = 0.0
+        self._auroc = AUROC()
+        self._note: str | None = None
+
+    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
+        self.steps, self._rows, self._loss = self.steps + 1, self._rows + len(labels), self._loss + loss
+        try:
+            self._auroc.update(logits.detach().sigmoid(), labels)
+        except ValueError as error:
+            # Training goes on: the window has no AUC, and says why.
+            self._refused, self._note = self._refused + 1, str(error)
+
+    def logged(self, step: int, seconds: float, cache: dict[str, float], world: Any = None) -> Logged:
+        """What happened on all ranks of a world up to now, `seconds` of training. Collective."""
+        if world is not None:
+            self._sum_over(world)
+        note = self._note or (f"{self._refused} batches of other ranks were refused" if self._refused else None)
+        note = note or self._auroc.undefined
+        auc = self._auroc.compute() if note is None else float("nan")
+        rate = self._rows / max(seconds - self._since, 1e-9)
+        return Logged(step, self._loss / self.steps, auc, rate, cache, note)
+
+    def _sum_over(self, world: Any) -> None:
+        mine = torch.tensor([self._rows, self._loss / world.size, self._refused], dtype=torch.float64)
+        totals = summed(world, mine, "log")
+        self._rows, self._loss, self._refused = int(totals[0]), float(totals[1]), int(totals[2])
+        self._auroc.reduce(lambda part: gathered(world, part, kind="log"))

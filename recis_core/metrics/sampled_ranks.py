@@ -1,0 +1,53 @@
+"""AUC from the ranks of both classes' predictions.
+
+The area is ∫ F dG, where F and G say which share of negatives and of positives lies below x. If they are off by f and g
+at most, the area is off by f + g at most: |∫ F dG − ∫ F′ dG′| ≤ |∫ (F − F′) dG| + |∫ (G − G′) dF′|.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recis_core.metrics.exact import weighted_auc
+from recis_core.metrics.rank_summary import RankSummary
+
+
+class SampledRanks:
+    """A RankSummary of each class."""
+
+    def __init__(self) -> None:
+        self._of = (RankSummary(), RankSummary())  # by label
+
+    def add(self, predictions: np.ndarray, labels: np.ndarray) -> None:
+        for label in (0, 1):
+            self._of[label].add(predictions[labels == label])
+
+    def classes(self) -> tuple[float, float]:
+        """(positives, negatives)."""
+        return self._of[1].count, self._of[0].count
+
+    def area(self) -> float:
+        (negative, negatives), (positive, positives) = (each.items() for each in self._of)
+        none = np.zeros_like
+        return weighted_auc(
+            np.concatenate([positive, negative]),
+            np.concatenate([positives, none(negatives)]),
+            np.concatenate([none(positives), negatives]),
+        )
+
+    def error(self) -> float:
+        return sum(each.error / each.count for each in self._of)
+
+    def packed(self) -> np.ndarray:
+        """[items + 2, 3]: (value, weight, label), where the first row of each label has weight 0 and its error."""
+        rows = []
+        for label, each in enumerate(self._of):
+            values, weights = each.items()
+            values, weights = np.append(each.error, values), np.append(0.0, weights)
+            rows.append(np.stack([values, weights, np.full(len(values), float(label))], 1))
+        return np.concatenate(rows)
+
+    def merge(self, packed: np.ndarray) -> None:
+        for label, each in enumerate(self._of):
+            values, weights = packed[packed[:, 2] == label, :2].T
+            each.merge(values[1:], weights[1:], float(values[0]))
