@@ -28,7 +28,8 @@ def auc(predictions: Any, labels: Any) -> float:
       ValueError: a label is neither 0 nor 1, a prediction is NaN, or the shapes differ.
     """
     p, y = checked(predictions, labels, probabilities=False)
-    word = one_class(np.count_nonzero(y), len(y) - np.count_nonzero(y))
+    positives = int(np.count_nonzero(y))
+    word = one_class(positives, len(y) - positives)
     if word is not None:
         LOG.warning("AUC is nan: %s.", word)
         return float("nan")

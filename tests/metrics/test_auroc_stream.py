@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_ranks_together(thresholds):
     y = clicks(g, 0.01, N)
     p = spread(g, y)
     cuts = [0, N // 2, N // 2, N // 2 + 5, N]
-    shares = [streamed(p[a:b], y[a:b], AUROC(thresholds)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    shares = [streamed(p[a:b], y[a:b], AUROC(thresholds)) for a, b in pairwise(cuts)]
     packed = []
     for share in shares:
         share.reduce(lambda mine: packed.append(mine) or [mine])
