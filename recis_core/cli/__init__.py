@@ -1,4 +1,4 @@
-"""The `recis` command: train, plan, doctor, data.
+"""The `recis` command: train, eval, predict, plan, doctor, data.
 
 Heavy imports wait until a command is known, so that `recis --help` answers at once.
 """
@@ -7,58 +7,63 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from recis_core.cli import torchrun
+from recis_core.cli.stopping import ending_well
 
-USAGE = """usage: recis {train,plan,doctor,data} ...
+COMMANDS = ("train", "eval", "predict", "plan", "doctor", "data")
 
-  recis train   train DeepFM or DLRM on a synthetic preset or on Parquet/ORC files
-  recis plan    propose how a model's tables are placed on many ranks, on paper
-  recis doctor  versions, devices, and which backends run here
-  recis data    write a synthetic click log
+USAGE = """usage: recis {train,eval,predict,plan,doctor,data} ...
+
+  recis train    train DeepFM or DLRM on a synthetic preset or on files
+  recis eval     AUC and log loss of a saved run on files
+  recis predict  a Parquet file of a saved run's scores
+  recis plan     propose how a model's tables are placed on many ranks, on paper
+  recis doctor   versions, devices, and which backends run here
+  recis data     write a synthetic click log
 
 Each has --help."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status.
+
+    0 done, 1 an error, 2 wrong flags; 130 ended by Ctrl-C, 143 by SIGTERM. Inside of a program that gives argv, signals
+    have the program's handlers again afterwards.
+    """
     # Two OpenMP pools (torch's, numba's) that spin would take the cores from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if torchrun.launched():
         torchrun.share_the_machine()
-        torchrun.run_and_leave(lambda: _dispatch(command, rest))
-    return _dispatch(command, rest)
+        torchrun.run_and_leave(lambda: _dispatch(command, rest, last=True))
+    return _dispatch(command, rest, last=argv is None)
 
 
-def _dispatch(command: str, rest: list[str]) -> int:
+def _dispatch(command: str, rest: list[str], *, last: bool) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
-    if command not in ("train", "plan", "doctor", "data"):
+    if command not in COMMANDS:
         print(f"recis: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
         return 2
-    return _run(command, rest)
+    return ending_well(command, lambda: _run(command, rest), last=last)
 
 
 def _run(command: str, rest: list[str]) -> int:
     from recis_core.backends.errors import RecisError
 
     try:
-        if command == "train":
-            from recis_core.cli.train import run
-        elif command == "plan":
-            from recis_core.cli.plan import run
-        elif command == "doctor":
-            from recis_core.cli.doctor import run
-        else:
-            from recis_core.cli.data import run
-        return run(rest)
-    except (RecisError, ValueError, TypeError, KeyError, OSError) as error:
+        status: int = import_module(f"recis_core.cli.{command}").run(rest)
+        return status
+    except (RecisError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
         if os.environ.get("RECIS_TRACEBACK") == "1":
             raise
-        where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
-        print(f"recis {command}{where}: {_message(error)}", file=sys.stderr)
+        said = _message(error)
+        if torchrun.first_to_say(said):
+            where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
+            print(f"recis {command}{where}: {said}", file=sys.stderr)
         return 1
 
 

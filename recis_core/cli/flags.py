@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import tyro
 from pydantic import ValidationError
+
+from recis_core.cli import torchrun
 
 T = TypeVar("T")
 
@@ -13,6 +17,22 @@ T = TypeVar("T")
 def flag(name: str) -> str:
     """Of a field."""
     return f"--{name.replace('_', '-')}"
+
+
+def read_flags(kind: type[T], argv: Sequence[str], command: str) -> T:
+    """The config that flags say. Of ranks that torchrun started, one shows help or what is wrong.
+
+    Raises:
+      SystemExit: 2 where flags are wrong, 0 after help.
+    """
+    if not torchrun.launched():
+        return tyro.cli(kind, args=argv, prog=command)
+    try:
+        return tyro.cli(kind, args=argv, prog=command, console_outputs=False)
+    except SystemExit:
+        if torchrun.first_to_say(f"{command} {argv}"):
+            tyro.cli(kind, args=argv, prog=command)
+        raise
 
 
 def plain_errors(config: type[T]) -> type[T]:

@@ -19,12 +19,15 @@ class TensorBoardReport:
 
     def __init__(self, inner: Report, directory: str) -> None:
         self._inner = inner
-        self._writer = _writer(directory)
+        self._writer = summary_writer()(directory)
 
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        with self._inner.training(rows, loop):
-            yield
+        try:
+            with self._inner.training(rows, loop):
+                yield
+        finally:
+            self._writer.flush()
 
     def log(self, logged: Logged) -> None:
         self._inner.log(logged)
@@ -41,11 +44,16 @@ class TensorBoardReport:
         self._writer.close()
 
 
-def _writer(directory: str) -> Any:
+def summary_writer() -> Any:
+    """TensorBoard's class.
+
+    Raises:
+      ModuleNotFoundError: it is not installed; the message says how to.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"--tensorboard needs {error.name}, which is not installed: pip install 'recis-core[tensorboard]'."
         ) from error
-    return SummaryWriter(directory)
+    return SummaryWriter

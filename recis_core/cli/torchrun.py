@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 
 def launched() -> bool:
     """Whether torchrun started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def started() -> int:
+    """How many processes run the command together."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is to speak for all."""
+    return not launched() or os.environ.get("RANK", "0") == "0"
+
+
+def first_to_say(text: str) -> bool:
+    """Whether no rank of this node has said it yet, in this attempt of torchrun's or one before.
+
+    torchrun starts all ranks anew whatever they ended with, so a mistake in flags would be told by each, each time.
+    """
+    if not launched():
+        return True
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not errors:
+        return is_first() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    said = Path(errors).parents[2] / f"recis-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    try:
+        os.close(os.open(said, os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def share_the_machine() -> None:

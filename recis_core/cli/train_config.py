@@ -43,7 +43,7 @@ class TrainConfig:
     optimizer: Literal["sgd", "adam", "adamw", "adamwtf", "adagrad", "rowwise_adagrad"] = "adam"
     """Of the tables; the dense side always uses Adam."""
     lr: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
-    """Learning rate of both sides; default: that of the run that is resumed, else 0.001."""
+    """Learning rate of both sides; default: that of the run that is resumed or begun from, else 0.001."""
     seed: int = 0
     """Of initial values, on both sides, and of a preset's samples."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -54,11 +54,21 @@ class TrainConfig:
     """Directory for saved states, each whole and committed by a rename."""
     save_every: Annotated[int | None, Field(ge=1)] = None
     """With --save: steps between states; default: only at the end."""
+    keep: Annotated[int | None, Field(ge=1)] = None
+    """With --save: keep the newest so many states, by step, and remove older ones; default: all."""
+    overwrite: bool = False
+    """With --save: a directory that holds another run's states may be taken; they are removed once this run has
+    saved one."""
     resume: str | None = None
     """A directory given to --save: go on from its latest state, of any number of processes."""
     resume_if_any: bool = False
     """With --resume: begin anew where the directory holds no state yet, so that one command serves the first
     start and every restart (torchrun --max-restarts)."""
+    init_from: str | None = None
+    """A directory given to --save: begin a new run, on these rows or others, with the tables, dense weights and
+    optimizer of its latest state."""
+    fresh_optimizer: bool = False
+    """With --init-from: begin with tables and dense weights alone."""
     precision: str = "fp32"
     """Between processes: how rows and gradients travel. fp32, bf16, int8; forward=bf16,backward=int4+sr+ef;
     forward=int8,backward=topk(10%,int8)+ef; fp32@1000,int8 by step."""
@@ -118,10 +128,19 @@ class TrainConfig:
                 raise ValueError(f"{flag(name)} goes with --data; --preset brings its own.")
         if self.data is not None and self.rows is not None:
             raise ValueError("--rows goes with --preset.")
-        if self.save_every is not None and self.save is None:
-            raise ValueError("--save-every needs --save DIR.")
+        for name, value in (
+            ("save_every", self.save_every),
+            ("keep", self.keep),
+            ("overwrite", self.overwrite or None),
+        ):
+            if value is not None and self.save is None:
+                raise ValueError(f"{flag(name)} needs --save DIR.")
         if self.resume_if_any and self.resume is None:
             raise ValueError("--resume-if-any needs --resume DIR.")
+        if self.resume is not None and self.init_from is not None:
+            raise ValueError("--resume goes on with a run, --init-from begins a new one; give one of the two.")
+        if self.fresh_optimizer and self.init_from is None:
+            raise ValueError("--fresh-optimizer needs --init-from DIR; a run that is resumed goes on with its own.")
         if self.prefetch_threads is not None and not self.prefetch:
             raise ValueError("--prefetch-threads needs --prefetch L, what reads ahead beside them.")
         if self.cache_device_rows is None and self.cache_device_bytes is None:

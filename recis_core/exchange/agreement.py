@@ -1,8 +1,9 @@
 """Before any payload moves, all ranks say which call they are in; all go on, or all raise.
 
 The first message of every collective is one line of int64 from each rank to each other: kind of call, its number, the
-engine's number, a digest, whether this rank failed; then counts for the one it is sent to. The line has one width for
-all calls of all engines on a process group, so that ranks in different calls still meet.
+engine's number, a digest, whether this rank failed; then counts for the one it is sent to; at the end what it wishes
+(channel.wish), which is no part of the call. The line has one width for all calls of all engines on a process group, so
+that ranks in different calls still meet.
 
 Every rank reads every other's line. So after an ExchangeMismatch all have made equally many agreements, and a refused
 call has changed no number that decides whether a later one communicates: ranks go on from there as if it had not been.
@@ -109,11 +110,12 @@ class Agreement:
         self.calls, channel.calls = self.calls + 1, channel.calls + 1
         channel.notes.place = f"call {channel.calls}, {CALLS[kind]}"
         head = torch.tensor([KINDS.index(kind), channel.calls, self.engine, said, int(error is not None)])
-        line = torch.zeros(channel.size, HEAD + channel.width, dtype=torch.int64)
-        line[:, :HEAD] = head
+        line = torch.zeros(channel.size, HEAD + channel.width + 1, dtype=torch.int64)
+        line[:, :HEAD], line[:, -1] = head, channel.wish
         if counts is not None:
             line[:, HEAD : HEAD + counts.shape[1]] = counts
         theirs = channel.swap_lines(line)
+        channel.heard = max(channel.heard, int(theirs[:, -1].max()))
         self.sent["header"] += line[0].nbytes * (channel.size - 1)
         if error is None and not torch.equal(theirs[:, :HEAD], line[:, :HEAD]):
             self._refuse(theirs[:, :HEAD].tolist(), here)

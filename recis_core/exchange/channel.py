@@ -46,12 +46,15 @@ class Channel:
 
     calls: agreements so far. width: counts that a rank says to each other one in one. engines: exchanges made on it.
     started: collectives so far, equal on all ranks between calls.
+    wish: a number that this rank tells all with its next agreement. heard: the largest told so far, equal on all ranks
+    between calls.
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
         self.ranks, self.rank, self.size = list(ranks), list(ranks).index(dist.get_rank()), len(ranks)
         self.timeout = timedelta(seconds=timeout())
         self.calls, self.width, self.engines, self.started = 0, 1, 0, 0
+        self.wish = self.heard = 0
         self.sent: Counter[str] = Counter()  # of calls that belong to no engine
         self._broken: str | None = None
         group = _joined(ranks, self.timeout)

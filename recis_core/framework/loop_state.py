@@ -22,11 +22,11 @@ PROGRESS = ("step", "rows", "epoch", "rows_in_epoch")
 
 @dataclass(frozen=True)
 class LoopState:
-    """All but tables."""
+    """All but tables. optimizer: None where the loop's own is to stay as it is."""
 
     progress: dict[str, int]
     dense: Mapping[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Any] | None
     random: Tensor
 
 
@@ -35,14 +35,29 @@ def read_loop_state(state: Mapping[str, Any], model: nn.Module, optimizer: Joint
     progress = part_of_state(state, "progress")
     with naming(state, "progress"):
         _check_progress(progress)
-    dense = part_of_state(state, "dense")
+    dense, saved = _dense(state, model), _optimizer(state, optimizer)
+    return LoopState(progress, dense, saved, _random(state, rank))
+
+
+def read_learned(state: Mapping[str, Any], model: nn.Module, optimizer: JointOptimizer | None) -> LoopState:
+    """What a new run takes of a state: its counts are 0, its random numbers those of this process. Raises as above."""
+    saved = None if optimizer is None else _optimizer(state, optimizer)
+    return LoopState(dict.fromkeys(PROGRESS, 0), _dense(state, model), saved, torch.get_rng_state())
+
+
+def _dense(state: Mapping[str, Any], model: nn.Module) -> Mapping[str, Tensor]:
+    dense: Mapping[str, Tensor] = part_of_state(state, "dense")
     with naming(state, "dense"):
         check_dense_state(model, dense)
-    saved = part_of_state(state, "optimizer")
+    return dense
+
+
+def _optimizer(state: Mapping[str, Any], optimizer: JointOptimizer) -> dict[str, Any]:
+    saved: dict[str, Any] = part_of_state(state, "optimizer")
     with naming(state, "optimizer"):
         _check_optimizer(optimizer, saved)
     # What was given as it is in memory stays the giver's.
-    return LoopState(progress, dense, saved if isinstance(state, SavedState) else _copied(saved), _random(state, rank))
+    return saved if isinstance(state, SavedState) else _copied(saved)
 
 
 def _check_progress(progress: Any) -> None:

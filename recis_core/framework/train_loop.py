@@ -16,7 +16,14 @@ from recis_core.exchange.mean_loss import global_mean
 from recis_core.framework.cache_window import CacheWindow
 from recis_core.framework.data_parallel import data_parallel
 from recis_core.framework.log_window import Logged, LogWindow, WallClock
-from recis_core.framework.loop_state import dense_state, load_dense_state, put_back_on_error, read_loop_state
+from recis_core.framework.loop_state import (
+    LoopState,
+    dense_state,
+    load_dense_state,
+    put_back_on_error,
+    read_learned,
+    read_loop_state,
+)
 from recis_core.nn import filter_out_sparse_param
 from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
@@ -163,12 +170,30 @@ class TrainLoop:
         Raises:
           StateMismatch (a ValueError): it is of another model or optimizer. CorruptCheckpoint: it is damaged.
         """
+        self._load(state, lambda: read_loop_state(state, self.model, self.optimizer, self.rank), slots=True)
+
+    def start_from(self, state: Mapping[str, Any], *, optimizer: bool = True) -> None:
+        """Begin a new run with what another one learned: its tables and dense weights. Collective.
+
+        Steps, rows and epochs count from 0, and random numbers are this process's.
+
+        Args:
+          optimizer: whether the optimizer's state comes too, of both sides; else it is as this loop's optimizer has it.
+
+        Raises:
+          As load_state; nothing is changed then.
+        """
+        kept = self.optimizer if optimizer else None
+        self._load(state, lambda: read_learned(state, self.model, kept), slots=optimizer)
+
+    def _load(self, state: Mapping[str, Any], read: Callable[[], LoopState], *, slots: bool) -> None:
         with put_back_on_error(self.optimizer) as changes:
             with failing_together(self.exchange):
-                loaded = read_loop_state(state, self.model, self.optimizer, self.rank)
-                tables = read_tables(filter_out_sparse_param(self.model), state)
-                with naming(state, "optimizer"):
-                    self.optimizer.load_state_dict(loaded.optimizer)
+                loaded = read()
+                tables = read_tables(filter_out_sparse_param(self.model), state, slots=slots)
+                if loaded.optimizer is not None:
+                    with naming(state, "optimizer"):
+                        self.optimizer.load_state_dict(loaded.optimizer)
             with uninterrupted():
                 changes.stay = True
                 for each in tables:

@@ -21,10 +21,13 @@ from recis_core.table.unapplied import Carried
 
 
 class Resumed:
-    """Of one storage; `commit` takes it, after everything that may be refused."""
+    """Of one storage; `commit` takes it, after everything that may be refused.
 
-    def __init__(self, table: PhysicalTable) -> None:
-        self.table, self.step = table, table.step
+    slots: whether rows come with their optimizers' slots.
+    """
+
+    def __init__(self, table: PhysicalTable, slots: bool = True) -> None:
+        self.table, self.step, self.slots = table, table.step, slots
         self._rows = Replacement(table, range(len(table.names)))
         self._carried: Carried | None = None
         self._policy = _empty_policy(table)

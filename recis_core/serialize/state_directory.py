@@ -104,6 +104,18 @@ def _take_over(aside: Path, final: Path) -> None:
         _remove(old)
 
 
+def remove_state(state: Path) -> None:
+    """Its name goes first, so that nobody finds half of it. One that is not there is none."""
+    with _locked(state.parent):
+        aside = aside_of(state)
+        _remove(aside)
+        try:
+            state.rename(aside)
+        except FileNotFoundError:
+            return
+        _remove(aside)
+
+
 def _remove_left(directory: Path) -> None:
     """What dead saves have left."""
     for name in os.listdir(directory):

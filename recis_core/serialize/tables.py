@@ -95,8 +95,10 @@ def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) ->
             each.commit()
 
 
-def read_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> list[Resumed]:
+def read_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any], *, slots: bool = True) -> list[Resumed]:
     """All that is to change, made aside, for `commit` of each to take.
+
+    slots: whether rows come with what optimizers keep of them, and with gradients that wait; else these begin anew.
 
     Raises:
       StateMismatch (a ValueError): the state's tables are other ones, or its rows or slots of another form.
@@ -109,7 +111,7 @@ def read_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> li
     own = {part: part_of_state(state, name) for part, name in mine_of.items()}
     with naming(state, *mine_of.values()):
         _check_names(tables, own)
-    new = {table: Resumed(table) for table in mine.values()}
+    new = {table: Resumed(table, slots) for table in mine.values()}
     if _as_they_were(mine, own, shards):
         for part, table in mine.items():
             with naming(state, mine_of[part]):
@@ -172,11 +174,13 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     """Placement included, and each sender with its own residuals."""
     fields = {f.name for f in dataclasses.fields(Snapshot)}
     snapshot = Snapshot(**{k: v for k, v in saved["snapshot"].items() if k in fields})
-    snapshot.slots = _fitting(new.table, snapshot.slots)
+    snapshot.slots = _fitting(new, snapshot.slots)
     new.add(snapshot)
     new.step = _checked_step(saved["step"])
-    new.take_codecs(saved.get("codecs", {}))
     new.take_hooks(saved.get("hooks", {}))
+    if not new.slots:
+        return
+    new.take_codecs(saved.get("codecs", {}))
     late = saved.get("pending")
     if isinstance(new.table, ShardedTable) and new.table.residuals is not None and "residual" in saved:
         new.residual = new.table.residuals.made(**saved["residual"])
@@ -185,12 +189,15 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
         new.carry(Carried(**late))
 
 
-def _fitting(table: PhysicalTable, slots: dict[str, Tensor]) -> dict[str, Tensor]:
+def _fitting(new: Resumed, slots: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without what only a lossy exchange keeps, where there is none now.
 
     Raises:
       ValueError: those of the table's optimizer are not there.
     """
+    if not new.slots:
+        return {}
+    table = new.table
     own = {slot.name for slot in table.own_slots}
     if lacking := {slot.name for slot in table.slot_specs} - own - set(slots):
         raise ValueError(
@@ -210,7 +217,7 @@ def _hand_out(
         table = tables[name]
         _take_rows(new[table.physical], table, Snapshot(**saved["snapshot"]), ordinal)
         new[table.physical].step = _checked_step(saved["step"])
-        if "pending" in saved:
+        if "pending" in saved and new[table.physical].slots:
             _take_pending(new[table.physical], table, Carried(**saved["pending"]), ordinal)
     _hand_out_hooks(new, tables, saved)
 
@@ -253,7 +260,7 @@ def _here(table: HashTable, ids: Tensor, ordinals: Tensor, ordinal: int) -> Tens
 def _take_rows(new: Resumed, table: HashTable, saved: Snapshot, ordinal: int) -> None:
     at = _here(table, saved.ids, saved.tables, ordinal)
     history = {n: v[at] for n in ("scores", "stamps") if (v := getattr(saved, n)) is not None}
-    slots = {n: v[at] for n, v in _fitting(table.physical, saved.slots).items()}
+    slots = {n: v[at] for n, v in _fitting(new, saved.slots).items()}
     ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
     new.add(Snapshot(saved.ids[at], ordinals, saved.weights[at], slots, **history))
 

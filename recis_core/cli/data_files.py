@@ -1,0 +1,84 @@
+"""What files were when a run read them, so that one which goes on finds the same rows under the same numbers.
+
+    {"files": [[name, bytes, hash], …], "test": whether the last rows of these are held out}
+
+The hash is of a file's whole content up to a mebibyte; of a larger one of its end, where Parquet and ORC keep their
+footers, and of samples between.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, BinaryIO
+
+import xxhash
+
+from recis_core.cli.train_config import TrainConfig
+from recis_core.io.paths import expand
+
+WHOLE = 1 << 20  # bytes up to which all are hashed
+END = 1 << 18  # bytes of the end that are hashed of a larger file
+SAMPLES, SAMPLE = 64, 1 << 12  # so many of so many bytes before the end
+
+Files = list[list[Any]]
+
+
+def fingerprint(config: TrainConfig) -> dict[str, Any]:
+    """Of the training files; {} of a preset.
+
+    Raises:
+      FileNotFoundError: there are none. OSError: one cannot be read.
+    """
+    if config.data is None:
+        return {}
+    return {"files": [_described(file) for file in files_of(config.data)], "test": config.test_data is None}
+
+
+def files_of(data: str) -> list[str]:
+    """What a glob, a file's name or a folder's of Parquet files names.
+
+    Raises:
+      FileNotFoundError: nothing.
+    """
+    return expand(data, ".parquet")
+
+
+def _described(file: str) -> list[Any]:
+    digest = xxhash.xxh3_128()
+    with open(file, "rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        for begin, count in _spans(size):
+            digest.update(_read(opened, begin, count))
+    return [os.path.basename(file), size, digest.hexdigest()]
+
+
+def _spans(size: int) -> list[tuple[int, int]]:
+    """(begin, bytes)"""
+    if size <= WHOLE:
+        return [(0, size)]
+    before = size - END
+    return [*((before * i // SAMPLES, SAMPLE) for i in range(SAMPLES)), (before, END)]
+
+
+def _read(file: BinaryIO, begin: int, count: int) -> bytes:
+    file.seek(begin)
+    return file.read(count)
+
+
+def difference(saved: dict[str, Any], mine: dict[str, Any]) -> str | None:
+    """In words; None where the same rows are trained on."""
+    if saved == mine:
+        return None
+    if saved.get("test") != mine.get("test"):
+        return "the saved run held out the last rows of --data, or did not (--test-data); this one does the other"
+    before, now = ({name: rest for name, *rest in each.get("files", [])} for each in (saved, mine))
+    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+    if gone or new:
+        told = [f"{_some(gone)} gone"] * bool(gone) + [f"{_some(new)} new"] * bool(new)
+        return f"--data names other files than the saved run's: {', '.join(told)}"
+    changed = [name for name in now if before[name] != now[name]]
+    return f"files of --data changed since: {_some(changed)}" if changed else "files of --data come in another order"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)

@@ -1,0 +1,81 @@
+"""The report at the end of a run: its test, and what all ranks did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from recis_core.cli.build import read_sharding
+from recis_core.cli.cache import cache_totals, combined
+from recis_core.cli.source import Batch
+from recis_core.cli.train_config import TrainConfig
+from recis_core.exchange import Precision
+from recis_core.exchange.gathering import gathered_json
+from recis_core.framework import TrainLoop, evaluate
+from recis_core.nn import HashTable, filter_out_sparse_param
+from recis_core.serialize import tables_sha256
+
+
+def final_result(
+    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
+) -> dict[str, Any]:
+    """Collective."""
+    exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
+    tables = filter_out_sparse_param(model)
+    result = dataclasses.asdict(evaluate(model, test_batches))
+    return {
+        "final": True,
+        **result,
+        "steps": loop.step,
+        "rows_per_s": loop.rows_per_s,
+        "backend": next(iter(tables.values())).physical.backend.name,
+        "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
+        "cache": combined(_of_ranks(loop, cache_totals(tables.values()))),
+        "hooks": _total(loop, _hook_counts(tables.values())),
+        "tables_sha256": tables_sha256(tables),
+        "exchange": exchanged,
+        **_between_ranks(config, world),
+    }
+
+
+def _rows(tables: Iterable[HashTable], rank: int) -> int:
+    """Of a replicated table the first rank's count."""
+    physical = {table.physical for table in tables if rank == 0 or not table.physical.replicated}
+    return sum(table.counters().rows for table in physical)
+
+
+def _hook_counts(tables: Iterable[HashTable]) -> dict[str, int]:
+    """What was admitted, rejected and evicted here: ids without a row count once a storage and forward."""
+    counts: Counter[str] = Counter()
+    storages = set()
+    for table in tables:
+        stats = table.stats()
+        mine = {n: c for n, c in stats.items() if n.startswith("evicted_by")}
+        if table.physical not in storages:
+            mine |= {n: stats[n] for n in ("admitted", "rejected", "counter_overflow") if n in stats}
+        storages.add(table.physical)
+        counts.update(mine)
+    return dict(counts)
+
+
+def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
+    """Sums over ranks. Collective."""
+    total: Counter[str] = Counter()
+    for each in _of_ranks(loop, counts):
+        total.update(each)
+    return dict(total)
+
+
+def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
+    """Everyone's. Collective."""
+    return [counts] if loop.exchange is None else gathered_json(loop.exchange.world, counts, kind="report")
+
+
+def _between_ranks(config: TrainConfig, world: int) -> dict[str, Any]:
+    sharding = read_sharding(config.sharding, world)
+    said = {name: str(s) for name, s in sharding.items()} if isinstance(sharding, dict) else str(sharding)
+    return {"world_size": world, "precision": str(Precision.parse(config.precision)), "sharding": said}

@@ -1,0 +1,192 @@
+"""How a command ends on Ctrl-C (SIGINT) or SIGTERM: after the step under way, saved, with one line and exit 130 or 143.
+
+    ending_well("train", run)                               a signal ends what runs here at once, by Stopped …
+        with current().noting():                            … in here it waits; a second Ctrl-C does not
+            for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
+
+Ranks tell each other with the agreements that each step makes anyway (Channel.wish), so all stop after the same step.
+A thread hears of a second Ctrl-C also while the main thread is inside a long call, of a compiler for instance.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, TypeVar
+
+from recis_core.cli import torchrun
+
+T = TypeVar("T")
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+PATIENCE = 2.0  # seconds that a second Ctrl-C leaves the main thread to end in its own way
+SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
+
+
+class Stopped(BaseException):
+    """A signal ends the command here."""
+
+
+class Ending:
+    """What a command has heard of signals, and how far it has come.
+
+    asked: the number of the signal that ends it; 0 for none. hurried: a second Ctrl-C ends it at once. done: words for
+    how far it came.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command, self.asked, self.hurried, self.done = command, 0, False, "nothing was done"
+        self._at_once, self._interrupts, self._closed = True, 0, False
+        self._channel: Any = None
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal's handler."""
+        if self._closed or self.hurried:
+            return
+        first = not self.asked
+        again = number == signal.SIGINT and (not first or self._interrupts > 1)
+        self.asked = number if first or again else self.asked
+        if self._channel is not None:
+            self._channel.wish = self.asked
+        if again or (first and self._at_once):
+            self.hurried = again
+            raise Stopped
+
+    def close(self) -> None:
+        """From here on a signal ends nothing."""
+        self._closed = True
+
+    def wanted(self, exchange: Any = None) -> bool:
+        """Whether to end after this step; equal on all ranks of an exchange."""
+        if exchange is None:
+            return bool(self.asked)
+        self._channel = exchange.world.channel
+        self._channel.wish = self.asked
+        self.asked = self.asked or self._channel.heard
+        return bool(self._channel.heard)
+
+    def check(self, exchange: Any = None) -> None:
+        """Raises Stopped where the command is to end."""
+        if self.wanted(exchange):
+            raise Stopped
+
+    @contextmanager
+    def noting(self, noted: bool = True) -> Iterator[None]:
+        """Inside, the first signal waits to be asked for; with noted=False it does not."""
+        before, self._at_once = self._at_once, not noted
+        try:
+            yield
+        finally:
+            self._at_once = before
+
+    def read(self, batches: Iterable[T], exchange: Any = None) -> Iterator[T]:
+        """The batches; a signal ends them before the next one, which one process alone does not wait for."""
+        source = iter(batches)
+        while True:
+            with self.noting(exchange is not None):
+                self.check(exchange)
+                batch = next(source, None)
+            if batch is None:
+                return
+            yield batch
+
+    def said(self) -> str:
+        return f"recis {self.command}: {NAMES[signal.Signals(self.asked)]} ended it; {self.done}."
+
+    @property
+    def status(self) -> int:
+        return 128 + self.asked
+
+    def watch(self, signals: socket.socket, over: threading.Event) -> None:
+        """Until the socket closes: end the process if the main thread does not, after a second Ctrl-C."""
+        while numbers := signals.recv(64):
+            self._interrupts += numbers.count(signal.SIGINT)
+            if self._interrupts > 1 and not over.wait(PATIENCE):
+                self.asked = signal.SIGINT
+                self._leave()
+
+    def _leave(self) -> None:
+        with suppress(OSError, ValueError):
+            if sys.stdout.isatty():
+                print(SHOW_CURSOR, end="", flush=True)
+            print(self.said(), file=sys.stderr, flush=True)
+        os._exit(self.status)
+
+
+_now: list[Ending] = []  # of the commands that run; none where train() is called by a program
+
+
+def current() -> Ending:
+    """That of the command that runs; elsewhere one that hears nothing, so that signals do as the program says."""
+    return _now[-1] if _now else Ending("")
+
+
+def ending_well(command: str, run: Callable[[], int], *, last: bool = False) -> int:
+    """What run() returns; where a signal ends it, 128 + its number after a line on stderr.
+
+    last: the process ends after it, and signals that come after the run was over are ignored.
+    """
+    with _listening(command, last) as ending:
+        try:
+            try:
+                status = run()
+            except Stopped:
+                status = 0
+            except BaseException:
+                # What a signal raises inside of a library may come out of it as another error.
+                if not ending.asked or torchrun.launched():
+                    raise
+                status = 0
+            ending.close()
+        except Stopped:
+            ending.close()
+    if status or not ending.asked:
+        return status
+    if torchrun.is_first():
+        print(ending.said(), file=sys.stderr, flush=True)
+    return ending.status
+
+
+@contextmanager
+def _listening(command: str, last: bool) -> Iterator[Ending]:
+    """SIGINT and SIGTERM go to the Ending; but on the main thread alone, and where they are not ignored."""
+    ending = Ending(command)
+    if threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    before = {number: signal.getsignal(number) for number in NAMES}
+    _now.append(ending)
+    try:
+        with _watched(ending):
+            for number in (n for n, handler in before.items() if handler is not signal.SIG_IGN):
+                signal.signal(number, ending.hear)
+            yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if last else handler)
+        _now.remove(ending)
+
+
+@contextmanager
+def _watched(ending: Ending) -> Iterator[None]:
+    """A thread hears of each signal when it comes."""
+    theirs, ours = socket.socketpair()
+    ours.setblocking(False)
+    over = threading.Event()
+    watcher = threading.Thread(target=ending.watch, args=(theirs, over), name="recis-signals", daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        ours.close()
+        watcher.join()
+        theirs.close()

@@ -1,0 +1,198 @@
+"""SIGTERM and Ctrl-C: after the step, saved, one line, 143 or 130; a second Ctrl-C at once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recis_core.cli.saving
+import recis_core.cli.train
+import recis_core.io.dataset
+import recis_core.serialize.saved_state
+from recis_core.cli import main
+from recis_core.cli.report import SilentReport
+from recis_core.cli.stopping import ending_well
+from recis_core.cli.train import train
+from recis_core.cli.train_config import TrainConfig
+from recis_core.framework import TrainLoop
+from recis_core.serialize import latest_state
+from tests.cli import signals
+from tests.exchange.ranks import run_ranks
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+TINY = {"preset": "tiny", "rows": 3000, "batch_size": 250, "dim": 4, "lr": 0.01, "backend": "numba"}
+FLAGS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+FULL = os.environ.get("RECIS_TEST_FULL") == "1"
+
+
+def run(capsys: Any, *more: str) -> tuple[int, list[dict[str, Any]], list[str]]:
+    """(status, JSON lines, lines of stderr)"""
+    status = main(["train", *FLAGS, "--json", "--log-every", "3", *more])
+    out, err = capsys.readouterr()
+    return status, [json.loads(line) for line in out.splitlines()], err.splitlines()
+
+
+def at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, *numbers: int) -> None:
+    """At the call of this number of a function signals come, before its work."""
+    plain, calls = getattr(owner, name), itertools.count(1)
+
+    def calling(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            for number in numbers:
+                signal.raise_signal(number)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, calling)
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    """tables_sha256 of the run that nothing interrupts."""
+    return str(train(TrainConfig(**TINY), SilentReport())["tables_sha256"])
+
+
+@pytest.mark.parametrize(("number", "status", "name"), [(INT, 130, "Ctrl-C"), (TERM, 143, "SIGTERM")])
+def test_the_step_ends_and_is_saved(capsys, tmp_path, monkeypatch, whole, number, status, name) -> None:
+    handlers = signal.getsignal(INT), signal.getsignal(TERM)
+    with monkeypatch.context() as patch:
+        at_call(patch, TrainLoop, "train_step", 5, number)
+        got, lines, err = run(capsys, "--save", str(tmp_path))
+    assert (got, err) == (
+        status,
+        [f"recis train: {name} ended it; saved at step 5: --resume {tmp_path} goes on from there."],
+    )
+    assert [line["step"] for line in lines] == [3, 5]  # what was not logged yet is, and there is no result
+    assert (signal.getsignal(INT), signal.getsignal(TERM)) == handlers
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+    assert run(capsys, "--resume", str(tmp_path))[1][-1]["tables_sha256"] == whole
+
+
+def test_without_save_it_says_so(capsys, monkeypatch) -> None:
+    at_call(monkeypatch, TrainLoop, "train_step", 2, TERM)
+    assert run(capsys)[2] == ["recis train: SIGTERM ended it; after step 2, not saved, for --save DIR was not given."]
+
+
+def test_while_a_batch_is_read(capsys, tmp_path, monkeypatch, whole) -> None:
+    """The batch is dropped, and read again by the run that goes on."""
+    plain = recis_core.io.dataset.prefetched
+
+    def reading(source: Any, depth: int) -> Any:
+        for number, item in enumerate(plain(source, depth)):
+            if number == 3:
+                signal.raise_signal(TERM)
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recis_core.io.dataset, "prefetched", reading)
+        assert run(capsys, "--save", str(tmp_path))[0] == 143
+    assert latest_state(tmp_path).name == "step-00000003"
+    assert run(capsys, "--resume", str(tmp_path))[1][-1]["tables_sha256"] == whole
+
+
+def test_before_anything_is_trained(capsys, tmp_path, monkeypatch) -> None:
+    at_call(monkeypatch, recis_core.cli.train, "open_source", 1, TERM)
+    got, lines, err = run(capsys, "--save", str(tmp_path / "save"))
+    assert (got, lines, err) == (143, [], ["recis train: SIGTERM ended it; nothing was trained."])
+    assert not (tmp_path / "save").exists()
+
+
+def test_in_the_test(capsys, tmp_path, monkeypatch) -> None:
+    """All is trained and saved then."""
+    at_call(monkeypatch, recis_core.cli.train, "final_result", 1, INT)
+    got, lines, err = run(capsys, "--save", str(tmp_path))
+    assert got == 130
+    assert "final" not in lines[-1]
+    assert "saved at step 11" in err[0]
+
+
+def test_a_second_ctrl_c_ends_at_once(capsys, tmp_path, monkeypatch) -> None:
+    """In a step, and in a save, of which nothing stays."""
+    with monkeypatch.context() as patch:
+        at_call(patch, TrainLoop, "train_step", 4, INT, INT)
+        got, _, err = run(capsys, "--save", str(tmp_path), "--save-every", "2")
+    assert (got, err) == (
+        130,
+        [f"recis train: Ctrl-C ended it; after step 3, saved at step 2: --resume {tmp_path} goes on from there."],
+    )
+    with monkeypatch.context() as patch:
+        at_call(patch, TrainLoop, "train_step", 1, TERM)
+        at_call(patch, recis_core.serialize.saved_state, "write_part", 3, INT)
+        assert run(capsys, "--resume", str(tmp_path), "--save", str(tmp_path))[0] == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+
+
+def test_a_signal_that_a_save_has_answered_is_answered_once(capsys, tmp_path, monkeypatch) -> None:
+    saves: list[int] = []
+    plain = recis_core.cli.saving.save_state
+    monkeypatch.setattr(
+        recis_core.cli.saving, "save_state", lambda d, step, state: (saves.append(step), plain(d, step, state))
+    )
+    at_call(monkeypatch, TrainLoop, "train_step", 4, TERM, TERM)
+    assert run(capsys, "--save", str(tmp_path), "--save-every", "4")[0] == 143
+    assert saves == [4]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_compiler() -> None:
+    """Or anything else that keeps the main thread from running handlers."""
+    code = (
+        "import ctypes, sys; from recis_core.cli import stopping; stopping.PATIENCE = .2; print('begun', flush=True)\n"
+        "lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)\n"
+        "def run():\n"
+        "    with stopping.current().noting(): lock(mutex), lock(mutex)\n"
+        "sys.exit(stopping.ending_well('train', run))"
+    )
+    process = signals.start(code=code)
+    status, _, err = signals.end(process, (0.3, INT), (0.2, INT))
+    assert (status, err) == (130, ["recis train: Ctrl-C ended it; nothing was done."])
+
+
+def ended_on_ranks(rank: int, world: int, folder: str, which: int, step: int) -> tuple[int, str]:
+    """One rank gets the signal after a step; (status, the state that is there)."""
+    plain = TrainLoop.train_step
+
+    def stepping(self: TrainLoop, *args: Any) -> float:
+        value = plain(self, *args)
+        if rank == which and self.step == step:
+            signal.raise_signal(TERM)
+        return value
+
+    TrainLoop.train_step = stepping  # type: ignore[method-assign]
+    config = TrainConfig(**TINY, save=folder)
+    status = ending_well("train", lambda: len(train(config, SilentReport())) * 0)
+    return status, latest_state(folder).name
+
+
+def test_ranks_end_after_one_step(tmp_path) -> None:
+    """They hear of it with the next step's agreements, whichever got it; after the last step with the end's."""
+    for which, step in [(0, 4), *([(1, 4)] if FULL else []), (1, 11)]:
+        folder = str(tmp_path / f"{which}-{step}")
+        ends = run_ranks(2, ended_on_ranks, folder, which, step)
+        assert ends == [(143, f"step-{min(step + 1, 11):08d}")] * 2
+
+
+def test_at_any_moment(tmp_path: Path, whole: str) -> None:
+    """Of a process: one line, and a state from which the same tables come; 100 moments in full."""
+    draw, flags, took = random.Random(17), [*FLAGS, "--json", "--save"], 6.0
+    if FULL:
+        begun = time.monotonic()
+        assert signals.end(signals.start("train", *flags, str(tmp_path / "whole")))[0] == 0
+        took = time.monotonic() - begun
+    for i in range(100 if FULL else 1):
+        save, number = str(tmp_path / str(i)), draw.choice([INT, TERM])
+        status, out, err = signals.end(signals.start("train", *flags, save), (draw.uniform(0, took), number))
+        if status == 0:  # the run was over
+            assert signals.final(out)["tables_sha256"] == whole
+            continue
+        assert status == 128 + number
+        assert len(err) == 1
+        assert err[0].startswith("recis train: ")
+        result = train(TrainConfig(**TINY, resume=save, resume_if_any=True), SilentReport())
+        assert result["tables_sha256"] == whole
