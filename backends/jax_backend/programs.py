@@ -15,8 +15,28 @@ from typing import Any
 
 import jax
 
+from recis_core.backends.compiling import JAX
 from recis_core.backends.jax_backend import embed, erase, gradient, grow, id_packing, row_codes, stages
 from recis_core.backends.jax_backend.hot import Hot
+
+GROWTH = ("grown", "more_rows")
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def _opening(name: str) -> str:
+    if JAX.count == 0:
+        return "jax compiles its programs for the sizes of these batches and tables: about 20 s on an idle machine"
+    if name in GROWTH:
+        return "a table grew: jax compiles its programs for the new size, some seconds"
+    return f"jax compiles {name} for another size of batch or table: some seconds"
+
+
+def _heard(event: str, seconds: float, **details: Any) -> None:
+    if event == COMPILED:
+        JAX.ends()
+
+
+jax.monitoring.register_event_duration_secs_listener(_heard)
 
 
 class Programs:
@@ -61,6 +81,7 @@ class Programs:
         @wraps(function.func if isinstance(function, partial) else function)
         def traced(*args: Any, **kwargs: Any) -> Any:
             self.compiled[name] += 1
+            JAX.begins(name, _opening(name))
             return function(*args, **kwargs)
 
         return jax.jit(traced, donate_argnums=donate, static_argnames=static)

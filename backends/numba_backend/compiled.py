@@ -21,7 +21,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
+from recis_core.backends.numba_backend import compile_events
 from recis_core.backends.numba_backend.compiled_once import compiled_once
+
+compile_events.listen()
 
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 

@@ -4,6 +4,7 @@ cache. Without that, each of them compiles all of it, for a minute or two, on co
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ try:
 except ImportError:  # Windows has none; there each process compiles for itself
     fcntl = None  # type: ignore[assignment]
 
+LOG = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a process waits for another, which may have been stopped; then it compiles, too
+WORD = 1.0  # seconds after which a log line says that it waits
 PAUSE = 0.002  # seconds between looks; what is in the cache already is read in about as many
 
 
@@ -67,11 +70,14 @@ def _handle(folder: str, process: int) -> int | None:
 
 def _wait(handle: int, place: int) -> bool:
     """Whether the place is held now."""
-    until = time.monotonic() + LONGEST
-    while time.monotonic() < until:
+    start, said = time.monotonic(), False
+    while time.monotonic() < start + LONGEST:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except BlockingIOError:
+            if not said and time.monotonic() > start + WORD:
+                said = True
+                LOG.info("another process compiles numba's loops; this one waits for them")
             time.sleep(PAUSE)
         except OSError:
             return False
