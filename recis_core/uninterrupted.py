@@ -76,6 +76,8 @@ def as_one(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _in_a_section():  # the main thread's: to others a section is nothing
+            return function(*args, **kwargs)
         with uninterrupted():
             return function(*args, **kwargs)
 

@@ -146,7 +146,7 @@ def _grown(array: np.ndarray, rows: int, most: int | None) -> np.ndarray:
 
 def check_highest(rows: np.ndarray, *arrays: np.ndarray) -> None:
     """Of loops that leave out all numbers below 0."""
-    if len(rows) and rows.max() >= min(map(len, arrays)):
+    if len(rows) and np.maximum.reduce(rows) >= min(map(len, arrays)):
         raise ValueError(f"row numbers must be below {min(map(len, arrays))}, the table's rows; got {rows.max()}.")
 
 

@@ -46,11 +46,9 @@ def update(
     state: TableState, g: KeyedGradient, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]
 ) -> None:
     step = step_numbers(rule, hyper, factor, len(state.uids))
-    with np.errstate(over="ignore", under="ignore"):
-        values = g.values if step.ahead is None else g.values * step.ahead
+    values = g.values if step.ahead is None else _scaled(g.values, step.ahead)
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
-    seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
     check_highest(g.rows, state.weights, *slots)
     work = (
         KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, values, step.hyper,
@@ -59,7 +57,13 @@ def update(
     if state.weights.dtype == np.float32:
         _update_all(*work, NO_SCRATCH)
     else:
+        seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
         _update_and_round(*work, *_scratch(state.spec.dim), g.ids, state.uids, seed, steps)
+
+
+def _scaled(values: np.ndarray, by: np.float32) -> np.ndarray:
+    with np.errstate(over="ignore", under="ignore"):
+        return values * by
 
 
 def _scratch(D: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,17 +158,20 @@ def _momentum(beg, end, weights, velocity, rows, tables, values, hyper, factor, 
 
 @compiled
 def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
-    D, by = values.shape[1], spread(factor)
+    D, by, table = values.shape[1], spread(factor), -1
+    rate = unit = beta1 = one_minus_beta1 = beta2 = one_minus_beta2 = eps = decay = by
     for u in range(beg, end):
         ahead = max(rows[min(u + AHEAD, end - 1)], 0)
         prefetch_row(weights, ahead)
         prefetch_row(first, ahead)
         prefetch_row(second, ahead)
-        row, table = np.int64(rows[u]), tables[u]
-        rate, unit = parts_of(hyper[table, 0])
-        beta1, one_minus_beta1 = spread(hyper[table, 1]), spread(hyper[table, 2])
-        beta2, one_minus_beta2, eps = spread(hyper[table, 3]), spread(hyper[table, 4]), spread(hyper[table, 5])
-        decay = spread(hyper[table, 6])
+        row = np.int64(rows[u])
+        if tables[u] != table:
+            table = np.int64(tables[u])
+            rate, unit = parts_of(hyper[table, 0])
+            beta1, one_minus_beta1 = spread(hyper[table, 1]), spread(hyper[table, 2])
+            beta2, one_minus_beta2, eps = spread(hyper[table, 3]), spread(hyper[table, 4]), spread(hyper[table, 5])
+            decay = spread(hyper[table, 6])
         for d in range(0, D if row >= 0 else 0, LANES):
             at = row * D + d
             g = load(values, u * D + d, D - d) * by
@@ -178,14 +185,17 @@ def _adam(beg, end, weights, first, second, rows, tables, values, hyper, factor,
 
 @compiled
 def _adagrad(beg, end, weights, total, rows, tables, values, hyper, factor, fresh):  # type: ignore[no-untyped-def]
-    D, by = values.shape[1], spread(factor)
+    D, by, table = values.shape[1], spread(factor), -1
+    rate = unit = weight_decay = eps = by
     for u in range(beg, end):
         ahead = max(rows[min(u + AHEAD, end - 1)], 0)
         prefetch_row(weights, ahead)
         prefetch_row(total, ahead)
-        row, table = np.int64(rows[u]), tables[u]
-        rate, unit = parts_of(hyper[table, 0])
-        weight_decay, eps = spread(hyper[table, 1]), spread(hyper[table, 2])
+        row = np.int64(rows[u])
+        if tables[u] != table:
+            table = np.int64(tables[u])
+            rate, unit = parts_of(hyper[table, 0])
+            weight_decay, eps = spread(hyper[table, 1]), spread(hyper[table, 2])
         for d in range(0, D if row >= 0 else 0, LANES):
             at = row * D + d
             w = load(weights, at, D - d)

@@ -32,6 +32,7 @@ from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
 Group = dict[str, Any]
+Lines = dict[tuple[int, int], tuple[float, ...]]  # numbers by group and t
 
 
 class SparseOptimizer(torch.optim.Optimizer, Joinable):
@@ -64,6 +65,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._stepped: set[PhysicalTable] = set()  # by a step that is not over, or failed after them
         self.ends_with_dense = False  # whether the step under way is a joined one
         self._tables: dict[str, HashTable] = {}
+        self._storages: dict[PhysicalTable, None] = {}  # under them, each once
+        self._all_attached = False  # whether no storage has another table; not known to be so
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
@@ -132,6 +135,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         names = list(param_dict)
         self._attach(param_dict)
         self._tables.update(param_dict)
+        self._storages.update({table.physical: None for table in param_dict.values()})
+        self._all_attached = False
         self._t.update({name: table.physical.applied[table.ordinal] for name, table in param_dict.items()})
         handle = GradientHandle(*_weakly(self, names), device)
         return TableGroup({"params": [handle], "tables": names, **numbers})
@@ -160,8 +165,9 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     def _physical(self, names: list[str] | None = None) -> list[PhysicalTable]:
         """The storage under these tables, each once."""
-        tables = [self._tables[name].physical for name in (self._tables if names is None else names)]
-        return list(dict.fromkeys(tables))
+        if names is None:
+            return list(self._storages)
+        return list(dict.fromkeys(self._tables[name].physical for name in names))
 
     @in_plain_torch
     @as_one
@@ -300,8 +306,9 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def _step(self) -> None:
         self.prepare_step()
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
+        lines: Lines = {}
         waiting = [storage for storage in self._physical() if storage not in self._stepped or storage.has_gradient]
-        steps = [self._step_of(storage, group_of) for storage in waiting]
+        steps = [self._step_of(storage, group_of, lines) for storage in waiting]
         try:
             for step in steps:
                 step.apply()
@@ -320,9 +327,16 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                 self._t.update(step.t_of_tables())
                 self._stepped.add(step.storage)
 
-    def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group]) -> TableStep:
+    def _line(self, group: Group, t: int, lines: Lines) -> tuple[float, ...]:
+        """The group's numbers at t, worked out once for all of its tables that are at the same t."""
+        key = id(group), t
+        if key not in lines:
+            lines[key] = self.numbers(group, max(1, t))
+        return lines[key]
+
+    def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group], lines: Lines) -> TableStep:
         t = tuple(self._t[name] + self._tables[name].requires_grad for name in storage.names)
-        hyper = [self.numbers(group_of[name], max(1, n)) for name, n in zip(storage.names, t, strict=True)]
+        hyper = [self._line(group_of[name], n, lines) for name, n in zip(storage.names, t, strict=True)]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(storage.spec.dim)))
         return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)
 
@@ -337,6 +351,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return self._stepped.issuperset(self._physical())
 
     def _require_all_attached(self) -> None:
+        if self._all_attached:
+            return
         for table in self._physical():
             missing = set(table.names) - set(self._tables)
             if missing:
@@ -344,6 +360,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                     f"tables {sorted(missing)} share one storage with {sorted(set(table.names) - missing)} but are in no "
                     "group of this optimizer; their gradients would be lost. Add them with add_params."
                 )
+        self._all_attached = True
 
     @in_plain_torch
     @as_one
