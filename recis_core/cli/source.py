@@ -1,7 +1,7 @@
-"""Where `recis train` gets its batches: a synthetic preset, or Parquet and ORC files.
+"""Where `recis train` gets its batches: a synthetic preset, or files.
 
 Every rank takes its rows of each batch. A preset makes those rows alone; of files a rank reads the row groups that
-they lie in, and makes tensors of those rows alone.
+they lie in, and makes tensors of those rows alone. Keys of fields are `columns.field_name`.
 
 A batch: {"label": float32 [B], field: ids …, "dense": float32 [B, X] if there are dense columns}.
 """
@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
 import torch
 
+from recis_core.cli.columns import DENSE, LABEL, TRUTH, choose, field_name
 from recis_core.cli.train_config import TrainConfig
-from recis_core.io import OrcDataset, ParquetDataset, SyntheticClicks
-from recis_core.io.columns import is_list
+from recis_core.io import SyntheticClicks, dataset_of
 from recis_core.io.dataset import Dataset
 from recis_core.io.file_dataset import FileDataset
-from recis_core.io.synthetic.write import WEIGHT_SUFFIX
+from recis_core.io.file_set import FileSet
 
 Batch = dict[str, Any]
 TEST_BATCH = 8192
@@ -62,7 +60,7 @@ def open_source(config: TrainConfig, taker: Taker = Taker()) -> Source:
     """Raises ValueError or FileNotFoundError where the config names nothing to train on."""
     if config.preset is not None:
         return PresetSource(config.preset, config.seed, config.rows, config.test_fraction, taker)
-    return FileSource(str(config.data), str(config.label), config.truth, config.test_data, config.test_fraction, taker)
+    return FileSource(config, taker)
 
 
 class PresetSource:
@@ -75,7 +73,7 @@ class PresetSource:
         self._clicks = SyntheticClicks(preset, seed)
         self.fields = [field.name for field in self._clicks.preset.fields]
         self._rows = rows or self._clicks.preset.rows
-        self.train_rows = _split(self._rows, test_fraction)
+        self.train_rows = _split(self._rows, test_fraction, f"preset {preset}")
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
         return iter(self._taker.of(self._clicks.dataset(batch_size, start=first_row, stop=self.train_rows)))
@@ -85,89 +83,73 @@ class PresetSource:
 
 
 class FileSource:
-    """Files of one format: integer columns are sparse fields, floating columns dense inputs."""
+    """Files: columns of ids are sparse fields, columns of floats dense inputs, as `columns.choose` sorts them."""
 
-    def __init__(
-        self, data: str, label: str, truth: str, test_data: str | None, test_fraction: float, taker: Taker
-    ) -> None:
-        self._taker = taker
-        self._data, self._label, self._test_data = data, label, test_data
-        dataset = self._open(data, 1)
-        columns = dict(dataset.columns)
-        if label not in columns:
-            raise ValueError(f"{data} has no column {label!r} for --label; it has {', '.join(columns)}.")
-        del columns[label]
-        self._truth = truth if columns.pop(truth, None) is not None else None
-        self._sort_columns(columns)
-        self.dense = len(self._dense)
-        self.train_rows = dataset.rows if test_data is not None else _split(dataset.rows, test_fraction)
+    def __init__(self, config: TrainConfig, taker: Taker) -> None:
+        self._taker, data, test = taker, str(config.data), config.test_data
+        self._train = self._test = _files_of(data)
+        self.train_rows, self._test_begin = _all_rows(self._train), 0
+        if test is None:
+            self.train_rows = self._test_begin = _split(self.train_rows, config.test_fraction, data)
+        else:
+            self._test = _files_of(test)
+            _require_rows(self._train, data)
+            _require_rows(self._test, test)
+        self._columns = choose(self._train.beside(self._test), str(config.label), config)
+        self.fields = [field_name(column) for column in self._columns.fields]
+        self.dense = sum(self._columns.dense.values())
+        for files in (self._train, self._test, self._train.beside(self._test)):
+            self._opened(files, 1)
 
-    def _sort_columns(self, columns: dict[str, pa.DataType]) -> None:
-        integer = [name for name, kind in columns.items() if pa.types.is_integer(_innermost(kind))]
-        floating = [name for name, kind in columns.items() if pa.types.is_floating(_innermost(kind))]
-        self.fields = integer
-        self._weighted = [name for name in integer if name + WEIGHT_SUFFIX in floating]
-        self._dense = [name for name in floating if name.removesuffix(WEIGHT_SUFFIX) not in self._weighted]
-        other = [f"{name} ({kind})" for name, kind in columns.items() if name not in integer and name not in floating]
-        if other or not integer:
-            raise ValueError(
-                f"{self._data}: columns must hold integers or floats, at least one integers; got {', '.join(other or columns)}."
-            )
-
-    def _open(self, data: str, batch_size: int) -> FileDataset:
-        kind = OrcDataset if Path(data).suffix == ".orc" else ParquetDataset
-        dataset = kind(batch_size)
-        dataset.add_path(data)
+    def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
+        dataset = FileDataset(batch_size)
+        dataset.use_files(files)
+        self._columns.read_by(dataset)
         return dataset
 
-    def _batches(self, data: str, batch_size: int, begin: int, end: int | None) -> Iterator[Batch]:
-        dataset = self._open(data, batch_size)
-        dataset.window(begin, dataset.rows if end is None else end)
-        dataset.fixedlen_feature(self._label, default_value=[float("nan")])
-        for name in self._dense:
-            dataset.fixedlen_feature(name, default_value=[0.0])
-        if self._truth is not None:
-            dataset.fixedlen_feature(self._truth, default_value=[float("nan")])
-        for name in [*self.fields, *(name + WEIGHT_SUFFIX for name in self._weighted)]:
-            dataset.varlen_feature(name)
+    def _batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
+        dataset = self._opened(files, batch_size)
+        dataset.window(begin, end)
         dataset.map(self._batch)
         return iter(self._taker.of(dataset))
 
     def _batch(self, raw: Batch) -> Batch:
-        label = raw.pop(self._label)[:, 0]
-        if not bool(((label == 0) | (label == 1)).all()):
-            wrong = label[(label != 0) & (label != 1)][0].item()
-            raise ValueError(
-                f"column {self._label!r} must hold 0 or 1 in every row; got {'an empty row' if wrong != wrong else wrong}."
-            )
-        batch: Batch = {"label": label, **{name: raw[name] for name in self.fields}}
-        for name in self._weighted:
-            batch[name].set_weight(raw[name + WEIGHT_SUFFIX].values())
-        if self._truth is not None:
-            batch["p"] = raw[self._truth][:, 0]
-        if self._dense:
-            x = torch.cat([raw[name] for name in self._dense], dim=1)
-            batch["dense"] = x.sign() * x.abs().log1p()
+        columns = self._columns
+        batch: Batch = {name: raw[column] for name, column in zip(self.fields, columns.fields, strict=True)}
+        batch[LABEL] = raw[columns.label]
+        if columns.truth is not None:
+            batch[TRUTH] = raw[columns.truth]
+        if columns.dense:
+            x = torch.cat([raw[name] for name in columns.dense], dim=1)
+            batch[DENSE] = x.sign() * x.abs().log1p()
         return batch
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
-        return self._batches(self._data, batch_size, first_row, self.train_rows)
+        return self._batches(self._train, batch_size, first_row, self.train_rows)
 
     def test_batches(self) -> Iterator[Batch]:
-        if self._test_data is not None:
-            return self._batches(self._test_data, TEST_BATCH, 0, None)
-        return self._batches(self._data, TEST_BATCH, self.train_rows, None)
+        return self._batches(self._test, TEST_BATCH, self._test_begin, _all_rows(self._test))
 
 
-def _split(rows: int, test_fraction: float) -> int:
+def _files_of(path: str) -> FileSet:
+    return FileSet().added(path, dataset_of(path).form)
+
+
+def _all_rows(files: FileSet) -> int:
+    return sum(files.rows.values())
+
+
+def _require_rows(files: FileSet, path: str) -> None:
+    if not _all_rows(files):
+        raise ValueError(f"{path} holds no rows; it needs one at least.")
+
+
+def _split(rows: int, test_fraction: float, data: str) -> int:
     """Rows before the test's: the last ones are held out, for logs are in order of time."""
     train = rows - max(1, round(rows * test_fraction))
     if train < 1:
-        raise ValueError(f"a test fraction of {test_fraction} of {rows} rows leaves none to train on.")
+        raise ValueError(
+            f"a test fraction of {test_fraction} of the {rows} rows of {data} leaves none to train on. --test-fraction says "
+            "another, --test-data names files for the test."
+        )
     return train
-
-
-def _innermost(kind: pa.DataType) -> pa.DataType:
-    while is_list(kind):
-        kind = kind.value_type
-    return kind

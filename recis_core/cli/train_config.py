@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli.column_flags import ColumnFlags, check_columns
 from recis_core.cli.flags import flag, plain_errors
 
 
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(ColumnFlags):
     """Train a model with unbounded 64-bit ids, show progress, and report AUC on held-out rows."""
 
     model: Literal["deepfm", "dlrm"] = "deepfm"
@@ -21,13 +22,11 @@ class TrainConfig:
     preset: str | None = None
     """Synthetic click log with a known optimum: tiny, small, criteo-shape, drift, adversarial."""
     data: str | None = None
-    """Glob of Parquet or ORC files. Integer columns are sparse fields; floating columns are dense
-    inputs x, taken as sign(x)·log(1 + |x|), 0 where empty; FIELD_weight weights the ids of FIELD."""
+    """Path, folder or glob of Parquet, ORC, CSV or Arrow IPC files. Columns of floats are dense inputs x, taken as
+    sign(x)·log(1 + |x|), 0 where empty; all others are ids: integers as they are, text hashed, dates and timestamps as
+    integers; FIELD_weight weights the ids of FIELD."""
     label: str | None = None
     """With --data: the label column, 0 or 1."""
-    truth: str = "p"
-    """With --data: a column of true click probabilities, if there is one of that name, as `recis data
-    synth` writes it. It is never an input; the test reports its AUC as bayes_auc."""
     backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
     """Default: RECIS_BACKEND, else auto."""
     dim: Annotated[int, Field(ge=1)] = 16
@@ -126,6 +125,7 @@ class TrainConfig:
         for name in ("label", "test_data"):
             if self.preset is not None and getattr(self, name) is not None:
                 raise ValueError(f"{flag(name)} goes with --data; --preset brings its own.")
+        check_columns(self, self.data)
         if self.data is not None and self.rows is not None:
             raise ValueError("--rows goes with --preset.")
         for name, value in (

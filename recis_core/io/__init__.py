@@ -1,7 +1,8 @@
-"""Datasets: Parquet and ORC files, and synthetic click logs, as batches of features."""
+"""Datasets: Parquet, ORC, CSV and Arrow files, and synthetic click logs, as batches of features."""
 
 from recis_core.io.dataset import Dataset
-from recis_core.io.file_dataset import OrcDataset, ParquetDataset
+from recis_core.io.file_dataset import ArrowDataset, CsvDataset, OrcDataset, ParquetDataset, dataset_of
+from recis_core.io.hashing import hash_strings
 from recis_core.io.synthetic import (
     SyntheticClicks,
     SyntheticDataset,
@@ -14,6 +15,8 @@ from recis_core.io.synthetic import (
 )
 
 __all__ = [
+    "ArrowDataset",
+    "CsvDataset",
     "Dataset",
     "OrcDataset",
     "ParquetDataset",
@@ -21,8 +24,10 @@ __all__ = [
     "SyntheticDataset",
     "bayes_auc",
     "bayes_logloss",
+    "dataset_of",
     "expected_auc",
     "expected_logloss",
+    "hash_strings",
     "write_orc",
     "write_parquet",
 ]

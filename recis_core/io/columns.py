@@ -13,68 +13,58 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from recis_core.io.kinds import is_list
+from recis_core.io.leaves import flattened, row_of, running
+from recis_core.io.rows import RowError
 from recis_core.ragged import RaggedTensor
 
 FLOATS = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.float64(): torch.float64}
 
 
-def is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
-
-
-def is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-
-
-def is_readable(kind: pa.DataType) -> bool:
-    """Numbers, text, and lists of them to any depth."""
-    while is_list(kind):
-        kind = kind.value_type
-    return is_number(kind) or is_text(kind)
-
-
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A table's column as one array; copied only where it has several chunks."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def ragged_column(array: pa.Array, dtype: torch.dtype | None, name: str) -> RaggedTensor:
-    """A column as rows of values: a list as itself, a scalar as a row of one, null as a row of none.
-
-    Text becomes bytes, uint8, with one more level of offsets. Integers become int64 (uint64 keeps
-    its bits), floats `dtype`, or stay as they are for None.
-    """
+def levels_of(array: pa.Array) -> tuple[list[np.ndarray], pa.Array]:
+    """(offsets of each level outer to inner, values with their nulls): a list as itself, a scalar as a row of one."""
     if not is_list(array.type):
-        present = pc.is_valid(array).to_numpy(zero_copy_only=False)
-        offsets, array = _offsets(present), array.drop_null()
-        return _from_values(array, [offsets], dtype, name)
+        return [np.arange(len(array) + 1)], array
     levels = []
     while is_list(array.type):
-        offsets, array = _flattened(array)
+        offsets, array = flattened(array)
         levels.append(offsets)
-    return _from_values(array, levels, dtype, name)
+    return levels, array
 
 
-def _from_values(values: pa.Array, levels: list[Tensor], dtype: torch.dtype | None, name: str) -> RaggedTensor:
-    if values.null_count:
-        raise ValueError(
-            f"column {name} has {values.null_count} nulls inside its lists; a list may be null, its values may not. "
-            "Drop them or fill them when the file is written."
-        )
-    if is_text(values.type):
+def ragged_column(array: pa.Array, dtype: torch.dtype | None) -> RaggedTensor:
+    """A column as rows of values. Null, on its own or inside a list, is no value; a null list is empty.
+
+    Text becomes bytes, uint8, with one more level of offsets. Integers are int64 (uint64 keeps
+    its bits), floats `dtype`, or stay as they are for None.
+    """
+    levels, values = levels_of(array)
+    kept = present(values)
+    if kept is not None:
+        levels, values = [*levels[:-1], without(kept, levels[-1])], values.filter(pa.array(kept))
+    return _ragged(values, levels, dtype)
+
+
+def present(values: pa.Array) -> np.ndarray | None:
+    """bool [N]: which are not null; None for all."""
+    return pc.is_valid(values).to_numpy(zero_copy_only=False) if values.null_count else None
+
+
+def without(kept: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Offsets of rows of the values that are kept."""
+    return running(kept)[offsets]
+
+
+def _ragged(values: pa.Array, levels: list[np.ndarray], dtype: torch.dtype | None) -> RaggedTensor:
+    tensors = [torch.from_numpy(level if level.flags.writeable else level.copy()) for level in levels]
+    if pa.types.is_large_binary(values.type):
         offsets, letters = _letters(values)
-        return RaggedTensor(letters, [*levels, offsets])
-    return RaggedTensor(as_tensor(values, dtype), levels)
+        return RaggedTensor(letters, [*tensors, offsets])
+    return RaggedTensor(as_tensor(values, dtype), tensors)
 
 
 def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:
     """(offsets [N + 1], uint8 bytes of all texts), copied: Arrow has no view of text as lists of bytes."""
-    texts = texts.cast(pa.large_binary())
     if len(texts) == 0:
         return torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.uint8)
     _, bounds, content = texts.buffers()
@@ -83,23 +73,8 @@ def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(offsets - offsets[0]), torch.from_numpy(letters.copy())
 
 
-def _flattened(array: pa.Array) -> tuple[Tensor, pa.Array]:
-    """(offsets from 0, the values of all lists); null lists are empty, whatever lies under them."""
-    if array.null_count:
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-        return _offsets(lengths), array.flatten()
-    offsets = as_tensor(array.offsets, None)
-    return offsets - offsets[0], array.flatten()
-
-
-def _offsets(lengths: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-
-
 def as_tensor(values: pa.Array, dtype: torch.dtype | None) -> Tensor:
     """Numbers without nulls: integers as int64, floats as dtype, or as they are for None."""
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.int64())
     if pa.types.is_uint64(values.type):
         values = values.view(pa.int64())
     wanted = torch.int64 if pa.types.is_integer(values.type) else dtype or FLOATS[values.type]
@@ -108,24 +83,61 @@ def as_tensor(values: pa.Array, dtype: torch.dtype | None) -> Tensor:
     return torch.from_dlpack(values).to(wanted)
 
 
-def fixed_column(
-    array: pa.Array, default_value: float | Sequence[float], dtype: torch.dtype | None, name: str
-) -> Tensor:
-    """A column as [n, len(default_value)], [n] where the default is a number; an empty or null row is the default."""
-    default = np.atleast_1d(np.asarray(default_value))
-    ragged = ragged_column(array, dtype, name)
-    if ragged.dim != 2:
-        raise ValueError(
-            f"column {name} is nested; a fixed-length feature is a number or one list. Use varlen_feature."
+def weighted_column(ids: pa.Array, weights: pa.Array, column: str) -> RaggedTensor:
+    """Rows of ids, each with its weight, float32; `column` is the weights'. A null id is left out with its weight.
+
+    Raises:
+      RowError: a row has more ids than weights, or fewer; a weight of an id is null, NaN or infinite.
+    """
+    (*_, offsets), values = levels_of(ids)
+    (*_, others), scales = levels_of(weights)
+    lengths, theirs = np.diff(offsets), np.diff(others)
+    if (lengths != theirs).any():
+        row = int((lengths != theirs).argmax())
+        raise RowError(row, f"must hold as many ids as {column!r} weights; got {lengths[row]} and {theirs[row]}.")
+    floats = scales.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    kept = present(values)
+    wrong = ~np.isfinite(floats) if kept is None else ~np.isfinite(floats) & kept
+    if wrong.any():
+        n = int(wrong.argmax())
+        shown = "null" if not scales[n].is_valid else floats[n]
+        raise RowError(row_of(offsets, n), f"weights in {column!r} must be finite; got {shown}.")
+    ragged = ragged_column(ids, None)
+    ragged.set_weight(torch.from_numpy(floats.copy() if kept is None else floats[kept]))
+    return ragged
+
+
+def fixed_column(array: pa.Array, default_value: float | Sequence[float], dtype: torch.dtype | None) -> Tensor:
+    """A column as [n, len(default_value)], [n] where the default is a number.
+
+    An empty or null row is the default; a null inside a list what stands there in the default.
+
+    Raises:
+      RowError: a row is of another length.
+    """
+    defaults = list(default_value) if isinstance(default_value, Sequence | np.ndarray) else [default_value]
+    (*_, offsets), values = levels_of(array)
+    kept = present(values)
+    if not is_list(array.type) and kept is not None:
+        offsets, values, kept = without(kept, offsets), values.filter(pa.array(kept)), None
+    lengths = np.diff(offsets)
+    _require_lengths(lengths, len(defaults))
+    filled = values if kept is None else pc.fill_null(values, 0)
+    found = as_tensor(filled, dtype)
+    out = torch.tensor(defaults, dtype=found.dtype).repeat(len(lengths), 1)
+    held = torch.from_numpy(lengths != 0)
+    rows = out[held]
+    there = torch.ones(len(found), dtype=torch.bool) if kept is None else torch.from_numpy(kept.copy())
+    out[held] = torch.where(there, found, rows.reshape(-1)).reshape(rows.shape)
+    return out if isinstance(default_value, Sequence | np.ndarray) else out[:, 0]
+
+
+def _require_lengths(lengths: np.ndarray, width: int) -> None:
+    wrong = (lengths != width) & (lengths != 0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise RowError(
+            row,
+            f"must hold {width} values, as its default_value does, or none; got {lengths[row]}. "
+            "Use varlen_feature, or a default of that length.",
         )
-    lengths = ragged.lengths()
-    wrong = (lengths != len(default)) & (lengths != 0)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"column {name} must hold {len(default)} values a row, as its default_value does, or none; "
-            f"got {int(lengths[row])} in row {row} of a batch. Use varlen_feature, or a default of that length."
-        )
-    out = torch.from_numpy(np.tile(default, (len(lengths), 1))).to(ragged.dtype)
-    out[lengths != 0] = ragged.values().reshape(-1, len(default))
-    return out[:, 0] if np.ndim(default_value) == 0 else out

@@ -12,19 +12,24 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from recis_core.io.batching import batch_sizes, remaining, worker_rows
-from recis_core.io.columns import fixed_column, is_readable, one_array, ragged_column
+from recis_core.io.csv_format import CsvFormat
 from recis_core.io.dataset import Batch, Dataset
-from recis_core.io.file_format import FileFormat, OrcFormat, ParquetFormat
+from recis_core.io.feature import Feature, dense, fixed_length, ids, label, probability, variable_length
+from recis_core.io.file_format import ArrowFormat, FileFormat, OrcFormat, ParquetFormat
+from recis_core.io.file_reader import FileReader
+from recis_core.io.file_set import FileSet
+from recis_core.io.formats import SUFFIXES, format_of_all
 from recis_core.io.paths import expand
-from recis_core.io.row_order import RowOrder, cut, read_tables, window
-from recis_core.ragged import RaggedTensor
+from recis_core.io.row_order import RowOrder, cut, read_rows, window
 
 
 class FileDataset(Dataset):
-    """Batches {feature: RaggedTensor or Tensor} from files; see ParquetDataset and OrcDataset.
+    """Batches {feature: RaggedTensor or Tensor} from files; see ParquetDataset, OrcDataset, CsvDataset, ArrowDataset.
+
+    Files may differ in the width of integers and floats, in nullability, in the type of lists, and in the order of
+    columns; they are read as one type. What cannot be read names file, column and row, which counts from 0.
 
     Args, beside those of Dataset:
       read_threads_num: row groups or stripes decoded at once.
@@ -64,24 +69,29 @@ class FileDataset(Dataset):
             raise ValueError(f"read_threads_num must be at least 1; got {read_threads_num}.")
         self.read_threads_num, self.ragged_format, self.dtype = read_threads_num, ragged_format, dtype
         self._seed = seed if shuffle else None
-        self._files: dict[str, int] = {}
         self._window: tuple[int, int] | None = None
-        self._schemas: dict[str, pa.Schema] = {}
-        self._features: dict[str, Callable[[pa.Array], Any]] = {}
+        self.files = FileSet()
+        self._features: dict[str, Feature] = {}
 
     def add_path(self, path: str | os.PathLike[str]) -> None:
-        """Read this file too, or the files of a folder or glob, in sorted order.
+        """Read this file too, or the files of a folder or glob, in sorted order. What is refused adds nothing.
+
+        Partition folders, as year=2024/part-0.parquet in the folder or glob that is given, are columns.
 
         Raises:
           FileNotFoundError: it names no file.
+          ValueError: a file is damaged, was added before, or lacks a column that is read.
+          TypeError: a column that is read has a type that cannot be read, or does not go with that of other files.
         """
-        for file in expand(path, self.form.suffix):
-            if self._window is not None:
-                raise ValueError("add_path must come before window, which counts rows of all files.")
-            if file in self._files:
-                raise ValueError(f"{file} was added before; its rows would come twice.")
-            self._schemas[file], self._files[file] = self.form.describe(file)
-            self._check_features(file)
+        if self._window is not None:
+            raise ValueError("add_path must come before window, which counts rows of all files.")
+        self.use_files(self.files.added(path, self.form))
+
+    def use_files(self, files: FileSet) -> None:
+        """Read these files, which another dataset may read too."""
+        for feature in self._features.values():
+            feature.targets(files)
+        self.files = files
 
     def add_paths(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         """`add_path` of each."""
@@ -91,45 +101,67 @@ class FileDataset(Dataset):
     def varlen_feature(self, name: str, hash_type: str | None = None, hash_bucket: int = 0) -> None:
         """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, a level more); null is empty.
 
-        RecIS's hash_type is not the reader's: give the feature a Hash op.
+        A null inside a list is left out. Dates, times and timestamps are integers, as in id_feature; decimals floats.
+        RecIS's hash_type is not the reader's: id_feature gives ids of text.
         """
         if hash_type is not None or hash_bucket:
             raise ValueError(
                 f"varlen_feature({name!r}) reads text as bytes and hashes nothing; got hash_type={hash_type!r}, "
-                f"hash_bucket={hash_bucket}. Use Feature({name!r}).add_op(Hash(...)) and Mod."
+                f"hash_bucket={hash_bucket}. Use id_feature({name!r}), or hash_strings of what varlen_feature gives."
             )
-        self._add_feature(name, lambda array: self._ragged(array, name))
+        self._add(
+            variable_length(name, self.dtype, lambda ragged: ragged if self.ragged_format else ragged.to_sparse())
+        )
 
     def fixedlen_feature(self, name: str, default_value: float | Sequence[float]) -> None:
-        """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows are the default."""
-        self._add_feature(name, lambda array: fixed_column(array, default_value, self.dtype, name))
+        """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows are the default.
 
-    def _ragged(self, array: pa.Array, name: str) -> RaggedTensor | Tensor:
-        ragged = ragged_column(array, self.dtype, name)
-        return ragged if self.ragged_format else ragged.to_sparse()
+        A null inside a list is what stands there in the default.
 
-    def _add_feature(self, name: str, convert: Callable[[pa.Array], Any]) -> None:
-        self._features[name] = convert
-        for file in self._files:
-            self._check_features(file)
+        Raises:
+          TypeError, ValueError: the default is no number, or none that the column can hold, as nan for integers.
+        """
+        self._add(fixed_length(name, default_value, self.dtype))
 
-    def _check_features(self, file: str) -> None:
-        schema = self._schemas[file]
-        for name in self._features:
-            if name not in schema.names:
-                raise ValueError(f"{file} has no column {name!r}; it has {', '.join(schema.names)}.")
-            kind = schema.field(name).type
-            if not is_readable(kind):
-                raise TypeError(
-                    f"column {name!r} of {file} must be numbers, text, or lists of them; got {kind}. "
-                    "Cast it when the file is written."
-                )
+    def id_feature(self, name: str, weight: str | None = None, *, text: bool = False, whole: bool = False) -> None:
+        """Read a column as rows of int64 ids, of one or of a list; null is no id, in a list too.
+
+        Integers are themselves (uint64 of 2**63 and more: the negative number of equal bits), bools 0 and 1, text is
+        hashed as hash_strings does, dates are days since 1970, timestamps, times and durations microseconds, decimals
+        themselves if whole, else the hash of their text.
+
+        Args:
+          weight: a column of floats, one for each id of a row; the RaggedTensor is then weighted.
+          text: hash each value's text, whatever its kind, so that 1 of one file is "1" of another.
+          whole: take floats that are whole numbers, as pandas writes integers with nulls.
+
+        Raises:
+          TypeError: the column holds floats, nested lists, structs, or other kinds in other files.
+          ValueError, while reading: a row's weights are not as many as its ids, with file, column and row.
+        """
+        self._add(ids(name, weight, text, whole))
+
+    def dense_feature(self, name: str, width: int = 1) -> None:
+        """Read a column of numbers as floats [n, width]; null and NaN are 0, an infinite one an error."""
+        self._add(dense(name, width, self.dtype))
+
+    def label_feature(self, name: str) -> None:
+        """Read a column of integers, bools or floats as labels, float32 [n]; another than 0 and 1 is an error."""
+        self._add(label(name))
+
+    def probability_feature(self, name: str) -> None:
+        """Read a column of numbers in [0, 1] as float32 [n]."""
+        self._add(probability(name))
+
+    def _add(self, feature: Feature) -> None:
+        if self.files.rows:
+            feature.targets(self.files)
+        self._features[feature.name] = feature
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """What the first file holds, {column: Arrow type}; empty before `add_path`."""
-        schema = next(iter(self._schemas.values()), pa.schema([]))
-        return {field.name: field.type for field in schema}
+        return self.files.columns
 
     @property
     def rows(self) -> int:
@@ -139,7 +171,7 @@ class FileDataset(Dataset):
 
     @property
     def _all_rows(self) -> int:
-        return sum(self._files.values())
+        return sum(self.files.rows.values())
 
     def window(self, begin: int, end: int) -> None:
         """Read only rows begin .. end of all files, in the order they were added: train on one, test on the next.
@@ -159,26 +191,26 @@ class FileDataset(Dataset):
 
     def _batches(self, epoch: int, rows_done: int) -> Iterator[tuple[Batch, int]]:
         self._check_ready()
-        spans = window(self._files, *(self._window or (0, self._all_rows)))
-        order = RowOrder(self.form, spans, list(self._features), self._seed, epoch)
+        spans = window(self.files.rows, *(self._window or (0, self._all_rows)))
+        reader = FileReader(self.files, tuple(self._features.values()))
+        order = RowOrder(spans, reader.piece_rows, reader.read_piece, reader.prepare, self._seed, epoch)
         sizes = remaining(self._sizes(), rows_done)
         begin = worker_rows(self.rows, self.worker_idx, self.worker_num)[0] + rows_done
-        tables = read_tables(order, begin, begin + sum(sizes), self.read_threads_num)
-        for table in cut(tables, sizes):
-            first, last = self._shared(len(table))
-            yield self._converted(table.slice(first, last - first)), len(table)
+        parts = read_rows(order, begin, begin + sum(sizes), self.read_threads_num)
+        for rows in cut(parts, sizes):
+            first, last = self._shared(len(rows))
+            yield reader.batch(rows.slice(first, last - first)), len(rows)
 
     def _check_ready(self) -> None:
-        if not self._files:
+        if not self.files.rows:
             raise ValueError(f"{type(self).__name__} has no files to read; call add_path first.")
         if not self._features:
-            raise ValueError(f"{type(self).__name__} reads no columns; call varlen_feature or fixedlen_feature first.")
-
-    def _converted(self, table: pa.Table) -> Batch:
-        return {name: convert(one_array(table[name])) for name, convert in self._features.items()}
+            raise ValueError(
+                f"{type(self).__name__} reads no columns; call varlen_feature, fixedlen_feature or id_feature first."
+            )
 
     def _identity(self) -> dict[str, Any]:
-        listing = [f"{os.path.basename(file)}:{rows}" for file, rows in self._files.items()]
+        listing = [f"{os.path.basename(file)}:{rows}" for file, rows in self.files.rows.items()]
         digest = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
         return {"files": digest, "window": list(self._window or ()), "shuffle_seed": self._seed}
 
@@ -188,9 +220,9 @@ class ParquetDataset(FileDataset):
 
         dataset = ParquetDataset(batch_size=1024, worker_idx=rank, worker_num=world)
         dataset.add_path("clicks/*.parquet")
-        dataset.fixedlen_feature("label", default_value=[0.0])
-        dataset.varlen_feature("item")
-        for batch in dataset: ...        # {"label": Tensor [n, 1], "item": RaggedTensor of n rows}
+        dataset.label_feature("click")
+        dataset.id_feature("item")
+        for batch in dataset: ...        # {"click": Tensor [n], "item": RaggedTensor of n rows}
 
     Workers take contiguous runs of rows, sizes apart by one at most, and give the same number of batches.
     """
@@ -202,3 +234,30 @@ class OrcDataset(FileDataset):
     """Batches from ORC files; used as ParquetDataset."""
 
     form = OrcFormat()
+
+
+class CsvDataset(FileDataset):
+    """Batches from CSV and TSV files with a line of names, compressed or not; used as ParquetDataset.
+
+    A file is read whole, once when it is added, for its types, and once an epoch. An empty cell is null.
+    """
+
+    form = CsvFormat()
+
+
+class ArrowDataset(FileDataset):
+    """Batches from Arrow IPC files, as Feather's; used as ParquetDataset."""
+
+    form = ArrowFormat()
+
+
+def dataset_of(path: str | os.PathLike[str]) -> type[FileDataset]:
+    """The dataset class for files that a path, glob or folder names, by their suffix.
+
+    Raises:
+      FileNotFoundError: it names none. ValueError: a suffix is unknown, or they are of two formats.
+    """
+    form = format_of_all(list(expand(path, SUFFIXES)))
+    return next(
+        kind for kind in (ParquetDataset, OrcDataset, CsvDataset, ArrowDataset) if isinstance(form, type(kind.form))
+    )

@@ -1,23 +1,86 @@
-"""Paths, globs and folders to files."""
+"""Paths, globs and folders to files, and the columns that folders of partitions name."""
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-def expand(path: str | os.PathLike[str], suffix: str) -> list[str]:
-    """The files a path, a glob or a folder (its files that end in suffix) names, sorted.
+def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str, dict[str, str | None]]:
+    """The files that a path, a glob or a folder names, sorted: {file: {column: value} of its partition folders}.
+
+        clicks/year=2024/part-0.parquet   of the folder clicks   →   {"year": "2024"}
+
+    A folder is its files that end in a suffix, and those of folders NAME=VALUE in it, to any depth. A folder that a glob
+    names counts where its name ends in a suffix, as Spark writes them, or is NAME=VALUE. Files whose names begin
+    with "." or "_", as _SUCCESS, are left out unless they are named in full.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: there is none. ValueError: a pipe, socket or device was named.
     """
     name = os.fspath(path)
-    pattern = os.path.join(glob.escape(name), f"*{suffix}") if os.path.isdir(name) else name
-    found = [name] if os.path.isfile(name) else sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+    if os.path.isfile(name):
+        return {name: {}}
+    if os.path.exists(name) and not os.path.isdir(name):
+        raise ValueError(f"{name} is {_kind(name)}; it must be a regular file, for it is read in pieces, and again.")
+    found = sorted(dict.fromkeys(_of_folder(name, suffixes) if os.path.isdir(name) else _of_glob(name, suffixes)))
     if not found:
-        raise FileNotFoundError(
-            f"add_path must name at least one file; {pattern!r} matches none (from {os.getcwd()!r}). "
-            "Give a file, a folder or a glob, ** for any depth."
+        raise FileNotFoundError(_nothing(name, suffixes))
+    root = name if os.path.isdir(name) else _fixed(name)
+    return {file: _partitions(os.path.relpath(file, root or ".")) for file in found}
+
+
+def _kind(name: str) -> str:
+    return KINDS.get(stat.S_IFMT(os.stat(name).st_mode), "no regular file")
+
+
+def _of_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name[0] in "._":
+            continue
+        if entry.is_file() and entry.name.lower().endswith(suffixes):
+            yield entry.path
+        elif entry.is_dir() and "=" in entry.name:
+            yield from _of_folder(entry.path, suffixes)
+
+
+def _of_glob(pattern: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    for name in glob.glob(pattern, recursive=True):
+        last = os.path.basename(os.path.normpath(name))
+        if last[0] in "._":
+            continue
+        if os.path.isfile(name):
+            yield name
+        elif os.path.isdir(name) and (last.lower().endswith(suffixes) or "=" in last):
+            yield from _of_folder(name, suffixes)
+
+
+def _fixed(pattern: str) -> str:
+    """The folders of a glob ahead of its first wildcard."""
+    parts = pattern.split(os.sep)
+    first = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
+
+
+def _partitions(relative: str) -> dict[str, str | None]:
+    pairs = [part.split("=", 1) for part in relative.split(os.sep)[:-1] if "=" in part]
+    return {unquote(key): None if value == NO_VALUE else unquote(value) for key, value in pairs}
+
+
+def _nothing(name: str, suffixes: tuple[str, ...]) -> str:
+    end = suffixes[0]
+    if os.path.isdir(name):
+        return (
+            f"add_path must name at least one file; {os.path.join(name, '*' + end)!r} matches none (from {os.getcwd()!r}), "
+            f"nor another of {', '.join(suffixes)}. Give {os.path.join(name, '**', '*' + end)!r} for any depth."
         )
-    return found
+    return (
+        f"add_path must name at least one file; {name!r} matches none (from {os.getcwd()!r}). "
+        "Give a file, a folder or a glob, ** for any depth."
+    )

@@ -6,7 +6,7 @@ Sizes: R rows of all files together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from recis_core.backends.errors import RecisError
-from recis_core.io.file_format import FileFormat
+from recis_core.io.rows import Numbers, Rows, joined
+
+SHRUNK = "a file has fewer rows than when it was added; do not rewrite files while they are read."
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,19 @@ def window(files: dict[str, int], begin: int, end: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows first + order of a piece."""
+    """Rows first + order of a piece, which begins at row `start` of its file."""
 
     path: str
     piece: int
+    start: int
     first: int
-    order: range | np.ndarray
+    order: Numbers
+
+    @property
+    def numbers(self) -> Numbers:
+        """Of the rows in the file."""
+        begin, order = self.start + self.first, self.order
+        return range(begin + order.start, begin + order.stop) if isinstance(order, range) else begin + order
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,13 @@ class RowOrder:
     """Spans one after another, each piece by piece; with a shuffle seed spans, pieces and rows in a piece permuted.
 
     The order depends on the spans, seed and epoch alone: every worker sees the same one and takes its range of it.
+    piece_rows: of a file. read_piece: of a file and piece. prepare: what to make of the rows that were read.
     """
 
-    form: FileFormat
     spans: list[Span]
-    columns: list[str]
+    piece_rows: Callable[[str], list[int]]
+    read_piece: Callable[[str, int], pa.Table]
+    prepare: Callable[[Rows], Rows]
     seed: int | None
     epoch: int
 
@@ -76,20 +87,20 @@ class RowOrder:
         span, at = self.spans[number], 0
         pieces = self._pieces(span)
         for chosen in self._permutation(len(pieces), number):
-            piece, first, last = pieces[chosen]
+            piece, start, first, last = pieces[chosen]
             low, high = max(begin - at, 0), min(end - at, last - first)
             if low < high:
                 order = self._permutation(last - first, number, piece)[low:high]
-                yield Part(span.path, piece, first, order)
+                yield Part(span.path, piece, start, first, order)
             at += last - first
 
-    def _pieces(self, span: Span) -> list[tuple[int, int, int]]:
-        """(piece, first row, last row) of the pieces a span lies in."""
+    def _pieces(self, span: Span) -> list[tuple[int, int, int, int]]:
+        """(piece, its first row in the file, first row, last row) of the pieces a span lies in."""
         pieces, at = [], 0
-        for piece, rows in enumerate(self.form.piece_rows(span.path)):
+        for piece, rows in enumerate(self.piece_rows(span.path)):
             low, high = max(span.begin - at, 0), min(span.end - at, rows)
             if low < high:
-                pieces.append((piece, low, high))
+                pieces.append((piece, at, low, high))
             at += rows
         return pieces
 
@@ -98,18 +109,22 @@ class RowOrder:
             return range(count)
         return np.random.default_rng([self.seed, self.epoch, *where]).permutation(count)
 
-    def read(self, part: Part) -> pa.Table:
+    def read(self, part: Part) -> Rows:
         """A part's rows, in its order."""
-        table = self.form.read_piece(part.path, part.piece, self.columns)
+        table = self.read_piece(part.path, part.piece)
+        if part.first + int(np.max(part.order[-1:] if isinstance(part.order, range) else part.order)) >= len(table):
+            raise RecisError(SHRUNK)
         if isinstance(part.order, range):
-            return table.slice(part.first + part.order.start, len(part.order))
-        return table.take(pa.array(part.first + part.order))
+            table = table.slice(part.first + part.order.start, len(part.order))
+        else:
+            table = table.take(pa.array(part.first + part.order))
+        return self.prepare(Rows(table, ((part.path, part.numbers),)))
 
 
-def read_tables(order: RowOrder, begin: int, end: int, threads: int) -> Iterator[pa.Table]:
-    """Rows begin .. end of the order, a table a piece, `threads` pieces read at once."""
+def read_rows(order: RowOrder, begin: int, end: int, threads: int) -> Iterator[Rows]:
+    """Rows begin .. end of the order, piece by piece, `threads` pieces read at once."""
     with ThreadPoolExecutor(threads, thread_name_prefix="recis-read") as pool:
-        ahead: deque[Future[pa.Table]] = deque()
+        ahead: deque[Future[Rows]] = deque()
         try:
             for part in order.parts(begin, end):
                 ahead.append(pool.submit(order.read, part))
@@ -122,19 +137,19 @@ def read_tables(order: RowOrder, begin: int, end: int, threads: int) -> Iterator
                 future.cancel()
 
 
-def cut(tables: Iterator[pa.Table], sizes: list[int]) -> Iterator[pa.Table]:
-    """The same rows in tables of these sizes; one that lies within a table is a view of it."""
-    waiting: list[pa.Table] = []
+def cut(parts: Iterator[Rows], sizes: list[int]) -> Iterator[Rows]:
+    """The same rows in runs of these sizes; one that lies within a part is a view of it."""
+    waiting: list[Rows] = []
     for size in sizes:
         while sum(map(len, waiting)) < size:
-            waiting.append(_next(tables))
-        joined = waiting[0] if len(waiting) == 1 else pa.concat_tables(waiting)
-        yield joined.slice(0, size)
-        waiting = [joined.slice(size)] if len(joined) > size else []
+            waiting.append(_next(parts))
+        whole = joined(waiting)
+        yield whole.slice(0, size)
+        waiting = [whole.slice(size, len(whole) - size)] if len(whole) > size else []
 
 
-def _next(tables: Iterator[pa.Table]) -> pa.Table:
-    table = next(tables, None)
-    if table is None:
-        raise RecisError("a file has fewer rows than when it was added; do not rewrite files while they are read.")
-    return table
+def _next(parts: Iterator[Rows]) -> Rows:
+    part = next(parts, None)
+    if part is None:
+        raise RecisError(SHRUNK)
+    return part

@@ -108,7 +108,9 @@ def test_every_optimizer_trains(capsys, optimizer):
 def test_written_logs_train_as_the_preset_does(capsys, tmp_path, suffix):
     file = tmp_path / f"clicks.{suffix}"
     write(capsys, "3000", file)
-    from_file = lines(capsys, "train", "--data", str(file), "--label", "label", *TINY[5:], "--backend", "numba")[-1]
+    from_file = lines(
+        capsys, "train", "--data", str(file), "--label", "label", "--truth", "p", *TINY[5:], "--backend", "numba"
+    )[-1]
     from_preset = lines(capsys, *TINY, "--backend", "numba")[-1]
     for key in ("auc", "bayes_auc", "tables_sha256"):
         assert from_file[key] == from_preset[key]
@@ -128,8 +130,7 @@ def test_mistakes_are_named(capsys, tmp_path):
     pyarrow.parquet.write_table(pa.table({"y": [0.0, 2.0] * 5, "i": list(range(10))}), good)
     cases = (
         (["--data", str(file), "--label", "label"], "has no column 'label' for --label; it has y, i, s"),
-        (["--data", str(file), "--label", "y"], "columns must hold integers or floats"),
-        (["--data", str(good), "--label", "y"], "column 'y' must hold 0 or 1 in every row; got 2.0"),
+        (["--data", str(good), "--label", "y"], f"{good}, column 'y', row 1 (the first is 0): must be 0 or 1; got 2."),
         (["--data", str(tmp_path / "*.orc"), "--label", "y"], "*.orc"),
         (["--preset", "huge"], "preset must be one of tiny, small"),
         (["--preset", "tiny", "--resume", str(tmp_path)], "holds no saved state"),

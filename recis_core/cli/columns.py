@@ -1,0 +1,156 @@
+"""Which columns of files a model takes, and as what."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from recis_core.cli.column_flags import KINDS, NAMES, ColumnFlags
+from recis_core.cli.flags import flag
+from recis_core.io.file_dataset import FileDataset
+from recis_core.io.file_set import FileSet
+from recis_core.io.kinds import Kind, kind_of, together
+from recis_core.io.roles import Values
+from recis_core.io.synthetic.write import WEIGHT_SUFFIX
+
+LABEL, TRUTH, DENSE = "label", "p", "dense"  # a batch's own keys
+KEPT = re.compile(r"[%.:/\\\x00-\x1f\x7f]")  # what means something in keys of a state, file names and `recis plan`
+INDEX = re.compile(r"|__index_level_\d+__")  # pandas' names for an index, of to_csv and to_parquet
+
+
+def field_name(column: str) -> str:
+    """The name of a column's feature and table: its own, but for what tables and batches keep to themselves.
+
+    user is user; user.id is user%2Eid; label is %6Cabel. `urllib.parse.unquote` gives the column back.
+    """
+    kept = KEPT.sub(lambda found: f"%{ord(found[0]):02X}", column)
+    return f"%{ord(kept[0]):02X}{kept[1:]}" if kept in (LABEL, TRUTH, DENSE) else kept or "%"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """label, truth: columns. fields: of ids. weights: by field. dense: widths by column. text, whole: fields to read so."""
+
+    label: str
+    truth: str | None
+    fields: tuple[str, ...]
+    weights: Mapping[str, str]
+    dense: Mapping[str, int]
+    text: frozenset[str]
+    whole: frozenset[str]
+
+    def read_by(self, dataset: FileDataset) -> None:
+        """Name the features to a dataset, which checks all its files."""
+        dataset.label_feature(self.label)
+        if self.truth is not None:
+            dataset.probability_feature(self.truth)
+        for column, width in self.dense.items():
+            dataset.dense_feature(column, width)
+        for column in self.fields:
+            weight = self.weights.get(column)
+            dataset.id_feature(column, weight, text=column in self.text, whole=column in self.whole)
+
+
+def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
+    """The columns of files, sorted by what the flags and their types say.
+
+    Raises:
+      ValueError: one that is named is missing, or files hold others than the first. TypeError: a type is none that is read.
+    """
+    inputs = _inputs(files, label, flags)
+    kinds = {name: _kind(files, name, flags) for name in inputs}
+    fields = tuple(name for name in inputs if _is_field(name, kinds[name], flags))
+    others = [name for name in inputs if name not in fields]
+    weights = _weights(fields, [name for name in others if name not in flags.dense_columns])
+    dense = {name: _width(files, name) for name in others if name not in weights.values()}
+    if not fields:
+        raise ValueError(
+            f"{_first(files)}: at least one column must hold ids: integers, text, dates …; got "
+            f"{_listed(files, inputs) or 'none'} beside the label. --id-columns reads whole floats as ids."
+        )
+    text, whole = frozenset(flags.string_columns), frozenset(flags.id_columns)
+    return Columns(label, flags.truth, fields, weights, dense, text, whole)
+
+
+def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
+    held = list(files.columns)
+    for name, asked in (("label", [label]), ("truth", [flags.truth] if flags.truth else [])):
+        _require(files, name, asked)
+    for name in NAMES:
+        _require(files, name, getattr(flags, name))
+    if not flags.columns:
+        files.require_same_columns(flags.skip)
+    own = {label, flags.truth, *flags.skip}
+    if label in flags.skip or flags.truth in flags.skip:
+        raise ValueError(
+            f"--skip names {label if label in flags.skip else flags.truth!r}, which --label or --truth reads."
+        )
+    named = {name for kind in ("columns", *KINDS) for name in getattr(flags, kind)}
+    _tell_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
+    return [
+        name
+        for name in held
+        if name not in own and (name in named if flags.columns else name in named or not INDEX.fullmatch(name))
+    ]
+
+
+def _require(files: FileSet, name: str, columns: Iterable[str]) -> None:
+    for column in columns:
+        if column not in files.columns:
+            raise ValueError(
+                f"{_first(files)} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}."
+            )
+
+
+def _tell_index(names: list[str]) -> None:
+    for name in names:
+        logging.getLogger(__name__).warning(
+            "column %r is left out: it looks like the index of a pandas frame. --columns takes it.", name
+        )
+
+
+def _kind(files: FileSet, name: str, flags: ColumnFlags) -> Kind:
+    """Of a column in all files."""
+    kinds = [kind_of(files.columns_of(file)[name]) for file in files.rows]
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) == len(kinds) and all(kind.depth <= 1 for kind in known):
+        if any(name in getattr(flags, kind) for kind in KINDS):
+            return known[0]
+        common = together(known)
+        if common is not None:
+            return common
+        files.target(name, Values())  # says which files do not go together
+    file = next(f for f, k in zip(files.rows, kinds, strict=True) if k is None or k.depth > 1)
+    what = "a nested list" if kinds[list(files.rows).index(file)] else "no kind of value that is read"
+    raise TypeError(
+        f"column {name!r} of {file} is {what}: {files.columns_of(file)[name]}. A row holds one value or one list; --skip "
+        f"{name} leaves the column out."
+    )
+
+
+def _is_field(name: str, kind: Kind, flags: ColumnFlags) -> bool:
+    if name in flags.dense_columns:
+        return False
+    return kind.values != "floating" or name in (*flags.string_columns, *flags.id_columns)
+
+
+def _weights(fields: Iterable[str], floats: list[str]) -> dict[str, str]:
+    """{field: the column of its weights}, by their names."""
+    return {field: field + WEIGHT_SUFFIX for field in fields if field + WEIGHT_SUFFIX in floats}
+
+
+def _width(files: FileSet, name: str) -> int:
+    kind = files.columns[name]
+    return kind.list_size if pa.types.is_fixed_size_list(kind) else 1
+
+
+def _listed(files: FileSet, names: list[str]) -> str:
+    return ", ".join(f"{name} ({files.columns[name]})" for name in names)
+
+
+def _first(files: FileSet) -> str:
+    return next(iter(files.rows))

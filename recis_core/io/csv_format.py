@@ -1,0 +1,78 @@
+"""CSV and TSV files: a line of names, then a line a row; compressed if the name ends in .gz, .bz2 or .zst."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+COMPRESSED = (".gz", ".bz2", ".zst")
+LINE = re.compile(r"Row #(\d+):")
+
+
+class CsvFormat:
+    """A file is one piece, read whole. Types are those that all of its values fit, see `describe`."""
+
+    name: str = "CSV"
+    suffixes: tuple[str, ...] = tuple(kind + end for kind in (".csv", ".tsv") for end in ("", *COMPRESSED))
+
+    def describe(self, path: str) -> tuple[pa.Schema, int]:
+        """Types as pyarrow infers them over all rows: integers, booleans, dates, timestamps, floats, else text.
+
+        Integers of 64 unsigned bits are told apart from floats.
+        """
+        table = _parsed(path, {})
+        fields = [pa.field(f.name, _wide_integer(path, f)) for f in table.schema]
+        return pa.schema(fields), len(table)
+
+    def piece_rows(self, path: str, rows: int) -> list[int]:
+        return [rows]
+
+    def read_piece(self, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
+        table = _parsed(path, {field.name: field.type for field in wanted}, wanted.names)
+        return pa.table({field.name: _emptied(table[field.name]) for field in wanted})
+
+
+def _parsed(path: str, types: dict[str, pa.DataType], columns: list[str] | None = None) -> pa.Table:
+    try:
+        return _read(path, types, columns, threads=True)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return _read(path, types, columns, threads=False)  # tells the row
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(LINE.sub(_row, str(error))) from None
+
+
+def _row(found: re.Match[str]) -> str:
+    """Arrow counts from 1, and the line of names too."""
+    return f"row {int(found[1]) - 2} (the first is 0):"
+
+
+def _read(path: str, types: dict[str, pa.DataType], columns: list[str] | None, threads: bool) -> pa.Table:
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=threads),
+        parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if ".tsv" in path[-8:] else ",", newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns or []),
+    )
+
+
+def _wide_integer(path: str, field: pa.Field) -> pa.DataType:
+    """uint64 instead of the float that pyarrow makes of a column of integers, some of 2**63 or more."""
+    if not pa.types.is_floating(field.type):
+        return field.type
+    try:
+        _read(path, {field.name: pa.uint64()}, [field.name], threads=True)
+    except pa.ArrowInvalid:
+        return field.type
+    return pa.uint64()
+
+
+def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Empty text as null, as an empty cell of other types is."""
+    if not pa.types.is_string(column.type):
+        return column
+    return pc.if_else(pc.equal(column, ""), None, column)

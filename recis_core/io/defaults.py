@@ -1,0 +1,43 @@
+"""Whether a default value can stand in a column."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+
+LOW, HIGH = -(1 << 63), (1 << 63) - 1
+
+
+def check_numbers(default: Any, name: str) -> list[Any]:
+    """A default, a number or a sequence of them, as a list.
+
+    Raises:
+      TypeError: it holds something else. ValueError: it is empty.
+    """
+    values = np.asarray(default, dtype=object).ravel().tolist()
+    if not values:
+        raise ValueError(f"default_value of {name!r} must hold a number, or as many as a row has; got {default!r}.")
+    for value in values:
+        if not isinstance(value, numbers.Real | np.bool_):
+            raise TypeError(f"default_value of {name!r} must be numbers; got {value!r}. Text and ids: use id_feature.")
+    return values
+
+
+def check_fits(values: list[Any], dtype: torch.dtype, where: str) -> None:
+    """Raises ValueError where a default is none of what the column's tensor can hold."""
+    for value in values:
+        if dtype == torch.int64 and not _is_int64(value):
+            raise ValueError(
+                f"{where} holds integers, so its default_value must be an integer of 64 bits; got {value!r}. Give one, or "
+                "read the column as floats: dense_feature."
+            )
+        if dtype.is_floating_point and math.isfinite(value) and abs(value) > torch.finfo(dtype).max:
+            raise ValueError(f"{where} is read as {dtype}, which cannot hold the default_value {value!r}.")
+
+
+def _is_int64(value: Any) -> bool:
+    return math.isfinite(value) and value == int(value) and LOW <= int(value) <= HIGH

@@ -1,0 +1,99 @@
+"""One feature of a batch: the columns it is read from, in which roles, and how they become tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from recis_core.io.columns import FLOATS, fixed_column, ragged_column, weighted_column
+from recis_core.io.defaults import check_fits, check_numbers
+from recis_core.io.file_set import FileSet
+from recis_core.io.kinds import kind_of, leaf_type
+from recis_core.io.numbers import check_dense, check_labels, check_probabilities
+from recis_core.io.roles import Ids, Numbers, Role, Values
+from recis_core.ragged import RaggedTensor
+
+
+@dataclass(frozen=True)
+class Use:
+    """A column in a role."""
+
+    column: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class Feature:
+    """convert: from one array a use, of `Role.prepare`, to what a batch holds. check: of files and targets, one a use."""
+
+    name: str
+    uses: tuple[Use, ...]
+    convert: Callable[..., Any]
+    check: Callable[[FileSet, list[pa.DataType]], None] = lambda files, targets: None
+
+    def targets(self, files: FileSet) -> list[pa.DataType]:
+        """What its columns are read as. Raises ValueError or TypeError where a file has no such columns."""
+        found = [files.target(use.column, use.role) for use in self.uses]
+        self.check(files, found)
+        return found
+
+
+def variable_length(name: str, dtype: torch.dtype | None, finish: Callable[[RaggedTensor], Any]) -> Feature:
+    return Feature(name, (Use(name, Values()),), lambda array: finish(ragged_column(array, dtype)))
+
+
+def fixed_length(name: str, default: float | Sequence[float], dtype: torch.dtype | None) -> Feature:
+    numbers = check_numbers(default, name)
+
+    def check(files: FileSet, targets: list[pa.DataType]) -> None:
+        leaf, kind, where = leaf_type(targets[0]), kind_of(targets[0]), f"column {name!r} of {next(iter(files.rows))}"
+        if kind is None or kind.depth > 1 or kind.values == "text":
+            what = "text" if kind and kind.values == "text" else "nested"
+            raise ValueError(f"{where} is {what}; a fixed-length feature is a number or one list of numbers. {_OTHER}")
+        check_fits(numbers, dtype or FLOATS[leaf] if kind.values == "floating" else torch.int64, where)
+
+    return Feature(name, (Use(name, Values()),), lambda array: fixed_column(array, default, dtype), check)
+
+
+_OTHER = "Use varlen_feature, or id_feature for ids."
+
+
+def ids(name: str, weight: str | None, text: bool, whole: bool) -> Feature:
+    role = Ids(text, whole)
+    if weight is None:
+        return Feature(name, (Use(name, role),), lambda array: ragged_column(array, None))
+
+    def check(files: FileSet, targets: list[pa.DataType]) -> None:
+        for file in files.rows:
+            columns = files.columns_of(file)
+            mine, theirs = kind_of(columns[name]), kind_of(columns[weight])
+            if mine and theirs and mine.depth != theirs.depth and "null" not in (mine.values, theirs.values):
+                raise TypeError(
+                    f"column {weight!r} must hold one weight an id of {name!r}; in {file} they are {columns[weight]} and "
+                    f"{columns[name]}. Write both as lists, or leave {weight!r} out."
+                )
+
+    uses = (Use(name, role), Use(weight, Numbers(f"weights of {name!r}")))
+    return Feature(name, uses, lambda array, weights: weighted_column(array, weights, weight), check)
+
+
+def dense(name: str, width: int, dtype: torch.dtype | None) -> Feature:
+    def convert(array: pa.Array) -> Tensor:
+        return fixed_column(array, [0.0] * width, dtype).nan_to_num(0.0)
+
+    return Feature(name, (Use(name, Numbers("dense inputs", check_dense)),), convert)
+
+
+def label(name: str) -> Feature:
+    role = Numbers("labels of 0 and 1", check_labels)
+    return Feature(name, (Use(name, role),), lambda array: ragged_column(array, torch.float32).values())
+
+
+def probability(name: str) -> Feature:
+    role = Numbers("probabilities", check_probabilities)
+    return Feature(name, (Use(name, role),), lambda array: ragged_column(array, torch.float32).values())

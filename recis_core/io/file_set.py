@@ -1,0 +1,138 @@
+"""The files of one data set: what each holds, and whether they go together.
+
+Sizes: R rows of all files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import reduce
+
+import pyarrow as pa
+
+from recis_core.io.file_format import FileFormat, reading
+from recis_core.io.kinds import Kind, kind_of, leaf_type, plain_type
+from recis_core.io.paths import expand
+from recis_core.io.roles import Role
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files in order. rows, forms, schemas: by file. folders: the columns that a file's partition folders name."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    forms: dict[str, FileFormat] = field(default_factory=dict)
+    schemas: dict[str, pa.Schema] = field(default_factory=dict)
+    folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
+
+    def added(self, path: str | os.PathLike[str], form: FileFormat) -> FileSet:
+        """With the files of this format that a path, glob or folder names.
+
+        Raises:
+          FileNotFoundError: it names none. ValueError: a file is damaged, or was added before.
+        """
+        found = expand(path, form.suffixes)
+        again = next((file for file in found if file in self.rows), None)
+        if again is not None:
+            raise ValueError(f"{again} was added before; its rows would come twice.")
+        described = {file: _described(file, form) for file in found}
+        schemas = {file: schema for file, (schema, _) in described.items()}
+        rows = {file: count for file, (_, count) in described.items()}
+        return self.beside(FileSet(rows, dict.fromkeys(found, form), schemas, found))
+
+    def columns_of(self, file: str) -> dict[str, pa.DataType]:
+        """{column: Arrow type}, those that the file holds, then those of its partition folders."""
+        held = {field.name: field.type for field in self.schemas[file]}
+        return held | {name: self._folder_type(name) for name in self.folders[file] if name not in held}
+
+    def _folder_type(self, name: str) -> pa.DataType:
+        """int64 where all files' values are integers, else text."""
+        texts = [folders[name] for folders in self.folders.values() if folders.get(name) is not None]
+        return pa.int64() if all(INTEGER.fullmatch(str(text)) for text in texts) else pa.string()
+
+    def folder_column(self, file: str, name: str, rows: int) -> pa.Array:
+        """The value of a partition folder, once a row."""
+        kind, text = self._folder_type(name), self.folders[file][name]
+        value = None if text is None else int(text) if kind == pa.int64() else text
+        return pa.repeat(pa.scalar(value, kind), rows)
+
+    def beside(self, other: FileSet) -> FileSet:
+        """The files of both, each once."""
+        return FileSet(
+            self.rows | other.rows, self.forms | other.forms, self.schemas | other.schemas, self.folders | other.folders
+        )
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """Of the first file; empty where there is none."""
+        return self.columns_of(next(iter(self.rows))) if self.rows else {}
+
+    def require_same_columns(self, but: Collection[str] = ()) -> None:
+        """Raises ValueError where a file has a column, other than these, that the first one lacks, or lacks one."""
+        first, *others = self.rows
+        wanted = self.columns
+        for file in others:
+            mine = self.columns_of(file)
+            for has, lacks, there, here in ((first, file, wanted, mine), (file, first, mine, wanted)):
+                more = [repr(name) for name in there if name not in here and name not in but]
+                if more:
+                    raise ValueError(
+                        f"{has} has column {', '.join(more)}, which {lacks} lacks. Say which columns to read (--columns) or to "
+                        "leave out (--skip), or write the files alike."
+                    )
+
+    def target(self, name: str, role: Role) -> pa.DataType:
+        """The type that all files' columns of this name are read as.
+
+        Raises:
+          ValueError: a file lacks the column. TypeError: its type is none for that role, or files' types do not go together.
+        """
+        kinds: list[Kind] = []
+        for file in self.rows:
+            kinds.append(self._kind(file, name, role))
+            if role.common(kinds) is None:
+                self._refuse(name, file, role, kinds)
+        common = role.common(kinds) or Kind("null", 0)
+        types = [plain_type(self.columns_of(file)[name]) for file in self.rows]
+        leaf = role.target(common, types)
+        if len(set(types)) == 1 and leaf_type(types[0]) == leaf:
+            return types[0]
+        return reduce(lambda inner, _: pa.large_list(inner), range(common.depth), leaf)
+
+    def _kind(self, file: str, name: str, role: Role) -> Kind:
+        columns = self.columns_of(file)
+        if name not in columns:
+            raise ValueError(f"{file} has no column {name!r}; it has {', '.join(columns)}.")
+        kind = kind_of(columns[name])
+        if kind is None or not role.takes(kind):
+            raise TypeError(f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}. {_way_out(name)}")
+        return kind
+
+    def _refuse(self, name: str, file: str, role: Role, kinds: list[Kind]) -> None:
+        other = next(f for f, k in zip(self.rows, kinds, strict=False) if role.common([k, kinds[-1]]) is None)
+        raise TypeError(
+            f"column {name!r} is {self.columns_of(other)[name]} in {other} and {self.columns_of(file)[name]} in {file}, which "
+            f"do not go together. {_way_out(name)}"
+        )
+
+
+def _described(file: str, form: FileFormat) -> tuple[pa.Schema, int]:
+    with reading(file, form.name):
+        schema, rows = form.describe(file)
+    twice = [repr(name) for name, times in Counter(schema.names).items() if times > 1]
+    if twice:
+        raise ValueError(f"{file} has two columns named {', '.join(twice)}. Rename one when the file is written.")
+    return schema, rows
+
+
+def _way_out(name: str) -> str:
+    return (
+        "Cast it when the file is written, or say how to read it: recis train --string-columns, --id-columns, "
+        "--dense-columns, or --skip; of a reader id_feature(text=True), id_feature(whole=True), dense_feature."
+    )

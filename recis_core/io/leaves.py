@@ -1,0 +1,88 @@
+"""Working on what the innermost lists of a column hold.
+
+Sizes: n rows, N values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recis_core.io.kinds import is_list
+from recis_core.io.rows import RowError
+
+Convert = Callable[[pa.Array], pa.Array]
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A table's column as one array; copied only where it has several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def running(lengths: np.ndarray) -> np.ndarray:
+    """int64 offsets [n + 1] of lengths [n]."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """(offsets int64 from 0, the values of all lists); null lists are empty, whatever lies under them."""
+    if array.null_count:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        return running(lengths), array.flatten()
+    if len(array) == 0:
+        return np.zeros(1, np.int64), array.flatten()
+    offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
+    return (offsets - offsets[0] if offsets[0] else offsets), array.flatten()
+
+
+def row_of(offsets: np.ndarray, n: int) -> int:
+    """The list that value n lies in."""
+    return int(np.searchsorted(offsets[1:], n, side="right"))
+
+
+def over_leaves(array: pa.Array, convert: Convert) -> pa.Array:
+    """The same lists of converted values, or the converted values where there are no lists.
+
+    Raises:
+      RowError: of `convert`, of the row that the value lies in.
+    """
+    if not is_list(array.type):
+        return convert(array)
+    offsets, values = flattened(array)
+    try:
+        inner = over_leaves(values, convert)
+    except RowError as error:
+        raise RowError(row_of(offsets, error.row), error.what) from None
+    return pa.LargeListArray.from_arrays(pa.array(offsets), inner)
+
+
+def checked(values: pa.Array, convert: Convert, wanted: str) -> pa.Array:
+    """Converted; where Arrow refuses a value, a RowError of the first one."""
+    try:
+        return convert(values)
+    except pa.ArrowInvalid:
+        n = _first_refused(values, convert)
+        raise RowError(n, f"must be {wanted}; got {_shown(values[n])}.") from None
+
+
+def _shown(value: pa.Scalar) -> str:
+    """In words that Python has, or else (years past 9999, nanoseconds) as the integer it is stored as."""
+    try:
+        return repr(value.as_py())
+    except (ValueError, OverflowError):
+        return f"{value.value} of {value.type}"
+
+
+def _first_refused(values: pa.Array, convert: Convert) -> int:
+    low, high = 0, len(values)  # refused within, and not before low
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            convert(values.slice(low, middle - low))
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low

@@ -1,0 +1,153 @@
+"""What a column is read for: which kinds do, which of them files may mix, and how each file's arrays become one type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from recis_core.io.ids import LEAVES, text_ids
+from recis_core.io.kinds import Kind, kind_of, leaf_type, together
+from recis_core.io.leaves import checked, over_leaves
+from recis_core.io.numbers import Check, unchecked
+
+NUMBERS = ("integer", "boolean", "floating", "decimal", "null")
+WANTED = {
+    "timestamp": "a timestamp that microseconds since 1970 can hold in 64 bits",
+    "time": "a time of day",
+    "duration": "a duration that microseconds can hold in 64 bits",
+}
+
+
+class Role(Protocol):
+    @property
+    def wanted(self) -> str:
+        """In an error's words."""
+        ...
+
+    def takes(self, kind: Kind) -> bool:
+        """Whether a column of this kind can be read so."""
+        ...
+
+    def common(self, kinds: Sequence[Kind]) -> Kind | None:
+        """What files of these kinds are together; None where they do not go together."""
+        ...
+
+    def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
+        """The type of the innermost values that `prepare` gives, of files of these types."""
+        ...
+
+    def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
+        """A file's values, plain, as those of `target`; in lists where they were. Nulls stay. Raises RowError."""
+        ...
+
+
+def _as_ids(array: pa.Array) -> pa.Array:
+    if leaf_type(array.type) == pa.int64():
+        return array
+    name = _kind(array).values
+    return over_leaves(array, lambda values: checked(values, LEAVES[name], WANTED.get(name, "an id")))
+
+
+def _kind(array: pa.Array) -> Kind:
+    kind = kind_of(array.type)
+    if kind is None:
+        raise TypeError(f"no reader takes {array.type}.")
+    return kind
+
+
+def _as_floats(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if leaf_type(array.type) == target:
+        return array
+    return over_leaves(array, lambda values: values.cast(target, safe=False))
+
+
+def _float_type(types: Sequence[pa.DataType]) -> pa.DataType:
+    """The widest, or float64 where one is something else."""
+    leaves = [leaf_type(kind) for kind in types]
+    leaves = [leaf for leaf in leaves if not pa.types.is_null(leaf)]
+    if not leaves or not all(map(pa.types.is_floating, leaves)):
+        return pa.float64()
+    return max(leaves, key=lambda leaf: leaf.bit_width)
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers as int64 or floats, text as bytes, in lists of any depth."""
+
+    wanted: str = "numbers, text, dates, times, or lists of them"
+
+    def takes(self, kind: Kind) -> bool:
+        return True
+
+    def common(self, kinds: Sequence[Kind]) -> Kind | None:
+        return together(kinds)
+
+    def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
+        if common.values in ("floating", "decimal"):
+            return _float_type(types)
+        return pa.large_binary() if common.values == "text" else pa.int64()
+
+    def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
+        if pa.types.is_floating(target):
+            return _as_floats(array, target)
+        if target == pa.int64():
+            return _as_ids(array)
+        return over_leaves(array, lambda values: values.cast(target))
+
+
+@dataclass(frozen=True)
+class Ids:
+    """int64 ids. text: of each value's text, so that files may mix kinds. whole: floats that are whole numbers, too."""
+
+    text: bool = False
+    whole: bool = False
+
+    @property
+    def wanted(self) -> str:
+        floats = "" if self.text or self.whole else ", but no floats"
+        return f"one value or one list of values a row to be ids{floats}"
+
+    def takes(self, kind: Kind) -> bool:
+        return kind.depth <= 1 and (self.text or self.whole or kind.values != "floating")
+
+    def common(self, kinds: Sequence[Kind]) -> Kind | None:
+        if self.text:
+            kinds = [Kind("null" if kind.values == "null" else "text", kind.depth) for kind in kinds]
+        if self.whole:
+            kinds = [Kind("integer", kind.depth) if kind.values == "floating" else kind for kind in kinds]
+        return together(kinds)
+
+    def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
+        return pa.int64()
+
+    def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
+        return over_leaves(array, text_ids) if self.text else _as_ids(array)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Floats of integers, bools, floats or decimals, one or a list of them a row; `check` looks at each."""
+
+    what: str
+    check: Check = unchecked
+
+    @property
+    def wanted(self) -> str:
+        return f"integers, bools, floats or decimals, one value or one list a row, to be {self.what}"
+
+    def takes(self, kind: Kind) -> bool:
+        return kind.depth <= 1 and kind.values in NUMBERS
+
+    def common(self, kinds: Sequence[Kind]) -> Kind | None:
+        return together([Kind("null" if kind.values == "null" else "floating", kind.depth) for kind in kinds])
+
+    def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
+        return _float_type(types)
+
+    def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
+        floats = _as_floats(array, target)
+        self.check(floats)
+        return floats
