@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from recis_core.cli import torchrun
 from recis_core.cli.column_flags import KINDS, NAMES, ColumnFlags
 from recis_core.cli.flags import flag
 from recis_core.io.file_dataset import FileDataset
@@ -33,19 +34,21 @@ def field_name(column: str) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """label, truth: columns. fields: of ids. weights: by field. dense: widths by column. text, whole: fields to read so."""
+    """label, truth: columns, or None where none is read. fields: of ids. weights: by field. dense: widths by column. text,
+    whole: fields to read so. Of plain values, so that dataclasses.asdict is JSON, and Columns(**it) the columns again."""
 
-    label: str
+    label: str | None
     truth: str | None
-    fields: tuple[str, ...]
-    weights: Mapping[str, str]
-    dense: Mapping[str, int]
-    text: frozenset[str]
-    whole: frozenset[str]
+    fields: list[str]
+    weights: dict[str, str]
+    dense: dict[str, int]
+    text: list[str]
+    whole: list[str]
 
     def read_by(self, dataset: FileDataset) -> None:
         """Name the features to a dataset, which checks all its files."""
-        dataset.label_feature(self.label)
+        if self.label is not None:
+            dataset.label_feature(self.label)
         if self.truth is not None:
             dataset.probability_feature(self.truth)
         for column, width in self.dense.items():
@@ -63,7 +66,7 @@ def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
     """
     inputs = _inputs(files, label, flags)
     kinds = {name: _kind(files, name, flags) for name in inputs}
-    fields = tuple(name for name in inputs if _is_field(name, kinds[name], flags))
+    fields = [name for name in inputs if _is_field(name, kinds[name], flags)]
     others = [name for name in inputs if name not in fields]
     weights = _weights(fields, [name for name in others if name not in flags.dense_columns])
     dense = {name: _width(files, name) for name in others if name not in weights.values()}
@@ -72,8 +75,7 @@ def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
             f"{_first(files)}: at least one column must hold ids: integers, text, dates …; got "
             f"{_listed(files, inputs) or 'none'} beside the label. --id-columns reads whole floats as ids."
         )
-    text, whole = frozenset(flags.string_columns), frozenset(flags.id_columns)
-    return Columns(label, flags.truth, fields, weights, dense, text, whole)
+    return Columns(label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns))
 
 
 def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
@@ -107,10 +109,9 @@ def _require(files: FileSet, name: str, columns: Iterable[str]) -> None:
 
 
 def _tell_index(names: list[str]) -> None:
-    for name in names:
-        logging.getLogger(__name__).warning(
-            "column %r is left out: it looks like the index of a pandas frame. --columns takes it.", name
-        )
+    for name in names if torchrun.is_first() else []:
+        said = f"recis: column {name!r} is left out: it looks like the index of a pandas frame. --columns takes it."
+        print(said, file=sys.stderr)
 
 
 def _kind(files: FileSet, name: str, flags: ColumnFlags) -> Kind:

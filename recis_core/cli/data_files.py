@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from recis_core.cli.train_config import TrainConfig
+from recis_core.io.formats import SUFFIXES
 from recis_core.io.paths import expand
 
 WHOLE = 1 << 20  # bytes up to which all are hashed
@@ -35,12 +36,12 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
 
 
 def files_of(data: str) -> list[str]:
-    """What a glob, a file's name or a folder's of Parquet files names.
+    """The files that a glob, a file's name or a folder names.
 
     Raises:
       FileNotFoundError: nothing.
     """
-    return expand(data, ".parquet")
+    return list(expand(data, SUFFIXES))
 
 
 def _described(file: str) -> list[Any]:

@@ -9,12 +9,12 @@ A batch: {"label": float32 [B], field: ids …, "dense": float32 [B, X] if there
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 
-from recis_core.cli.columns import DENSE, LABEL, TRUTH, choose, field_name
+from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns, choose, field_name
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import SyntheticClicks, dataset_of
 from recis_core.io.dataset import Dataset
@@ -34,6 +34,10 @@ class Source(Protocol):
     fields: list[str]
     dense: int
     train_rows: int
+
+    def features(self) -> dict[str, Any]:
+        """What a model of it is made of, for a saved run: plain values."""
+        ...
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
         """One epoch in order, from its row `first_row` on."""
@@ -75,6 +79,9 @@ class PresetSource:
         self._rows = rows or self._clicks.preset.rows
         self.train_rows = _split(self._rows, test_fraction, f"preset {preset}")
 
+    def features(self) -> dict[str, Any]:
+        return {"fields": self.fields, "dense": self.dense}
+
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
         return iter(self._taker.of(self._clicks.dataset(batch_size, start=first_row, stop=self.train_rows)))
 
@@ -86,61 +93,74 @@ class FileSource:
     """Files: columns of ids are sparse fields, columns of floats dense inputs, as `columns.choose` sorts them."""
 
     def __init__(self, config: TrainConfig, taker: Taker) -> None:
-        self._taker, data, test = taker, str(config.data), config.test_data
+        data, test = str(config.data), config.test_data
         self._train = self._test = _files_of(data)
-        self.train_rows, self._test_begin = _all_rows(self._train), 0
+        self.train_rows, self._test_begin = self._train.all_rows, 0
         if test is None:
             self.train_rows = self._test_begin = _split(self.train_rows, config.test_fraction, data)
         else:
             self._test = _files_of(test)
             _require_rows(self._train, data)
             _require_rows(self._test, test)
-        self._columns = choose(self._train.beside(self._test), str(config.label), config)
-        self.fields = [field_name(column) for column in self._columns.fields]
-        self.dense = sum(self._columns.dense.values())
-        for files in (self._train, self._test, self._train.beside(self._test)):
+        both = self._train.beside(self._test)
+        self._reader = FileBatches(choose(both, str(config.label), config), taker)
+        self._reader.check(self._train, self._test, both)
+        self.fields, self.dense = self._reader.fields, self._reader.dense
+
+    def features(self) -> dict[str, Any]:
+        return {"fields": self.fields, "dense": self.dense, "columns": asdict(self._reader.columns)}
+
+    def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
+        return self._reader.batches(self._train, batch_size, first_row, self.train_rows)
+
+    def test_batches(self) -> Iterator[Batch]:
+        return self._reader.batches(self._test, TEST_BATCH, self._test_begin, self._test.all_rows)
+
+
+class FileBatches:
+    """Batches of files, of this rank's rows: their columns as a model takes them. Fields go by `field_name`."""
+
+    def __init__(self, columns: Columns, taker: Taker) -> None:
+        self.columns, self._taker = columns, taker
+        self.fields = [field_name(column) for column in columns.fields]
+        self.dense = sum(columns.dense.values())
+
+    def check(self, *sets: FileSet) -> None:
+        """Raises ValueError or TypeError where files do not hold these columns."""
+        for files in sets:
             self._opened(files, 1)
 
     def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
         dataset = FileDataset(batch_size)
         dataset.use_files(files)
-        self._columns.read_by(dataset)
+        self.columns.read_by(dataset)
         return dataset
 
-    def _batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
+    def batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
+        """Rows begin .. end."""
         dataset = self._opened(files, batch_size)
         dataset.window(begin, end)
         dataset.map(self._batch)
         return iter(self._taker.of(dataset))
 
     def _batch(self, raw: Batch) -> Batch:
-        columns = self._columns
+        columns = self.columns
         batch: Batch = {name: raw[column] for name, column in zip(self.fields, columns.fields, strict=True)}
-        batch[LABEL] = raw[columns.label]
-        if columns.truth is not None:
-            batch[TRUTH] = raw[columns.truth]
+        for key, column in ((LABEL, columns.label), (TRUTH, columns.truth)):
+            if column is not None:
+                batch[key] = raw[column]
         if columns.dense:
             x = torch.cat([raw[name] for name in columns.dense], dim=1)
             batch[DENSE] = x.sign() * x.abs().log1p()
         return batch
-
-    def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
-        return self._batches(self._train, batch_size, first_row, self.train_rows)
-
-    def test_batches(self) -> Iterator[Batch]:
-        return self._batches(self._test, TEST_BATCH, self._test_begin, _all_rows(self._test))
 
 
 def _files_of(path: str) -> FileSet:
     return FileSet().added(path, dataset_of(path).form)
 
 
-def _all_rows(files: FileSet) -> int:
-    return sum(files.rows.values())
-
-
 def _require_rows(files: FileSet, path: str) -> None:
-    if not _all_rows(files):
+    if not files.all_rows:
         raise ValueError(f"{path} holds no rows; it needs one at least.")
 
 

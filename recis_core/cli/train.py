@@ -63,7 +63,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
         model, build_optimizer(config, model), log_every=config.log_every, on_log=report.log,
         evict_every=None if config.evict is None else config.evict_every,
     )  # fmt: skip
-    run = new_run({"fields": list(source.fields), "dense": source.dense}, fingerprint(config))
+    run = new_run(source.features(), fingerprint(config))
     begin(config, loop, run)
     saver = Saver(config, loop, run)
     _train_and_save(config, source, loop, report, saver, ending)

@@ -171,7 +171,7 @@ class FileDataset(Dataset):
 
     @property
     def _all_rows(self) -> int:
-        return sum(self.files.rows.values())
+        return self.files.all_rows
 
     def window(self, begin: int, end: int) -> None:
         """Read only rows begin .. end of all files, in the order they were added: train on one, test on the next.

@@ -73,6 +73,11 @@ class FileSet:
         """Of the first file; empty where there is none."""
         return self.columns_of(next(iter(self.rows))) if self.rows else {}
 
+    @property
+    def all_rows(self) -> int:
+        """R."""
+        return sum(self.rows.values())
+
     def require_same_columns(self, but: Collection[str] = ()) -> None:
         """Raises ValueError where a file has a column, other than these, that the first one lacks, or lacks one."""
         first, *others = self.rows
@@ -111,14 +116,16 @@ class FileSet:
             raise ValueError(f"{file} has no column {name!r}; it has {', '.join(columns)}.")
         kind = kind_of(columns[name])
         if kind is None or not role.takes(kind):
-            raise TypeError(f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}. {_way_out(name)}")
+            raise TypeError(
+                f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}. {role.way_out(name)}"
+            )
         return kind
 
     def _refuse(self, name: str, file: str, role: Role, kinds: list[Kind]) -> None:
         other = next(f for f, k in zip(self.rows, kinds, strict=False) if role.common([k, kinds[-1]]) is None)
         raise TypeError(
             f"column {name!r} is {self.columns_of(other)[name]} in {other} and {self.columns_of(file)[name]} in {file}, which "
-            f"do not go together. {_way_out(name)}"
+            f"do not go together. {role.way_out(name)}"
         )
 
 
@@ -129,10 +136,3 @@ def _described(file: str, form: FileFormat) -> tuple[pa.Schema, int]:
     if twice:
         raise ValueError(f"{file} has two columns named {', '.join(twice)}. Rename one when the file is written.")
     return schema, rows
-
-
-def _way_out(name: str) -> str:
-    return (
-        "Cast it when the file is written, or say how to read it: recis train --string-columns, --id-columns, "
-        "--dense-columns, or --skip; of a reader id_feature(text=True), id_feature(whole=True), dense_feature."
-    )

@@ -27,6 +27,10 @@ class Role(Protocol):
         """In an error's words."""
         ...
 
+    def way_out(self, name: str) -> str:
+        """For the error, what else to do with a column."""
+        ...
+
     def takes(self, kind: Kind) -> bool:
         """Whether a column of this kind can be read so."""
         ...
@@ -42,6 +46,16 @@ class Role(Protocol):
     def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
         """A file's values, plain, as those of `target`; in lists where they were. Nulls stay. Raises RowError."""
         ...
+
+
+CAST = "Cast it when the file is written"
+
+
+def _other_roles(name: str) -> str:
+    return (
+        f"{CAST}, or say how to read it: recis train --string-columns, --id-columns, --dense-columns, or --skip {name}; of a "
+        "reader id_feature(text=True), id_feature(whole=True), dense_feature."
+    )
 
 
 def _as_ids(array: pa.Array) -> pa.Array:
@@ -79,6 +93,9 @@ class Values:
 
     wanted: str = "numbers, text, dates, times, or lists of them"
 
+    def way_out(self, name: str) -> str:
+        return _other_roles(name)
+
     def takes(self, kind: Kind) -> bool:
         return True
 
@@ -110,6 +127,9 @@ class Ids:
         floats = "" if self.text or self.whole else ", but no floats"
         return f"one value or one list of values a row to be ids{floats}"
 
+    def way_out(self, name: str) -> str:
+        return _other_roles(name)
+
     def takes(self, kind: Kind) -> bool:
         return kind.depth <= 1 and (self.text or self.whole or kind.values != "floating")
 
@@ -137,6 +157,9 @@ class Numbers:
     @property
     def wanted(self) -> str:
         return f"integers, bools, floats or decimals, one value or one list a row, to be {self.what}"
+
+    def way_out(self, name: str) -> str:
+        return f"{CAST}."
 
     def takes(self, kind: Kind) -> bool:
         return kind.depth <= 1 and kind.values in NUMBERS
