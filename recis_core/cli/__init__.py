@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if torchrun.launched():
+        torchrun.leave_if_refused()
         torchrun.share_the_machine()
         torchrun.run_and_leave(lambda: _dispatch(command, rest, last=True))
     return _dispatch(command, rest, last=argv is None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any, TypeVar
 
 import tyro
@@ -28,7 +30,8 @@ def read_flags(kind: type[T], argv: Sequence[str], command: str) -> T:
     if not torchrun.launched():
         return tyro.cli(kind, args=argv, prog=command)
     try:
-        return tyro.cli(kind, args=argv, prog=command, console_outputs=False)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # console_outputs=False shows some errors still
+            return tyro.cli(kind, args=argv, prog=command)
     except SystemExit:
         if torchrun.first_to_say(f"{command} {argv}"):
             tyro.cli(kind, args=argv, prog=command)

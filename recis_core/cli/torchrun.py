@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,15 +35,40 @@ def first_to_say(text: str) -> bool:
     """
     if not launched():
         return True
-    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if not errors:
+    said = _mark(hashlib.sha256(text.encode()).hexdigest()[:16])
+    if said is None:
         return is_first() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
-    said = Path(errors).parents[2] / f"recis-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     try:
         os.close(os.open(said, os.O_CREAT | os.O_EXCL, 0o600))
     except OSError:
         return False
     return True
+
+
+def _mark(name: str) -> Path | None:
+    """A file in the folder that torchrun keeps for all attempts of a run; None where it keeps none."""
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    return Path(errors).parents[2] / f"recis-{name}" if errors else None
+
+
+@contextmanager
+def flags_checked() -> Iterator[None]:
+    """What is raised inside is a mistake in flags: torchrun's next attempts end at once (`leave_if_refused`)."""
+    try:
+        yield
+    except BaseException:
+        mark = _mark("refused") if launched() else None
+        if mark is not None:
+            with suppress(OSError):
+                mark.touch()
+        raise
+
+
+def leave_if_refused() -> None:
+    """Ends the process where an earlier attempt found a mistake in its flags, which it has told."""
+    mark = _mark("refused")
+    if mark is not None and mark.exists():
+        os._exit(2)
 
 
 def share_the_machine() -> None:

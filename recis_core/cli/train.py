@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from recis_core.backends import select
-from recis_core.cli import stopping
+from recis_core.cli import stopping, torchrun
 from recis_core.cli.build import build_model, build_optimizer
 from recis_core.cli.cache import named_by_flags
 from recis_core.cli.data_files import fingerprint
@@ -22,7 +22,6 @@ from recis_core.cli.saving import Saver, new_run
 from recis_core.cli.source import Batch, Source, Taker, open_source
 from recis_core.cli.stopping import Ending, Stopped
 from recis_core.cli.tensorboard import TensorBoardReport
-from recis_core.cli.torchrun import process_group
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
 from recis_core.nn import EmbeddingEngine, Prefetcher
@@ -30,10 +29,11 @@ from recis_core.table.coalesce import default_device
 
 
 def run(argv: list[str]) -> int:
-    config = read_flags(TrainConfig, argv, "recis train")
+    with torchrun.flags_checked():
+        config = read_flags(TrainConfig, argv, "recis train")
+        check_outset(config)
     if config.backend is not None:
         os.environ["RECIS_BACKEND"] = config.backend
-    check_outset(config)
     report: Report = JsonReport() if config.json else ScreenReport()
     train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
     return 0
@@ -49,7 +49,7 @@ def train(config: TrainConfig, report: Report) -> dict[str, Any]:
         `recis` alone.
     """
     device = default_device(select(config.backend))
-    with process_group(device) as (rank, world):
+    with torchrun.process_group(device) as (rank, world):
         return _train(config, report if rank == 0 else SilentReport(), Taker(rank, world, device))
 
 

@@ -1,0 +1,23 @@
+"""Under torchrun, which starts ranks anew whatever they ended with: a mistake is told once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cli.torchrun import torchrun
+
+FULL = os.environ.get("RECIS_TEST_FULL") == "1"
+PARSED = (["--preset", "tiny", "--dim", "0"], "Error parsing TrainConfig", "--dim should be")
+CHECKED = (["--preset", "tiny", "--resume", "/nowhere/at/all"], "/nowhere/at/all holds no saved state", "")
+OPENED = (["--preset", "huge"], "preset must be one of tiny, small", "")
+
+
+@pytest.mark.parametrize(("flags", "said", "more"), [PARSED, *([CHECKED, OPENED] if FULL else [])])
+def test_a_mistake_in_flags_is_told_once(flags: list[str], said: str, more: str) -> None:
+    done = torchrun(2, "train", *flags, restarts=2)
+    assert done.returncode != 0
+    assert done.stderr.count(said) == 1, done.stderr
+    assert more in done.stderr
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
