@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.optim import JointOptimizer
-from recis_core.plain_torch import without_gradients
+from recis_core.serialize.dense import check_dense_state
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.saved_state import SavedState
 from recis_core.serialize.shared_state import by_rank
@@ -77,47 +77,6 @@ def _random(state: Mapping[str, Any], rank: int) -> Tensor:
         except RuntimeError as error:
             raise ValueError(f"it holds no state of torch's random numbers: {error}") from error
     return random
-
-
-def dense_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers; the tables are apart."""
-    buffers = {
-        f"{prefix}.{name}" if prefix else name: buffer
-        for prefix, module in model.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name not in module._non_persistent_buffers_set
-    }
-    return dict(model.named_parameters()) | buffers
-
-
-def check_dense_state(model: nn.Module, dense: Any) -> None:
-    """Raises ValueError unless names, dtypes and shapes are the model's."""
-    mine = dense_state(model)
-    if not isinstance(dense, Mapping):
-        raise ValueError(f"the saved dense state is a {type(dense).__name__}.")
-    lacking, foreign = sorted(set(mine) - set(dense)), sorted(map(str, set(dense) - set(mine)))
-    apart = [
-        f"{n}: {_said(dense[n])}, wanted {_said(t)}" for n, t in mine.items() if n in dense and not _alike(t, dense[n])
-    ]
-    if lacking or foreign or apart:
-        told = [f"it lacks {lacking[:5]}"] * bool(lacking) + [f"it has {foreign[:5]}"] * bool(foreign) + apart[:5]
-        raise ValueError(f"the saved dense state does not fit this model at {len(told)} places: {'; '.join(told)}.")
-
-
-def _alike(mine: Tensor, saved: Any) -> bool:
-    return isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (mine.shape, mine.dtype)
-
-
-def _said(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
-@without_gradients
-def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
-    """Raises ValueError unless the names, dtypes and shapes are the model's."""
-    check_dense_state(model, dense)
-    for name, value in dense_state(model).items():
-        value.copy_(dense[name])
 
 
 def _check_optimizer(optimizer: JointOptimizer, saved: Any) -> None:

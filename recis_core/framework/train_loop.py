@@ -18,8 +18,6 @@ from recis_core.framework.data_parallel import data_parallel
 from recis_core.framework.log_window import Logged, LogWindow, WallClock
 from recis_core.framework.loop_state import (
     LoopState,
-    dense_state,
-    load_dense_state,
     put_back_on_error,
     read_learned,
     read_loop_state,
@@ -27,6 +25,7 @@ from recis_core.framework.loop_state import (
 from recis_core.nn import filter_out_sparse_param
 from recis_core.nn.hash_table import evict_tables
 from recis_core.optim import JointOptimizer
+from recis_core.serialize.dense import dense_state, load_dense_state
 from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.tables import read_tables, snapshot_tables

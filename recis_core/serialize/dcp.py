@@ -3,7 +3,8 @@
     dcp.save({"model": model.state_dict()}, checkpoint_id=path)     # every rank writes its own slices
     load_model(path, model)                                         # every rank reads the slices it needs
 
-Plain dcp.load wants to know each tensor's size before it reads, and other ranks have other slices.
+Plain dcp.load wants to know each tensor's size before it reads, and other ranks have other slices. What wrappers put into
+names (`module.` of DDP) counts for nothing, on either side. A directory that --save wrote is read by saved_model.py.
 """
 
 from __future__ import annotations
@@ -24,30 +25,62 @@ from recis_core.backends.errors import CorruptCheckpoint, ExchangeFailed, Exchan
 from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
+from recis_core.serialize.dense import plain_name
+from recis_core.serialize.saved_model import is_saved_state, load_saved_model, load_saved_tables
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.replacement import Replacement
 from recis_core.uninterrupted import as_one, uninterrupted
 
-WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
 KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
 
 Stored = dict[str, str]  # "slices.0-32768.ids": its key in the checkpoint
 
 
 def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None = "model") -> None:
-    """Tables and everything else of `model` from a checkpoint made by any number of ranks. Collective.
+    """Tables and everything else of `model` from what any number of ranks saved, bare or under DDP or FSDP2. Collective.
 
-    Args, Raises: as load_tables; and what dcp.load raises where a dense parameter is missing or of another shape. Then
-    nothing is changed, for which the parameters are there twice while they are read.
+    Args:
+      path: a checkpoint of torch.distributed.checkpoint, or what `recis train --save`, save_state or save_shared_state
+        wrote: a directory of states, of which the latest is read, or one state.
+      key: in a checkpoint, under which the model's state_dict was saved; None: under none. States have none.
+
+    Raises: as load_tables; and of the dense side, where a parameter is missing or of another shape, what dcp.load raises,
+      and StateMismatch (a ValueError) of a state. Then nothing is changed, for which the parameters are there twice while
+      they are read.
     """
+    if is_saved_state(path):
+        load_saved_model(path, model)
+        return
     with _together(_tables(model).values(), "load_model"):
         dense = {n: v.detach().clone() if isinstance(v, Tensor) else v for n, v in dense_state_dict(model).items()}
-    _dcp_load(path, {key: dense} if key else dense, no_dist=not dist.is_initialized())
+        stored = _dense_names(dense, _metadata(path), key)
+    read = {stored[name]: value for name, value in dense.items()}
+    _dcp_load(path, read, no_dist=not dist.is_initialized())
     made = _made_aside(path, model, key)
     with uninterrupted():
         with slices.left_out():
-            model.load_state_dict(dense, strict=False)
+            model.load_state_dict({name: read[stored[name]] for name in dense}, strict=False)
         _commit(made)
+
+
+def _dense_names(dense: Iterable[str], metadata: Any, key: str | None) -> dict[str, str]:
+    """The checkpoint's name of each; one that it lacks keeps its own, for dcp.load to refuse."""
+    head = f"{key}." if key else ""
+    there = [name for name in metadata.state_dict_metadata if name.startswith(head)]
+    if not there:
+        some = ", ".join(sorted(metadata.state_dict_metadata)[:3])
+        raise CorruptCheckpoint(
+            f"the checkpoint has nothing under key {key!r}; it has {some}, …. Pass key=None where a state_dict was saved "
+            "by itself."
+        )
+    by_plain: dict[str, list[str]] = {}
+    for name in there:
+        by_plain.setdefault(plain_name(name.removeprefix(head)), []).append(name)
+    found = {}
+    for name in dense:
+        alike = by_plain.get(plain_name(name), [])
+        found[name] = alike[0] if len(alike) == 1 and head + name not in there else head + name
+    return found
 
 
 def dense_state_dict(model: nn.Module) -> dict[str, Any]:
@@ -63,7 +96,8 @@ def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None 
     these take the old ones' place. What is in memory besides the tables is one slice, and the old rows until then.
 
     Args:
-      path: of a directory that dcp.save wrote. Its metadata is a pickle: open none that you did not write.
+      path: of a directory that dcp.save wrote, whose metadata is a pickle: open none that you did not write. Or as
+        load_model's, a saved state's.
       key: under which the model's state_dict was saved; None finds it.
 
     Raises:
@@ -73,6 +107,9 @@ def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None 
       Whatever it raises, no table is changed; but for a table with CacheConfig(keep=True), whose rows are written over
       those on its disk: what breaks that off leaves rows of both.
     """
+    if is_saved_state(path):
+        load_saved_tables(path, model)
+        return
     _commit(_made_aside(path, model, key))
 
 
@@ -112,12 +149,7 @@ def _commit(made: Iterable[Replacement]) -> None:
 
 
 def _tables(model: nn.Module) -> dict[str, HashTable]:
-    return {_plain(name): m for name, m in model.named_modules() if isinstance(m, HashTable)}
-
-
-def _plain(key: str) -> str:
-    """Without what DDP, torch.compile and checkpoint wrappers put into names."""
-    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+    return {plain_name(name): m for name, m in model.named_modules() if isinstance(m, HashTable)}
 
 
 @contextmanager
@@ -142,7 +174,10 @@ def _metadata(path: str | os.PathLike[str]) -> Any:
     from torch.distributed.checkpoint import FileSystemReader
 
     if not (Path(path) / ".metadata").exists():
-        raise FileNotFoundError(f"{path} holds no checkpoint of torch.distributed.checkpoint: it has no .metadata.")
+        raise FileNotFoundError(
+            f"{path} holds no checkpoint of torch.distributed.checkpoint (it has no .metadata) and no state that --save "
+            "wrote (step-*/manifest.json)."
+        )
     try:
         return FileSystemReader(path).read_metadata()
     except Exception as error:
@@ -158,8 +193,8 @@ def _stored(name: str, metadata: Any, key: str | None) -> Stored:
     heads: dict[str, Stored] = {}
     for full in metadata.state_dict_metadata:
         if found := KEY.fullmatch(full):
-            heads.setdefault(_plain(found[1]), {})[found[2]] = full
-    wanted = f"{_plain(key)}.{name}".strip(".") if key else None
+            heads.setdefault(plain_name(found[1]), {})[found[2]] = full
+    wanted = f"{plain_name(key)}.{name}".strip(".") if key else None
     fits = [head for head in heads if (head == wanted if key else f".{head}".endswith(f".{name}"))]
     if len(fits) > 1:
         raise CorruptCheckpoint(f"several saved tables fit {name!r}: {sorted(fits)}. Say which by key=.")

@@ -42,7 +42,11 @@ def names(directory: Path) -> list[int]:
 
 def write(path: Path, seed: int = 0, rows: int = 1000, **more: Any) -> str:
     rng = np.random.default_rng(seed)
-    table = {"y": rng.integers(0, 2, rows).astype(float), "user": rng.integers(0, 50, rows), "x": rng.normal(size=rows)} | more
+    table = {
+        "y": rng.integers(0, 2, rows).astype(float),
+        "user": rng.integers(0, 50, rows),
+        "x": rng.normal(size=rows),
+    } | more
     pa.parquet.write_table(pa.table(table), path)
     return str(path)
 
@@ -69,7 +73,9 @@ def test_states_of_another_run_are_not_overwritten_without_a_word(capsys, tmp_pa
     first = run(capsys, *TINY, "--save", save, "--save-every", "5")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     said = refused(capsys, *TINY, "--save", save, "--lr", "0.1")
-    assert said.startswith(f"recis train: --save {save} holds states of another run (step-00000005, step-00000010, step-00000011)")
+    assert said.startswith(
+        f"recis train: --save {save} holds states of another run (step-00000005, step-00000010, step-00000011)"
+    )
     assert all(way in said for way in (f"--resume {save}", "another directory", "--overwrite"))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert run(capsys, *TINY, "--resume", save, "--save", save)["tables_sha256"] == first["tables_sha256"]

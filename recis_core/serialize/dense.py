@@ -1,0 +1,74 @@
+"""The dense side of a model in a saved state, whatever wraps the model: DDP, FSDP2, torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from recis_core.plain_torch import without_gradients
+
+WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
+
+
+def dense_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers; the tables are apart."""
+    buffers = {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    }
+    return dict(model.named_parameters()) | buffers
+
+
+def check_dense_state(model: nn.Module, dense: Any) -> None:
+    """Raises ValueError unless names, dtypes and shapes are the model's."""
+    if not isinstance(dense, Mapping):
+        raise ValueError(f"the saved dense state is a {type(dense).__name__}.")
+    mine, dense = _by_plain_name(dense_state(model)), _by_plain_name(dense)
+    lacking, foreign = sorted(set(mine) - set(dense)), sorted(map(str, set(dense) - set(mine)))
+    apart = [
+        f"{n}: {_said(dense[n])}, wanted {_said(t)}" for n, t in mine.items() if n in dense and not _alike(t, dense[n])
+    ]
+    if lacking or foreign or apart:
+        told = [f"it lacks {lacking[:5]}"] * bool(lacking) + [f"it has {foreign[:5]}"] * bool(foreign) + apart[:5]
+        raise ValueError(f"the saved dense state does not fit this model at {len(told)} places: {'; '.join(told)}.")
+
+
+def _alike(mine: Tensor, saved: Any) -> bool:
+    return isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (mine.shape, mine.dtype)
+
+
+def _said(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+@without_gradients
+def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless the names, dtypes and shapes are the model's."""
+    check_dense_state(model, dense)
+    saved = _by_plain_name(dense)
+    for name, value in _by_plain_name(dense_state(model)).items():
+        value.copy_(_as(value, saved[name]))
+
+
+def _as(mine: Tensor, saved: Tensor) -> Tensor:
+    """What goes into a parameter that FSDP2 has cut: this rank's part."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(mine, DTensor):
+        return saved
+    return distribute_tensor(saved.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)
+
+
+def plain_name(key: str) -> str:
+    """Without what DDP, torch.compile, FSDP and checkpoint wrappers put into names."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+def _by_plain_name(dense: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Names as they are where wrappers' parts are a model's own, so that two would become one."""
+    plain = {plain_name(name): value for name, value in dense.items() if isinstance(name, str)}
+    return plain if len(plain) == len(dense) else dense
