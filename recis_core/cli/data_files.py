@@ -1,6 +1,6 @@
 """What files were when a run read them, so that one which goes on finds the same rows under the same numbers.
 
-    {"files": [[name, bytes, hash], …], "test": whether the last rows of these are held out}
+    {"files": [[name in the folder that holds all, bytes, hash], …], "test": whether their last rows are held out}
 
 The hash is of a file's whole content up to a mebibyte; of a larger one of its end, where Parquet and ORC keep their
 footers, and of samples between.
@@ -32,25 +32,29 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
     """
     if config.data is None:
         return {}
-    return {"files": [_described(file) for file in files_of(config.data)], "test": config.test_data is None}
+    files = files_of(config.data)
+    root = os.path.commonpath([os.path.dirname(file) or "." for file in files])
+    named = [[os.path.relpath(file, root), *_described(file)] for file in files]
+    return {"files": named, "test": config.test_data is None}
 
 
 def files_of(data: str) -> list[str]:
-    """The files that a glob, a file's name or a folder names.
+    """What a path, folder or glob names.
 
     Raises:
-      FileNotFoundError: nothing.
+      FileNotFoundError: nothing. ValueError: no regular file.
     """
     return list(expand(data, SUFFIXES))
 
 
 def _described(file: str) -> list[Any]:
+    """[bytes, hash]"""
     digest = xxhash.xxh3_128()
     with open(file, "rb") as opened:
         size = os.fstat(opened.fileno()).st_size
         for begin, count in _spans(size):
             digest.update(_read(opened, begin, count))
-    return [os.path.basename(file), size, digest.hexdigest()]
+    return [size, digest.hexdigest()]
 
 
 def _spans(size: int) -> list[tuple[int, int]]:

@@ -90,12 +90,23 @@ def _check_data(config: TrainConfig, saved: dict[str, Any], run: Run) -> None:
     if "data" not in saved:
         return
     what = difference(saved["data"], run["data"])
-    if what is None and saved["features"] != run["features"]:
+    if what is None and _inputs(saved) != _inputs(run):
         what = f"the saved run read {_columns(saved)}; this one reads {_columns(run)}"
     if what is not None:
         raise ValueError(f"{what}. A run goes on with the rows it has begun with. {NEW_RUN.format(config.resume)}")
 
 
+def _inputs(run: Run) -> dict[str, Any]:
+    """All that decides what goes into the model."""
+    features = dict(run["features"])
+    columns = dict(features.pop("columns", {}))
+    columns.pop("truth", None)
+    return features | columns
+
+
 def _columns(run: Run) -> str:
+    """Where fields and dense inputs are the same, all of it."""
     features = run["features"]
-    return f"fields {', '.join(features['fields'])} and {features['dense']} dense inputs"
+    columns = features.get("columns", {})
+    more = [f"{name} of {', '.join(columns[name])}" for name in ("weights", "text", "whole") if columns.get(name)]
+    return ", ".join([f"fields {', '.join(features['fields'])}", f"{features['dense']} dense inputs", *more])

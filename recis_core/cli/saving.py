@@ -3,7 +3,7 @@
 A state's part "run" says what another command needs beside the flags, which are in "settings":
 
     id          of the run, which --resume takes over
-    features    {"fields": names of sparse features, "dense": number of dense inputs}
+    features    what the model takes: Source.features
     data        what the files were: data_files.py
 """
 
