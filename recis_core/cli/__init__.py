@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from importlib import import_module
 
 from recis_core.cli import torchrun
+from recis_core.cli.slow_start import said_if_slow
 from recis_core.cli.stopping import ending_well
 
 COMMANDS = ("train", "eval", "predict", "plan", "doctor", "data")
@@ -53,10 +55,20 @@ def _dispatch(command: str, rest: list[str], *, last: bool) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
+    with ExitStack() as loading:
+        if _talks(command, rest):
+            loading.enter_context(said_if_slow(f"recis {command}: loading PyTorch"))
+        return _loaded_and_run(command, rest, loading)
+
+
+def _loaded_and_run(command: str, rest: list[str], loading: ExitStack) -> int:
+    """What is imported here loads PyTorch; `loading` is closed when that is done."""
     from recis_core.backends.errors import RecisError
 
     try:
-        status: int = import_module(f"recis_core.cli.{command}").run(rest)
+        module = import_module(f"recis_core.cli.{command}")
+        loading.close()
+        status: int = module.run(rest)
         return status
     except (RecisError, ValueError, TypeError, KeyError, OSError, ImportError) as error:
         if os.environ.get("RECIS_TRACEBACK") == "1":
@@ -66,6 +78,11 @@ def _run(command: str, rest: list[str]) -> int:
             where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
             print(f"recis {command}{where}: {said}", file=sys.stderr)
         return 1
+
+
+def _talks(command: str, rest: list[str]) -> bool:
+    """Whether standard output is for a person who waits."""
+    return command in ("train", "eval", "predict") and "--json" not in rest and torchrun.is_first()
 
 
 def _message(error: Exception) -> str:

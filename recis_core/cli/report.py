@@ -1,41 +1,39 @@
-"""What `recis train` shows: a progress bar, or JSON lines."""
+"""What `recis train` shows where no terminal is: plain lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+from recis_core.cli.progress_text import final_lines, step_line
 from recis_core.framework import Logged, TrainLoop
+
+EVERY = 5.0  # seconds between lines of an evaluation
 
 
 class Report(Protocol):
-    """Hears of logged steps and of the end."""
+    """Hears of logged steps, of the evaluation and of the end."""
 
-    def training(self, rows: int, loop: TrainLoop) -> AbstractContextManager[None]: ...
+    def training(self, rows: int, loop: TrainLoop) -> AbstractContextManager[None]:
+        """While it lasts, `loop` trains until it has seen `rows` in all, earlier runs' included."""
+        ...
 
     def log(self, logged: Logged) -> None: ...
 
+    def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
+        """Gives what is to be told the rows evaluated so far."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line of its own, as that something compiles."""
+        ...
+
     def final(self, final: dict[str, Any]) -> None: ...
-
-
-class JsonReport:
-    """One object a line."""
-
-    @contextmanager
-    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        yield
-
-    def log(self, logged: Logged) -> None:
-        said: dict[str, Any] = {"step": logged.step, "loss": logged.loss, "rows_per_s": logged.rows_per_s}
-        print(json.dumps(said | ({"cache": logged.cache} if logged.cache else {})), flush=True)
-
-    def final(self, final: dict[str, Any]) -> None:
-        print(json.dumps(final), flush=True)
 
 
 class SilentReport:
@@ -43,68 +41,96 @@ class SilentReport:
 
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
+        loop.begin()
         yield
 
     def log(self, logged: Logged) -> None: ...
 
+    @contextmanager
+    def evaluating(self) -> Iterator[Callable[[int], None]]:
+        yield lambda rows: None
+
+    def note(self, text: str) -> None: ...
+
     def final(self, final: dict[str, Any]) -> None: ...
 
 
-class ScreenReport:
-    """A rich progress bar with rows/s, loss and AUC; then the result in words."""
+class JsonReport(SilentReport):
+    """One object a line, of what TensorBoard gets; notes are for people and left out."""
 
-    def __init__(self) -> None:
-        self._console = Console()
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(
-                "rows  {task.fields[rate]}  loss {task.fields[loss]}  AUC {task.fields[auc]}{task.fields[cache]}"
-            ),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
+    def log(self, logged: Logged) -> None:
+        line: dict[str, Any] = {"step": logged.step, **logged.train()}
+        line |= {"auc_note": logged.auc_note} if logged.auc_note else {}
+        line |= {"cache": logged.cache} if logged.cache else {}
+        print(_json(line), flush=True)
+
+    def final(self, final: dict[str, Any]) -> None:
+        print(_json(final), flush=True)
+
+
+class PlainReport(SilentReport):
+    """A line a log interval, and the result in words; no control characters."""
 
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        self._loop = loop
-        self._task = self._progress.add_task("", total=rows, rate="", loss="", auc="", cache="")
-        with self._progress:
+        self._rows, self._loop, self._no_auc = rows, loop, False
+        self.note(f"training: {rows - loop.rows:,} rows")
+        with super().training(rows, loop), shown_log(self.note):
             yield
 
     def log(self, logged: Logged) -> None:
-        self._progress.update(
-            self._task,
-            completed=self._loop.rows,
-            rate=f"{logged.rows_per_s:,.0f} rows/s",
-            loss=f"{logged.loss:.4f}",
-            auc=f"{logged.auc:.4f}",
-            cache=_cache(logged.cache),
-        )
+        self.note(step_line(logged, self._loop.rows, self._rows))
+        if logged.auc_note and not self._no_auc:
+            self._no_auc = True
+            self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Callable[[int], None]]:
+        self.note("evaluating")
+        said = time.monotonic()
+
+        def told(rows: int) -> None:
+            nonlocal said
+            if time.monotonic() - said > EVERY:
+                said = time.monotonic()
+                self.note(f"evaluating: {rows:,} rows so far")
+
+        with shown_log(self.note):
+            yield told
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
 
     def final(self, final: dict[str, Any]) -> None:
-        say = self._console.print
-        say(
-            f"{final['steps']} steps on {final['backend']}{_ranks(final)}, {final['rows_per_s']:,.0f} rows/s, "
-            f"{final['table_rows']:,} rows in tables, test log loss {final['logloss']:.4f}",
-            highlight=False,
-        )
-        line = f"test AUC {final['auc']:.4f}"
-        if final["bayes_auc"] is not None:
-            line += f"  Bayes AUC {final['bayes_auc']:.4f}  gap {final['bayes_auc'] - final['auc']:.4f}"
-        say(line, highlight=False)
+        for line in final_lines(final):
+            self.note(line)
 
 
-def _cache(cache: dict[str, float]) -> str:
-    """Share of ids whose rows were on the device, and the share of time that was waited for the others."""
-    if not cache:
-        return ""
-    return f"  on device {100 * cache['hit_rate']:.1f} %  stalled {100 * cache['stalled']:.0f} %"
+@contextmanager
+def shown_log(note: Callable[[str], None]) -> Iterator[None]:
+    """Messages of recis_core's loggers, from INFO on, as notes."""
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage())
+
+    logger, handler = logging.getLogger("recis_core"), Notes(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
-def _ranks(final: dict[str, Any]) -> str:
-    world, exchange = final["world_size"], final["exchange"]
-    sent = sum(n for kind, n in exchange.items() if kind not in ("clamped", "exact_rows"))
-    return "" if world == 1 else f" over {world} ranks ({sent / 1e6:,.1f} MB exchanged)"
+def _json(value: Any) -> str:
+    """JSON knows no nan and no infinity: null stands for them."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
+from recis_core.backends.compiling import compiling_seconds
 from recis_core.cli.build import read_sharding
 from recis_core.cli.cache import cache_totals, combined
 from recis_core.cli.source import Batch
@@ -21,17 +22,21 @@ from recis_core.serialize import tables_sha256
 
 
 def final_result(
-    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
-) -> dict[str, Any]:
-    """Collective."""
+    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int,
+    told: Callable[[int], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Collective. told: hears of rows as they are evaluated."""
     exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
     tables = filter_out_sparse_param(model)
-    result = dataclasses.asdict(evaluate(model, test_batches))
+    result = dataclasses.asdict(evaluate(model, test_batches, on_rows=told))
     return {
         "final": True,
         **result,
         "steps": loop.step,
         "rows_per_s": loop.rows_per_s,
+        "trained_rows": loop.trained_rows,
+        "train_seconds": loop.seconds,
+        "compile_seconds": compiling_seconds(),
         "backend": next(iter(tables.values())).physical.backend.name,
         "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
         "cache": combined(_of_ranks(loop, cache_totals(tables.values()))),

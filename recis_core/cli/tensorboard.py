@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from recis_core.cli.report import Report
@@ -31,11 +31,15 @@ class TensorBoardReport:
 
     def log(self, logged: Logged) -> None:
         self._inner.log(logged)
-        scalars = {"loss": logged.loss, "auc": logged.auc, "rows_per_s": logged.rows_per_s}
-        for name, value in scalars.items():
-            self._writer.add_scalar(f"train/{name}", value, logged.step)
-        for name, value in logged.cache.items():
-            self._writer.add_scalar(f"cache/{name}", value, logged.step)
+        for group, scalars in (("train", logged.train()), ("cache", logged.cache)):
+            for name, value in scalars.items():
+                self._writer.add_scalar(f"{group}/{name}", value, logged.step)
+
+    def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
+        return self._inner.evaluating()
+
+    def note(self, text: str) -> None:
+        self._inner.note(text)
 
     def final(self, final: dict[str, Any]) -> None:
         self._inner.final(final)

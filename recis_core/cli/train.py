@@ -15,10 +15,11 @@ from recis_core.cli.cache import named_by_flags
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import read_flags
 from recis_core.cli.outset import check_outset
-from recis_core.cli.report import JsonReport, Report, ScreenReport, SilentReport
+from recis_core.cli.report import JsonReport, Report, SilentReport
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
 from recis_core.cli.saving import Saver, new_run
+from recis_core.cli.screen import text_report
 from recis_core.cli.source import Batch, Source, Taker, open_source
 from recis_core.cli.stopping import Ending, Stopped
 from recis_core.cli.tensorboard import TensorBoardReport
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
         check_outset(config)
     if config.backend is not None:
         os.environ["RECIS_BACKEND"] = config.backend
-    report: Report = JsonReport() if config.json else ScreenReport()
+    report: Report = JsonReport() if config.json else text_report()
     train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
     return 0
 
@@ -57,6 +58,7 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     ending = stopping.current()
     ending.done = "nothing was trained"
+    report.note(f"{config.model} on {config.preset or config.data}, tables by {select(config.backend).name}")
     source = open_source(config, taker)
     model = build_model(config, source, taker.world).to(taker.device)
     loop = TrainLoop(
@@ -67,9 +69,9 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     begin(config, loop, run)
     saver = Saver(config, loop, run)
     _train_and_save(config, source, loop, report, saver, ending)
-    with ending.noting(loop.exchange is not None):
+    with ending.noting(loop.exchange is not None), report.evaluating() as told:
         test = ending.read(source.test_batches(), loop.exchange)
-        final = final_result(config, test, model, loop, taker.world)
+        final = final_result(config, test, model, loop, taker.world, told)
         ending.check(loop.exchange)
     report.final(final)
     _engine(loop).close()
@@ -82,7 +84,7 @@ def _train_and_save(
     """Raises Stopped, when all is saved, where a signal asks for it."""
     with ending.noting():
         try:
-            with report.training(source.train_rows * config.epochs, loop), named_by_flags():
+            with report.training(config.rows_in_all(source.train_rows), loop), named_by_flags():
                 _train_epochs(config, source, loop, saver, ending)
         finally:
             ending.done = saver.said

@@ -115,7 +115,7 @@ class TrainConfig(ColumnFlags):
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between log lines."""
     json: bool = False
-    """One JSON object a logged step, and a last one, instead of the progress bar."""
+    """One JSON object a logged step, of what TensorBoard gets, and a last one; in place of the progress bar and all else."""
 
     def __post_init__(self) -> None:
         if (self.preset is None) == (self.data is None):
@@ -148,3 +148,10 @@ class TrainConfig(ColumnFlags):
             if asked:
                 said, verb = ", ".join(map(flag, asked)), "needs" if len(asked) == 1 else "need"
                 raise ValueError(f"{said} {verb} --cache-device-rows or --cache-device-bytes, what the device keeps.")
+
+    def rows_in_all(self, epoch: int) -> int:
+        """Rows that training sees until it ends, where an epoch has so many."""
+        if self.steps is None:
+            return epoch * self.epochs
+        whole, more = divmod(self.steps, -(-epoch // self.batch_size))
+        return min(epoch * self.epochs, epoch * whole + self.batch_size * more)

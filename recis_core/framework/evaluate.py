@@ -5,7 +5,7 @@ Sizes: B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +16,33 @@ from torch import Tensor, nn
 from recis_core.exchange.gathering import gathered
 from recis_core.framework.train_loop import exchange_of
 from recis_core.metrics import auc, logloss
+from recis_core.metrics.exact import one_class
 from recis_core.plain_torch import without_gradients
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """bayes_auc is the AUC of the true probabilities on the same labels; None where they are unknown."""
+    """bayes_auc is the AUC of the true probabilities on the same labels; None where they are unknown.
+
+    auc: NaN where there is none; auc_note then says why.
+    """
 
     auc: float
     logloss: float
     rows: int
     bayes_auc: float | None = None
     bayes_logloss: float | None = None
+    auc_note: str | None = None
 
 
 @without_gradients
 def evaluate(
-    model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p"
-) -> Evaluation:
+    model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p",
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> Evaluation:  # fmt: skip
     """Predict in eval mode: unknown ids are not inserted. The model is left in the mode it was in.
+
+    on_rows: called after each batch with the rows predicted so far, of this rank.
 
     Where ranks share the model's tables, each gives its share of every batch, as many batches as the others, and
     gets the evaluation of all rows.
@@ -42,7 +50,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        columns = [_columns(model, batch, label, truth) for batch in batches]
+        columns = list(_counted((_columns(model, batch, label, truth) for batch in batches), on_rows))
     finally:
         model.train(was_training)
     if not columns:
@@ -52,6 +60,14 @@ def evaluate(
     return _evaluation(*whole.T.contiguous().numpy())
 
 
+def _counted(columns: Iterable[Tensor], on_rows: Callable[[int], None]) -> Iterator[Tensor]:
+    rows = 0
+    for column in columns:
+        rows += len(column)
+        on_rows(rows)
+        yield column
+
+
 def _columns(model: nn.Module, batch: Mapping[str, Any], label: str, truth: str) -> Tensor:
     """float64 [B, 2 or 3] on the CPU: predictions, labels and, where there are any, true probabilities."""
     columns = [model(batch).sigmoid(), batch[label], *([torch.as_tensor(batch[truth])] if truth in batch else [])]
@@ -59,6 +75,9 @@ def _columns(model: nn.Module, batch: Mapping[str, Any], label: str, truth: str)
 
 
 def _evaluation(p: np.ndarray, y: np.ndarray, truth: np.ndarray | None = None) -> Evaluation:
+    positives = int(y.sum())
+    note = one_class(positives, len(y) - positives)
+    area = auc if note is None else lambda predictions, labels: float("nan")
     if truth is None:
-        return Evaluation(auc(p, y), logloss(p, y), len(y))
-    return Evaluation(auc(p, y), logloss(p, y), len(y), auc(truth, y), logloss(truth, y))
+        return Evaluation(area(p, y), logloss(p, y), len(y), auc_note=note)
+    return Evaluation(area(p, y), logloss(p, y), len(y), area(truth, y), logloss(truth, y), note)

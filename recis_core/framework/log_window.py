@@ -33,6 +33,10 @@ class Logged:
     cache: dict[str, float] = field(default_factory=dict)
     auc_note: str | None = None
 
+    def train(self) -> dict[str, float]:
+        """What reports and TensorBoard show by step, beside `cache`."""
+        return {"loss": self.loss, "auc": self.auc, "rows_per_s": self.rows_per_s}
+
 
 class WallClock:
     """Seconds of training in this process, up to the end of the last step; what lies between steps is part of them."""

@@ -34,7 +34,7 @@ def lines(capsys, *argv):
 def test_json_lines(capsys):
     *logged, final = lines(capsys, *TINY, "--log-every", "2", "--backend", "numba")
     assert [line["step"] for line in logged] == [2, 4, 6]
-    assert all(set(line) == {"step", "loss", "rows_per_s"} for line in logged)
+    assert all(set(line) == {"step", "loss", "auc", "rows_per_s"} for line in logged)
     assert final["final"] is True
     assert final["backend"] == "numba"
     assert 0.4 < final["auc"] < final["bayes_auc"] < 1

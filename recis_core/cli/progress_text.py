@@ -1,0 +1,83 @@
+"""What is said of a training's progress and of its result, in words that fit a width."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from recis_core.framework import Logged
+
+GAP = "  "
+
+
+class Part(NamedTuple):
+    """rank: the lower it is, the longer the part stays as the width shrinks."""
+
+    rank: int
+    text: str
+
+
+def fitted(parts: list[Part], width: int) -> str:
+    """Parts side by side, as many as fit, those of low rank first; in the order given."""
+    kept: list[Part] = []
+    for part in sorted(parts, key=lambda part: part.rank):
+        if len(GAP.join(each.text for each in [*kept, part])) > width:
+            break
+        kept.append(part)
+    return GAP.join(part.text for part in parts if part in kept)
+
+
+def progress_parts(logged: Logged, done: int, rows: int, elapsed: float) -> list[Part]:
+    """rows/s, loss, AUC and time left stay longest."""
+    left = max(0, rows - done) / logged.rows_per_s if logged.rows_per_s else 0.0
+    parts = [
+        Part(5, f"{done:,}/{rows:,} rows"),
+        Part(1, f"{logged.rows_per_s:,.0f} rows/s"),
+        Part(2, f"loss {logged.loss:.4f}"),
+        Part(3, f"AUC {logged.auc:.4f}"),
+        Part(4, f"left {clock(left)}"),
+        Part(8, f"after {clock(elapsed)}"),
+    ]
+    if logged.cache:
+        parts.append(Part(6, f"on device {100 * logged.cache['hit_rate']:.1f} %"))
+        parts.append(Part(7, f"stalled {100 * logged.cache['stalled']:.0f} %"))
+    return parts
+
+
+def step_line(logged: Logged, done: int, rows: int) -> str:
+    """All of it on a line of any width."""
+    parts = progress_parts(logged, done, rows, 0.0)
+    return GAP.join([f"step {logged.step}", *(part.text for part in parts if part.rank < 8)])
+
+
+def clock(seconds: float) -> str:
+    """0:00:07, or 3 d 4:05:06."""
+    whole = round(seconds)
+    days, rest = divmod(whole, 86_400)
+    return (f"{days} d " if days else "") + f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def final_lines(final: dict[str, Any]) -> list[str]:
+    """The run in a line, then its AUC beside the best there is."""
+    tables, loss = f"{final['table_rows']:,} rows in tables", f"test log loss {final['logloss']:.4f}"
+    line = f"test AUC {final['auc']:.4f}"
+    if final.get("auc_note"):
+        line += f" ({final['auc_note']})"
+    if final["bayes_auc"] is not None:
+        line += f"  Bayes AUC {final['bayes_auc']:.4f}  gap {final['bayes_auc'] - final['auc']:.4f}"
+    return [f"{final['steps']} steps on {final['backend']}{_ranks(final)}, {_rate(final)}, {tables}, {loss}", line]
+
+
+def _rate(final: dict[str, Any]) -> str:
+    """Of this process's training, its wall time: what was resumed is not in it, and compilation is."""
+    rate = f"{final['rows_per_s']:,.0f} rows/s"
+    if "train_seconds" not in final:
+        return rate
+    compiling = final["compile_seconds"]
+    during = f" ({compiling:.1f} s of them compiling)" if compiling >= 0.1 else ""
+    return f"{final['trained_rows']:,} rows in {final['train_seconds']:.1f} s{during}: {rate}"
+
+
+def _ranks(final: dict[str, Any]) -> str:
+    world, exchange = final["world_size"], final["exchange"]
+    sent = sum(n for kind, n in exchange.items() if kind not in ("clamped", "exact_rows"))
+    return "" if world == 1 else f" over {world} ranks ({sent / 1e6:,.1f} MB exchanged)"

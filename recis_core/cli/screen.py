@@ -1,0 +1,67 @@
+"""What `recis train` shows on a terminal: a progress bar, notes above it, and the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from recis_core.cli.progress_text import clock, final_lines, fitted, progress_parts
+from recis_core.cli.report import PlainReport, Report, shown_log
+from recis_core.framework import Logged, TrainLoop
+
+BAR = 10  # columns that the bar keeps
+HEAD = "training"
+
+
+def text_report(console: Console | None = None) -> Report:
+    """A bar where standard output moves a cursor, plain lines elsewhere."""
+    console = console or Console()
+    return ScreenReport(console) if console.is_terminal and not console.is_dumb_terminal else PlainReport()
+
+
+class ScreenReport:
+    """rows/s, loss, AUC and time left beside the bar at 80 columns; rows, and what the cache does, where there is room."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
+        self._rows, self._loop, self._no_auc = rows, loop, False
+        self._bar = Progress(
+            TextColumn(HEAD), BarColumn(bar_width=None), TextColumn("{task.fields[said]}"),
+            console=self._console, expand=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=rows, completed=loop.rows, said="first steps")
+        loop.begin()
+        with self._bar, shown_log(self.note):
+            yield
+
+    def log(self, logged: Logged) -> None:
+        done = self._loop.rows
+        room = self._console.width - len(HEAD) - BAR - 2
+        said = fitted(progress_parts(logged, done, self._rows, self._loop.seconds), room)
+        self._bar.update(self._task, completed=done, said=said)
+        if logged.auc_note and not self._no_auc:
+            self._no_auc = True
+            self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Callable[[int], None]]:
+        start = time.monotonic()
+        bar = Progress(TextColumn("evaluating  {task.fields[said]}"), console=self._console, transient=True)
+        task: TaskID = bar.add_task("", total=None, said="")
+        with bar, shown_log(self.note):
+            yield lambda rows: bar.update(task, said=f"{rows:,} rows after {clock(time.monotonic() - start)}")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def final(self, final: dict[str, Any]) -> None:
+        for line in final_lines(final):
+            self.note(line)
