@@ -109,8 +109,8 @@ class EmbeddingEngine(TableModule, Joinable):
         """Embed every feature that has an option; the others pass through.
 
         Args:
-          features: {name: Tensor [B] or [B, F] int64, one bag a row | RaggedTensor | weighted RaggedTensor},
-            or a KeyedJaggedTensor of TorchRec.
+          features: {name: Tensor or NumPy array [B] or [B, F] of ids, one bag a row | RaggedTensor | weighted RaggedTensor},
+            or a KeyedJaggedTensor of TorchRec. Ids are int64; narrower integers are widened, uint64 keeps its bits.
 
         Returns:
           {name: [B, D]} in the order given; [B, tile_len·D] under "tile"; RaggedTensor with values [N, D]
@@ -118,7 +118,7 @@ class EmbeddingEngine(TableModule, Joinable):
 
         Raises:
           KeyError: a feature with an option is missing.
-          TypeError, ValueError: ids are not int64, on another device, or offsets do not fit them.
+          TypeError, ValueError: ids are no integers, on another device, or offsets do not fit them.
           TableFull: a table has no room.
         """
         if self.training:
@@ -138,7 +138,8 @@ class EmbeddingEngine(TableModule, Joinable):
         return [(group.table, call_of(group, ())) for group in groups if group.mode.insert]
 
     def _read(self, feature: str, value: Any) -> FeatureInput:
-        read = read_feature(feature, value, self.options[feature].use_weight)
+        option = self.options[feature]
+        read = read_feature(feature, value, option.use_weight, option.padding_id)
         self._table_of(feature).check_ids(read.ids, feature)
         return read
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,12 @@ OUTPUT = (torch.float32, torch.bfloat16, torch.float16)
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}.")
+
+
+def _id(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not -(1 << 63) <= int(value) < 1 << 63:
+        raise ValueError(f"padding_id must be an id, an integer of 64 bits, or None; got {value!r}.")
+    return int(value)
 
 
 @dataclass(frozen=True, kw_only=False)
@@ -56,13 +63,15 @@ class EmbeddingOption:
       cache: CacheConfig, for a table larger than its device: rows move between it, host memory and disk.
       storage: tables of equal attributes share storage where this is equal too. Give tables that get optimizers of
         different kinds different texts.
+      padding_id: the id that counts for nothing: it gets no row and no gradient, adds nothing to a sum, and is none of the
+        ids that a mean divides by; under "none" its vector is zero. None: there is no such id.
       unknown: what an id reads as that is not in the table and is not inserted, "zeros" or its "initial" value.
 
     Raises:
       ValueError: an argument is out of range. TypeError: an argument is unknown.
 
     As recis.nn.EmbeddingOption; `seed`, `backend`, `output_dtype`, `unknown`, `sharding`, `precision`,
-    `residual_bytes`, `cache`, `storage` are ours.
+    `residual_bytes`, `cache`, `storage`, `padding_id` are ours.
     """
 
     embedding_dim: int = 16
@@ -89,6 +98,7 @@ class EmbeddingOption:
     residual_bytes: int = 256 << 20
     cache: CacheConfig | None = None
     storage: str | None = None
+    padding_id: int | None = None
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:
@@ -104,6 +114,8 @@ class EmbeddingOption:
         _one_of("backend", self.backend, (None, "auto", *NAMES))
         _one_of("output_dtype", self.output_dtype, (None, *OUTPUT))
         self._check_tile()
+        if self.padding_id is not None:
+            object.__setattr__(self, "padding_id", _id(self.padding_id))
         object.__setattr__(self, "admit_hook", AdmitHook.of(self.admit_hook))
         object.__setattr__(self, "filter_hook", FilterHook.of(self.filter_hook))
         object.__setattr__(self, "sharding", Sharding.of(self.sharding))

@@ -19,6 +19,7 @@ from recis_core.nn import slices
 from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.filter_hook import FilterHook
+from recis_core.nn.id_input import as_ids
 from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
@@ -115,15 +116,18 @@ class HashTable(TableModule):
         return LookupMode(insert=self.training and (hook is None or not hook.read_only), unknown=self.option.unknown)
 
     def forward(self, ids: Tensor, admit_hook: AdmitHook | None = None) -> Tensor:
-        """Rows of ids int64 [...] -> float32 [..., D], with gradient. In training unknown ids are inserted."""
+        """Rows of ids int64 [...] -> float32 [..., D], with gradient. In training unknown ids are inserted.
+
+        Narrower integers and NumPy arrays are taken too.
+        """
         rows: Tensor = self._embed(self, ids, admit_hook)
         return rows
 
     def check_ids(self, ids: Tensor, feature: str | None = None) -> None:
-        """Raises TypeError or ValueError unless ids are int64 on the table's device."""
+        """Raises TypeError or ValueError unless ids, of `as_ids`, are int64 on the table's device."""
         what = f"ids of feature {feature!r}" if feature else "ids"
         if ids.dtype != torch.int64:
-            raise TypeError(f"{what} must be int64; got {ids.dtype}. Convert with ids.long().")
+            raise TypeError(f"{what} must be int64; got {ids.dtype}.")
         here, there = self.physical.device, ids.device
         if here.type != there.type or (here.index or 0) != (there.index or 0):
             raise ValueError(
@@ -159,6 +163,7 @@ class HashTable(TableModule):
         Raises:
           ValueError: shapes disagree or an id is repeated.
         """
+        ids = as_ids(ids, "ids")
         self.check_ids(ids)
         if embeddings.shape != (len(ids), self.dim):
             raise ValueError(f"embeddings must be [{len(ids)}, {self.dim}]; got {list(embeddings.shape)}.")
@@ -272,6 +277,7 @@ def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tenso
     require_eager()
     exchange = table.physical.exchange
     with nullcontext() if exchange is None else exchange.telling("forward"):
+        ids = as_ids(ids, "ids")
         table.check_ids(ids)
     flat = ids.reshape(-1)
     offsets = torch.tensor([0, len(flat)], device=ids.device)
