@@ -300,7 +300,7 @@ def test_bad_input_is_named():
         engine({"f": RaggedTensor(torch.tensor([1, 2]), torch.tensor([0, 3]))})
     with pytest.raises(ValueError, match=r"must be \[B\] or \[B, F\]; got \[1, 1, 1\]"):
         engine({"f": torch.zeros(1, 1, 1, dtype=torch.int64)})
-    with pytest.raises(TypeError, match="must be a Tensor or a RaggedTensor; got list"):
+    with pytest.raises(TypeError, match="must be integers in a Tensor or a NumPy array; got a list"):
         engine({"f": [1, 2]})
     with pytest.raises(KeyError, match="features \\['f'\\] have an EmbeddingOption and are missing"):
         engine({"g": torch.tensor([1])})
