@@ -5,6 +5,7 @@ Sizes: U unique keys, n those that are not on the device.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class Asked:
     missing: np.ndarray = field(default_factory=lambda: NO_ROWS)  # int64, positions of keys that were not on the device
     inserted: int = 0
     """Of the table, before."""
+    stats: Counter[str] | None = None
+    """Of the table, before it was counted in them."""
     counted: bool = False
 
     @property
@@ -73,11 +76,13 @@ def begin_away(state: TieredState, asked: Asked) -> None:
 
 def take_back(state: TieredState, asked: Asked) -> None:
     """The call broke off, and if it was not counted, it never came: its new keys are unknown again."""
-    if not asked.counted:
-        state.lock.whole(partial(_take_back, state, asked))
+    state.lock.whole(partial(_take_back, state, asked))
 
 
 def _take_back(state: TieredState, asked: Asked) -> None:
+    """Whether it was counted is known in here alone: a count that broke off, too, is finished before."""
+    if asked.counted:
+        return
     state.device.settle()
     rows = state.device.find(*asked.keys(asked.missing))
     rows = rows[rows >= 0]
@@ -85,25 +90,22 @@ def _take_back(state: TieredState, asked: Asked) -> None:
     if len(asked.begun):
         state.lower.erase(*asked.keys(asked.begun))
     state.inserted = asked.inserted
+    if asked.stats is not None:
+        state.stats.counts = asked.stats.copy()
 
 
 def count(state: TieredState, asked: Asked, fetched: Fetched | None = None) -> None:
     """The call came: what it asked for is known, and used. fetched: of those that are used where they lie, `asked.away`."""
-    before = state.stats.counts.copy()
-    try:
-        _count_in_stats(state, asked)
-        here = np.flatnonzero(asked.rows >= 0)
-        rows = asked.rows if len(here) == len(asked.rows) else asked.rows[here]
-        late = _used_below(state, asked, fetched)
-        if asked.uses:
-            state.device.score(rows, asked.counts[here], asked.tick)
-        if asked.batch is not None and asked.batch.following is not None:
-            put(state.device.index.at["next_use"], rows, asked.batch.following[here])
-        state.lock.whole(partial(_commit, state, asked, rows, late, state.lower.uses_added))
-    except BaseException:
-        if not asked.counted:
-            state.stats.counts = before
-        raise
+    asked.stats = state.stats.counts.copy()
+    _count_in_stats(state, asked)
+    here = np.flatnonzero(asked.rows >= 0)
+    rows = asked.rows if len(here) == len(asked.rows) else asked.rows[here]
+    late = _used_below(state, asked, fetched)
+    if asked.uses:
+        state.device.score(rows, asked.counts[here], asked.tick)
+    if asked.batch is not None and asked.batch.following is not None:
+        put(state.device.index.at["next_use"], rows, asked.batch.following[here])
+    state.lock.whole(partial(_commit, state, asked, rows, late, state.lower.uses_added))
     state.lower.tell_if_many()
 
 

@@ -60,8 +60,8 @@ class Turn:
           an error of ours or of the system's, was refused before anything changed, and is not tried again.
         """
         self._finish()
-        self.unfinished = work
         try:
+            self.unfinished = work
             self._finish()
         except BaseException:
             self._finish()
