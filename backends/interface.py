@@ -319,6 +319,18 @@ class Backend(Protocol):
         """All keys with row numbers, scores and stamps; no weights and no slots leave the device. Waits for it."""
         ...
 
+    def keys_from(self, state: State, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Keys in the places [start, start + most) of the index, in the order of places: ways first, then the stash.
+
+        Changes nothing, and reads no row. On the CPU: ids int64 [n], ordinals int32 [n], row numbers int32 [n], n ≤ most;
+        and the place to go on from, -1 at the end.
+        """
+        ...
+
+    def rows_by_table(self, state: State) -> tuple[int, ...]:
+        """How many keys each logical table has, by ordinal. Reads no row; waits for the device."""
+        ...
+
     def export(self, state: State) -> Snapshot:
         """All of the table, placement included."""
         ...

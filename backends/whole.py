@@ -38,6 +38,7 @@ class Changing(Protocol):
     free: Any
     next_row: int
     used: int
+    by_table: Any  # keys of each logical table; replaced, never written into
     counters: Counters
     unfinished: Unfinished | None
 
@@ -45,11 +46,11 @@ class Changing(Protocol):
 class Undo:
     """What a stage has changed so far."""
 
-    __slots__ = ("_counters", "_free", "_index", "_next_row", "_stashed", "_used", "_writes")
+    __slots__ = ("_by_table", "_counters", "_free", "_index", "_next_row", "_stashed", "_used", "_writes")
 
     def __init__(self, state: Changing) -> None:
         self._index, self._stashed = state.index, state.index.stashed
-        self._free, self._next_row, self._used = state.free, state.next_row, state.used
+        self._free, self._next_row, self._used, self._by_table = state.free, state.next_row, state.used, state.by_table
         self._counters = Counters(*vars(state.counters).values())
         self._writes: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
@@ -69,8 +70,8 @@ class Undo:
         for put_back, args in reversed(self._writes):
             put_back(*args)
         self._index.stashed = self._stashed
-        state.index, state.free, state.next_row, state.used, state.counters = (
-            self._index, self._free, self._next_row, self._used, self._counters,
+        state.index, state.free, state.next_row, state.used, state.by_table, state.counters = (
+            self._index, self._free, self._next_row, self._used, self._by_table, self._counters,
         )  # fmt: skip
 
 

@@ -213,6 +213,13 @@ class JaxBackend:
     def marks(self, state: TableState) -> Marks:
         return export.marks(self._programs, state)
 
+    def keys_from(self, state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        return export.keys_from(self._programs, state, start, most)
+
+    def rows_by_table(self, state: TableState) -> tuple[int, ...]:
+        finish(self._programs, state)
+        return reports.rows_by_table(state, self._programs)
+
     def export(self, state: TableState) -> Snapshot:
         return export.export(self._programs, state)
 

@@ -46,6 +46,17 @@ def _marked(state: TableState, host: Index) -> tuple[np.ndarray, Marks]:
     return entry, Marks(*map(torch.from_numpy, fields))
 
 
+def keys_from(programs: Programs, state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    finish(programs, state)
+    settle(state, wait=True)
+    end, index = start + most, state.index
+    lo, hi, uids, rows = jax.device_get([x[start:end] for x in (index.lo, index.hi, index.uids, index.rows)])
+    at = np.flatnonzero(rows >= 0)
+    columns = drain.ids_of(lo[at], hi[at]), drain.ordinals_of(state, uids[at]), rows[at]
+    ids, tables, numbers = (torch.from_numpy(column) for column in columns)
+    return ids, tables, numbers, end if end < index.entries else -1
+
+
 def export(programs: Programs, state: TableState) -> Snapshot:
     finish(programs, state)
     settle(state, wait=True)

@@ -69,6 +69,7 @@ class Programs:
         self.erase = self._program(partial(erase.erase, hot=hot), donate=(0,))
         self.grow_index = self._program(grow.grown, static=("buckets", "capacity"))
         self.grow_rows = self._program(grow.more_rows, static=("capacity",))
+        self.rows_by_table = self._program(stages.rows_by_table)
         self.read_rows = self._program(stages.read_rows)
         self.write_rows = self._program(stages.write_rows, donate=(0,))
         self.write_marks = self._program(partial(stages.write_marks, hot=hot), donate=(0,))

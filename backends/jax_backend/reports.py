@@ -82,6 +82,13 @@ def grow_rows(state: TableState, programs: Programs, capacity: int) -> None:
             state.slots[name] = programs.grow_rows(state.slots[name], np.float32(spec.initial), capacity=capacity)
 
 
+def rows_by_table(state: TableState, programs: Programs) -> tuple[int, ...]:
+    settle(state, wait=True)
+    if len(state.spec.uids) == 1:
+        return (state.known,)
+    return tuple(np.asarray(programs.rows_by_table(state.index, state.constants)).tolist())
+
+
 def counters(state: TableState) -> Counters:
     settle(state, wait=True)
     return replace(state.counters, stashed=int(state.index.stashed), buckets=state.index.buckets)

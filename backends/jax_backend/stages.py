@@ -133,6 +133,11 @@ def update(
     return hot.update(rule, weights, slots, touched, hyper, factor)
 
 
+def rows_by_table(index: Index, constants: Constants) -> jax.Array:
+    """int32 [T], keys of each logical table."""
+    return ((index.uids == constants.uids[:, None]) & (index.rows >= 0)).sum(1, dtype=jnp.int32)
+
+
 def read_rows(arrays: tuple[jax.Array, ...], rows: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(x.at[rows].get(mode="clip") for x in arrays)
 

@@ -215,6 +215,14 @@ class NumbaBackend:
         settle(state)
         return export_.marks(state)
 
+    def keys_from(self, state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        settle(state)
+        return export_.keys_from(state, start, most)
+
+    def rows_by_table(self, state: TableState) -> tuple[int, ...]:
+        settle(state)
+        return tuple(state.by_table.tolist())
+
     def export(self, state: TableState) -> Snapshot:
         settle(state)
         return export_.export(state)

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recis_core.backends.numba_backend.find import find
 from recis_core.backends.numba_backend.hashing import bucket_words
 from recis_core.backends.numba_backend.key_order import key_order
 from recis_core.backends.numba_backend.lookup import lookup
-from recis_core.backends.numba_backend.state import Index, TableState, as_stored, as_weights, empty_index, make_room
+from recis_core.backends.numba_backend.state import (
+    Index,
+    TableState,
+    as_stored,
+    as_weights,
+    count_tables,
+    empty_index,
+    make_room,
+)
 from recis_core.backends.numba_backend.write import put_back, write_entries
 from recis_core.backends.records import Marks, Snapshot
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
@@ -24,7 +33,7 @@ def erase(state: TableState, ids: np.ndarray, tables: np.ndarray) -> None:
     with whole(state) as undo:
         entry = find(state, ids, tables, None).entries
         entry = entry[entry >= 0]
-        rows = np.sort(state.index.entries["row"][entry])
+        rows, gone = np.sort(state.index.entries["row"][entry]), state.index.entries["table"][entry]
         free = np.concatenate([state.free, rows])
         inside, tags = entry[entry < state.index.ways], state.index.tags
         undo.note(put_back, tags, inside, tags[inside])
@@ -32,6 +41,7 @@ def erase(state: TableState, ids: np.ndarray, tables: np.ndarray) -> None:
         _close_gaps(state.index, undo, entry[entry >= state.index.ways] - state.index.ways)
         state.free = free
         state.used -= len(entry)
+        count_tables(state, gone, -1)
         state.counters.erased += len(entry)
 
 
@@ -55,6 +65,15 @@ def _marked(state: TableState) -> tuple[np.ndarray, Marks]:
     columns = _columns(index.entries[entry])
     order = key_order(columns[0], columns[1], state.ranks)
     return entry[order], Marks(*(torch.from_numpy(column[order]) for column in columns))
+
+
+def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    index, end = state.index, start + most
+    ways = start + np.flatnonzero(index.tags[start:end])
+    stash = np.arange(max(start, index.ways), min(end, index.ways + index.stashed))
+    columns = _columns(index.entries[np.concatenate([ways, stash])])
+    ids, tables, rows = (torch.from_numpy(column) for column in columns[:3])
+    return ids, tables, rows, end if end < index.ways + index.stashed else -1
 
 
 def export(state: TableState) -> Snapshot:
@@ -108,6 +127,7 @@ def _restore_placement(state: TableState, snapshot: Snapshot, ids: np.ndarray, t
     make_room(state, snapshot.next_row)
     _write_values(state, None, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
     state.index, state.used, state.next_row, state.free = index, len(ids), snapshot.next_row, free
+    state.by_table = np.bincount(tables, minlength=len(state.uids))
 
 
 def _write_values(state: TableState, undo: Undo | None, snapshot: Snapshot, rows: np.ndarray) -> None:

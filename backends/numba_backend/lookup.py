@@ -17,7 +17,7 @@ from recis_core.backends.numba_backend.grow import grow
 from recis_core.backends.numba_backend.initial_values import write_initial
 from recis_core.backends.numba_backend.key_order import key_order
 from recis_core.backends.numba_backend.place import place
-from recis_core.backends.numba_backend.state import TableState, make_room, take_rows
+from recis_core.backends.numba_backend.state import TableState, count_tables, make_room, take_rows
 from recis_core.backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
 from recis_core.backends.records import Evicted
 from recis_core.backends.spec import Clock, LookupMode
@@ -143,6 +143,9 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
     write_entries(index.entries, index.tags, entry, keys.ids, keys.tables, rows, keys.a, score, clock.step)
     index.stashed += len(waits)
     state.used += M - len(displaces)
+    count_tables(state, keys.tables, 1)
+    if len(displaces):
+        count_tables(state, victims.tables, -1)
     begin = slice(None) if keys.begin is None else keys.begin
     _begin(state, keys.ids[begin], keys.tables[begin], rows[begin])
     return Placed(rows, victims)

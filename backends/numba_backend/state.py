@@ -64,6 +64,7 @@ class TableState:
     ranks: np.ndarray  # int32 [T], place of each uid among all
     quantiles: np.ndarray  # int32, flat
     free: np.ndarray  # int32 stack of erased rows, its top last
+    by_table: np.ndarray  # int64 [T], keys of each logical table; replaced, never written into
     slots: dict[str, np.ndarray] = field(default_factory=dict)  # float32 [R, width]
     slot_specs: dict[str, SlotSpec] = field(default_factory=dict)
     next_row: int = 0
@@ -94,7 +95,16 @@ def create_state(spec: TableSpec) -> TableState:
         np.argsort(np.argsort(uids)).astype(np.int32),
         np.array(spec.distribution.quantiles, np.int32).reshape(-1),
         np.zeros(0, np.int32),
+        np.zeros(len(uids), np.int64),
     )
+
+
+def count_tables(state: TableState, tables: np.ndarray, by: int) -> None:
+    """Keys of these ordinals came, by=1, or went, by=-1."""
+    if len(state.uids) > 1:
+        state.by_table = state.by_table + by * np.bincount(tables, minlength=len(state.uids))
+    else:
+        state.by_table = state.by_table + by * len(tables)
 
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:

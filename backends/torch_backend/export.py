@@ -11,20 +11,31 @@ from torch import Tensor
 from recis_core.backends.records import Marks, Snapshot
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
 from recis_core.backends.spec import Clock, LookupMode
-from recis_core.backends.torch_backend.lookup import find, lookup, ordinals
+from recis_core.backends.torch_backend.lookup import find, lookup
 from recis_core.backends.torch_backend.place import key_order
-from recis_core.backends.torch_backend.state import EMPTY, FIELDS, Index, TableState, empty_index, make_room, overwrite
+from recis_core.backends.torch_backend.state import (
+    EMPTY,
+    FIELDS,
+    Index,
+    TableState,
+    count_tables,
+    empty_index,
+    make_room,
+    ordinals,
+    overwrite,
+)
 from recis_core.backends.whole import Undo
 
 
 def erase(state: TableState, undo: Undo, ids: Tensor, uids: Tensor) -> None:
     entry = find(state.index, ids, uids)
     entry = entry[entry >= 0]
-    rows = state.index.rows[entry].sort().values
+    rows, gone = state.index.rows[entry].sort().values, state.index.uids[entry]
     state.index.write(undo, entry, **EMPTY)
     _close_gaps(state.index, undo)
     state.free = torch.cat([state.free, rows])
     state.used -= len(entry)
+    count_tables(state, gone, -1)
     state.counters.erased += len(entry)
 
 
@@ -51,6 +62,13 @@ def _marks(state: TableState, entry: Tensor) -> Marks:
     e = state.index.read(entry)
     tables = ordinals(state, e["uids"])
     return Marks(*(x.cpu() for x in (e["ids"], tables, e["rows"], e["scores"], e["stamps"])))
+
+
+def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    index, end = state.index, start + most
+    e = index.read(start + torch.nonzero(index.rows[start:end] >= 0).squeeze(1))
+    ids, tables, rows = (x.cpu() for x in (e["ids"], ordinals(state, e["uids"]), e["rows"]))
+    return ids, tables, rows, end if end < index.ways + index.stashed else -1
 
 
 def export(state: TableState) -> Snapshot:
@@ -97,6 +115,7 @@ def _restore_placement(state: TableState, snapshot: Snapshot, ids: Tensor, uids:
     make_room(state, snapshot.next_row)
     _write_values(state, None, snapshot, snapshot.row_numbers.to(state.device))  # type: ignore[union-attr]
     state.index, state.used, state.next_row, state.free = index, len(ids), snapshot.next_row, free
+    state.by_table = torch.bincount(snapshot.tables, minlength=len(state.spec.uids)).to(state.device)
 
 
 def _write_values(state: TableState, undo: Undo | None, snapshot: Snapshot, rows: Tensor) -> None:

@@ -15,7 +15,15 @@ from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.torch_backend.grow import grow
 from recis_core.backends.torch_backend.initial_values import initial_values
 from recis_core.backends.torch_backend.place import candidates, key_order, place, way_numbers
-from recis_core.backends.torch_backend.state import DTYPE, Index, TableState, put, take_rows
+from recis_core.backends.torch_backend.state import (
+    DTYPE,
+    Index,
+    TableState,
+    count_tables,
+    ordinals,
+    put,
+    take_rows,
+)
 from recis_core.backends.whole import Undo
 
 
@@ -92,6 +100,9 @@ def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, cloc
     index.write(undo, entry, ids=ids, uids=uids, rows=rows, scores=score, stamps=clock.step)
     index.stashed += int(waits.sum())
     state.used += len(ids) - len(lost.rows)
+    count_tables(state, uids, 1)
+    if len(lost.rows):
+        count_tables(state, state.uids(lost.tables), -1)
     state.counters.evicted += len(lost.rows)
     _begin(state, undo, ids, uids, rows, lost)
     return lost
@@ -137,10 +148,3 @@ def _joined(state: TableState, lost: list[Evicted]) -> Evicted:
     return Evicted(
         join(lambda e: e.ids), join(lambda e: e.tables), join(lambda e: e.rows), join(lambda e: e.weights), slots
     )
-
-
-def ordinals(state: TableState, uids: Tensor) -> Tensor:
-    """uids to ordinals, int32."""
-    known = torch.tensor(state.spec.uids, dtype=torch.int64, device=uids.device)
-    by_uid = torch.argsort(known)
-    return by_uid[torch.searchsorted(known[by_uid], uids)].to(torch.int32)

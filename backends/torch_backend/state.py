@@ -70,6 +70,7 @@ class TableState:
     index: Index
     weights: Tensor  # [R, D]
     free: Tensor  # int32 stack of erased rows, its top last
+    by_table: Tensor  # int64 [T], keys of each logical table; replaced, never written into
     slots: dict[str, Tensor] = field(default_factory=dict)  # float32 [R, width]
     slot_specs: dict[str, SlotSpec] = field(default_factory=dict)
     next_row: int = 0
@@ -117,7 +118,22 @@ def create_state(spec: TableSpec) -> TableState:
         empty_index(spec.buckets, device),
         torch.zeros(rows, spec.dim, dtype=DTYPE[spec.dtype], device=device),
         torch.zeros(0, dtype=torch.int32, device=device),
+        torch.zeros(len(spec.uids), dtype=torch.int64, device=device),
     )
+
+
+def ordinals(state: TableState, uids: Tensor) -> Tensor:
+    """uids to ordinals, int32."""
+    known = torch.tensor(state.spec.uids, dtype=torch.int64, device=uids.device)
+    by_uid = torch.argsort(known)
+    return by_uid[torch.searchsorted(known[by_uid], uids)].to(torch.int32)
+
+
+def count_tables(state: TableState, uids: Tensor, by: int) -> None:
+    """Keys of these tables came, by=1, or went, by=-1."""
+    tables = len(state.spec.uids)
+    counts = torch.bincount(ordinals(state, uids), minlength=tables) if tables > 1 else len(uids)
+    state.by_table = state.by_table + by * counts
 
 
 def take_rows(state: TableState, count: int) -> Tensor:

@@ -35,11 +35,13 @@ from recis_core.exchange.owners import Owners
 from recis_core.exchange.precision import Precision
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.sharding import Sharding
+from recis_core.exchange.shared_verbs import SharedVerbs
 from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.replacement import Replacement
 from recis_core.table.unapplied import Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT
+from recis_core.table.verbs import Verbs
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -286,6 +288,9 @@ class ShardedTable(PhysicalTable):
             return super().keeps(ids, ordinal)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
         return self.owners_of(ids, ordinals) == self.exchange.world.rank
+
+    def verbs(self, ordinal: int) -> Verbs:
+        return SharedVerbs(self, ordinal)
 
     # The step
 

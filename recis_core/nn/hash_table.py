@@ -24,13 +24,13 @@ from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.slot_group import SlotGroup
-from recis_core.nn.table_module import TableModule
+from recis_core.nn.table_verbs import TableVerbs
 from recis_core.plain_torch import in_plain_torch
 from recis_core.table.coalesce import Home, coalesce
 from recis_core.uninterrupted import as_one
 
 
-class HashTable(TableModule):
+class HashTable(TableVerbs):
     """A dynamic table of its own, or one of an engine's.
 
     Args:
@@ -234,7 +234,8 @@ class HashTable(TableModule):
 
     @in_plain_torch
     def stats(self) -> dict[str, int]:
-        """Counts of the storage since it was made: found, inserted, unknown, evicted, erased, stashed, rows, buckets.
+        """Counts, of this rank: rows of this table now; and of the storage that it may share with others, since it was made,
+        found, inserted, unknown, evicted, erased, stashed, buckets, and storage_rows now.
 
         With an admit_hook also admitted and rejected, unique ids a forward, and counter_overflow; with a filter_hook how
         many rows of this table went by it, as evicted_by_lru. With a cache what its tiers did and hold, as

@@ -36,6 +36,7 @@ from recis_core.table.replacement import Content, Replacement
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT, Unattended
+from recis_core.table.verbs import Verbs
 from recis_core.table.waiting_slots import Waiting, check_waiting, slots_without, with_snapshot
 from recis_core.uninterrupted import as_one
 
@@ -93,6 +94,11 @@ class PhysicalTable:
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
         # How often the whole state gave way to another, as by a load: then observers hear of no ids.
         self.replacements = 0
+        self.written = 0  # how often rows were set by id
+
+    def verbs(self, ordinal: int) -> Verbs:
+        """What one of its logical tables is asked for beside training."""
+        return Verbs(self, ordinal)
 
     @property
     def state(self) -> Any:
@@ -418,6 +424,7 @@ class PhysicalTable:
             waiting = with_snapshot(self._homeless_slots, snapshot, known)
             slots = {name: values for name, values in snapshot.slots.items() if name in known}
             snapshot = dataclasses.replace(snapshot, slots=slots)
+            self.written += 1
             self.state, self._homeless_slots = self.backend.restore(self.state, snapshot), waiting
             self._tell(snapshot.ids, snapshot.tables)
 
@@ -502,11 +509,13 @@ class PhysicalTable:
         return dataclasses.replace(now, **summed)
 
     def stats(self, ordinal: int) -> dict[str, int]:
-        """Counts of the storage, and of what was evicted from one logical table."""
+        """Counts of the storage, and of one logical table its rows and what was evicted from it."""
         admission: dict[str, int] = self.state.stats() if isinstance(self.backend, AdmittingBackend) else {}
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
         tiers = tiered(self.state)
-        return {**vars(self.counters()), **admission, **eviction, **({} if tiers is None else tiers.summary())}
+        counted = vars(self.counters())
+        rows = {"rows": Verbs(self, ordinal).count(), "storage_rows": counted["rows"]}
+        return {**counted, **rows, **admission, **eviction, **({} if tiers is None else tiers.summary())}
 
 
 def _nobody() -> None:

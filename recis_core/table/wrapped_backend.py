@@ -142,6 +142,12 @@ class WrappedBackend:
     def marks(self, state: Any) -> Marks:
         return self.inner.marks(state.inner)
 
+    def keys_from(self, state: Any, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        return self.inner.keys_from(state.inner, start, most)
+
+    def rows_by_table(self, state: Any) -> tuple[int, ...]:
+        return self.inner.rows_by_table(state.inner)
+
     def export(self, state: Any) -> Snapshot:
         return self.inner.export(state.inner)
 

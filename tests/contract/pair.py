@@ -146,6 +146,21 @@ class Pair:
         assert_same_table(self.backend.export(self.state), snapshots.export(self.reference))
         assert self.backend.counters(self.state) == self.reference.counters()
 
+    def check_keys(self, most: int = 100) -> None:
+        """Keys by place, in windows of so many places; and how many each logical table has."""
+        parts, start = [], 0
+        while start >= 0:
+            *part, start = self.backend.keys_from(self.state, start, most)
+            assert len(part[0]) <= most
+            parts.append(part)
+        want = snapshots.export(self.reference)
+        place = torch.where(want.slot_numbers < 0, 2**40 - want.slot_numbers, want.slot_numbers)
+        order = place.argsort()
+        for name, got, expected in zip(("ids", "tables", "rows"), zip(*parts, strict=True), (want.ids, want.tables, want.row_numbers), strict=True):
+            assert_same(name, torch.cat(list(got)), expected[order])
+        counts = torch.bincount(want.tables, minlength=len(self.spec.uids))
+        assert self.backend.rows_by_table(self.state) == tuple(counts.tolist())
+
     def check_values(self, dtype: torch.dtype = torch.float32) -> None:
         """The same placement; weights and slots within the forward tolerance of a float64 reference."""
         got = self.backend.export(self.state)

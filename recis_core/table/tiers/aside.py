@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recis_core.backends import Clock
 from recis_core.table.tiers.device_tier import FIND_OR_INSERT
+from recis_core.table.tiers.key_counts import counted
 from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import COUNTED, Rows, marks_of, new_marks
 
@@ -63,12 +64,13 @@ class Changed:
     fetched: Fetched
 
     def __post_init__(self) -> None:
-        self._inserted = self.tiers.inserted
+        self._made = self.tiers.made
 
     def write(self) -> None:
         if len(self.ids):
             self.tiers.lower.write(self.ids, self.tables, self.rows)
-            self.tiers.inserted += int((~self.fetched.found).sum())
+            new = counted(self.tiers.spec, self.tables[~self.fetched.found])
+            self.tiers.made = self.tiers.made + new
 
     def take_back(self) -> None:
         """As they were, before anything else happens to the table; whether they were written or not."""
@@ -80,7 +82,7 @@ class Changed:
             lower.write(self.ids[known], self.tables[known], self.fetched.rows)
         if not known.all():
             lower.erase(self.ids[~known], self.tables[~known])
-        self.tiers.inserted = self._inserted
+        self.tiers.made = self._made
 
 
 def changed_aside(

@@ -45,8 +45,7 @@ class Asked:
         default_factory=lambda: NO_ROWS
     )  # int64, positions of new keys that are written below for it
     missing: np.ndarray = field(default_factory=lambda: NO_ROWS)  # int64, positions of keys that were not on the device
-    inserted: int = 0
-    """Of the table, before."""
+    made: np.ndarray = field(default_factory=lambda: NO_ROWS)  # of the table, before
     stats: Counter[str] | None = None
     """Of the table, before it was counted in them."""
     counted: bool = False
@@ -89,7 +88,7 @@ def _take_back(state: TieredState, asked: Asked) -> None:
     state.device.drop(rows[~state.device.is_known(rows)])
     if len(asked.begun):
         state.lower.erase(*asked.keys(asked.begun))
-    state.inserted = asked.inserted
+    state.made = asked.made
     if asked.stats is not None:
         state.stats.counts = asked.stats.copy()
 

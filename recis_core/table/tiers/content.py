@@ -14,6 +14,7 @@ import torch
 from recis_core.backends import Snapshot
 from recis_core.backends.records import Marks
 from recis_core.backends.row_checks import check_rows
+from recis_core.table.tiers.key_counts import counted
 from recis_core.table.tiers.lower_tiers import Fetched
 from recis_core.table.tiers.row_format import Rows, new_marks
 
@@ -91,7 +92,7 @@ class Before:
 
     ids: np.ndarray
     tables: np.ndarray
-    inserted: int
+    made: np.ndarray
     here: np.ndarray  # int32 [n], rows on the device, -1 for none
     columns: dict[str, np.ndarray]  # of those there
     values: Rows
@@ -102,7 +103,7 @@ def _before(state: TieredState, ids: np.ndarray, tables: np.ndarray) -> Before:
     here = state.device.find(ids, tables)
     there = here[here >= 0]
     columns = {name: state.device.index.at[name][there] for name in state.device.columns if name not in HELD_ON}
-    return Before(ids, tables, state.inserted, here, columns, state.device.read(there), state.lower.read(ids, tables))
+    return Before(ids, tables, state.made, here, columns, state.device.read(there), state.lower.read(ids, tables))
 
 
 def _take_back(state: TieredState, before: list[Before]) -> None:
@@ -121,7 +122,7 @@ def _take_part_back(state: TieredState, part: Before) -> None:
     known = part.fetched.found
     state.lower.erase(part.ids[~known], part.tables[~known])
     state.lower.write(part.ids[known], part.tables[known], part.fetched.rows)
-    state.inserted = part.inserted
+    state.made = part.made
 
 
 def _restore_part(
@@ -134,7 +135,7 @@ def _restore_part(
     before.append(_before(state, ids, tables))
     here, below = state.device.find(ids, tables), state.lower.contains(ids, tables)
     new = np.flatnonzero((here < 0) & ~below)
-    state.inserted += len(new)
+    state.made = state.made + counted(state.spec, tables[new])
     up = new[: _past_host(state, len(new))]
     here[up] = state.device.begin_with(ids[up], tables[up], rows.pick(up), state.tick)
     there = here >= 0

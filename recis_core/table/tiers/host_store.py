@@ -88,9 +88,10 @@ class HostStore:
         return len(rows)
 
     def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
-        rows = self.index.all_rows()
-        for beg in range(0, len(rows), chunk):
-            yield self.take(rows[beg : beg + chunk])
+        for beg in range(0, self.index.rows, chunk):
+            rows = beg + np.flatnonzero(self.index.at["here"][beg : beg + chunk])
+            if len(rows):
+                yield self.take(rows)
 
     def stats(self) -> dict[str, int]:
         return {"rows": len(self), "bytes": self._blocks.bytes + self.index.bytes}

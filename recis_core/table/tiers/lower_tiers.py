@@ -302,24 +302,24 @@ class LowerTiers:
         if self._late.waiting:
             self._late.drop(ids, tables)
 
-    def scan(self) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
+    def scan(self, chunk: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
         """All rows below the device, the newest of each."""
-        for ids, tables, packed, row_format in self._scan():
+        for ids, tables, packed, row_format in self._scan(chunk):
             rows = row_format.unpack(packed)
             self._late.add_to(ids, tables, rows.marks)
             yield ids, tables, rows
 
     def scan_marks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `scan`, of marks alone."""
-        for ids, tables, packed, row_format in self._scan():
+        for ids, tables, packed, row_format in self._scan(65_536):
             marks = row_format.marks(packed)
             self._late.add_to(ids, tables, marks)
             yield ids, tables, marks
 
-    def _scan(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, RowFormat]]:
-        for ids, tables, packed in self.host.scan():
+    def _scan(self, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, RowFormat]]:
+        for ids, tables, packed in self.host.scan(chunk):
             yield ids, tables, packed, self.host_format
-        for ids, tables, packed in self.disk.scan() if self.disk is not None else ():
+        for ids, tables, packed in self.disk.scan(chunk) if self.disk is not None else ():
             only = np.flatnonzero(self.host.find(ids, tables) < 0)
             if len(only):
                 yield ids[only], tables[only], packed[only], self.disk_format

@@ -17,10 +17,11 @@ from recis_core.backends import Snapshot
 from recis_core.table.replacement import without_tables
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.content import AT_ONCE, export, marks, restore
+from recis_core.table.tiers.key_counts import no_keys
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.uninterrupted import as_one
 
-PARTS = ("device", "inserted", "erased", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
+PARTS = ("device", "made", "gone", "never", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
 
 
 def content_in_tiers(state: TieredState, ordinals: set[int], tables: int) -> Aside | Over:
@@ -55,7 +56,7 @@ class Aside:
     def _begin(self) -> None:
         before = _rows_of(self.state)
         try:
-            self.state.inserted = self.state.erased
+            self.state.made, self.state.never = self.state.gone, no_keys(self.state.spec)
             self.state._build()
             self.rows = _rows_of(self.state)
         finally:
@@ -83,13 +84,13 @@ class Aside:
         return self.state
 
     def _swap(self, new: dict[str, Any]) -> None:
-        state, closing, before = self.state, self.state._closing, self.state.inserted - self.state.erased
-        count = new["inserted"] - new["erased"]
+        state, closing, before = self.state, self.state._closing, self.state.table_rows
+        count = new["made"] - new["gone"] - new["never"]
         staging.unstage(state)
         self.rows = None
-        inserted = state.inserted
+        made = state.made
         state.stats.count("erased", before)
-        _show(state, {**new, "erased": inserted, "inserted": inserted + count})
+        _show(state, {**new, "gone": made, "made": made + count, "never": no_keys(state.spec)})
         state.renumbered += 1
         if closing is not None:
             closing()

@@ -312,6 +312,10 @@ class TieredBackend(WrappedBackend):
         found.rows[torch.from_numpy(away)] = ELSEWHERE + torch.arange(int(away.sum()), dtype=torch.int32)
         return found
 
+    def rows_by_table(self, state: TieredState) -> tuple[int, ...]:
+        with state.lock:
+            return tuple(state.rows_by_table().tolist())
+
     def export(self, state: TieredState) -> Snapshot:
         with state.lock:
             return export(state)

@@ -23,6 +23,7 @@ from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, open_disk
+from recis_core.table.tiers.key_counts import counted, no_keys, rows_on
 from recis_core.table.tiers.lower_tiers import LowerTiers
 from recis_core.table.tiers.policy import policy_of
 from recis_core.table.tiers.row_format import RowFormat, Rows
@@ -66,7 +67,9 @@ class TieredState:
         asked for in a step from pinned_from on may have gradients to come, and stay on the device.
       renumbered: how often all rows on the device got other numbers; a gradient made before names rows by old ones.
       elsewhere: keys of the last lookup that are not on the device, which row numbers from ELSEWHERE on mean.
-      inserted, erased: keys, whose difference is what tiers that are a share of the table's rows grow with.
+      made, gone, never: keys of each logical table so far, int64 [T], replaced and never written into: that came, that
+        were erased, and that were made ahead of a call which did not come before they left the device.
+      arrived: how often keys came to the device. layout: another one whenever a row may lie elsewhere.
       budget, portion: of the engine's tables that share bytes, and this one's part of them.
     """
 
@@ -82,7 +85,8 @@ class TieredState:
         check_place(config)
         self._finished = None if config.keep else 0
         self.tick = self.step = self.pinned_from = self.renumbered = 0
-        self.inserted = self.erased = self.found = self.unknown = 0
+        self.made = self.gone = self.never = no_keys(spec)
+        self.found = self.unknown = self.arrived = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
         self.upcoming = Upcoming()
@@ -107,6 +111,11 @@ class TieredState:
         Raises:
           RecisError: it was given back.
         """
+        self.require_open()
+        return self._lower
+
+    def require_open(self) -> None:
+        """The disk, which is opened if it is not yet. Raises RecisError as `lower`."""
         if self.closed:
             raise RecisError(
                 "the engine was closed, which gave back the rows that its cache had on disk. Call engine.close() last of all; "
@@ -114,7 +123,6 @@ class TieredState:
             )
         if self._unopened:
             self._open()
-        return self._lower
 
     def _open(self) -> None:
         """The disk; where it is kept, calls and steps are counted on from its last flush, for its rows' marks are in them."""
@@ -131,13 +139,13 @@ class TieredState:
 
     def _hold(self, opened: DiskStore) -> None:
         step = opened.numbers.get("step", 0)
-        inserted, tick = self.inserted + len(opened), max(self.tick, opened.numbers.get("tick", 0))
+        made, tick = self.made + rows_on(opened, self.spec), max(self.tick, opened.numbers.get("tick", 0))
         now, pinned_from = max(self.step, step), max(self.pinned_from, step)
         finished = step if self._finished is None else self._finished
         # Closed when this state goes; not left to the store's own end, for its threads hold it.
         closing = weakref.finalize(self, let_go, opened)
         self._lower.scratch, self._lower.disk, self.lock.disk = not self.config.keep, opened, opened.path
-        self.inserted, self.tick, self.step, self.pinned_from = inserted, tick, now, pinned_from
+        self.made, self.tick, self.step, self.pinned_from = made, tick, now, pinned_from
         self._finished, self._closing, self._unopened = finished, closing, False
 
     @property
@@ -173,8 +181,26 @@ class TieredState:
 
     @property
     def table_rows(self) -> int:
-        """Rows that were inserted and not erased; those made ahead of a call that never came, too."""
-        return self.inserted - self.erased
+        """Rows that were inserted and not erased, and those made ahead of their call."""
+        return int((self.made - self.gone - self.never).sum())
+
+    @property
+    def inserted(self) -> int:
+        return int(self.made.sum())
+
+    def rows_by_table(self) -> np.ndarray:
+        """int64 [T]: keys of each logical table, in any tier. No tier below the device is read, but a disk is opened."""
+        self.require_open()
+        rows = self.device.index.all_rows()
+        early = rows[~self.device.is_known(rows)]
+        ahead = counted(self.spec, self.device.index.at["tables"][early])
+        return np.asarray(self.made - self.gone - self.never - ahead)
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        counts = self.stats.counts
+        moved = (counts[name] for name in ("evicted", "written_to_host", "written_to_disk", "spilled"))
+        return self.inserted, int(self.gone.sum()), self.arrived, self.renumbered, *moved
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
         """Rows that are there get them, wherever they lie.
@@ -203,7 +229,7 @@ class TieredState:
         staging.unstage(self)
         rows = None if self._unopened else export(self)
         before = {
-            name: getattr(self, name) for name in ("slots", "device", "inserted", "_lower", "_unopened", "_closing")
+            name: getattr(self, name) for name in ("slots", "device", "made", "never", "_lower", "_unopened", "_closing")
         }
         self.slots = slots
         try:
@@ -218,7 +244,7 @@ class TieredState:
             raise
         self.renumbered += 1
         if rows is not None:
-            self.inserted = self.erased + len(rows.ids)  # they were before
+            self.made, self.never = self.gone + counted(self.spec, rows.tables.numpy()), no_keys(self.spec)  # as before
         if before["_closing"] is not None:
             before["_closing"]()
 
@@ -256,7 +282,7 @@ class TieredState:
         batch: these keys as they were planned; ready, if all are where that says.
         """
         tick = self.tick + (mode.insert and mode.touch)
-        asked = Asked(ids, tables, counts, mode, tick, batch=batch, inserted=self.inserted)
+        asked = Asked(ids, tables, counts, mode, tick, batch=batch, made=self.made)
         try:
             if not mode.insert:
                 asked.rows = self.find_all(ids, tables)
@@ -315,7 +341,7 @@ class TieredState:
             self.lock.whole(self.device.settle)
             raise
         fill(self.device.index.at["used"], mine[~found], self.step)
-        self.inserted += len(ids) - int(found.sum())
+        self.made, self.arrived = self.made + counted(self.spec, tables[~found]), self.arrived + 1
         return mine
 
     def _make_room(self, count: int, kept: np.ndarray) -> None:
@@ -332,6 +358,8 @@ class TieredState:
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; those that are new or changed there are written back, of others what was used."""
         untold, unsaved = self.device.untold(rows), self.device.unsaved(rows)
+        early = rows[~self.device.is_known(rows)]
+        never = self.never + counted(self.spec, self.device.index.at["tables"][early])
         if len(untold):
             ids, tables = (x.numpy() for x in self.device.index.keys(untold))
             at, scores = self.device.index.at, self.device.scores
@@ -342,10 +370,14 @@ class TieredState:
         if len(unsaved):
             ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
             self.lower.write(ids, tables, self.device.read(unsaved))
-        self.lock.whole(partial(self.device.drop, rows))
+        self.lock.whole(partial(self._drop, rows, never))
         self.stats.count("evicted", len(rows))
         self.stats.count("written_back", len(unsaved))
         self.lower.tell_if_many()
+
+    def _drop(self, rows: np.ndarray, never: np.ndarray) -> None:
+        self.device.drop(rows)
+        self.never = never
 
     # The rest
 
@@ -364,16 +396,16 @@ class TieredState:
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         staging.unstage(self)
-        gone = int(((self.device.find(ids, tables) >= 0) | self.lower.contains(ids, tables)).sum())
-        counted = self.erased + gone, self.stats.counts["erased"] + gone
-        self.lock.whole(partial(self._erase, ids, tables, *counted))
+        here = (self.device.find(ids, tables) >= 0) | self.lower.contains(ids, tables)
+        gone = self.gone + counted(self.spec, tables[here]), self.stats.counts["erased"] + int(here.sum())
+        self.lock.whole(partial(self._erase, ids, tables, *gone))
 
-    def _erase(self, ids: np.ndarray, tables: np.ndarray, erased: int, in_stats: int) -> None:
+    def _erase(self, ids: np.ndarray, tables: np.ndarray, gone: np.ndarray, in_stats: int) -> None:
         below = self.lower.contains(ids, tables)
         self.lower.erase(ids[below], tables[below])  # first, for a full disk may refuse
         rows = self.device.find(ids, tables)
         self.device.drop(rows[rows >= 0])
-        self.erased, self.stats.counts["erased"] = erased, in_stats
+        self.gone, self.stats.counts["erased"] = gone, in_stats
 
     def summary(self) -> dict[str, int]:
         """For a table's stats(): what CacheStats says."""
@@ -381,11 +413,11 @@ class TieredState:
             return summary(self.stats, self.device, self.lower)
 
     def counters(self) -> Counters:
-        inner = self.backend.counters(self.inner)
-        count = self.stats.counts
+        rows = int(self.rows_by_table().sum())
+        inner, count = self.backend.counters(self.inner), self.stats.counts
         return Counters(
             found=self.found, inserted=self.inserted, unknown=self.unknown, evicted=count["evicted"],
-            erased=count["erased"], stashed=inner.stashed, rows=self.known_rows(), buckets=inner.buckets,
+            erased=count["erased"], stashed=inner.stashed, rows=rows, buckets=inner.buckets,
         )  # fmt: skip
 
     def known_rows(self) -> int:

@@ -1,0 +1,183 @@
+"""A table's verbs beside training: len, in, lookup, erase and items.
+
+Each reads what it is asked for, never the whole table. Beside other ranks `len`, `in`, `lookup` and `erase` are of the logical
+table and collective: every rank calls, with ids of its own or none; a rank alone raises ExchangeMismatch once the others
+are in another call. `items` are the rows of this rank.
+
+Sizes: N ids, n rows of a part, D dim.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recis_core.nn.table_module import TableModule
+from recis_core.plain_torch import in_plain_torch, without_gradients
+from recis_core.table.verbs import Verbs
+from recis_core.uninterrupted import as_one
+
+if TYPE_CHECKING:
+    from recis_core.nn.embedding_option import EmbeddingOption
+    from recis_core.table.physical import PhysicalTable
+
+Ids = Tensor | np.ndarray | Sequence[int]
+
+
+class TableVerbs(TableModule):
+    """What HashTable does as a container of rows by id."""
+
+    name: str
+    option: EmbeddingOption
+    physical: PhysicalTable
+    ordinal: int
+
+    if TYPE_CHECKING:
+
+        def check_ids(self, ids: Tensor, feature: str | None = None) -> None: ...
+
+    @property
+    def _verbs(self) -> Verbs:
+        return self.physical.verbs(self.ordinal)
+
+    @in_plain_torch
+    @as_one
+    def __len__(self) -> int:
+        """Rows of the logical table, those of all ranks and tiers, each once. Collective beside other ranks; stats()["rows"]
+        says how many are here. O(1), but for a replicated table, whose ranks compare their ids.
+        """
+        return self._verbs.count()
+
+    def __bool__(self) -> bool:
+        """True, as any module, and without asking other ranks; `len(table) == 0` says that a table is empty."""
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        """Whether an id, an int or a 0-d integer tensor, has a row. Inserts and counts nothing. Collective beside other ranks.
+
+        Raises:
+          TypeError: it is no integer. ValueError: it is none of int64's.
+        """
+        return bool(self._looked_up(lambda: _one(id))[1].item())
+
+    def lookup(self, ids: Tensor | np.ndarray | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Vectors of ids, and which ids have one; nothing is inserted, counted or moved, in training mode too.
+
+        A forward in eval() without a gradient, as it were, but exact whatever the exchange's precision, and no use of a row: not
+        in stats(), not to admission, filters or a cache's policy. Bytes that it reads from tiers are in stats().
+        Collective beside other ranks: each asks for ids of its own, or for none.
+
+        Args:
+          ids: int64 [...] on the table's device, repeated ones welcome; narrower integers, a NumPy array or a list are taken.
+
+        Returns:
+          (vectors float32 [..., D], found bool [...]) on the table's device. What is not found reads as EmbeddingOption.unknown
+          says: zeros, or the vector that the id would begin with.
+
+        Raises:
+          TypeError, ValueError: ids are no integers, do not fit int64, or are on another device.
+        """
+        return self._looked_up(lambda: as_ids(ids, self.physical.device))
+
+    @in_plain_torch
+    @as_one
+    @without_gradients
+    def _looked_up(self, given: Any) -> tuple[Tensor, Tensor]:
+        ids = self._told("lookup", given)
+        vectors, found = self._verbs.lookup(ids.reshape(-1), self.option.unknown)
+        return vectors.reshape(*ids.shape, vectors.shape[1]), found.reshape(ids.shape)
+
+    @in_plain_torch
+    @as_one
+    @without_gradients
+    def erase(self, ids: Tensor | np.ndarray | Sequence[int]) -> int:
+        """Forget ids, wherever their rows lie: vectors, optimizer slots, and what waits for them, pending gradients and those
+        of backwards to come. An id that comes again in training begins anew. Unknown ids are ignored.
+
+        Collective beside other ranks: all forget what any of them names.
+
+        Args:
+          ids: as of `lookup`.
+
+        Returns:
+          how many had a row, of all ranks' ids together.
+
+        Raises:
+          TypeError, ValueError: as lookup. StorageFull: a disk has no room to note it, and all are here still.
+        """
+        found = self._told("erase", lambda: as_ids(ids, self.physical.device))
+        return self._verbs.erase(found.reshape(-1))
+
+    def items(self, chunk: int = 65_536) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's rows, so many at a time: (ids int64 [n], vectors float32 [n, D]) on the CPU, n = chunk but for the last.
+
+        Of memory it takes what a chunk takes. The order is that in which rows lie: the same at every call until rows come, go or
+        move, and without a cache the same on every backend. `torch.cat` of all ids, sorted, is `ids()`.
+        With sharding="column" vectors are the columns that live here; with "replicated" every rank has all rows.
+
+        Raises:
+          ValueError: chunk is below 1.
+          RecisError: at the next part, where the table has changed since: a row came, went or moved, or a step was made.
+        """
+        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+            raise ValueError(f"chunk must be a whole number of rows, at least 1; got {chunk!r}.")
+        return self._verbs.items(chunk)
+
+    def _told(self, kind: str, given: Any) -> Tensor:
+        """ids, checked; what is wrong with them, other ranks are told."""
+        exchange = self.physical.exchange
+        with nullcontext() if exchange is None else exchange.telling(kind):
+            ids: Tensor = given()
+            self.check_ids(ids)
+            return ids
+
+
+def as_ids(ids: Any, device: torch.device) -> Tensor:
+    """int64 [...]: a tensor where it is, others on the device.
+
+    Raises:
+      TypeError: they are no integers. ValueError: one does not fit int64.
+    """
+    if not isinstance(ids, Tensor):
+        ids = _from_host(ids).to(device)
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise TypeError(f"ids must be integers; got {ids.dtype}.")
+    if ids.dtype == torch.uint64 and bool((ids.view(torch.int64) < 0).any()):
+        raise ValueError(_too_large("an id of a uint64 tensor"))
+    return ids.long()
+
+
+def _from_host(ids: Any) -> Tensor:
+    array = np.asarray(ids)
+    if array.size == 0 and not isinstance(ids, np.ndarray):
+        return torch.zeros(array.shape, dtype=torch.int64)
+    if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
+        raise ValueError(_too_large(int(array.max())))
+    if array.dtype.kind not in "iu":
+        beyond = array.dtype == object and all(isinstance(x, int) for x in array.flat)
+        if beyond:
+            raise ValueError(_too_large(next(x for x in array.flat if not -(2**63) <= x < 2**63)))
+        raise TypeError(f"ids must be integers; got {array.dtype} ({type(ids).__name__}).")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _one(id: object) -> Tensor:
+    if isinstance(id, bool | np.bool_) or (isinstance(id, Tensor) and id.dim() > 0):
+        raise TypeError(f"`in` takes one id, an integer; got {id!r:.80}. lookup(ids) says of many which are there.")
+    try:
+        number = operator.index(id)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"an id is an integer; got {type(id).__name__}.") from error
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(_too_large(number))
+    return torch.tensor(number)
+
+
+def _too_large(number: object) -> str:
+    return f"ids are int64, below 2**63; got {number}. Of an unsigned hash take its bits as int64: h - 2**64 where h >= 2**63."
