@@ -59,3 +59,7 @@ class PacketError(RecisError):
 
 class StreamGap(PacketError):
     """A packet does not follow what was applied last; a snapshot is needed."""
+
+
+class PlanDoesNotFit(RecisError):
+    """The tables need more memory than the ranks have, however they are placed."""

@@ -105,7 +105,11 @@ class EmbeddingEngine(TableModule, Joinable):
             raise KeyError(f"no table {name!r}; this engine has {', '.join(self.tables._modules)}.")
         return found
 
-    def forward(self, features: Mapping[str, Any]) -> dict[str, Any]:
+    if TYPE_CHECKING:
+
+        def __call__(self, features: Mapping[str, Any]) -> dict[str, Tensor]: ...
+
+    def forward(self, features: Mapping[str, Any]) -> dict[str, Tensor]:
         """Embed every feature that has an option; the others pass through.
 
         Args:
@@ -113,8 +117,8 @@ class EmbeddingEngine(TableModule, Joinable):
             or a KeyedJaggedTensor of TorchRec. Ids are int64; narrower integers are widened, uint64 keeps its bits.
 
         Returns:
-          {name: [B, D]} in the order given; [B, tile_len·D] under "tile"; RaggedTensor with values [N, D]
-          under "none"; [..., D] for ragged inputs of more levels.
+          {name: [B, D]} in the order given; [B, tile_len·D] under "tile"; [..., D] for ragged inputs of more levels. Under
+          "none" a RaggedTensor with values [N, D], and what has no option as it came: `typing.cast` says so to a type checker.
 
         Raises:
           KeyError: a feature with an option is missing.
@@ -123,7 +127,7 @@ class EmbeddingEngine(TableModule, Joinable):
         """
         if self.training:
             Join.notify_join_context(self)
-        embedded: dict[str, Any] = self._embed(self, features)
+        embedded: dict[str, Tensor] = self._embed(self, features)
         return embedded
 
     @in_plain_torch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +83,6 @@ class HashTable(TableVerbs):
         self.requires_grad = option.trainable
 
     @property
-    def trainable(self) -> bool:
-        """EmbeddingOption's word for requires_grad; both may be set, as by requires_grad_()."""
-        return self.requires_grad
-
-    @trainable.setter
-    def trainable(self, trainable: bool) -> None:
-        self.requires_grad = trainable
-
-    @property
     def dim(self) -> int:
         return self.option.embedding_dim
 
@@ -114,6 +105,10 @@ class HashTable(TableVerbs):
                 "Set it in EmbeddingOption(admit_hook=…)."
             )
         return LookupMode(insert=self.training and (hook is None or not hook.read_only), unknown=self.option.unknown)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, ids: Tensor, admit_hook: AdmitHook | None = None) -> Tensor: ...
 
     def forward(self, ids: Tensor, admit_hook: AdmitHook | None = None) -> Tensor:
         """Rows of ids int64 [...] -> float32 [..., D], with gradient. In training unknown ids are inserted.

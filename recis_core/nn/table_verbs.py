@@ -37,10 +37,31 @@ class TableVerbs(TableModule):
     option: EmbeddingOption
     physical: PhysicalTable
     ordinal: int
+    _requires_grad: bool
 
     if TYPE_CHECKING:
 
         def check_ids(self, ids: Tensor, feature: str | None = None) -> None: ...
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether training forwards leave gradients here. It may be set, as by requires_grad_()."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        if not isinstance(requires_grad, bool):
+            raise TypeError(f"trainable must be True or False, and so requires_grad; got {requires_grad!r}.")
+        self._requires_grad = requires_grad
+
+    @property
+    def trainable(self) -> bool:
+        """EmbeddingOption's word for requires_grad; may be set likewise."""
+        return self.requires_grad
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        self.requires_grad = trainable
 
     @property
     def _verbs(self) -> Verbs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recis_core.backends.errors import RecisError
+from recis_core.backends.errors import PlanDoesNotFit
 from recis_core.exchange.sharding import Sharding
 from recis_core.planning.cluster import SLICES, Cluster
 from recis_core.planning.memory import MOST_ROWS, footprint
@@ -14,10 +14,6 @@ from recis_core.planning.units import in_bytes
 
 NAMED = 3  # largest tables in the message
 DIM_WIDE = ("adam", "adagrad")  # optimizers with a slot as wide as a row, or two
-
-
-class PlanDoesNotFit(RecisError):
-    """The tables need more memory than the ranks have, however they are placed."""
 
 
 def does_not_fit(model: ModelFile, placement: Placement, hbm: int, kept: float) -> PlanDoesNotFit:

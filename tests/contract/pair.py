@@ -156,7 +156,8 @@ class Pair:
         want = snapshots.export(self.reference)
         place = torch.where(want.slot_numbers < 0, 2**40 - want.slot_numbers, want.slot_numbers)
         order = place.argsort()
-        for name, got, expected in zip(("ids", "tables", "rows"), zip(*parts, strict=True), (want.ids, want.tables, want.row_numbers), strict=True):
+        columns = {"ids": want.ids, "tables": want.tables, "rows": want.row_numbers}
+        for (name, expected), got in zip(columns.items(), zip(*parts, strict=True), strict=True):
             assert_same(name, torch.cat(list(got)), expected[order])
         counts = torch.bincount(want.tables, minlength=len(self.spec.uids))
         assert self.backend.rows_by_table(self.state) == tuple(counts.tolist())

@@ -229,7 +229,8 @@ class TieredState:
         staging.unstage(self)
         rows = None if self._unopened else export(self)
         before = {
-            name: getattr(self, name) for name in ("slots", "device", "made", "never", "_lower", "_unopened", "_closing")
+            name: getattr(self, name)
+            for name in ("slots", "device", "made", "never", "_lower", "_unopened", "_closing")
         }
         self.slots = slots
         try:
