@@ -85,6 +85,8 @@ def test_no_path_of_a_machine_and_no_registry_host_is_committed():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     home = str(Path.home())
     for name in files:
+        if (ROOT / name).is_symlink():  # to a folder, whose files are listed
+            continue
         text = (ROOT / name).read_bytes()
         for needle in (str(ROOT), home + "/", "files.pythonhosted" + ".org"):
             assert needle.encode() not in text, f"{name} names {needle}"
