@@ -17,7 +17,7 @@ OF_ITS_OWN_TOOL = {"ToolchainMissing"}  # of `make machine-code`, which reports 
 
 
 def exceptions_in_sources() -> dict[str, str]:
-    """{public class: its file} of all that derives from an exception."""
+    """{public class: its file} of all that derives from Exception."""
     bases: dict[str, tuple[set[str], str]] = {}
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
@@ -25,7 +25,7 @@ def exceptions_in_sources() -> dict[str, str]:
                 if isinstance(node, ast.ClassDef):
                     names = {base.id if isinstance(base, ast.Name) else ast.unparse(base) for base in node.bases}
                     bases[node.name] = names, str(path.relative_to(ROOT))
-    known = {n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)}
+    known = {n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, Exception)}
     found: set[str] = set()
     while more := {n for n, (names, _) in bases.items() if names & (known | found)} - found:
         found |= more
