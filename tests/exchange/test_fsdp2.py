@@ -150,7 +150,7 @@ def test_labels_and_timestamps_stay_out_of_the_cast(scene: Any) -> None:
 
 
 def test_what_a_casting_root_does_to_them() -> None:
-    """Why the README says cast_forward_inputs=False, or labels apart: ids and ragged weights are left, floats are not."""
+    """Why docs/exchange.md says cast_forward_inputs=False, or labels apart: ids and ragged weights are left, floats are not."""
     for rank in STAGE.of(2, mixed_root_casting):
         seen = rank["seen"]
         assert (seen["user"], seen["weight"]) == (torch.int64, torch.float32)

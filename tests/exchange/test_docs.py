@@ -1,4 +1,4 @@
-"""The README's section on many ranks says what happens."""
+"""The programs of docs/exchange.md do what it says."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.exchange.models import Model, assert_same_tables, optimizer_of, rows_
 from tests.exchange.ranks import QUIET, run_ranks
 from tests.exchange.training import sharded, train
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def programs() -> list[str]:
     """The section's Python blocks."""
-    section = README.read_text().split("## Beside DDP and FSDP2")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "exchange.md").read_text().split("## Beside DDP and FSDP2")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
@@ -33,7 +33,7 @@ def test_torchrun(programs: list[str], tmp_path: Path) -> None:
     # gloo's threads may abort a process that leaves in the ordinary way
     (tmp_path / "train.py").write_text(program + '\nprint(f"loss {loss.item():.3f}", flush=True)\nos._exit(0)\n')
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    env = QUIET | {"RECIS_BACKEND": "numba", "PYTHONPATH": str(README.parent), "PATH": "/usr/bin:/bin"}
+    env = QUIET | {"RECIS_BACKEND": "numba", "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([*run, str(tmp_path / "train.py")], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("loss 0.") == 2
