@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from recis_core import optim
 from recis_core.cli.cache import named_by_flags, read_cache
-from recis_core.cli.source import Source
 from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange import Precision, Sharding
 from recis_core.exchange.plan_file import read_plan
@@ -28,7 +28,14 @@ OPTIMIZERS: dict[str, type[optim.SparseOptimizer]] = {
 LR = 1e-3
 
 
-def build_model(config: TrainConfig, source: Source, world: int = 1) -> nn.Module:
+class Inputs(Protocol):
+    """fields: names of sparse features. dense: number of dense columns."""
+
+    fields: list[str]
+    dense: int
+
+
+def build_model(config: TrainConfig, source: Inputs, world: int = 1) -> nn.Module:
     model = {"deepfm": DeepFM, "dlrm": DLRM}[config.model]
     cache = read_cache(config)
     with named_by_flags():

@@ -35,6 +35,12 @@ def check_outset(config: TrainConfig) -> None:
         _check_states(config)
 
 
+def choose_backend(name: str | None) -> None:
+    """A --backend is every table's."""
+    if name is not None:
+        os.environ["RECIS_BACKEND"] = name
+
+
 def _check_states(config: TrainConfig) -> None:
     try:
         if config.resume is not None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from recis_core.cli.column_kinds import kinds_of
 from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns, choose, field_name
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import SyntheticClicks, dataset_of
@@ -108,7 +109,9 @@ class FileSource:
         self.fields, self.dense = self._reader.fields, self._reader.dense
 
     def features(self) -> dict[str, Any]:
-        return {"fields": self.fields, "dense": self.dense, "columns": asdict(self._reader.columns)}
+        columns = self._reader.columns
+        kinds = kinds_of(columns, self._train)
+        return {"fields": self.fields, "dense": self.dense, "columns": asdict(columns), "kinds": kinds}
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
         return self._reader.batches(self._train, batch_size, first_row, self.train_rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from recis_core.cli.build import build_model, build_optimizer
 from recis_core.cli.cache import named_by_flags
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import read_flags
-from recis_core.cli.outset import check_outset
+from recis_core.cli.outset import check_outset, choose_backend
 from recis_core.cli.report import JsonReport, Report, SilentReport
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
@@ -33,8 +32,7 @@ def run(argv: list[str]) -> int:
     with torchrun.flags_checked():
         config = read_flags(TrainConfig, argv, "recis train")
         check_outset(config)
-    if config.backend is not None:
-        os.environ["RECIS_BACKEND"] = config.backend
+    choose_backend(config.backend)
     report: Report = JsonReport() if config.json else text_report()
     train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
     return 0

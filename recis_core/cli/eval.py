@@ -1,0 +1,80 @@
+"""recis eval: how well a saved run predicts the rows of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from recis_core.backends import select
+from recis_core.cli import stopping, torchrun
+from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.outset import choose_backend
+from recis_core.cli.saved_run import SavedRun, batches_of, files_of
+from recis_core.cli.source import TEST_BATCH, Taker
+from recis_core.framework import evaluate
+from recis_core.framework.train_loop import exchange_of
+from recis_core.table.coalesce import default_device
+
+
+@plain_errors
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluate a saved run on files: AUC and log loss. The model is built as the state says."""
+
+    state: str
+    """A directory given to --save, whose latest state is taken, or one state."""
+    data: str
+    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
+    label: str | None = None
+    """The label column; default: that of the run."""
+    truth: str | None = None
+    """A column of true click probabilities, whose AUC is reported beside."""
+    backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
+    """Default: RECIS_BACKEND, else auto."""
+    batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
+    """Rows of a batch."""
+    cache_disk: str | None = None
+    """Where the run had rows on disk: another directory for them."""
+    json: bool = False
+    """One JSON object instead of words."""
+
+
+def run(argv: list[str]) -> int:
+    with torchrun.flags_checked():
+        config = read_flags(EvalConfig, argv, "recis eval")
+    choose_backend(config.backend)
+    stopping.current().done = "nothing was evaluated"
+    device = default_device(select(config.backend))
+    with torchrun.process_group(device) as (rank, world):
+        found = _evaluation(config, Taker(rank, world, device))
+    if rank == 0:
+        print(json.dumps(found) if config.json else _words(found), flush=True)
+    return 0
+
+
+def _evaluation(config: EvalConfig, taker: Taker) -> dict[str, Any]:
+    saved, files = SavedRun(config.state), files_of(config.data)
+    batches = batches_of(saved, files, taker, config.label or saved.label, config.truth, config.batch_size)
+    model, ending = saved.model(taker.device, config.cache_disk), stopping.current()
+    exchange = exchange_of(model)
+    with ending.noting(exchange is not None):
+        found = evaluate(model, ending.read(batches, exchange))
+        ending.check(exchange)
+    model.embeddings.close()  # type: ignore[operator, union-attr]
+    return {"state": str(saved.path), "step": saved.state.step, **_plain(dataclasses.asdict(found))}
+
+
+def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
+    """nan, of which JSON knows nothing, as null."""
+    return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in numbers.items()}
+
+
+def _words(found: dict[str, Any]) -> str:
+    auc = "none, for all labels are alike" if found["auc"] is None else f"{found['auc']:.4f}"
+    said = f"{found['rows']:,} rows, step {found['step']}: AUC {auc}, log loss {found['logloss']:.4f}"
+    return said if found["bayes_auc"] is None else f"{said}, Bayes AUC {found['bayes_auc']:.4f}"

@@ -1,0 +1,88 @@
+"""recis predict: a saved run's scores of the rows of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from recis_core.backends import select
+from recis_core.cli import stopping, torchrun
+from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.outset import choose_backend
+from recis_core.cli.saved_run import SavedRun, batches_of, files_of
+from recis_core.cli.score_file import Kept, check_out, written
+from recis_core.cli.source import TEST_BATCH, Batch, Taker
+from recis_core.plain_torch import without_gradients
+from recis_core.table.coalesce import default_device
+
+
+@plain_errors
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Score the rows of files by a saved run: a Parquet file of one score a row, in their order. No label is needed."""
+
+    state: str
+    """A directory given to --save, whose latest state is taken, or one state."""
+    data: str
+    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
+    out: str
+    """The .parquet file to write, whole or not at all."""
+    keep_columns: tuple[str, ...] = ()
+    """Columns of the files to write beside the scores, as they are."""
+    score_column: str = "score"
+    """The name of the scores, click probabilities, float32."""
+    overwrite: bool = False
+    """Replace --out where it is there."""
+    backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
+    """Default: RECIS_BACKEND, else auto."""
+    batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
+    """Rows of a batch."""
+    cache_disk: str | None = None
+    """Where the run had rows on disk: another directory for them."""
+    json: bool = False
+    """One JSON object instead of words."""
+
+
+def run(argv: list[str]) -> int:
+    with torchrun.flags_checked():
+        config = read_flags(PredictConfig, argv, "recis predict")
+        if torchrun.launched():
+            raise ValueError("recis predict is one process; start it without torchrun. A state of many ranks is fine.")
+        check_out(config.out, config.overwrite)
+    choose_backend(config.backend)
+    stopping.current().done = "nothing was written"
+    rows = predict(config, default_device(select(config.backend)))
+    said = {"rows": rows, "out": config.out}
+    print(json.dumps(said) if config.json else f"{rows:,} rows scored in {config.out}", flush=True)
+    return 0
+
+
+def predict(config: PredictConfig, device: str) -> int:
+    """Writes the file; returns its rows."""
+    saved, files = SavedRun(config.state), files_of(config.data)
+    kept = Kept(files, config.keep_columns, config.score_column)
+    batches = batches_of(saved, files, Taker(device=device), None, None, config.batch_size)
+    model = saved.model(device, config.cache_disk)
+    with written(config.out, kept.schema, config.overwrite) as writer:
+        for table in kept.beside(_scores(model, batches)):
+            writer.write_table(table)
+    model.embeddings.close()  # type: ignore[operator, union-attr]
+    return files.all_rows
+
+
+def _scores(model: nn.Module, batches: Iterator[Batch]) -> Iterator[np.ndarray]:
+    for batch in batches:
+        yield _scored(model, batch)
+
+
+@without_gradients
+def _scored(model: nn.Module, batch: Batch) -> np.ndarray:
+    """float32 [B]"""
+    scores: np.ndarray = model(batch).sigmoid().float().cpu().numpy()
+    return scores

@@ -1,0 +1,102 @@
+"""The model of a saved run, built anew, and files read as that run read its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from recis_core.cli.build import build_model
+from recis_core.cli.cache import named_by_flags
+from recis_core.cli.column_kinds import require_kinds
+from recis_core.cli.columns import Columns
+from recis_core.cli.flags import flag
+from recis_core.cli.source import TEST_BATCH, Batch, FileBatches, Taker
+from recis_core.cli.train_config import TrainConfig
+from recis_core.io import dataset_of
+from recis_core.io.file_set import FileSet
+from recis_core.io.synthetic.write import WEIGHT_SUFFIX
+from recis_core.serialize import SavedState, latest_state, load_model
+from recis_core.serialize.parts import naming, part_of_state
+
+# What only training asks for, or is of the machine that trained.
+OF_TRAINING = ("save", "save_every", "keep", "overwrite", "resume", "resume_if_any", "init_from", "fresh_optimizer",
+               "tensorboard", "prefetch", "prefetch_threads", "precision", "sharding", "backend", "evict")  # fmt: skip
+
+
+class SavedRun:
+    """What a state says of the run that saved it.
+
+    Args:
+      directory: of states, of which the latest is taken, or one state.
+
+    Raises:
+      FileNotFoundError: there is none. CorruptCheckpoint: it is damaged, or says too little of its run.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.state = SavedState(latest_state(directory))
+        settings, run = part_of_state(self.state, "settings"), part_of_state(self.state, "run")
+        with naming(self.state, "settings"):
+            known = {f.name for f in dataclasses.fields(TrainConfig)} - set(OF_TRAINING)
+            self.config = TrainConfig(**{name: value for name, value in settings.items() if name in known})
+        with naming(self.state, "run"):
+            self.fields: list[str] = list(run["features"]["fields"])
+            self.dense = int(run["features"]["dense"])
+            self.kinds: dict[str, str] = dict(run["features"].get("kinds", {}))
+            saved = run["features"].get("columns")
+            self._columns = None if saved is None else Columns(**saved)
+
+    @property
+    def path(self) -> Path:
+        return self.state.path
+
+    def model(self, device: str, cache_disk: str | None = None) -> nn.Module:
+        """In eval mode, with its tables' rows. Collective."""
+        config = self.config if cache_disk is None else dataclasses.replace(self.config, cache_disk=cache_disk)
+        torch.manual_seed(config.seed)
+        model = build_model(config, self).to(device)
+        with named_by_flags():
+            load_model(self.path, model)
+        return model.eval()
+
+    def columns(self, files: FileSet, label: str | None, truth: str | None) -> Columns:
+        """Those that the run read, with these for the label and the truth. Of a preset, as `recis data synth` names them."""
+        if self._columns is not None:
+            return dataclasses.replace(self._columns, label=label, truth=truth)
+        weights = {name: name + WEIGHT_SUFFIX for name in self.fields if name + WEIGHT_SUFFIX in files.columns}
+        return Columns(label, truth, self.fields, weights, {}, [], [])
+
+    @property
+    def label(self) -> str:
+        """The column that the run read labels from."""
+        return str(self.config.label or "label")
+
+
+def files_of(data: str) -> FileSet:
+    """Raises FileNotFoundError where there is none, ValueError where one is damaged."""
+    return FileSet().added(data, dataset_of(data).form)
+
+
+def batches_of(
+    run: SavedRun, files: FileSet, taker: Taker, label: str | None, truth: str | None, rows: int = TEST_BATCH
+) -> Iterator[Batch]:
+    """All rows of files, in order.
+
+    Raises:
+      ValueError, TypeError: a file lacks a column that the model takes, or holds another kind of value in it than those that
+        the run was trained on.
+    """
+    for name, column, more in (("label", label, " recis predict scores rows without labels."), ("truth", truth, "")):
+        if column is not None and column not in files.columns:
+            raise ValueError(
+                f"{next(iter(files.rows))} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}.{more}"
+            )
+    columns = run.columns(files, label, truth)
+    reader = FileBatches(columns, taker)
+    reader.check(files)
+    require_kinds(run.kinds, columns, files)
+    return reader.batches(files, rows, 0, files.all_rows)
