@@ -86,9 +86,11 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "recis-core needs Python 3.11 or newer; $(PYTHON) is %d.%d. Try make PYTHON=python3.12." % v[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) lacks venv. On Debian and Ubuntu: apt install python3-venv."; exit 1; }
+	@echo "Setting up $(VENV), once: PyTorch, then the rest. Some minutes, most of them for downloads."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@echo "$(VENV) is ready."
 	@touch $@
 
 # The CUDA compiler of jax, without a driver or a GPU; everything else from $(VENV).

@@ -27,24 +27,33 @@ class Compiling:
         self.count = 0
         self._depth = 0
         self._began = self._opened = self._said = self._ended = float("-inf")
+        self._before = 0  # compilations before this burst
+        self._opening = ""
 
-    def begins(self, name: str, opening: str) -> None:
-        """Compiling something of this name; `opening` is the first line of a burst."""
+    def begins(self, name: str, opening: str, *, news: bool = False) -> None:
+        """Compiling something of this name.
+
+        opening: the first line of a burst; with news, of one of its own, also right after another.
+        """
         now = time.monotonic()
         self._depth = self._depth if self._nests else 0
         if self._depth == 0:
             self._began = now
-        if self._depth == 0 and now - self._ended > APART:
+        if self._depth == 0 and (now - self._ended > APART or (news and opening != self._opening)):
             self._opened = self._said = now
+            self._opening, self._before = opening, self.count
             LOG.info("%s", opening)
         elif now - self._said > EVERY:
             self._said = now
-            LOG.info("%s has compiled %s, %.0f s so far; now %s", *self._progress(), now - self._opened, name)
+            LOG.info(
+                "%s has compiled %s, %.0f s so far; now %s", self._compiler, self._done(), now - self._opened, name
+            )
         self._depth += 1
 
-    def _progress(self) -> tuple[str, str]:
-        usual = f" of about {self._usual}" if self._usual is not None and self.count < self._usual else ""
-        return self._compiler, f"{self.count}{usual} {self._of}"
+    def _done(self) -> str:
+        done = self.count - self._before
+        of = f" of about {self._usual}" if self._usual is not None and self._before == 0 and done < self._usual else ""
+        return f"{done}{of} {self._of}"
 
     def ends(self) -> None:
         """The last one that began."""

@@ -27,7 +27,7 @@ def _opening(name: str) -> str:
     if JAX.count == 0:
         return "jax compiles its programs for the sizes of these batches and tables: about 20 s on an idle machine"
     if name in GROWTH:
-        return "a table grew: jax compiles its programs for the new size, some seconds"
+        return "a table grows: jax compiles its programs for the new size, about 5 s on an idle machine"
     return f"jax compiles {name} for another size of batch or table: some seconds"
 
 
@@ -82,7 +82,7 @@ class Programs:
         @wraps(function.func if isinstance(function, partial) else function)
         def traced(*args: Any, **kwargs: Any) -> Any:
             self.compiled[name] += 1
-            JAX.begins(name, _opening(name))
+            JAX.begins(name, _opening(name), news=name in GROWTH)
             return function(*args, **kwargs)
 
         return jax.jit(traced, donate_argnums=donate, static_argnames=static)

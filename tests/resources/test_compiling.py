@@ -42,6 +42,16 @@ def test_a_burst_begins_with_a_line_and_goes_on_every_few_seconds(clock, caplog)
     assert lines(caplog)[2:] == ["numba compiles e"]
 
 
+def test_growth_is_news_also_right_after_other_programs(clock, caplog):
+    caplog.set_level(logging.INFO, "recis_core")
+    jax = Compiling("jax", "programs", nests=False)
+    for name, opening in (("embed", "first"), ("more_rows", "grows"), ("more_rows", "grows"), ("embed", "sizes")):
+        jax.begins(name, opening, news=opening == "grows")
+        clock.now += 2.0
+        jax.ends()
+    assert lines(caplog) == ["first", "grows", "jax has compiled 2 programs, 4 s so far; now embed"]
+
+
 def test_one_that_failed_does_not_stay_open(clock, caplog):
     caplog.set_level(logging.INFO, "recis_core")
     jax = Compiling("jax", "programs", nests=False)
@@ -96,4 +106,4 @@ def test_jax_is_told_too(caplog, monkeypatch):
     assert said[0].startswith("jax compiles its programs for the sizes of these batches and tables: about 20 s")
     assert (len(said), programs.JAX.count) == (1, 1)
     assert programs.JAX.seconds > 0
-    assert "a table grew" in programs._opening("grown")
+    assert "a table grows" in programs._opening("grown")
