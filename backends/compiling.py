@@ -11,7 +11,7 @@ import time
 
 LOG = logging.getLogger(__name__)
 APART = 2.0  # seconds without compilation that end a burst
-EVERY = 3.0  # seconds between lines of a burst
+EVERY = 2.0  # seconds between lines of a burst
 
 
 class Compiling:

@@ -27,8 +27,8 @@ def fitted(parts: list[Part], width: int) -> str:
 
 
 def progress_parts(logged: Logged, done: int, rows: int, elapsed: float) -> list[Part]:
-    """rows/s, loss, AUC and time left stay longest."""
-    left = max(0, rows - done) / logged.rows_per_s if logged.rows_per_s else 0.0
+    """rows/s, loss, AUC and time left stay longest. Time left goes by the rate without compilation, which is over."""
+    left = max(0, rows - done) / logged.rows_per_s * (1 - logged.compiling) if logged.rows_per_s else 0.0
     parts = [
         Part(5, f"{done:,}/{rows:,} rows"),
         Part(1, f"{logged.rows_per_s:,.0f} rows/s"),

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recis_core.backends.compiling import compiling_seconds
 from recis_core.exchange.gathering import gathered, summed
 from recis_core.metrics import AUROC
 
@@ -22,6 +23,7 @@ class Logged:
 
     auc: NaN where there is none; auc_note then says why.
     rows_per_s: rows of all ranks by seconds of wall time since the last log, reader included.
+    compiling: the share of that time in which this rank compiled loops or programs.
     cache: of tables that have one, hit_rate: ids whose row was on the device, as a share; stalled: seconds waited for a
     Prefetcher, as a share of all; and counts, as in CacheStats. Of this rank alone.
     """
@@ -32,6 +34,7 @@ class Logged:
     rows_per_s: float
     cache: dict[str, float] = field(default_factory=dict)
     auc_note: str | None = None
+    compiling: float = 0.0
 
     def train(self) -> dict[str, float]:
         """What reports and TensorBoard show by step, beside `cache`."""
@@ -64,7 +67,7 @@ class LogWindow:
     """Sums since the last log, whose wall time began at `since` seconds."""
 
     def __init__(self, since: float = 0.0) -> None:
-        self._since = since
+        self._since, self._compiled = since, compiling_seconds()
         self.steps = self._rows = self._refused = 0
         self._loss = 0.0
         self._auroc = AUROC()
@@ -85,8 +88,9 @@ class LogWindow:
         note = self._note or (f"{self._refused} batches of other ranks were refused" if self._refused else None)
         note = note or self._auroc.undefined
         auc = self._auroc.compute() if note is None else float("nan")
-        rate = self._rows / max(seconds - self._since, 1e-9)
-        return Logged(step, self._loss / self.steps, auc, rate, cache, note)
+        lasted = max(seconds - self._since, 1e-9)
+        compiling = min(1.0, (compiling_seconds() - self._compiled) / lasted)
+        return Logged(step, self._loss / self.steps, auc, self._rows / lasted, cache, note, compiling)
 
     def _sum_over(self, world: Any) -> None:
         mine = torch.tensor([self._rows, self._loss / world.size, self._refused], dtype=torch.float64)

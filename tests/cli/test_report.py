@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from recis_core.cli import slow_start
-from recis_core.cli.progress_text import Part, clock, fitted
+from recis_core.cli.progress_text import Part, clock, fitted, step_line
 from recis_core.cli.report import JsonReport, PlainReport, SilentReport
 from recis_core.cli.screen import ScreenReport, text_report
 from recis_core.cli.train_config import TrainConfig
@@ -95,6 +95,12 @@ def test_a_resumed_run_begins_where_it_is():
         report.log(Logged(19, 0.5, 0.6, 10.0))
     assert "left 0:00:05" in console.file.getvalue()
     assert resumed.began
+
+
+def test_compilation_is_in_the_rate_and_not_in_the_time_left():
+    first = Logged(10, 0.6, 0.5, 1000.0, compiling=0.9)
+    assert "1,000 rows/s" in step_line(first, 10_000, 110_000)
+    assert "left 0:00:10" in step_line(first, 10_000, 110_000)
 
 
 def test_evaluation_shows_rows():

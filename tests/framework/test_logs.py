@@ -131,3 +131,12 @@ def test_predictions_of_nan_have_no_area():
     logged = window.logged(1, 1.0, {})
     assert logged.auc != logged.auc
     assert "predictions must be numbers; got nan at [1]" in logged.auc_note
+
+
+def test_the_share_of_compilation(monkeypatch):
+    window = clocks.LogWindow(since=10.0)
+    before = clocks.compiling_seconds()
+    monkeypatch.setattr(clocks, "compiling_seconds", lambda: before + 3.0)
+    window.add(1.0, torch.zeros(2), torch.tensor([0.0, 1.0]))
+    logged = window.logged(1, 14.0, {})
+    assert (logged.rows_per_s, logged.compiling) == (0.5, pytest.approx(0.75))
