@@ -18,6 +18,8 @@ AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
+# Without the heavy counts; the slowest are told, for these two streams must end in time.
+QUICK := -m "not full" --durations=30 --durations-min=5
 # One of two streams of tests of about equal length; the rest is the other.
 BESIDE := tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
@@ -36,8 +38,8 @@ demo: $(READY)
 
 test: $(READY)
 	@log=$$(mktemp); status=0; \
-	$(BIN)/python -m pytest -m "not full" $(BESIDE) >$$log 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest -m "not full" $(BESIDE:%=--ignore=%) || status=$$?; \
+	$(BIN)/python -m pytest $(QUICK) $(BESIDE) >$$log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest $(QUICK) $(BESIDE:%=--ignore=%) || status=$$?; \
 	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
 
 test-full: $(READY) $(AOT)/.ready
