@@ -13,9 +13,14 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import pandas
 import pytest
+
+from tests.cli.clicks import clicks
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("backends", "bench", "bridge", "pallas_kernels", "recis_core", "pyproject.toml", "README.md", "LICENSE")
@@ -113,3 +118,43 @@ def test_it_trains_beside_files_of_the_names_of_our_folders(installed: Path, hom
     )
     lines = run(installed, home, "-m", "recis_core.cli", *train).splitlines()
     assert json.loads(lines[-1])["final"]
+
+
+COLUMNS = {"ints": "user", "strings": "city", "lists": "tags"}
+COMMANDS = (
+    "train --data {kind}-0.parquet --label click --save run-{kind}",
+    "eval --state run-{kind} --data {kind}-1.parquet",
+    "predict --state run-{kind} --data {kind}-rows.parquet --out {kind}-scores.parquet --keep-columns {column}",
+    "train --data {kind}-1.parquet --label click --init-from run-{kind}",
+)
+IN_ONE_PROCESS = """
+import sys
+from recis_core.cli import main
+for command in sys.argv[1:]:
+    if main([*command.split(), "--backend", "torch", "--json"]):
+        sys.exit(command)
+"""
+
+
+def test_files_that_pandas_wrote_are_trained_on_evaluated_scored_and_begun_from(installed: Path, home: Path) -> None:
+    """Ints, strings, lists with nulls; outside of the checkout."""
+    for kind, column in COLUMNS.items():
+        for seed in (0, 1):
+            clicks(400, seed)[["click", column]].to_parquet(home / f"{kind}-{seed}.parquet")
+        clicks(300, 2)[[column]].to_parquet(home / f"{kind}-rows.parquet")
+    commands = [text.format(kind=kind, column=column) for kind, column in COLUMNS.items() for text in COMMANDS]
+    lines = map(json.loads, run(installed, home, "-c", IN_ONE_PROCESS, *commands).splitlines())
+    trained, evaluated, scored, begun = ([*each] for each in batched_by(len(COMMANDS), lines))
+    assert [line["rows"] for line in evaluated] == [400] * 3
+    assert [line["rows"] for line in scored] == [300] * 3
+    assert all(after["table_rows"] >= before["table_rows"] > 0 for before, after in zip(trained, begun, strict=True))
+    for kind, column in COLUMNS.items():
+        scores = pandas.read_parquet(home / f"{kind}-scores.parquet")
+        assert list(scores.columns) == [column, "score"]
+        assert scores["score"].between(0, 1).all()
+
+
+def batched_by(count: int, lines: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The lines of each of `count` commands that are run in turn; of a training its last one."""
+    ends = [line for line in lines if "loss" not in line]
+    return [ends[i::count] for i in range(count)]
