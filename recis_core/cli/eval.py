@@ -14,7 +14,9 @@ from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
 from recis_core.cli.flags import plain_errors, read_flags
 from recis_core.cli.outset import choose_backend
+from recis_core.cli.report import counted
 from recis_core.cli.saved_run import SavedRun, batches_of, files_of
+from recis_core.cli.screen import rows_shown
 from recis_core.cli.source import TEST_BATCH, Taker
 from recis_core.framework import evaluate
 from recis_core.framework.train_loop import exchange_of
@@ -62,8 +64,9 @@ def _evaluation(config: EvalConfig, taker: Taker) -> dict[str, Any]:
     batches = batches_of(saved, files, taker, config.label or saved.label, config.truth, config.batch_size)
     model, ending = saved.model(taker.device, config.cache_disk), stopping.current()
     exchange = exchange_of(model)
-    with ending.noting(exchange is not None):
-        found = evaluate(model, ending.read(batches, exchange))
+    told_of = rows_shown("evaluating", not config.json and taker.rank == 0)
+    with ending.noting(exchange is not None), told_of as told:
+        found = evaluate(model, counted(ending.read(batches, exchange), told))
         ending.check(exchange)
     model.embeddings.close()  # type: ignore[operator, union-attr]
     return {"state": str(saved.path), "step": saved.state.step, **_plain(dataclasses.asdict(found))}

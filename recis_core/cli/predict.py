@@ -17,6 +17,7 @@ from recis_core.cli.flags import plain_errors, read_flags
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.saved_run import SavedRun, batches_of, files_of
 from recis_core.cli.score_file import Kept, check_out, written
+from recis_core.cli.screen import rows_shown
 from recis_core.cli.source import TEST_BATCH, Batch, Taker
 from recis_core.plain_torch import without_gradients
 from recis_core.table.coalesce import default_device
@@ -69,9 +70,11 @@ def predict(config: PredictConfig, device: str) -> int:
     kept = Kept(files, config.keep_columns, config.score_column)
     batches = batches_of(saved, files, Taker(device=device), None, None, config.batch_size)
     model = saved.model(device, config.cache_disk)
-    with written(config.out, kept.schema, config.overwrite) as writer:
+    with written(config.out, kept.schema, config.overwrite) as writer, rows_shown("scoring", not config.json) as told:
+        rows = 0
         for table in kept.beside(_scores(model, batches)):
             writer.write_table(table)
+            told(rows := rows + len(table))
     model.embeddings.close()  # type: ignore[operator, union-attr]
     return files.all_rows
 

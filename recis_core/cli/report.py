@@ -6,11 +6,12 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from recis_core.cli.progress_text import final_lines, step_line
+from recis_core.cli.source import Batch
 from recis_core.framework import Logged, TrainLoop
 
 EVERY = 5.0  # seconds between lines of an evaluation
@@ -69,7 +70,13 @@ class JsonReport(SilentReport):
 
 
 class PlainReport(SilentReport):
-    """A line a log interval, and the result in words; no control characters."""
+    """A line a log interval, and the result in words; no control characters.
+
+    file: where to; None is standard output.
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
 
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
@@ -87,19 +94,25 @@ class PlainReport(SilentReport):
     @contextmanager
     def evaluating(self) -> Iterator[Callable[[int], None]]:
         self.note("evaluating")
+        with self.reading("evaluating") as told:
+            yield told
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Gives what is to be told rows so far; a line every few seconds, from the first few on."""
         said = time.monotonic()
 
         def told(rows: int) -> None:
             nonlocal said
             if time.monotonic() - said > EVERY:
                 said = time.monotonic()
-                self.note(f"evaluating: {rows:,} rows so far")
+                self.note(f"{what}: {rows:,} rows so far")
 
         with shown_log(self.note):
             yield told
 
     def note(self, text: str) -> None:
-        print(text, flush=True)
+        print(text, file=self._file, flush=True)
 
     def final(self, final: dict[str, Any]) -> None:
         for line in final_lines(final):
@@ -123,6 +136,14 @@ def shown_log(note: Callable[[str], None]) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def counted(batches: Iterable[Batch], told: Callable[[int], None]) -> Iterator[Batch]:
+    """The batches; `told` hears of the rows so far, each batch's when the next one is asked for."""
+    rows = 0
+    for batch in batches:
+        yield batch
+        told(rows := rows + len(batch["label"]))
 
 
 def _json(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -22,13 +22,12 @@ from recis_core.serialize import tables_sha256
 
 
 def final_result(
-    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int,
-    told: Callable[[int], None],
-) -> dict[str, Any]:  # fmt: skip
-    """Collective. told: hears of rows as they are evaluated."""
+    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
+) -> dict[str, Any]:
+    """Collective."""
     exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
     tables = filter_out_sparse_param(model)
-    result = dataclasses.asdict(evaluate(model, test_batches, on_rows=told))
+    result = dataclasses.asdict(evaluate(model, test_batches))
     return {
         "final": True,
         **result,

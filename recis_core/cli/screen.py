@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,23 @@ HEAD = "training"
 def text_report(console: Console | None = None) -> Report:
     """A bar where standard output moves a cursor, plain lines elsewhere."""
     console = console or Console()
-    return ScreenReport(console) if console.is_terminal and not console.is_dumb_terminal else PlainReport()
+    return ScreenReport(console) if _moves_a_cursor(console) else PlainReport()
+
+
+def _moves_a_cursor(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextmanager
+def rows_shown(what: str, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Gives what is to be told rows so far of a command whose result goes to standard output: on standard error."""
+    if not shown:
+        yield lambda rows: None
+        return
+    console = Console(stderr=True)
+    report = ScreenReport(console) if _moves_a_cursor(console) else PlainReport(sys.stderr)
+    with report.reading(what) as told:
+        yield told
 
 
 class ScreenReport:
@@ -51,10 +68,14 @@ class ScreenReport:
             self._no_auc = True
             self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")
 
+    def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
+        return self.reading("evaluating")
+
     @contextmanager
-    def evaluating(self) -> Iterator[Callable[[int], None]]:
+    def reading(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Gives what is to be told rows so far; the line is gone at the end."""
         start = time.monotonic()
-        bar = Progress(TextColumn("evaluating  {task.fields[said]}"), console=self._console, transient=True)
+        bar = Progress(TextColumn(what + "  {task.fields[said]}"), console=self._console, transient=True)
         task: TaskID = bar.add_task("", total=None, said="")
         with bar, shown_log(self.note):
             yield lambda rows: bar.update(task, said=f"{rows:,} rows after {clock(time.monotonic() - start)}")

@@ -14,7 +14,7 @@ from recis_core.cli.cache import named_by_flags
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import read_flags
 from recis_core.cli.outset import check_outset, choose_backend
-from recis_core.cli.report import JsonReport, Report, SilentReport
+from recis_core.cli.report import JsonReport, Report, SilentReport, counted
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
 from recis_core.cli.saving import Saver, new_run
@@ -68,8 +68,8 @@ def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
     saver = Saver(config, loop, run)
     _train_and_save(config, source, loop, report, saver, ending)
     with ending.noting(loop.exchange is not None), report.evaluating() as told:
-        test = ending.read(source.test_batches(), loop.exchange)
-        final = final_result(config, test, model, loop, taker.world, told)
+        test = counted(ending.read(source.test_batches(), loop.exchange), told)
+        final = final_result(config, test, model, loop, taker.world)
         ending.check(loop.exchange)
     report.final(final)
     _engine(loop).close()

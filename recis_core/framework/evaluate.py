@@ -5,7 +5,7 @@ Sizes: B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,10 @@ class Evaluation:
 
 @without_gradients
 def evaluate(
-    model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p",
-    on_rows: Callable[[int], None] = lambda rows: None,
-) -> Evaluation:  # fmt: skip
+    model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p"
+) -> Evaluation:
     """Predict in eval mode: unknown ids are not inserted. The model is left in the mode it was in.
 
-    on_rows: called after each batch with the rows predicted so far, of this rank.
 
     Where ranks share the model's tables, each gives its share of every batch, as many batches as the others, and
     gets the evaluation of all rows.
@@ -50,7 +48,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        columns = list(_counted((_columns(model, batch, label, truth) for batch in batches), on_rows))
+        columns = [_columns(model, batch, label, truth) for batch in batches]
     finally:
         model.train(was_training)
     if not columns:
@@ -58,14 +56,6 @@ def evaluate(
     mine, exchange = torch.cat(columns), exchange_of(model)
     whole = mine if exchange is None else torch.cat(gathered(exchange.world, mine, kind="evaluate"))
     return _evaluation(*whole.T.contiguous().numpy())
-
-
-def _counted(columns: Iterable[Tensor], on_rows: Callable[[int], None]) -> Iterator[Tensor]:
-    rows = 0
-    for column in columns:
-        rows += len(column)
-        on_rows(rows)
-        yield column
 
 
 def _columns(model: nn.Module, batch: Mapping[str, Any], label: str, truth: str) -> Tensor:

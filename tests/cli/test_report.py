@@ -15,8 +15,8 @@ from rich.console import Console
 
 from recis_core.cli import slow_start
 from recis_core.cli.progress_text import Part, clock, fitted, step_line
-from recis_core.cli.report import JsonReport, PlainReport, SilentReport
-from recis_core.cli.screen import ScreenReport, text_report
+from recis_core.cli.report import JsonReport, PlainReport, SilentReport, counted
+from recis_core.cli.screen import ScreenReport, rows_shown, text_report
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import Logged
 from tests.cli.test_train import TINY, lines, run
@@ -145,6 +145,25 @@ def test_a_long_evaluation_says_how_far_it_is(monkeypatch, capsys):
         for k in range(1, 5):
             told(k * 8192)
     assert capsys.readouterr().out.splitlines() == ["evaluating", "evaluating: 24,576 rows so far"]
+
+
+def test_eval_and_predict_show_rows_on_standard_error_where_they_take_long(monkeypatch, capsys):
+    now = iter(range(0, 100, 3))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    for shown in (True, False):
+        with rows_shown("scoring", shown) as told:
+            told(8192)
+            told(16_384)
+            logging.getLogger("recis_core.backends").info("compiles")
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", ["scoring: 16,384 rows so far", "compiles"])
+
+
+def test_rows_are_counted_as_batches_are_done():
+    told = []
+    batches = counted(({"label": [0] * n} for n in (3, 4)), told.append)
+    assert [(len(batch["label"]), list(told)) for batch in batches] == [(3, []), (4, [3])]
+    assert told == [3, 7]
 
 
 def test_a_run_without_a_terminal_prints_plain_text(capsys):
