@@ -168,20 +168,6 @@ class HashTable(TableVerbs):
         self.physical.insert(Snapshot(ids.cpu(), tables, embeddings.detach().to(self.option.dtype).cpu(), {}))
 
     @in_plain_torch
-    def evict(self) -> int:
-        """Forget the rows that filter_hook names, on this rank; how many went. 0 without a hook. See FilterHook.
-
-        Raises:
-          RecisError: the table is replicated, and gradients of it may be pending.
-        """
-        return self.physical.evict([self.ordinal])[self.ordinal]
-
-    @in_plain_torch
-    def clear(self) -> None:
-        """Forget all ids, with their gradients that wait. With more ranks than one: on all of them, or none waits for it."""
-        self.physical.clear([self.ordinal])
-
-    @in_plain_torch
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:
         """Add grad float32 [n, D] for the distinct row numbers `index` (see lookup_index) to what is pending."""
         ids_by_row = {row: i for i, row in self._numbered().items()}

@@ -45,7 +45,8 @@ def _of_array(ids: np.ndarray, what: str) -> Tensor:
             f"{what} must be integers; got an array of {ids.dtype}. Take its integers: ids.astype('int64')."
         )
     native = ids.astype(ids.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(native if native.flags.writeable else native.copy())
+    native = native.view(f"{ids.dtype.kind}{ids.dtype.itemsize}")  # of longlong, which torch does not take, the same bits
+    return torch.from_numpy(native if native.flags.carray else native.copy())
 
 
 def _described_items(ids: np.ndarray) -> str:

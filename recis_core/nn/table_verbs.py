@@ -1,4 +1,4 @@
-"""A table's verbs beside training: len, in, lookup, erase and items.
+"""A table's verbs beside training: len, in, lookup, erase, items, evict and clear.
 
 Each reads what it is asked for, never the whole table. Beside other ranks `len`, `in`, `lookup` and `erase` are of the logical
 table and collective: every rank calls, with ids of its own or none; a rank alone raises ExchangeMismatch once the others
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recis_core.nn.id_input import HASHED, as_ids
 from recis_core.nn.table_module import TableModule
 from recis_core.plain_torch import in_plain_torch, without_gradients
 from recis_core.table.verbs import Verbs
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from recis_core.nn.embedding_option import EmbeddingOption
     from recis_core.table.physical import PhysicalTable
 
-Ids = Tensor | np.ndarray | Sequence[int]
+_TOO_LARGE = "ids are of 64 bits, int64 or the same bits unsigned; got {}."
 
 
 class TableVerbs(TableModule):
@@ -83,7 +84,7 @@ class TableVerbs(TableModule):
         """Whether an id, an int or a 0-d integer tensor, has a row. Inserts and counts nothing. Collective beside other ranks.
 
         Raises:
-          TypeError: it is no integer. ValueError: it is none of int64's.
+          TypeError: it is no integer. ValueError: it is none of 64 bits.
         """
         return bool(self._looked_up(lambda: _one(id))[1].item())
 
@@ -95,16 +96,17 @@ class TableVerbs(TableModule):
         Collective beside other ranks: each asks for ids of its own, or for none.
 
         Args:
-          ids: int64 [...] on the table's device, repeated ones welcome; narrower integers, a NumPy array or a list are taken.
+          ids: int64 [...] on the table's device, repeated ones welcome; narrower integers, a NumPy array or a list are taken,
+            and of unsigned ones the same bits.
 
         Returns:
           (vectors float32 [..., D], found bool [...]) on the table's device. What is not found reads as EmbeddingOption.unknown
           says: zeros, or the vector that the id would begin with.
 
         Raises:
-          TypeError, ValueError: ids are no integers, do not fit int64, or are on another device.
+          TypeError, ValueError: ids are no integers, have more than 64 bits, or are on another device.
         """
-        return self._looked_up(lambda: as_ids(ids, self.physical.device))
+        return self._looked_up(lambda: _ids_on(self.physical.device, ids))
 
     @in_plain_torch
     @as_one
@@ -132,8 +134,22 @@ class TableVerbs(TableModule):
         Raises:
           TypeError, ValueError: as lookup. StorageFull: a disk has no room to note it, and all are here still.
         """
-        found = self._told("erase", lambda: as_ids(ids, self.physical.device))
+        found = self._told("erase", lambda: _ids_on(self.physical.device, ids))
         return self._verbs.erase(found.reshape(-1))
+
+    @in_plain_torch
+    def evict(self) -> int:
+        """Forget the rows that filter_hook names, on this rank; how many went. 0 without a hook. See FilterHook.
+
+        Raises:
+          RecisError: the table is replicated, and gradients of it may be pending.
+        """
+        return self.physical.evict([self.ordinal])[self.ordinal]
+
+    @in_plain_torch
+    def clear(self) -> None:
+        """Forget all ids, with their gradients that wait. With more ranks than one: on all of them, or none waits for it."""
+        self.physical.clear([self.ordinal])
 
     def items(self, chunk: int = 65_536) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's rows, so many at a time: (ids int64 [n], vectors float32 [n, D]) on the CPU, n = chunk but for the last.
@@ -159,46 +175,30 @@ class TableVerbs(TableModule):
             return ids
 
 
-def as_ids(ids: Any, device: torch.device) -> Tensor:
-    """int64 [...]: a tensor where it is, others on the device.
-
-    Raises:
-      TypeError: they are no integers. ValueError: one does not fit int64.
-    """
-    if not isinstance(ids, Tensor):
-        ids = _from_host(ids).to(device)
-    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
-        raise TypeError(f"ids must be integers; got {ids.dtype}.")
-    if ids.dtype == torch.uint64 and bool((ids.view(torch.int64) < 0).any()):
-        raise ValueError(_too_large("an id of a uint64 tensor"))
-    return ids.long()
+def _ids_on(device: torch.device, ids: Any) -> Tensor:
+    """int64 [...]: a tensor where it is, others on the device. Raises as `lookup`."""
+    if isinstance(ids, Tensor):
+        return as_ids(ids, "ids")
+    return as_ids(_listed(ids) if isinstance(ids, list | tuple | range) else ids, "ids").to(device)
 
 
-def _from_host(ids: Any) -> Tensor:
-    array = np.asarray(ids)
-    if array.size == 0 and not isinstance(ids, np.ndarray):
-        return torch.zeros(array.shape, dtype=torch.int64)
-    if array.dtype.kind == "u" and array.size and int(array.max()) > 2**63 - 1:
-        raise ValueError(_too_large(int(array.max())))
-    if array.dtype.kind not in "iu":
-        beyond = array.dtype == object and all(isinstance(x, int) for x in array.flat)
+def _listed(ids: Sequence[Any]) -> np.ndarray:
+    array = np.asarray(ids) if len(ids) else np.zeros(0, np.int64)
+    if array.dtype == object:
+        beyond = [x for x in array.flat if isinstance(x, int) and not -(2**63) <= x < 2**64]
         if beyond:
-            raise ValueError(_too_large(next(x for x in array.flat if not -(2**63) <= x < 2**63)))
-        raise TypeError(f"ids must be integers; got {array.dtype} ({type(ids).__name__}).")
-    return torch.from_numpy(array.astype(np.int64))
+            raise ValueError(_TOO_LARGE.format(beyond[0]))
+    return array
 
 
 def _one(id: object) -> Tensor:
-    if isinstance(id, bool | np.bool_) or (isinstance(id, Tensor) and id.dim() > 0):
+    if isinstance(id, bool | np.bool_) or (isinstance(id, Tensor | np.ndarray) and id.ndim > 0):
         raise TypeError(f"`in` takes one id, an integer; got {id!r:.80}. lookup(ids) says of many which are there.")
     try:
         number = operator.index(id)  # type: ignore[arg-type]
     except TypeError as error:
-        raise TypeError(f"an id is an integer; got {type(id).__name__}.") from error
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(_too_large(number))
-    return torch.tensor(number)
-
-
-def _too_large(number: object) -> str:
-    return f"ids are int64, below 2**63; got {number}. Of an unsigned hash take its bits as int64: h - 2**64 where h >= 2**63."
+        hint = f" {HASHED}" if isinstance(id, str | bytes) else ""
+        raise TypeError(f"an id is an integer; got {type(id).__name__}.{hint}") from error
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(_TOO_LARGE.format(number))
+    return torch.tensor(number - 2**64 if number >= 2**63 else number)

@@ -185,3 +185,11 @@ def test_padding_is_a_features_not_its_tables():
 def test_padding_that_is_no_id(value):
     with pytest.raises(ValueError, match="padding_id must be an id, an integer of 64 bits"):
         EmbeddingOption(2, padding_id=value)
+
+
+@pytest.mark.parametrize("kind", [">i8", "<u4", "?", "longlong", "ulonglong"])
+def test_arrays_of_any_layout(kind):
+    engine, ids = engine_of(), np.array([[3, 5], [5, 9]]).astype(kind)
+    wanted = rows(engine, torch.from_numpy(ids.astype(np.int64)[::-1].copy()))
+    assert np.array_equal(rows(engine, ids[::-1]), wanted)
+    assert np.array_equal(rows(engine, np.asfortranarray(ids[::-1])), wanted)

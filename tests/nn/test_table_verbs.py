@@ -114,15 +114,13 @@ def test_ids_as_people_have_them(tmp_path: Path, ids: Any) -> None:
 @pytest.mark.parametrize(
     ("ids", "error", "words"),
     [
-        ([1.5], TypeError, "integers; got float64"),
-        (["5"], TypeError, "integers; got <U1"),
-        ([True], TypeError, "integers; got bool"),
+        ([1.5], TypeError, "integers; got torch.float64"),
+        (["5"], TypeError, "hash_strings"),
         (torch.tensor([1.0]), TypeError, "integers; got torch.float32"),
-        ([None], TypeError, "integers; got object"),
-        ([2**63], ValueError, "below 2\\*\\*63; got 9223372036854775808"),
-        ([2**70], ValueError, "got 1180591620717411303424"),
-        (np.array([2**63], np.uint64), ValueError, "h - 2\\*\\*64"),
-        (torch.tensor([-1]).view(torch.uint64), ValueError, "uint64 tensor"),
+        ([None], TypeError, "integers"),
+        ("5", TypeError, "hash_strings"),
+        ([2**70], ValueError, "64 bits.*got 1180591620717411303424"),
+        ([-(2**63) - 1], ValueError, "64 bits"),
         (torch.zeros(1, dtype=torch.int64, device="meta"), ValueError, "ids are on meta"),
     ],
 )
@@ -134,13 +132,25 @@ def test_ids_that_are_none(tmp_path: Path, ids: Any, error: type, words: str) ->
     assert len(table) == 10
 
 
-@pytest.mark.parametrize(("id", "error"), [("5", TypeError), (5.0, TypeError), (True, TypeError), (2**63, ValueError)])
+@pytest.mark.parametrize(("id", "error"), [("5", TypeError), (5.0, TypeError), (True, TypeError), (2**64, ValueError)])
 def test_in_of_what_is_no_id(tmp_path: Path, id: Any, error: type) -> None:
     table = Rig("numba", tmp_path).table
     with pytest.raises(error):
         id in table  # noqa: B015
     with pytest.raises(TypeError, match="lookup"):
         IDS in table  # noqa: B015
+
+
+def test_unsigned_ids_are_the_same_bits(tmp_path: Path) -> None:
+    table = Rig("numba", tmp_path).table  # which has -7 and -2**63
+    assert 2**63 in table
+    assert 2**64 - 7 in table
+    for ids in (
+        [2**63, 2**64 - 7],
+        np.array([2**63, 2**64 - 7], np.uint64),
+        torch.tensor([-(2**63), -7]).view(torch.uint64),
+    ):
+        assert table.lookup(ids)[1].all()
 
 
 def test_erase(rig: Rig) -> None:
