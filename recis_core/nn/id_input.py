@@ -45,7 +45,7 @@ def _of_array(ids: np.ndarray, what: str) -> Tensor:
             f"{what} must be integers; got an array of {ids.dtype}. Take its integers: ids.astype('int64')."
         )
     native = ids.astype(ids.dtype.newbyteorder("="), copy=False)
-    native = native.view(f"{ids.dtype.kind}{ids.dtype.itemsize}")  # of longlong, which torch does not take, the same bits
+    native = native.view(f"{ids.dtype.kind}{ids.dtype.itemsize}")  # torch does not take longlong
     return torch.from_numpy(native if native.flags.carray else native.copy())
 
 

@@ -188,7 +188,7 @@ def test_padding_that_is_no_id(value):
 
 
 @pytest.mark.parametrize("kind", [">i8", "<u4", "?", "longlong", "ulonglong"])
-def test_arrays_of_any_layout(kind):
+def test_arrays_turned_around(kind):
     engine, ids = engine_of(), np.array([[3, 5], [5, 9]]).astype(kind)
     wanted = rows(engine, torch.from_numpy(ids.astype(np.int64)[::-1].copy()))
     assert np.array_equal(rows(engine, ids[::-1]), wanted)
