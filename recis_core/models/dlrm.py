@@ -58,7 +58,7 @@ class DLRM(nn.Module):
       cache: a CacheConfig whose bytes all tables share.
 
     Raises:
-      ValueError: `sharding` names a table that is none of these.
+      ValueError: `sharding` names a table that is none of these, or "dot" has one vector alone.
 
     Naumov et al. 2019, arXiv:1906.00091; "dcn" is MLPerf's DLRM-DCNv2.
     """
@@ -100,6 +100,11 @@ class DLRM(nn.Module):
         )  # fmt: skip
         self.bottom = mlp([dense, *bottom, embedding_dim], last_relu=True) if dense else None
         vectors = len(self.fields) + bool(dense)
+        if interaction == "dot" and vectors < 2:
+            raise ValueError(
+                "dot products need two vectors at least, one a field and one of all dense inputs; got one field and no dense "
+                'input. Use interaction="dcn", or DeepFM.'
+            )
         width = vectors * embedding_dim
         if interaction == "dcn":
             self.interaction: nn.Module = nn.Sequential(nn.Flatten(1), LowRankCross(width, cross_layers, cross_rank))
