@@ -49,4 +49,6 @@ def synth(config: SynthConfig) -> None:
     if suffix is None:
         raise ValueError(f"--out must end in {' or '.join(writers)}; got {config.out}.")
     writers[suffix](SyntheticClicks(config.preset, config.seed), config.out, config.rows)
-    Console().print(f"{config.rows:,} rows of {config.preset} in {config.out}", highlight=False, soft_wrap=True)
+    say = Console().print
+    say(f"{config.rows:,} rows of {config.preset} in {config.out}", highlight=False, soft_wrap=True)
+    say(f"recis train --data {config.out} --label label --truth p trains on it", highlight=False, soft_wrap=True)

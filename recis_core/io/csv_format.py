@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 COMPRESSED = (".gz", ".bz2", ".zst")
+VALUE = re.compile(r"Row #(\d+): .* invalid value ('.*')", re.DOTALL)
 LINE = re.compile(r"Row #(\d+):")
 
 
@@ -35,6 +36,16 @@ class CsvFormat:
         return pa.table({field.name: _emptied(table[field.name]) for field in wanted})
 
 
+def first_text(path: str, column: str) -> str:
+    """What keeps a column of text from being numbers, in an error's words; "" where nothing does."""
+    try:
+        _read(path, {column: pa.float64()}, [column], threads=False)
+    except pa.ArrowInvalid as error:
+        found = VALUE.search(str(error))
+        return "" if found is None else f" (row {int(found[1]) - 2}, the first is 0, holds {found[2]})"
+    return ""
+
+
 def _parsed(path: str, types: dict[str, pa.DataType], columns: list[str] | None = None) -> pa.Table:
     try:
         return _read(path, types, columns, threads=True)
@@ -55,7 +66,9 @@ def _read(path: str, types: dict[str, pa.DataType], columns: list[str] | None, t
     return pyarrow.csv.read_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(use_threads=threads),
-        parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if ".tsv" in path[-8:] else ",", newlines_in_values=True),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter="\t" if ".tsv" in path[-8:].lower() else ",", newlines_in_values=True
+        ),
         convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns or []),
     )
 

@@ -63,7 +63,7 @@ class ParquetFormat:
         return [metadata.row_group(piece).num_rows for piece in range(metadata.num_row_groups)]
 
     def read_piece(self, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read_row_group(piece, columns=wanted.names, use_threads=False)
 
 

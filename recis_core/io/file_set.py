@@ -14,6 +14,7 @@ from functools import reduce
 
 import pyarrow as pa
 
+from recis_core.io.csv_format import CsvFormat, first_text
 from recis_core.io.file_format import FileFormat, reading
 from recis_core.io.kinds import Kind, kind_of, leaf_type, plain_type
 from recis_core.io.paths import expand
@@ -117,15 +118,24 @@ class FileSet:
         kind = kind_of(columns[name])
         if kind is None or not role.takes(kind):
             raise TypeError(
-                f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}. {role.way_out(name)}"
+                f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}{self._why(file, name)}. "
+                + role.way_out(name)
             )
         return kind
+
+    def _told(self, file: str, name: str) -> str:
+        return f"{self.columns_of(file)[name]} in {file}{self._why(file, name)}"
+
+    def _why(self, file: str, name: str) -> str:
+        """Of a CSV's column of text the value that made it so."""
+        text = name in self.schemas[file].names and pa.types.is_string(self.schemas[file].field(name).type)
+        return first_text(file, name) if text and isinstance(self.forms[file], CsvFormat) else ""
 
     def _refuse(self, name: str, file: str, role: Role, kinds: list[Kind]) -> None:
         other = next(f for f, k in zip(self.rows, kinds, strict=False) if role.common([k, kinds[-1]]) is None)
         raise TypeError(
-            f"column {name!r} is {self.columns_of(other)[name]} in {other} and {self.columns_of(file)[name]} in {file}, which "
-            f"do not go together. {role.way_out(name)}"
+            f"column {name!r} is {self._told(other, name)} and {self._told(file, name)}, which do not go together. "
+            + role.way_out(name)
         )
 
 

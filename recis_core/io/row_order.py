@@ -16,7 +16,7 @@ import pyarrow as pa
 from recis_core.backends.errors import RecisError
 from recis_core.io.rows import Numbers, Rows, joined
 
-SHRUNK = "a file has fewer rows than when it was added; do not rewrite files while they are read."
+SHRUNK = "{} has fewer rows than when it was added: it was rewritten while it is read, or it is damaged."
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,17 @@ class RowOrder:
     def read(self, part: Part) -> Rows:
         """A part's rows, in its order."""
         table = self.read_piece(part.path, part.piece)
-        if part.first + int(np.max(part.order[-1:] if isinstance(part.order, range) else part.order)) >= len(table):
-            raise RecisError(SHRUNK)
+        if part.first + _last(part.order) >= len(table):
+            raise RecisError(SHRUNK.format(part.path))
         if isinstance(part.order, range):
             table = table.slice(part.first + part.order.start, len(part.order))
         else:
             table = table.take(pa.array(part.first + part.order))
         return self.prepare(Rows(table, ((part.path, part.numbers),)))
+
+
+def _last(order: Numbers) -> int:
+    return order[-1] if isinstance(order, range) else int(order.max())
 
 
 def read_rows(order: RowOrder, begin: int, end: int, threads: int) -> Iterator[Rows]:
@@ -151,5 +155,5 @@ def cut(parts: Iterator[Rows], sizes: list[int]) -> Iterator[Rows]:
 def _next(parts: Iterator[Rows]) -> Rows:
     part = next(parts, None)
     if part is None:
-        raise RecisError(SHRUNK)
+        raise RecisError(SHRUNK.format("a file"))
     return part
