@@ -24,6 +24,7 @@ except ImportError:  # Windows has none; there each process compiles for itself
 LOG = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a process waits for another, which may have been stopped; then it compiles, too
 WORD = 1.0  # seconds after which a log line says that it waits
+EVERY = 5.0  # seconds between such lines
 PAUSE = 0.002  # seconds between looks; what is in the cache already is read in about as many
 
 
@@ -70,17 +71,25 @@ def _handle(folder: str, process: int) -> int | None:
 
 def _wait(handle: int, place: int) -> bool:
     """Whether the place is held now."""
-    start, said = time.monotonic(), False
+    start = time.monotonic()
     while time.monotonic() < start + LONGEST:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
         except BlockingIOError:
-            if not said and time.monotonic() > start + WORD:
-                said = True
-                LOG.info("another process compiles numba's loops; this one waits for them")
+            _say_if_long(start)
             time.sleep(PAUSE)
         except OSError:
             return False
         else:
             return True
     return False
+
+
+_said = [float("-inf")]
+
+
+def _say_if_long(start: float) -> None:
+    now = time.monotonic()
+    if now > start + WORD and now > _said[0] + EVERY:
+        _said[0] = now
+        LOG.info("another process compiles numba's loops; this one waits for them")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from recis_core.metrics.checked import checked
 from recis_core.metrics.exact import one_class
@@ -57,9 +58,14 @@ class AUROC:
         """
         self._seen.add(*checked(predictions, labels, probabilities=True))
 
-    def reduce(self, gather: Callable[[Tensor], Iterable[Tensor]]) -> None:
-        """Count what all ranks have seen: `gather` gives every rank's tensor [n, …], of any n, to each. Collective."""
-        everyone = [part.numpy() for part in gather(torch.from_numpy(self._seen.packed()))]
+    def reduce(self, gather: Callable[[Tensor], Iterable[Tensor]] | None = None) -> None:
+        """Count what all ranks have seen, on each of them. Collective.
+
+        Args:
+          gather: gives every rank's tensor [n, …] to each, of any n; None is torch.distributed's default group, or this
+            process alone where there is none.
+        """
+        everyone = [part.numpy() for part in (gather or _gathered)(torch.from_numpy(self._seen.packed()))]
         self.reset()
         for part in everyone:
             self._seen.merge(part)
@@ -89,3 +95,11 @@ class AUROC:
             return float("nan"), float("nan")
         area, error = self._seen.area(), self._seen.error() + ROUNDING
         return max(0.0, area - error), min(1.0, area + error)
+
+
+def _gathered(part: Tensor) -> list[Tensor]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [part]
+    everyone: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everyone, part)
+    return everyone

@@ -11,6 +11,7 @@ import torch
 from recis_core.metrics import AUROC, auc
 from recis_core.metrics.rank_summary import RankSummary
 from recis_core.metrics.sampled_ranks import SampledRanks
+from tests.exchange.ranks import run_ranks
 
 N = 20_000_000 if os.environ.get("RECIS_TEST_FULL") == "1" else 400_000
 RATES = (1e-5, 1e-3, 0.02, 0.5, 0.999, 1 - 1e-5)
@@ -195,3 +196,21 @@ def test_memory_is_bounded():
     for _ in range(100):
         seen.add(np.random.default_rng(0).random(100_000), np.tile([0.0, 1.0], 50_000))
     assert seen.packed().nbytes < 24 * 2 * (1 << 15) * (np.log2(5e6 / (1 << 15)) + 2)
+
+
+def test_one_process_reduces_alone():
+    metric = streamed(np.array([0.1, 0.9]), np.array([0.0, 1.0]))
+    metric.reduce()
+    assert metric.compute() == 1.0
+
+
+def of_a_rank(rank, world):
+    metric = streamed(np.array([0.1 + 0.8 * rank, 0.5]), np.array([1.0 - rank, rank]))
+    metric.reduce()
+    return metric.compute()
+
+
+def test_ranks_of_the_default_group():
+    """.1 and .5 on one rank, .5 and .9 on the other: positives .1, .5; negatives .5, .9."""
+    want = auc([0.1, 0.5, 0.9, 0.5], [1, 0, 0, 1])
+    assert run_ranks(2, of_a_rank) == [want] * 2

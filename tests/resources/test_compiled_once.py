@@ -62,7 +62,7 @@ def test_processes_that_start_together_compile_a_loop_once(tmp_path: Path) -> No
 
 
 def test_a_process_that_was_stopped_is_not_waited_for_without_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     holder = f"""
 import time
@@ -76,6 +76,8 @@ with _alone({str(tmp_path)!r}, 7):
         assert process.stdout.readline() == "held\n"
         process.send_signal(signal.SIGSTOP)
         monkeypatch.setattr(compiled_once, "LONGEST", 0.1)
+        monkeypatch.setattr(compiled_once, "WORD", 0.01)
+        caplog.set_level("INFO", "recis_core")
         entered = []
         with compiled_once._alone(str(tmp_path), 7):
             entered.append(True)
@@ -83,6 +85,9 @@ with _alone({str(tmp_path)!r}, 7):
         assert entered
         assert handle is not None
         assert not compiled_once._wait(handle, 7)  # it is theirs still
+        assert [r.getMessage() for r in caplog.records] == [
+            "another process compiles numba's loops; this one waits for them"
+        ]
         process.kill()
     assert compiled_once._wait(handle, 7)
 
