@@ -74,7 +74,7 @@ def _loaded_and_run(command: str, rest: list[str], loading: ExitStack) -> int:
         if os.environ.get("RECIS_TRACEBACK") == "1":
             raise
         said = _message(error)
-        if torchrun.first_to_say(said):
+        if not hasattr(error, "failed") and torchrun.first_to_say(said):  # another rank failed, which tells it
             where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
             print(f"recis {command}{where}: {said}", file=sys.stderr)
         return 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -10,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
+from recis_core.cli.aside import beside
 from recis_core.cli.flags import plain_errors
 
 USAGE = "usage: recis data synth --preset NAME --rows N --out FILE.parquet [--seed N]"
@@ -48,7 +51,11 @@ def synth(config: SynthConfig) -> None:
     suffix = next((s for s in writers if config.out.endswith(s)), None)
     if suffix is None:
         raise ValueError(f"--out must end in {' or '.join(writers)}; got {config.out}.")
-    writers[suffix](SyntheticClicks(config.preset, config.seed), config.out, config.rows)
+    if not Path(config.out).parent.is_dir():
+        raise ValueError(f"--out {config.out}: there is no directory {Path(config.out).parent}. Make it first.")
+    with beside(config.out) as path:
+        writers[suffix](SyntheticClicks(config.preset, config.seed), path, config.rows)
+        os.replace(path, config.out)
     say = Console().print
     say(f"{config.rows:,} rows of {config.preset} in {config.out}", highlight=False, soft_wrap=True)
     say(f"recis train --data {config.out} --label label --truth p trains on it", highlight=False, soft_wrap=True)

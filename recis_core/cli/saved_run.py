@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from recis_core.backends.errors import StateMismatch
 from recis_core.cli.build import build_model
 from recis_core.cli.cache import named_by_flags
 from recis_core.cli.column_kinds import require_kinds
@@ -39,6 +40,11 @@ class SavedRun:
 
     def __init__(self, directory: str) -> None:
         self.state = SavedState(latest_state(directory))
+        if "settings" not in self.state or "run" not in self.state:
+            raise StateMismatch(
+                f"{self.path} does not say how its model was built. recis train --save writes that; a state from before "
+                "can be resumed with its flags, which saves it anew, or read by recis_core.serialize.load_model."
+            )
         settings, run = part_of_state(self.state, "settings"), part_of_state(self.state, "run")
         with naming(self.state, "settings"):
             known = {f.name for f in dataclasses.fields(TrainConfig)} - set(OF_TRAINING)

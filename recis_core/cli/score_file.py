@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from recis_core.cli.aside import beside
 from recis_core.cli.outset import check_writable
 from recis_core.durable import file_mode, sync_directory
 from recis_core.io.file_format import reading
@@ -50,18 +51,14 @@ def written(out: str, schema: pa.Schema, overwrite: bool) -> Iterator[pyarrow.pa
       ValueError: `out` came to be there meanwhile.
     """
     path = Path(out)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, file_mode()), "wb") as file:
+    with beside(path) as aside:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode()), "wb") as file:
             with pyarrow.parquet.ParquetWriter(file, schema) as writer:
                 yield writer
             file.flush()
             os.fsync(file.fileno())
         _put(aside, path, overwrite)
         sync_directory(path.parent)
-    finally:
-        with suppress(FileNotFoundError):
-            aside.unlink()
 
 
 def _put(aside: Path, path: Path, overwrite: bool) -> None:

@@ -5,7 +5,7 @@
             for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
 
 Ranks tell each other with the agreements that each step makes anyway (Channel.wish), so all stop after the same step.
-A thread hears of a second Ctrl-C also while the main thread is inside a long call, of a compiler for instance.
+A thread hears of signals also while the main thread is inside a long call, of a compiler for instance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recis_core.cli import torchrun
 T = TypeVar("T")
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-PATIENCE = 2.0  # seconds that a second Ctrl-C leaves the main thread to end in its own way
+PATIENCE = 2.0  # seconds that the main thread has to end in its own way, where it is to end at once
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
 
 
@@ -37,13 +37,14 @@ class Ending:
     """What a command has heard of signals, and how far it has come.
 
     asked: the number of the signal that ends it; 0 for none. hurried: a second Ctrl-C ends it at once. done: words for
-    how far it came.
+    how far it came. unfinished: files to remove where the process ends without unwinding.
     """
 
     def __init__(self, command: str) -> None:
         self.command, self.asked, self.hurried, self.done = command, 0, False, "nothing was done"
         self._at_once, self._interrupts, self._closed = True, 0, False
         self._channel: Any = None
+        self.unfinished: set[str] = set()
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal's handler."""
@@ -104,18 +105,27 @@ class Ending:
         return 128 + self.asked
 
     def watch(self, signals: socket.socket, over: threading.Event) -> None:
-        """Until the socket closes: end the process if the main thread does not, after a second Ctrl-C."""
+        """Until the socket closes: end the process where the main thread, inside a long call, does not hear of a signal
+        that is to end it at once, or does not end after a second Ctrl-C."""
         while numbers := signals.recv(64):
-            self._interrupts += numbers.count(signal.SIGINT)
-            if self._interrupts > 1 and not over.wait(PATIENCE):
-                self.asked = signal.SIGINT
+            heard = [number for number in numbers if number in NAMES]
+            self._interrupts += heard.count(signal.SIGINT)
+            hurried = self._interrupts > 1
+            if not heard or self._closed or not (hurried or self._at_once) or over.wait(PATIENCE):
+                continue
+            if hurried or not (self.asked or self._closed):
+                self.asked = signal.SIGINT if hurried else heard[0]
                 self._leave()
 
     def _leave(self) -> None:
+        for path in tuple(self.unfinished):
+            with suppress(OSError):
+                os.unlink(path)
         with suppress(OSError, ValueError):
-            if sys.stdout.isatty():
-                print(SHOW_CURSOR, end="", flush=True)
-            print(self.said(), file=sys.stderr, flush=True)
+            if torchrun.is_first():
+                show_cursor = SHOW_CURSOR if sys.stdout.isatty() else ""
+                print(show_cursor, end="", flush=True)
+                print(self.said(), file=sys.stderr, flush=True)
         os._exit(self.status)
 
 

@@ -128,11 +128,13 @@ class Agreement:
         failed = [p for p, line in enumerate(lines) if line[4]]
         if failed:
             where = "; ".join(f"rank {p} in {_call(lines[p])}" for p in failed)
-            raise ExchangeMismatch(
+            error = ExchangeMismatch(
                 f"rank(s) {failed} raised an error before this call could move any row; see there ({where}; "
                 f"rank {self.channel.rank}, here, in {_call(lines[self.channel.rank])}). "
                 "No table was changed here by this call."
             )
+            error.failed = failed  # type: ignore[attr-defined]
+            raise error
         raise ExchangeMismatch(f"ranks are in different calls: {_calls(lines)}.{_apart(lines, here)}")
 
     @contextmanager

@@ -16,6 +16,7 @@ import pytest
 import recis_core.cli.saving
 import recis_core.cli.train
 import recis_core.io.dataset
+import recis_core.io.synthetic.write
 import recis_core.serialize.saved_state
 from recis_core.cli import main
 from recis_core.cli.report import SilentReport
@@ -140,18 +141,41 @@ def test_a_signal_that_a_save_has_answered_is_answered_once(capsys, tmp_path, mo
     assert saves == [4]
 
 
-def test_a_second_ctrl_c_does_not_wait_for_a_compiler() -> None:
-    """Or anything else that keeps the main thread from running handlers."""
-    code = (
-        "import ctypes, sys; from recis_core.cli import stopping; stopping.PATIENCE = .2; print('begun', flush=True)\n"
-        "lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)\n"
-        "def run():\n"
-        "    with stopping.current().noting(): lock(mutex), lock(mutex)\n"
-        "sys.exit(stopping.ending_well('train', run))"
-    )
-    process = signals.start(code=code)
-    status, _, err = signals.end(process, (0.3, INT), (0.2, INT))
-    assert (status, err) == (130, ["recis train: Ctrl-C ended it; nothing was done."])
+# What a compiler does: the main thread comes to run no handler.
+STUCK = """
+import ctypes, sys
+from recis_core.cli import stopping
+stopping.PATIENCE = .2
+lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+def run():
+    ending = stopping.current()
+    ending.unfinished.add(sys.argv[2])
+    with ending.noting(sys.argv[1] == "training"):
+        print("begun", flush=True)
+        lock(mutex), lock(mutex)
+sys.exit(stopping.ending_well("it", run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers", "said"),
+    [("training", [INT, INT], "Ctrl-C"), ("test", [INT], "Ctrl-C"), ("test", [TERM], "SIGTERM")],
+)
+def test_what_ends_at_once_does_not_wait_for_a_compiler(tmp_path, where, numbers, said) -> None:
+    unfinished = tmp_path / "unfinished"
+    unfinished.write_text("")
+    process = signals.start(where, str(unfinished), code=STUCK)
+    status, _, err = signals.end(process, *((0.2, number) for number in numbers))
+    assert (status, err) == (128 + numbers[0], [f"recis it: {said} ended it; nothing was done."])
+    assert not unfinished.exists()
+
+
+def test_a_synthetic_log_is_whole_or_not_there(capsys, tmp_path, monkeypatch) -> None:
+    at_call(monkeypatch, recis_core.io.synthetic.write.pyarrow.parquet.ParquetWriter, "write_table", 2, INT)
+    argv = ["data", "synth", "--preset", "tiny", "--rows", "100000", "--out", str(tmp_path / "log.parquet")]
+    assert main(argv) == 130
+    assert capsys.readouterr() == ("", "recis data: Ctrl-C ended it; nothing was done.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def ended_on_ranks(rank: int, world: int, folder: str, which: int, step: int) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from recis_core.cli import main
 from tests.cli.torchrun import torchrun
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
@@ -21,3 +22,12 @@ def test_a_mistake_in_flags_is_told_once(flags: list[str], said: str, more: str)
     assert done.stderr.count(said) == 1, done.stderr
     assert more in done.stderr
     assert "Traceback" not in done.stderr.split("torch/distributed")[0]
+
+
+@pytest.mark.full
+def test_what_one_rank_refuses_is_told_by_it_alone(tmp_path, capsys) -> None:
+    tiny = ["--preset", "tiny", "--rows", "500", "--steps", "1", "--backend", "numba", "--save", str(tmp_path)]
+    assert main(["train", *tiny]) == 0
+    done = torchrun(2, "train", *tiny, restarts=1)
+    assert done.stderr.count("recis train") == 1, done.stderr
+    assert "holds states of another run" in done.stderr

@@ -15,6 +15,7 @@ from recis_core.cli.report import SilentReport
 from recis_core.cli.source import Taker
 from recis_core.cli.train import train
 from recis_core.cli.train_config import TrainConfig
+from recis_core.serialize import save_state
 from tests.cli.clicks import TRAIN, clicks, last, refused, run, write
 from tests.exchange.ranks import run_ranks
 
@@ -109,6 +110,12 @@ def test_mistakes(capsys, tmp_path, data) -> None:
         assert "the run was trained on ids of" in said
     assert "holds no saved state" in refused(capsys, "eval", "--state", str(tmp_path), "--data", data["test"])
     assert "none.parquet" in refused(capsys, "eval", "--state", data["save"], "--data", str(tmp_path / "none.parquet"))
+
+
+def test_a_state_that_does_not_say_how_its_model_was_built(capsys, tmp_path, data) -> None:
+    save_state(tmp_path / "states", 1, {"dense": {}})
+    said = refused(capsys, "eval", "--state", str(tmp_path / "states"), "--data", data["test"])
+    assert "does not say how its model was built. recis train --save writes that" in said
 
 
 def test_integers_of_other_widths_and_bools_are_the_same_ids(capsys, tmp_path, data) -> None:
