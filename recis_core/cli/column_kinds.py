@@ -25,14 +25,17 @@ def _kind(name: str, role: Ids, files: FileSet) -> str:
     return "null" if common is None else common.values
 
 
+def other_kinds(saved: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Columns whose ids are made of another kind of value than before."""
+    pairs = {name: {saved.get(name, "null"), kind} for name, kind in now.items()}
+    return [name for name, pair in pairs.items() if len(pair - {"null"}) > 1 and not pair <= NUMBERS]
+
+
 def require_kinds(saved: dict[str, str], columns: Columns, files: FileSet) -> None:
     """Raises TypeError where ids are made of another kind of value than before."""
-    for name, now in kinds_of(columns, files).items():
-        before = saved.get(name, "null")
-        if "null" in (before, now) or before == now or {before, now} <= NUMBERS:
-            continue
-        file = next(iter(files.rows))
+    now = kinds_of(columns, files)
+    for name in other_kinds(saved, now):
         raise TypeError(
-            f"column {name!r} of {file} holds {files.columns[name]}, ids of {now}; the run was trained on ids of {before}, "
-            f"which are other ids. Write the column as {before}."
+            f"column {name!r} of {next(iter(files.rows))} holds {files.columns[name]}, ids of {now[name]}; the run was trained "
+            f"on ids of {saved[name]}, which are other ids. Write the column as {saved[name]}."
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recis_core.backends.errors import StateMismatch
+from recis_core.cli.column_kinds import other_kinds
 from recis_core.cli.data_files import difference
 from recis_core.cli.flags import flag
 from recis_core.cli.saving import Run
@@ -25,7 +26,7 @@ def begin(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
     if config.resume is not None:
         _resume(config, loop, run)
     elif config.init_from is not None:
-        _init(config, loop)
+        _init(config, loop, run)
     for group in loop.optimizer.param_groups:
         group["lr"] = group["lr"] if config.lr is None else config.lr
 
@@ -43,14 +44,38 @@ def _resume(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
     run["id"] = saved.get("id", "")
 
 
-def _init(config: TrainConfig, loop: TrainLoop) -> None:
+def _init(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
     path = _latest(str(config.init_from), loop, False)
     with failing_together(loop.exchange):
         state = SavedState(path)  # type: ignore[arg-type]
+        _check_same_model(config, state, run)
     try:
         loop.start_from(state, optimizer=not config.fresh_optimizer)
     except StateMismatch as error:
         raise StateMismatch(f"{error} {_way_out(config)}") from error
+
+
+def _check_same_model(config: TrainConfig, state: SavedState, run: Run) -> None:
+    """What the rows and weights mean, as far as the state says it."""
+    if "settings" not in state or "run" not in state:
+        return
+    settings, mine = part_of_state(state, "settings"), run["features"]
+    with naming(state, "run"):
+        saved = part_of_state(state, "run")["features"]
+        apart = [
+            f"{flag(name)} {settings[name]}, not {getattr(config, name)}"
+            for name in ("model", "dim")
+            if settings[name] != getattr(config, name)
+        ]
+        if (saved["fields"], saved["dense"]) != (mine["fields"], mine["dense"]):
+            apart.append(f"{_columns({'features': saved})}, not {_columns(run)}")
+        else:
+            kinds, now = saved.get("kinds", {}), mine.get("kinds", {})
+            apart += [f"ids of {kinds[name]} in {name}, not of {now[name]}" for name in other_kinds(kinds, now)]
+    if apart:
+        raise StateMismatch(
+            f"the run in {state.path} has {'; '.join(apart)}. --init-from needs the same; --columns and --skip choose columns."
+        )
 
 
 def _way_out(config: TrainConfig) -> str:

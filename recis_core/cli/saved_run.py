@@ -15,6 +15,7 @@ from recis_core.cli.cache import named_by_flags
 from recis_core.cli.column_kinds import require_kinds
 from recis_core.cli.columns import Columns
 from recis_core.cli.flags import flag
+from recis_core.cli.outset import check_files
 from recis_core.cli.source import TEST_BATCH, Batch, FileBatches, Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import dataset_of
@@ -84,6 +85,7 @@ class SavedRun:
 
 def files_of(data: str) -> FileSet:
     """Raises FileNotFoundError where there is none, ValueError where one is damaged."""
+    check_files("data", data)
     return FileSet().added(data, dataset_of(data).form)
 
 
@@ -102,6 +104,9 @@ def batches_of(
                 f"{next(iter(files.rows))} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}.{more}"
             )
     columns = run.columns(files, label, truth)
+    for name, column in (("label", label), ("truth", truth)):
+        if column is not None and column in (*columns.fields, *columns.weights.values(), *columns.dense):
+            raise ValueError(f"{flag(name)} names {column!r}, which the run reads as an input.")
     reader = FileBatches(columns, taker)
     reader.check(files)
     require_kinds(run.kinds, columns, files)

@@ -184,11 +184,26 @@ SGD = ["--fresh-optimizer", "--optimizer", "sgd"]
 
 
 def test_init_from_another_model_is_refused_with_the_way_out(capsys, tmp_path) -> None:
-    save = str(tmp_path / "save")
-    run(capsys, *TINY, "--steps", "1", "--save", save)
-    status = main(["train", *TINY, *FLAGS, "--init-from", save, "--dim", "8"])
+    save, tiny = str(tmp_path / "save"), write(tmp_path / "a.parquet")
+    data = ["--data", tiny, "--label", "y"]
+    run(capsys, *data, "--save", save)
+    more, text = {"more": np.arange(1000)}, {"user": np.arange(1000).astype(str)}
+    cases = (
+        ([*data, "--model", "dlrm"], "--model deepfm, not dlrm"),
+        (
+            ["--data", write(tmp_path / "b.parquet", **more), *data[2:]],
+            "fields user, 1 dense inputs, not fields user, more,",
+        ),
+        (["--data", write(tmp_path / "c.parquet", **text), *data[2:]], "ids of integer in user, not of text"),
+        (TINY, "not fields"),
+    )
+    for flags, said in cases:
+        told = refused(capsys, *flags, "--init-from", save)
+        assert said in told
+        assert "--init-from needs the same" in told
+    status = main(["train", *data, *FLAGS, "--init-from", save, "--dim", "8"])
     assert status == 1
-    assert "--init-from needs a run of the same --model, --dim" in capsys.readouterr().err
+    assert "has --dim 4, not 8. --init-from needs the same" in capsys.readouterr().err
 
 
 BEFORE = [

@@ -108,8 +108,13 @@ def test_mistakes(capsys, tmp_path, data) -> None:
     for name in ("text", "numbers"):
         said = refused(capsys, "eval", "--state", data["save"], "--data", paths[name], "--backend", "numba")
         assert "the run was trained on ids of" in said
+    args = ["eval", "--state", data["save"], "--data", data["test"]]
+    for flags in (["--truth", "x"], ["--label", "user"]):
+        assert f"{flags[0]} names '{flags[1]}', which the run reads as an input." in refused(capsys, *args, *flags)
+    assert "has no column 'p' for --truth" in refused(capsys, *args, "--truth", "p")
     assert "holds no saved state" in refused(capsys, "eval", "--state", str(tmp_path), "--data", data["test"])
-    assert "none.parquet" in refused(capsys, "eval", "--state", data["save"], "--data", str(tmp_path / "none.parquet"))
+    none = str(tmp_path / "none.parquet")
+    assert f"--data {none} names no file" in refused(capsys, "eval", "--state", data["save"], "--data", none)
 
 
 def test_a_state_that_does_not_say_how_its_model_was_built(capsys, tmp_path, data) -> None:
