@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from recis_core.cli.progress_text import final_lines, step_line
 from recis_core.cli.source import Batch
@@ -18,13 +18,20 @@ EVERY = 5.0  # seconds between lines of an evaluation
 
 
 class Report(Protocol):
-    """Hears of logged steps, of the evaluation and of the end."""
+    """What train() needs: it hears of logged steps and of the end."""
 
     def training(self, rows: int, loop: TrainLoop) -> AbstractContextManager[None]:
         """While it lasts, `loop` trains until it has seen `rows` in all, earlier runs' included."""
         ...
 
     def log(self, logged: Logged) -> None: ...
+
+    def final(self, final: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Display(Report, Protocol):
+    """A report that also shows what goes on beside training."""
 
     def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
         """Gives what is to be told the rows evaluated so far."""
@@ -33,8 +40,6 @@ class Report(Protocol):
     def note(self, text: str) -> None:
         """A line of its own, as that something compiles."""
         ...
-
-    def final(self, final: dict[str, Any]) -> None: ...
 
 
 class SilentReport:
@@ -54,6 +59,17 @@ class SilentReport:
     def note(self, text: str) -> None: ...
 
     def final(self, final: dict[str, Any]) -> None: ...
+
+
+class Only(SilentReport):
+    """A report that hears of logged steps and of the end alone."""
+
+    def __init__(self, report: Report) -> None:
+        vars(self).update(training=report.training, log=report.log, final=report.final)
+
+
+def display(report: Report) -> Display:
+    return report if isinstance(report, Display) else Only(report)
 
 
 class JsonReport(SilentReport):

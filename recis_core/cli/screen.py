@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from recis_core.cli.progress_text import clock, final_lines, fitted, progress_parts
-from recis_core.cli.report import PlainReport, Report, shown_log
+from recis_core.cli.report import Display, PlainReport, shown_log
 from recis_core.framework import Logged, TrainLoop
 
 BAR = 10  # columns that the bar keeps
 HEAD = "training"
 
 
-def text_report(console: Console | None = None) -> Report:
+def text_report(console: Console | None = None) -> Display:
     """A bar where standard output moves a cursor, plain lines elsewhere."""
     console = console or Console()
     return ScreenReport(console) if _moves_a_cursor(console) else PlainReport()

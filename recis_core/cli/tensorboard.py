@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from recis_core.cli.report import Report
+from recis_core.cli.report import Display
 from recis_core.framework import Logged, TrainLoop
 
 
@@ -17,7 +17,7 @@ class TensorBoardReport:
       ModuleNotFoundError: tensorboard is not installed; the message says how to.
     """
 
-    def __init__(self, inner: Report, directory: str) -> None:
+    def __init__(self, inner: Display, directory: str) -> None:
         self._inner = inner
         self._writer = summary_writer()(directory)
 

@@ -14,7 +14,7 @@ from recis_core.cli.cache import named_by_flags
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import read_flags
 from recis_core.cli.outset import check_outset, choose_backend
-from recis_core.cli.report import JsonReport, Report, SilentReport, counted
+from recis_core.cli.report import Display, JsonReport, Report, SilentReport, counted, display
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
 from recis_core.cli.saving import Saver, new_run
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
         config = read_flags(TrainConfig, argv, "recis train")
         check_outset(config)
     choose_backend(config.backend)
-    report: Report = JsonReport() if config.json else text_report()
+    report: Display = JsonReport() if config.json else text_report()
     train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
     return 0
 
@@ -49,10 +49,10 @@ def train(config: TrainConfig, report: Report) -> dict[str, Any]:
     """
     device = default_device(select(config.backend))
     with torchrun.process_group(device) as (rank, world):
-        return _train(config, report if rank == 0 else SilentReport(), Taker(rank, world, device))
+        return _train(config, display(report) if rank == 0 else SilentReport(), Taker(rank, world, device))
 
 
-def _train(config: TrainConfig, report: Report, taker: Taker) -> dict[str, Any]:
+def _train(config: TrainConfig, report: Display, taker: Taker) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     ending = stopping.current()
     ending.done = "nothing was trained"

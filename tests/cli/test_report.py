@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from recis_core.cli import slow_start
 from recis_core.cli.progress_text import Part, clock, fitted, step_line
 from recis_core.cli.report import JsonReport, PlainReport, SilentReport, counted
 from recis_core.cli.screen import ScreenReport, rows_shown, text_report
+from recis_core.cli.train import train
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import Logged
 from tests.cli.test_train import TINY, lines, run
@@ -157,6 +159,28 @@ def test_eval_and_predict_show_rows_on_standard_error_where_they_take_long(monke
             logging.getLogger("recis_core.backends").info("compiles")
     out, err = capsys.readouterr()
     assert (out, err.splitlines()) == ("", ["scoring: 16,384 rows so far", "compiles"])
+
+
+class Three:
+    """A report of a program that calls train()."""
+
+    def __init__(self):
+        self.steps, self.result = [], None
+
+    def training(self, rows, loop):
+        return nullcontext()
+
+    def log(self, logged):
+        self.steps.append(logged.step)
+
+    def final(self, final):
+        self.result = final
+
+
+def test_a_report_of_three_methods_is_enough():
+    heard = Three()
+    got = train(TrainConfig(preset="tiny", rows=3000, batch_size=900, dim=4, backend="torch", log_every=1), heard)
+    assert (heard.steps, heard.result) == ([1, 2, 3], got)
 
 
 def test_rows_are_counted_as_batches_are_done():
