@@ -48,9 +48,13 @@ class WallClock:
         self.seconds = 0.0
         self._mark: float | None = None
 
+    @property
+    def runs(self) -> bool:
+        return self._mark is not None
+
     def run(self) -> None:
-        """Count from now on, if it does not already."""
-        self._mark = time.perf_counter() if self._mark is None else self._mark
+        """Count from now on."""
+        self._mark = time.perf_counter()
 
     def read(self) -> None:
         """Bring `seconds` up to now."""

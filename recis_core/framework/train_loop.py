@@ -108,7 +108,9 @@ class TrainLoop:
 
     def begin(self) -> None:
         """Start the clock of rows_per_s: before the first batch is read, or else the first step starts it."""
-        self._clock.run()
+        if not self._clock.runs:
+            self._clock.run()
+            self._window = self._window if self._window.steps else LogWindow(self.seconds)
 
     def pause(self) -> None:
         """Stop that clock until the next step or begin(): what comes is no training, as an evaluation."""

@@ -16,6 +16,7 @@ from recis_core.metrics.checked import checked
 from recis_core.metrics.exact import one_class
 from recis_core.metrics.sampled_ranks import SampledRanks
 from recis_core.metrics.threshold_counts import ThresholdCounts
+from recis_core.uninterrupted import uninterrupted
 
 LOG = logging.getLogger(__name__)
 ROUNDING = 1e-12  # of sums in float64
@@ -56,7 +57,9 @@ class AUROC:
         Raises:
           ValueError: a label is neither 0 nor 1, a prediction is NaN or outside [0, 1], or the shapes differ.
         """
-        self._seen.add(*checked(predictions, labels, probabilities=True))
+        p, y = checked(predictions, labels, probabilities=True)
+        with uninterrupted():
+            self._seen.add(p, y)
 
     def reduce(self, gather: Callable[[Tensor], Iterable[Tensor]] | None = None) -> None:
         """Count what all ranks have seen, on each of them. Collective.
@@ -66,9 +69,10 @@ class AUROC:
             process alone where there is none.
         """
         everyone = [part.numpy() for part in (gather or _gathered)(torch.from_numpy(self._seen.packed()))]
-        self.reset()
-        for part in everyone:
-            self._seen.merge(part)
+        with uninterrupted():
+            self.reset()
+            for part in everyone:
+                self._seen.merge(part)
 
     @property
     def undefined(self) -> str | None:

@@ -133,6 +133,14 @@ def test_predictions_of_nan_have_no_area():
     assert "predictions must be numbers; got nan at [1]" in logged.auc_note
 
 
+def test_what_was_compiled_before_training_is_not_in_its_first_window(monkeypatch):
+    compiled = iter([0.0, 20.0, 20.0, 20.0])
+    monkeypatch.setattr(clocks, "compiling_seconds", lambda: next(compiled))
+    loop, heard = loop_of(log_every=1)
+    loop.train_step(batch())
+    assert heard[0].compiling == 0.0
+
+
 def test_the_share_of_compilation(monkeypatch):
     window = clocks.LogWindow(since=10.0)
     before = clocks.compiling_seconds()

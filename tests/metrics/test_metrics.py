@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -100,6 +101,30 @@ def test_tensors_of_any_real_kind(call, dtype):
     assert call(predictions.detach().numpy(), np.array(LABELS, bool)) == want
     if dtype.is_floating_point:
         assert call(predictions.to(dtype), labels) == pytest.approx(want, abs=0.01)
+
+
+def test_torchmetrics_takes_the_same_arguments_in_the_same_order():
+    theirs = pytest.importorskip("torchmetrics.functional.classification")
+    predictions, labels = torch.tensor(PREDICTIONS, dtype=torch.float64), torch.tensor(LABELS)
+    want = float(theirs.binary_auroc(predictions, labels))
+    assert want == pytest.approx(19 / 24)
+    assert area(predictions, labels) == pytest.approx(want)
+    assert auc(predictions, labels) == pytest.approx(want)
+
+
+def test_a_signal_waits_for_an_update():
+    """What an interrupt leaves is a metric with the batch or without it."""
+    metric = AUROC()
+
+    class Interrupting:
+        def add(self, predictions, labels):
+            signal.raise_signal(signal.SIGINT)
+            seen.add(predictions, labels)
+
+    seen, metric._seen = metric._seen, Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        metric.update(torch.tensor(PREDICTIONS), torch.tensor(LABELS))
+    assert seen.classes() == (4, 6)
 
 
 WRONG = {
