@@ -43,19 +43,20 @@ class FailsAt:
         return self._step if any(part in frame.f_code.co_filename for part in OURS) else None
 
     def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line" and not self._leaves_a_section(frame):
+        if event == "line" and not self._cannot_raise(frame):
             self.lines += 1
             if self.lines == self.line:
                 self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 raise MemoryError("injected")
         return self._step
 
-    def _leaves_a_section(self, frame: FrameType) -> bool:
-        """Back at its `with`, from where an exception would go past the section's end, as none does but a tracer's."""
+    def _cannot_raise(self, frame: FrameType) -> bool:
+        """At a `try:`, or back at a section's `with`. An exception there would pass by the section's end; only a tracer
+        has any.
+        """
         before, self.before[frame] = self.before.get(frame, 0), frame.f_lineno
-        return frame.f_lineno < before and linecache.getline(
-            frame.f_code.co_filename, frame.f_lineno
-        ).lstrip().startswith("with ")
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        return line == "try:" or (frame.f_lineno < before and line.startswith("with "))
 
 
 class Interrupt(BaseException):
