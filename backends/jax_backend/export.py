@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -104,10 +105,11 @@ def _restore_placement(programs: Programs, state: TableState, snapshot: Snapshot
     host = _index_as_saved(state, snapshot, capacity)
     index = jax.tree.map(lambda x: jax.device_put(x, state.device, may_alias=False), host)
     grow_rows(state, programs, capacity)
-    written = _write_values(programs, state, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
+    written, crossing = _write_values(programs, state, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
     known = len(snapshot.ids)
     counters = dataclasses.replace(state.counters, rows=known)
     state.landed, state.index, state.known, state.counters = written(), index, known, counters
+    crossing.done(state.landed)
     land(state)
 
 
@@ -152,9 +154,10 @@ def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -
     )  # fmt: skip
     if snapshot.scores is not None or snapshot.stamps is not None:
         index = programs.write_marks(index, state.constants, *keys, np.int32(n), *given)
-    written = _write_values(programs, state, snapshot, np.asarray(sought.rows)[:n])
+    written, values = _write_values(programs, state, snapshot, np.asarray(sought.rows)[:n])
     state.incoming = 0
     state.landed, state.index, state.report = written(), index, sought.report
+    values.done(state.landed)
     crossing.done(state.index)
     land(state)
     note_report(state)
@@ -163,8 +166,11 @@ def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -
 
 def _write_values(
     programs: Programs, state: TableState, snapshot: Snapshot, rows: np.ndarray
-) -> Callable[[], tuple[jax.Array, ...]]:
-    """The program that writes weights and slots, with all it needs; its results are to be landed."""
+) -> tuple[Callable[[], tuple[jax.Array, ...]], Crossing]:
+    """The program that writes weights and slots, with all it needs, and what is done when its results are.
+
+    These are to be landed by the statement that calls it: from then on the table's arrays are gone.
+    """
     size, crossing = rung(len(rows)), Crossing()
     device = torch.device(state.spec.device)
     at = np.full(size, state.weights.shape[0], np.int32)
@@ -178,10 +184,5 @@ def _write_values(
     values = [given(snapshot.slots.get(name), spec.initial) for name, spec in state.slot_specs.items()]
     values.insert(0, given(snapshot.weights, 0.0))
 
-    def write() -> tuple[jax.Array, ...]:
-        written: tuple[jax.Array, ...] = programs.write_rows((state.weights, *state.slot_arrays), at, tuple(values))
-        crossing.done(written)
-        return written
-
     state.landing = (WEIGHTS, *state.slots)
-    return write
+    return partial(programs.write_rows, (state.weights, *state.slot_arrays), at, tuple(values)), crossing
