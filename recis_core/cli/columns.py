@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from recis_core.cli import torchrun
 from recis_core.cli.column_flags import KINDS, NAMES, ColumnFlags
 from recis_core.cli.flags import flag
@@ -69,7 +67,7 @@ def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
     fields = [name for name in inputs if _is_field(name, kinds[name], flags)]
     others = [name for name in inputs if name not in fields]
     weights = _weights(fields, [name for name in others if name not in flags.dense_columns])
-    dense = {name: _width(files, name) for name in others if name not in weights.values()}
+    dense = {name: files.first_length(name) for name in others if name not in weights.values()}
     if not fields:
         raise ValueError(
             f"{_first(files)}: at least one column must hold ids: integers, text, dates …; got "
@@ -79,18 +77,15 @@ def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
 
 
 def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
-    held = list(files.columns)
+    held = _all_columns(files)
     for name, asked in (("label", [label]), ("truth", [flags.truth] if flags.truth else [])):
         _require(files, name, asked)
     for name in NAMES:
         _require(files, name, getattr(flags, name))
     if not flags.columns:
         files.require_same_columns(flags.skip)
+    _check_own(label, flags)
     own = {label, flags.truth, *flags.skip}
-    if label in flags.skip or flags.truth in flags.skip:
-        raise ValueError(
-            f"--skip names {label if label in flags.skip else flags.truth!r}, which --label or --truth reads."
-        )
     named = {name for kind in ("columns", *KINDS) for name in getattr(flags, kind)}
     _tell_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
     return [
@@ -100,9 +95,23 @@ def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
     ]
 
 
+def _check_own(label: str, flags: ColumnFlags) -> None:
+    if label == flags.truth:
+        raise ValueError(f"--label and --truth both name {label!r}; a truth is a probability, not the label.")
+    for name in ("skip", *KINDS):
+        for column in (label, flags.truth):
+            if column in getattr(flags, name):
+                raise ValueError(f"{flag(name)} names {column!r}, which --label or --truth reads.")
+
+
+def _all_columns(files: FileSet) -> list[str]:
+    """Of any file, in order."""
+    return list(dict.fromkeys(name for file in files.rows for name in files.columns_of(file)))
+
+
 def _require(files: FileSet, name: str, columns: Iterable[str]) -> None:
     for column in columns:
-        if column not in files.columns:
+        if column not in _all_columns(files):
             raise ValueError(
                 f"{_first(files)} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}."
             )
@@ -116,7 +125,7 @@ def _tell_index(names: list[str]) -> None:
 
 def _kind(files: FileSet, name: str, flags: ColumnFlags) -> Kind:
     """Of a column in all files."""
-    kinds = [kind_of(files.columns_of(file)[name]) for file in files.rows]
+    kinds = [kind_of(kind) for kind in files.types(name)]
     known = [kind for kind in kinds if kind is not None]
     if len(known) == len(kinds) and all(kind.depth <= 1 for kind in known):
         if any(name in getattr(flags, kind) for kind in KINDS):
@@ -142,11 +151,6 @@ def _is_field(name: str, kind: Kind, flags: ColumnFlags) -> bool:
 def _weights(fields: Iterable[str], floats: list[str]) -> dict[str, str]:
     """{field: the column of its weights}, by their names."""
     return {field: field + WEIGHT_SUFFIX for field in fields if field + WEIGHT_SUFFIX in floats}
-
-
-def _width(files: FileSet, name: str) -> int:
-    kind = files.columns[name]
-    return kind.list_size if pa.types.is_fixed_size_list(kind) else 1
 
 
 def _listed(files: FileSet, names: list[str]) -> str:

@@ -107,7 +107,12 @@ def weighted_column(ids: pa.Array, weights: pa.Array, column: str) -> RaggedTens
     return ragged
 
 
-def fixed_column(array: pa.Array, default_value: float | Sequence[float], dtype: torch.dtype | None) -> Tensor:
+VARLEN = "Use varlen_feature, or a default of that length."
+
+
+def fixed_column(
+    array: pa.Array, default_value: float | Sequence[float], dtype: torch.dtype | None, way_out: str = VARLEN
+) -> Tensor:
     """A column as [n, len(default_value)], [n] where the default is a number.
 
     An empty or null row is the default; a null inside a list what stands there in the default.
@@ -121,7 +126,7 @@ def fixed_column(array: pa.Array, default_value: float | Sequence[float], dtype:
     if not is_list(array.type) and kept is not None:
         offsets, values, kept = without(kept, offsets), values.filter(pa.array(kept)), None
     lengths = np.diff(offsets)
-    _require_lengths(lengths, len(defaults))
+    _require_lengths(lengths, len(defaults), way_out)
     filled = values if kept is None else pc.fill_null(values, 0)
     found = as_tensor(filled, dtype)
     out = torch.tensor(defaults, dtype=found.dtype).repeat(len(lengths), 1)
@@ -132,12 +137,8 @@ def fixed_column(array: pa.Array, default_value: float | Sequence[float], dtype:
     return out if isinstance(default_value, Sequence | np.ndarray) else out[:, 0]
 
 
-def _require_lengths(lengths: np.ndarray, width: int) -> None:
+def _require_lengths(lengths: np.ndarray, width: int, way_out: str) -> None:
     wrong = (lengths != width) & (lengths != 0)
     if wrong.any():
         row = int(wrong.argmax())
-        raise RowError(
-            row,
-            f"must hold {width} values, as its default_value does, or none; got {lengths[row]}. "
-            "Use varlen_feature, or a default of that length.",
-        )
+        raise RowError(row, f"must hold {width} values, or none; got {lengths[row]}. {way_out}")

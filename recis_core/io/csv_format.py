@@ -10,6 +10,7 @@ import pyarrow.csv
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 VALUE = re.compile(r"Row #(\d+): .* invalid value ('.*')", re.DOTALL)
+SEPARATORS = re.compile(r"[;|\t,]")
 LINE = re.compile(r"Row #(\d+):")
 
 
@@ -25,6 +26,10 @@ class CsvFormat:
         Integers of 64 unsigned bits are told apart from floats.
         """
         table = _parsed(path, {})
+        if len(table.column_names) == 1 and SEPARATORS.search(table.column_names[0]):
+            raise pa.ArrowInvalid(
+                f"its line of names is one name, {table.column_names[0]!r}; columns are separated by commas, of .tsv by tabs"
+            )
         fields = [pa.field(f.name, _wide_integer(path, f)) for f in table.schema]
         return pa.schema(fields), len(table)
 

@@ -82,9 +82,12 @@ def ids(name: str, weight: str | None, text: bool, whole: bool) -> Feature:
     return Feature(name, uses, lambda array, weights: weighted_column(array, weights, weight), check)
 
 
+DENSE = "All rows of a dense input are of one length."
+
+
 def dense(name: str, width: int, dtype: torch.dtype | None) -> Feature:
     def convert(array: pa.Array) -> Tensor:
-        return fixed_column(array, [0.0] * width, dtype).nan_to_num(0.0)
+        return fixed_column(array, [0.0] * width, dtype, DENSE).nan_to_num(0.0)
 
     return Feature(name, (Use(name, Numbers("dense inputs", check_dense)),), convert)
 

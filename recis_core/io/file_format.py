@@ -38,7 +38,7 @@ def reading(path: str, form: str) -> Iterator[None]:
     """Arrow's errors inside as a ValueError that names the file. Those of the system (no such file) pass."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             error.filename = error.filename or path
             error.strerror = str(error.strerror).split(". Detail:")[0]

@@ -13,8 +13,8 @@ import pyarrow as pa
 from recis_core.io.feature import Feature, Use
 from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
-from recis_core.io.kinds import decoded, leaf_type
-from recis_core.io.leaves import one_array
+from recis_core.io.kinds import leaf_type
+from recis_core.io.leaves import decoded, one_array
 from recis_core.io.roles import Ids
 from recis_core.io.rows import Rows, located
 
@@ -64,6 +64,13 @@ class FileReader:
         return Rows(pa.table(dict(zip(columns, arrays, strict=True))), rows.origins)
 
     def _prepared(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
+        try:
+            return self._as_target(rows, use, target)
+        except pa.ArrowException as error:
+            path, kind = rows.origins[0][0], rows.table.schema.field(use.column).type
+            raise ValueError(f"{path}, column {use.column!r} of {kind} cannot be read: {error}.") from None
+
+    def _as_target(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
         array = decoded(one_array(rows.table[use.column]))
         if pa.types.is_null(array.type):  # other files may hold lists there
             array = array.cast(target)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recis_core.io.csv_format import CsvFormat, first_text
 from recis_core.io.file_format import FileFormat, reading
-from recis_core.io.kinds import Kind, kind_of, leaf_type, plain_type
+from recis_core.io.kinds import Kind, is_list, kind_of, leaf_type, plain_type
 from recis_core.io.paths import expand
 from recis_core.io.roles import Role
 
@@ -93,6 +94,36 @@ class FileSet:
                         "leave out (--skip), or write the files alike."
                     )
 
+    def type_of(self, file: str, name: str) -> pa.DataType:
+        """Raises ValueError where the file lacks the column."""
+        columns = self.columns_of(file)
+        if name not in columns:
+            raise ValueError(f"{file} has no column {name!r}; it has {', '.join(columns)}.")
+        return columns[name]
+
+    def types(self, name: str) -> list[pa.DataType]:
+        """Of a column, file by file. Raises ValueError where one lacks it."""
+        return [self.type_of(file, name) for file in self.rows]
+
+    def first_length(self, name: str) -> int:
+        """Values of the first row that has any: 1 where it is no list, or there is none."""
+        kind = self.columns[name]
+        if not is_list(kind):
+            return 1
+        if pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        return next((length for file in self.rows for length in self._lengths(file, name)), 1)
+
+    def _lengths(self, file: str, name: str) -> Iterator[int]:
+        """Of the first row of each piece that has a value."""
+        form, wanted = self.forms[file], pa.schema([self.schemas[file].field(name)])
+        with reading(file, form.name):
+            for piece, _ in enumerate(form.piece_rows(file, self.rows[file])):
+                lengths = pc.list_value_length(form.read_piece(file, piece, wanted)[name])
+                longer = lengths.filter(pc.greater(lengths, 0))
+                if len(longer):
+                    yield int(longer[0].as_py())
+
     def target(self, name: str, role: Role) -> pa.DataType:
         """The type that all files' columns of this name are read as.
 
@@ -105,20 +136,18 @@ class FileSet:
             if role.common(kinds) is None:
                 self._refuse(name, file, role, kinds)
         common = role.common(kinds) or Kind("null", 0)
-        types = [plain_type(self.columns_of(file)[name]) for file in self.rows]
+        types = [plain_type(kind) for kind in self.types(name)]
         leaf = role.target(common, types)
         if len(set(types)) == 1 and leaf_type(types[0]) == leaf:
             return types[0]
         return reduce(lambda inner, _: pa.large_list(inner), range(common.depth), leaf)
 
     def _kind(self, file: str, name: str, role: Role) -> Kind:
-        columns = self.columns_of(file)
-        if name not in columns:
-            raise ValueError(f"{file} has no column {name!r}; it has {', '.join(columns)}.")
-        kind = kind_of(columns[name])
+        held = self.type_of(file, name)
+        kind = kind_of(held)
         if kind is None or not role.takes(kind):
             raise TypeError(
-                f"column {name!r} of {file} must be {role.wanted}; got {columns[name]}{self._why(file, name)}. "
+                f"column {name!r} of {file} must be {role.wanted}; got {held}{self._why(file, name)}. "
                 + role.way_out(name)
             )
         return kind

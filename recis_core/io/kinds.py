@@ -75,16 +75,6 @@ def kind_of(kind: pa.DataType) -> Kind | None:
     return None if name is None else Kind(name, depth, zoned)
 
 
-def decoded(array: pa.Array) -> pa.Array:
-    """The same values as `plain_type`."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_run_end_encoded(array.type):
-        array = pa.compute.run_end_decode(array)
-    plain = plain_type(array.type)
-    return array if plain == array.type else array.cast(plain)
-
-
 def together(kinds: Iterable[Kind]) -> Kind | None:
     """What files that hold these kinds hold in all; None where there is no such kind."""
     return reduce(_mixed, list(dict.fromkeys(kinds)))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recis_core.io.kinds import is_list
+from recis_core.io.kinds import is_list, plain_type
 from recis_core.io.rows import RowError
 
 Convert = Callable[[pa.Array], pa.Array]
@@ -25,6 +25,22 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
 def running(lengths: np.ndarray) -> np.ndarray:
     """int64 offsets [n + 1] of lengths [n]."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """The same values as plain as `plain_type` says; where lists are made anew they are large ones."""
+    if isinstance(array, pa.ExtensionArray):
+        return decoded(array.storage)
+    if pa.types.is_run_end_encoded(array.type):
+        return decoded(pc.run_end_decode(array))
+    if pa.types.is_dictionary(array.type):
+        return decoded(array.dictionary).take(array.indices)
+    if plain_type(array.type) == array.type:
+        return array
+    if not is_list(array.type):
+        return array.cast(plain_type(array.type))
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return pa.LargeListArray.from_arrays(pa.array(running(lengths)), decoded(array.flatten()))
 
 
 def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -142,6 +142,18 @@ def test_dense_columns(tmp_path):
     assert x[:, 1].tolist() == pytest.approx([0, 0, np.log(2)])
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float64()), pa.large_list(pa.float16())], ids=str
+)
+def test_lists_of_floats_are_dense_inputs(capsys, tmp_path, kind):
+    vectors = [None, *[[0.0, 1.0, 2.0]] * (N - 1)]
+    opened = source(write(tmp_path / "x.parquet", v=pa.array(vectors, kind)))
+    assert opened.dense == 3
+    assert next(opened.train_batches(2))["dense"].tolist() == [[0, 0, 0], pytest.approx(np.log1p([0, 1, 2]).tolist())]
+    write(tmp_path / "x.parquet", v=[*[[0.0, 1.0]] * 4, [1.0], *[[0.0, 1.0]] * (N - 5)])
+    assert "column 'v', row 4 (the first is 0): must hold 2 values, or none; got 1." in refused(capsys, tmp_path)
+
+
 def test_infinite_inputs_are_refused(capsys, tmp_path):
     write(tmp_path / "x.parquet", price=[0.0] * 3 + [float("-inf")] + [0.0] * (N - 4))
     assert "column 'price', row 3 (the first is 0): must be finite, or null; got -inf." in refused(capsys, tmp_path)
@@ -273,6 +285,8 @@ def test_a_column_that_one_file_lacks_or_has_alone(capsys, tmp_path):
     err = refused(capsys, tmp_path)
     assert f"{tmp_path}/b.parquet has column 'more', which {tmp_path}/a.parquet lacks" in err
     assert train(capsys, tmp_path, "--columns", "user")[0] == 0
+    assert train(capsys, tmp_path, "--skip", "more")[0] == 0
+    assert "a.parquet has no column 'more'" in refused(capsys, tmp_path, "--columns", "user", "more")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +312,12 @@ def test_flags_that_contradict_each_other(capsys, tmp_path):
             main(["train", "--data", str(tmp_path), "--label", "click", *flags])
         assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert "has no column 'who' for --skip" in refused(capsys, tmp_path, "--skip", "who")
-    assert "--skip names 'click'" in refused(capsys, tmp_path, "--skip", "click")
+    for flags, message in (
+        (["--skip", "click"], "--skip names 'click'"),
+        (["--string-columns", "click"], "--string-columns names 'click', which --label or --truth reads"),
+        (["--truth", "click"], "--label and --truth both name 'click'"),
+    ):
+        assert message in refused(capsys, tmp_path, *flags)
 
 
 def test_an_index_of_pandas_is_left_out(capsys, tmp_path):

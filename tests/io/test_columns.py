@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recis_core.io import columns
-from recis_core.io.kinds import decoded, kind_of
+from recis_core.io.kinds import kind_of
+from recis_core.io.leaves import decoded
 from recis_core.io.roles import Values
 from recis_core.io.rows import RowError
 
@@ -131,6 +132,6 @@ def test_fixed_length():
 
 
 def test_fixed_length_of_another_length_is_refused():
-    with pytest.raises(RowError, match="must hold 1 values, as its default_value does, or none; got 2") as error:
+    with pytest.raises(RowError, match="must hold 1 values, or none; got 2") as error:
         fixed_column(pa.array([[1.0], [1.0, 2.0]]), [0.0], None)
     assert error.value.row == 1

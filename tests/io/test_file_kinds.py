@@ -232,6 +232,22 @@ def test_types_of_csv_are_those_of_all_rows(tmp_path):
     assert batch["real"][-2:].tolist() == [[0.5], [0.0]]
 
 
+def test_types_that_only_arrow_files_have(tmp_path):
+    text = pa.array(["a", "b"]).cast(pa.string_view()).dictionary_encode()
+    columns = {
+        "categories": text,
+        "lists": pa.ListArray.from_arrays([0, 1, 2], text),
+        "views": pa.array([["a"], ["b"]], pa.list_view(pa.string_view())),
+        "runs": pa.compute.run_end_encode(pa.array(["a", "b"])),
+    }
+    pyarrow.feather.write_feather(pa.table(columns), str(tmp_path / "x.arrow"), compression="uncompressed")
+    for name in columns:
+        assert ids(tmp_path / "x.arrow", name) == hash_strings(["a", "b"]).tolist(), name
+        dataset = opened(tmp_path / "x.arrow", name)
+        dataset.varlen_feature(name)
+        assert bytes(next(iter(dataset))[name].values().tolist()) == b"ab"
+
+
 def test_mistakes_in_csv_name_their_row(tmp_path):
     (tmp_path / "x.csv").write_text("a,y\n1,0\n2,l\n3,1\n")
     dataset = CsvDataset(100)
@@ -241,10 +257,15 @@ def test_mistakes_in_csv_name_their_row(tmp_path):
     ):
         dataset.label_feature("y")
     (tmp_path / "x.csv").write_text("a,y\n1,0\n2,1,5\n")
-    with pytest.raises(
-        ValueError, match=r"x\.csv cannot be read as CSV: .*row 1 \(the first is 0\): Expected 2 columns, got 3"
+    for content, message in (
+        (b"a,y\n1,0\n2,1,5\n", r"row 1 \(the first is 0\): Expected 2 columns, got 3"),
+        (b"a;y\n1;0\n", "its line of names is one name, 'a;y'; columns are separated by commas"),
+        ("a,y\n1,0\n".encode("utf-16"), "(CSV parse error|'utf-8' codec)"),
+        (b"", "Empty CSV file"),
     ):
-        CsvDataset(100).add_path(tmp_path / "x.csv")
+        (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"x\.csv cannot be read as CSV: .*{message}"):
+            CsvDataset(100).add_path(tmp_path / "x.csv")
 
 
 def test_text_that_looks_missing_is_text(tmp_path):
