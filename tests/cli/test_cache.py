@@ -171,8 +171,8 @@ def test_what_the_system_refuses_is_told_in_one_line(capsys: pytest.CaptureFixtu
     file.touch()
     status, _, err = run(capsys, *TINY, "--steps", "1", "--save", str(file / "states"))
     assert status == 1
-    assert err.startswith(f"recis train: {file}")
-    assert "Not a directory. Mend that, or name another path" in err
+    assert err.startswith(f"recis train: --save {file / 'states'} cannot be written to")
+    assert "Not a directory. Name another directory." in err
     assert len(err.splitlines()) == 1
 
 
