@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from recis_core.backends.compiling import compiling_seconds
 from recis_core.cli.build import read_sharding
 from recis_core.cli.cache import cache_totals, combined
 from recis_core.cli.source import Batch
@@ -35,7 +34,7 @@ def final_result(
         "rows_per_s": loop.rows_per_s,
         "trained_rows": loop.trained_rows,
         "train_seconds": loop.seconds,
-        "compile_seconds": compiling_seconds(),
+        "compile_seconds": loop.compile_seconds,
         "backend": next(iter(tables.values())).physical.backend.name,
         "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
         "cache": combined(_of_ranks(loop, cache_totals(tables.values()))),

@@ -42,24 +42,25 @@ class Logged:
 
 
 class WallClock:
-    """Seconds of training in this process, up to the end of the last step; what lies between steps is part of them."""
+    """Of training in this process, up to the end of the last step; what lies between steps is part of it.
+
+    seconds: wall time. compiling: how much of it this rank compiled loops or programs.
+    """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self._mark: float | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self._mark is not None
+        self.seconds = self.compiling = 0.0
+        self._mark: tuple[float, float] | None = None
 
     def run(self) -> None:
-        """Count from now on."""
-        self._mark = time.perf_counter()
+        """Count from now on, if it does not already."""
+        self._mark = _now() if self._mark is None else self._mark
 
     def read(self) -> None:
-        """Bring `seconds` up to now."""
-        now = time.perf_counter()
-        self.seconds += 0.0 if self._mark is None else now - self._mark
+        """Bring it up to now."""
+        now = _now()
+        if self._mark is not None:
+            self.seconds += now[0] - self._mark[0]
+            self.compiling += now[1] - self._mark[1]
         self._mark = now
 
     def pause(self) -> None:
@@ -67,11 +68,15 @@ class WallClock:
         self._mark = None
 
 
-class LogWindow:
-    """Sums since the last log, whose wall time began at `since` seconds."""
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), compiling_seconds()
 
-    def __init__(self, since: float = 0.0) -> None:
-        self._since, self._compiled = since, compiling_seconds()
+
+class LogWindow:
+    """Sums since the last log, by this clock."""
+
+    def __init__(self, clock: WallClock) -> None:
+        self._clock, self._since = clock, (clock.seconds, clock.compiling)
         self.steps = self._rows = self._refused = 0
         self._loss = 0.0
         self._auroc = AUROC()
@@ -85,16 +90,16 @@ class LogWindow:
             # Training goes on: the window has no AUC, and says why.
             self._refused, self._note = self._refused + 1, str(error)
 
-    def logged(self, step: int, seconds: float, cache: dict[str, float], world: Any = None) -> Logged:
-        """What happened on all ranks of a world up to now, `seconds` of training. Collective."""
+    def logged(self, step: int, cache: dict[str, float], world: Any = None) -> Logged:
+        """What happened on all ranks of a world. Collective."""
         if world is not None:
             self._sum_over(world)
         note = self._note or (f"{self._refused} batches of other ranks were refused" if self._refused else None)
         note = note or self._auroc.undefined
         auc = self._auroc.compute() if note is None else float("nan")
-        lasted = max(seconds - self._since, 1e-9)
-        compiling = min(1.0, (compiling_seconds() - self._compiled) / lasted)
-        return Logged(step, self._loss / self.steps, auc, self._rows / lasted, cache, note, compiling)
+        seconds = max(self._clock.seconds - self._since[0], 1e-9)
+        compiling = min(1.0, (self._clock.compiling - self._since[1]) / seconds)
+        return Logged(step, self._loss / self.steps, auc, self._rows / seconds, cache, note, compiling)
 
     def _sum_over(self, world: Any) -> None:
         mine = torch.tensor([self._rows, self._loss / world.size, self._refused], dtype=torch.float64)

@@ -64,7 +64,8 @@ class TrainLoop:
         self.step = self.rows = 0
         self.epoch = self.rows_in_epoch = 0
         self.trained_rows = 0
-        self._clock, self._window = WallClock(), LogWindow()
+        self._clock = WallClock()
+        self._window = LogWindow(self._clock)
         self._caches = CacheWindow(model)
 
     def train_step(self, batch: Batch, rows: int | None = None) -> float:
@@ -108,9 +109,7 @@ class TrainLoop:
 
     def begin(self) -> None:
         """Start the clock of rows_per_s: before the first batch is read, or else the first step starts it."""
-        if not self._clock.runs:
-            self._clock.run()
-            self._window = self._window if self._window.steps else LogWindow(self.seconds)
+        self._clock.run()
 
     def pause(self) -> None:
         """Stop that clock until the next step or begin(): what comes is no training, as an evaluation."""
@@ -123,8 +122,8 @@ class TrainLoop:
         """Report what was trained since the last report, if anything was."""
         if self._window.steps:
             world = None if self.exchange is None else self.exchange.world
-            logged = self._window.logged(self.step, self.seconds, self._caches.since_last(), world)
-            self._window = LogWindow(self.seconds)
+            logged = self._window.logged(self.step, self._caches.since_last(), world)
+            self._window = LogWindow(self._clock)
             self.on_log(logged)
 
     @property
@@ -135,6 +134,11 @@ class TrainLoop:
     def seconds(self) -> float:
         """Wall time of training in this process, reader included, up to the end of the last step."""
         return self._clock.seconds
+
+    @property
+    def compile_seconds(self) -> float:
+        """How much of them this rank compiled loops or programs."""
+        return self._clock.compiling
 
     @property
     def rows_per_s(self) -> float:

@@ -210,6 +210,7 @@ def test_what_is_said_of_a_resumed_run_is_of_its_own_rows(capsys, tmp_path):
     assert [line["step"] for line in logged] == [5, 6]
     assert (final["steps"], final["trained_rows"]) == (6, 700)
     assert final["rows_per_s"] == pytest.approx(700 / final["train_seconds"])
+    assert 0 <= final["compile_seconds"] <= final["train_seconds"]
     in_windows = 500 / logged[0]["rows_per_s"] + 200 / logged[1]["rows_per_s"]
     assert final["train_seconds"] == pytest.approx(in_windows), "wall time, of which nothing is left out"
 

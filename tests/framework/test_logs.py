@@ -126,25 +126,28 @@ def test_a_window_without_an_area_says_why_and_the_next_has_one(given, why, capl
 
 
 def test_predictions_of_nan_have_no_area():
-    window = clocks.LogWindow()
+    window = clocks.LogWindow(clocks.WallClock())
     window.add(1.0, torch.tensor([0.1, torch.nan]), torch.tensor([0.0, 1.0]))
-    logged = window.logged(1, 1.0, {})
+    logged = window.logged(1, {})
     assert logged.auc != logged.auc
     assert "predictions must be numbers; got nan at [1]" in logged.auc_note
 
 
-def test_what_was_compiled_before_training_is_not_in_its_first_window(monkeypatch):
-    compiled = iter([0.0, 20.0, 20.0, 20.0])
-    monkeypatch.setattr(clocks, "compiling_seconds", lambda: next(compiled))
-    loop, heard = loop_of(log_every=1)
-    loop.train_step(batch())
-    assert heard[0].compiling == 0.0
-
-
 def test_the_share_of_compilation(monkeypatch):
-    window = clocks.LogWindow(since=10.0)
-    before = clocks.compiling_seconds()
-    monkeypatch.setattr(clocks, "compiling_seconds", lambda: before + 3.0)
-    window.add(1.0, torch.zeros(2), torch.tensor([0.0, 1.0]))
-    logged = window.logged(1, 14.0, {})
-    assert (logged.rows_per_s, logged.compiling) == (0.5, pytest.approx(0.75))
+    """Of what was compiled before training, or in a pause, nothing."""
+    compiled = 20.0
+    monkeypatch.setattr(clocks, "compiling_seconds", lambda: compiled)
+    loop, heard = loop_of(log_every=2)
+    slow = Slow(monkeypatch, loop)
+    compiled = 30.0
+    loop.begin()
+    for each in slow.batches(1):
+        loop.train_step(each)
+    loop.pause()
+    compiled = 40.0
+    loop.begin()
+    compiled = 41.5
+    for each in slow.batches(3):
+        loop.train_step(each)
+    assert [logged.compiling for logged in heard] == [0.25, 0.0]
+    assert (loop.seconds, loop.compile_seconds) == (12.0, 1.5)
