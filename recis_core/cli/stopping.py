@@ -97,8 +97,11 @@ class Ending:
                 return
             yield batch
 
-    def said(self) -> str:
-        return f"recis {self.command}: {NAMES[signal.Signals(self.asked)]} ended it; {self.done}."
+    def tell(self) -> None:
+        """Of ranks one does; none where torchrun ended them because another failed, which has told it."""
+        if torchrun.is_first() and not (self.asked == signal.SIGTERM and torchrun.failed()):
+            said = f"recis {self.command}: {NAMES[signal.Signals(self.asked)]} ended it; {self.done}."
+            print(said, file=sys.stderr, flush=True)
 
     @property
     def status(self) -> int:
@@ -122,10 +125,8 @@ class Ending:
             with suppress(OSError):
                 os.unlink(path)
         with suppress(OSError, ValueError):
-            if torchrun.is_first():
-                show_cursor = SHOW_CURSOR if sys.stdout.isatty() else ""
-                print(show_cursor, end="", flush=True)
-                print(self.said(), file=sys.stderr, flush=True)
+            print(SHOW_CURSOR if sys.stdout.isatty() else "", end="", flush=True)
+            self.tell()
         os._exit(self.status)
 
 
@@ -158,8 +159,7 @@ def ending_well(command: str, run: Callable[[], int], *, last: bool = False) -> 
             ending.close()
     if status or not ending.asked:
         return status
-    if torchrun.is_first():
-        print(ending.said(), file=sys.stderr, flush=True)
+    ending.tell()
     return ending.status
 
 

@@ -45,6 +45,24 @@ def first_to_say(text: str) -> bool:
     return True
 
 
+def note_failure() -> None:
+    """This rank ends by an error, so that torchrun ends the others by SIGTERM, who need not tell that."""
+    mark = _mark(_failure()) if launched() else None
+    if mark is not None:
+        with suppress(OSError):
+            mark.touch()
+
+
+def failed() -> bool:
+    """Whether a rank of this node has ended by an error in this attempt."""
+    mark = _mark(_failure()) if launched() else None
+    return mark is not None and mark.exists()
+
+
+def _failure() -> str:
+    return f"failed-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
 def _mark(name: str) -> Path | None:
     """A file in the folder that torchrun keeps for all attempts of a run; None where it keeps none."""
     errors = os.environ.get("TORCHELASTIC_ERROR_FILE")
@@ -126,6 +144,8 @@ def run_and_leave(command: Callable[[], int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        if status not in (0, 130, 143):
+            note_failure()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 LIMIT = 300  # seconds
 # The handlers are there from here on; before, Python itself starts.
-BEGIN = "import sys; from recis_core.cli import main; print('begun', flush=True); sys.exit(main(sys.argv[1:]))"
+BEGIN = "import sys; from recis_core.cli import main; print('begun', flush=True); sys.exit(main())"
 
 
 def start(*argv: str, code: str = BEGIN, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
