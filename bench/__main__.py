@@ -1,17 +1,18 @@
-"""python -m bench step | kernels | bridge | exchange | cache [--help]"""
+"""python -m bench step | kernels | bridge | exchange | cache | table [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,kernels,bridge,exchange,cache} ...
+USAGE = """usage: python -m bench {step,kernels,bridge,exchange,cache,table} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
   cache   hit rates and step times of tables in tiers, beside Belady's optimum and tables in memory
+  table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
 
@@ -40,6 +41,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.cache.run import run as run_cache
 
         return run_cache(rest)
+    if command == "table":
+        from recis_core.bench.table import run as run_table
+
+        return run_table(rest)
     print(USAGE)
     return 0 if command in ("-h", "--help") else 2
 

@@ -32,7 +32,14 @@ def run(blocks: list[tuple[str, str]], folder: Path, **env: str) -> list[str]:
     script = folder.parent / f"{folder.name}.json"
     script.write_text(json.dumps(blocks))
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
-    settings = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder.parent), "COLUMNS": "120", **env}
+    settings = {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(Path.home()),
+        "OMP_WAIT_POLICY": "passive",
+        "COLUMNS": "120",
+        **env,
+    }
     command = [sys.executable, __file__, str(script)]
     done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=500)
     printed: list[str] = json.loads(script.read_text()) if done.returncode == 0 else []

@@ -22,7 +22,7 @@ def test_readme_is_a_page() -> None:
 def test_readmes_blocks(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     blocks = blocks_of(README)
-    assert len(blocks) >= 8
+    assert len(blocks) >= 6
     printed = run(blocks, tmp_path / "empty", RECIS_BACKEND="numba")
     for (_, code), text in zip(blocks, printed, strict=True):
         assert text.strip(), f"nothing was printed by\n{code}"
