@@ -23,12 +23,24 @@ class TableConfig:
 
     file: Annotated[str, tyro.conf.Positional]
     """JSON Lines that `python -m bench step --out` wrote."""
+    ids: tuple[str, ...] = ()
+    """These distributions alone. Default: all."""
+    dims: tuple[int, ...] = ()
+    """These alone. Default: all."""
 
 
 def run(argv: list[str]) -> int:
     config = tyro.cli(TableConfig, args=argv, prog="python -m bench table")
-    print(markdown([json.loads(line) for line in Path(config.file).read_text().splitlines()]))
+    print(markdown(chosen(Path(config.file), config.ids, config.dims)))
     return 0
+
+
+def chosen(file: Path, ids: tuple[str, ...] = (), dims: tuple[int, ...] = ()) -> list[Row]:
+    """The file's rows of these distributions and dims."""
+    rows: list[Row] = [json.loads(line) for line in file.read_text().splitlines()]
+    return [
+        row for row in rows if row.get("ids") in (ids or (row.get("ids"),)) and row["dim"] in (dims or (row["dim"],))
+    ]
 
 
 def markdown(rows: list[Row]) -> str:
