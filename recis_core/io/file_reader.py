@@ -36,7 +36,7 @@ class FileReader:
         """The columns in use, those of partition folders among them."""
         form, wanted = self._files.forms[path], self._wanted[path]
         with reading(path, form.name):
-            table = form.read_piece(path, piece, wanted)
+            table = form.read_piece(path, piece, wanted).select(wanted.names)
         for name in self._files.folders[path]:
             if name not in table.column_names:
                 table = table.append_column(name, self._files.folder_column(path, name, len(table)))

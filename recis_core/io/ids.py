@@ -42,6 +42,8 @@ def clock_ids(values: pa.Array) -> pa.Array:
 
 def decimal_ids(values: pa.Array) -> pa.Array:
     """A whole number is itself; any other the hash of its shortest text, so that 1.50 is 1.5."""
+    if values.type.bit_width < 128:  # which Arrow does not encode
+        values = values.cast(pa.decimal128(38, values.type.scale))
     encoded = values.dictionary_encode()
     return pa.array(map(_decimal_id, encoded.dictionary.to_pylist()), pa.int64()).take(encoded.indices)
 

@@ -43,6 +43,11 @@ def decoded(array: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(running(lengths)), decoded(array.flatten()))
 
 
+def plain_table(table: pa.Table) -> pa.Table:
+    """Its columns decoded: of some types Arrow cannot take rows."""
+    return pa.table({name: decoded(one_array(table[name])) for name in table.column_names})
+
+
 def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """(offsets int64 from 0, the values of all lists); null lists are empty, whatever lies under them."""
     if array.null_count:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from recis_core.backends.errors import RecisError
+from recis_core.io.leaves import plain_table
 from recis_core.io.rows import Numbers, Rows, joined
 
 SHRUNK = "{} has fewer rows than when it was added: it was rewritten while it is read, or it is damaged."
@@ -117,7 +118,7 @@ class RowOrder:
         if isinstance(part.order, range):
             table = table.slice(part.first + part.order.start, len(part.order))
         else:
-            table = table.take(pa.array(part.first + part.order))
+            table = plain_table(table).take(pa.array(part.first + part.order))
         return self.prepare(Rows(table, ((part.path, part.numbers),)))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from recis_core.nn.embedding_engine import EmbeddingEngine
 from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.hash_table import HashTable
+from recis_core.nn.id_input import as_ids
 from recis_core.nn.table_module import TableModule
 from recis_core.ragged import RaggedTensor
 
@@ -45,6 +46,7 @@ class DynamicEmbedding(TableModule):
 def _weighted(ids: Tensor | RaggedTensor, weights: Tensor) -> RaggedTensor:
     if isinstance(ids, RaggedTensor):
         return RaggedTensor(ids.values(), ids.offsets(), weight=weights.reshape(-1))
+    ids = as_ids(ids, "ids")
     if weights.shape != ids.shape:
         raise ValueError(f"input_weights must have the ids' shape {list(ids.shape)}; got {list(weights.shape)}.")
     width = 1 if ids.dim() == 1 else ids.shape[1]

@@ -246,6 +246,10 @@ def test_types_that_only_arrow_files_have(tmp_path):
         dataset = opened(tmp_path / "x.arrow", name)
         dataset.varlen_feature(name)
         assert bytes(next(iter(dataset))[name].values().tolist()) == b"ab"
+        shuffled = ArrowDataset(2, shuffle=True)
+        shuffled.add_path(tmp_path / "x.arrow")
+        shuffled.id_feature(name)
+        assert sorted(next(iter(shuffled))[name].values().tolist()) == sorted(hash_strings(["a", "b"]).tolist()), name
 
 
 def test_mistakes_in_csv_name_their_row(tmp_path):
@@ -271,6 +275,12 @@ def test_mistakes_in_csv_name_their_row(tmp_path):
 def test_text_that_looks_missing_is_text(tmp_path):
     (tmp_path / "x.csv").write_text('country\nNA\nnull\n""\nNaN\n\nDE\n')
     assert ids(tmp_path / "x.csv", "country") == hash_strings(["NA", "null", "NaN", "DE"]).tolist()
+
+
+def test_small_decimals(tmp_path):
+    narrow = pa.array(["1.50", "2.00"]).cast(pa.decimal128(5, 2)).cast(pa.decimal32(5, 2))
+    pyarrow.feather.write_feather(pa.table({"x": narrow}), str(tmp_path / "x.arrow"), compression="uncompressed")
+    assert ids(tmp_path / "x.arrow", "x") == [*hash_strings(["1.5"]).tolist(), 2]
 
 
 # Which files.
