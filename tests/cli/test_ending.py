@@ -7,7 +7,10 @@ import json
 import os
 import random
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +223,42 @@ def test_at_any_moment(tmp_path: Path, whole: str) -> None:
         assert err[0].startswith("recis train: ")
         result = train(TrainConfig(**TINY, resume=save, resume_if_any=True), SilentReport())
         assert result["tables_sha256"] == whole
+
+
+MORE = (
+    [],
+    ["--prefetch", "2"],
+    ["--keep", "1", "--save-every", "2"],
+    ["--cache-device-rows", "64", "--prefetch", "2"],
+)
+
+
+@contextmanager
+def signal_after(seconds: float, number: int) -> Iterator[None]:
+    """It comes while the block runs, or not at all; one that comes when the run is just over is nobody's."""
+    over = threading.Event()
+    before = [signal.signal(each, lambda *_: None) for each in (INT, TERM)]
+    sender = threading.Thread(target=lambda: over.wait(seconds) or os.kill(os.getpid(), number))
+    sender.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sender.join()
+        for each, handler in zip((INT, TERM), before, strict=True):
+            signal.signal(each, handler)
+
+
+def test_at_any_moment_of_a_run(capsys, tmp_path, whole) -> None:
+    """Of runs in this process, which is sooner done: with prefetching, tiers, and states on the way."""
+    draw, begun = random.Random(3), time.monotonic()
+    assert run(capsys)[0] == 0
+    took = time.monotonic() - begun
+    for i in range(200 if FULL else 6):
+        save, number, more = tmp_path / str(i), draw.choice([INT, TERM]), draw.choice(MORE)
+        with signal_after(draw.uniform(0, took), number):
+            status, _, err = run(capsys, "--save", str(save), *more)
+        assert (status, len(err)) in ((128 + number, 1), (0, 0)), err
+        assert all(path.name.startswith("step-") for path in save.glob("*"))
+        again = run(capsys, "--resume", str(save), "--resume-if-any")
+        assert again[1][-1]["tables_sha256"] == whole
