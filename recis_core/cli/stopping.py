@@ -63,6 +63,11 @@ class Ending:
         """From here on a signal ends nothing."""
         self._closed = True
 
+    def forget(self) -> None:
+        """Another run in this process group does not end for this one's signal."""
+        if self._channel is not None:
+            self._channel.wish = self._channel.heard = 0
+
     def wanted(self, exchange: Any = None) -> bool:
         """Whether to end after this step; equal on all ranks of an exchange."""
         if exchange is None:
@@ -181,6 +186,7 @@ def _listening(command: str, last: bool) -> Iterator[Ending]:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if last else handler)
         _now.remove(ending)
+        ending.forget()
 
 
 @contextmanager
