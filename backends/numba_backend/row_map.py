@@ -2,7 +2,7 @@
 
 A place holds a row number and the upper half of its key's hash, so a probe reads the key of hardly any row but the right
 one, and to close up reads places alone.
-Where rows have numbers that PLACEMENT promises, the table's own index is the one to use; this is for what nobody else sees.
+Where rows have the numbers of docs/placement.md, the table's own index is the one to use; this is for what nobody else sees.
 
 Sizes: n keys of a call, at most one of each; R rows; C places, a power of two.
 """

@@ -14,7 +14,7 @@ from recis_core.planning.cluster import Cluster
 from recis_core.planning.model_file import ModelFile, TableSize
 from recis_core.planning.unique_ids import Demand
 
-INDEX_SLOT = 24  # key, row number, score and stamp; PLACEMENT
+INDEX_SLOT = 24  # key, row number, score and stamp: docs/placement.md
 MOST_ROWS = 2**31 - 1  # row numbers are int32
 FLOAT = 4
 

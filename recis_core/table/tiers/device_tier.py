@@ -1,7 +1,7 @@
 """The tier that is trained: a backend's table of bounded rows, and in host memory a mirror of which keys it holds.
 
 All is decided on the mirror, so that no decision waits for the device. Mirror and table are led through the same keys and so
-number their rows alike, as PLACEMENT says. Of a numba table only the rows are used: they lie in host memory, and the tier's
+number their rows alike (docs/placement.md). Of a numba table only the rows are used: they lie in host memory, and the tier's
 own index leads to them, which moves keys in and out at half the cost.
 
 Sizes: n keys of a call, at most one of each; K rows at most.

@@ -123,8 +123,8 @@ class KeyIndex(ABC):
 
 
 class PlacedIndex(KeyIndex):
-    """Numbers as PLACEMENT says: new keys, ascending, take the rows erased last, then rows never used. A device table that
-    is led through the same keys has the same numbers, so nobody asks it for them.
+    """Numbers as docs/placement.md has them: new keys, ascending, take the rows erased last, then rows never used. A device
+    table that is led through the same keys has the same numbers, so nobody asks it for them.
 
     `add` and `drop` that were broken off may be called again with the same arguments, and then are whole.
     """
