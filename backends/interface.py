@@ -338,8 +338,8 @@ class Backend(Protocol):
     def restore(self, state: State, snapshot: Snapshot) -> State:
         """Write the snapshot's ids with weights and slots; slots it lacks get their initial value.
 
-        Into an empty table with placement given and equal buckets the placement is kept, so that
-        training resumes bit for bit. Otherwise ids are found or inserted in key order.
+        Into an empty table with placement given and equal buckets, or any where the table grows, the placement is
+        kept, so that training resumes bit for bit. Otherwise ids are found or inserted in key order. See docs/placement.md.
 
         Raises:
           ValueError: dim, dtype or a slot's width differs.
