@@ -1,6 +1,7 @@
 """Set before any backend is imported. Imports neither torch nor jax: tests/kernels runs without torch."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -12,6 +13,10 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # halves compile t
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").startswith("0.10."):
     # Halves them again. jaxlib 0.11 has the fusion emitters only, and ends a process that names a flag it lacks.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+
+# A script starts what it puts into the background with Ctrl-C ignored, and so would be all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 

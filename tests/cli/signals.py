@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300  # seconds
+LIMIT = 120  # seconds
 # The handlers are there from here on; before, Python itself starts.
 BEGIN = "import sys; from recis_core.cli import main; print('begun', flush=True); sys.exit(main())"
 
