@@ -24,9 +24,8 @@ OWNED = [{"x": [4, 7], "y": [1, 11, 12]}, {"x": [1], "y": [3]}]
 AWAY, UNIQUE, DIM = 9, 6, 8
 # Packed: a first id of 8 bytes, a width of 1, and 16 bytes for each bit of the largest difference.
 PACKED = (8 + 1 + 16 * 2) + (8 + 1 + 16 * 3)
-LINE = (
-    2 * 8 * (HEAD + 5 + 2)
-)  # both ranks' int64 words of one agreement: its head, and a table's counts with two fields
+# Both ranks' int64 words of one agreement: its head, a table's counts with two fields, and what the rank wishes.
+LINE = 2 * 8 * (HEAD + 5 + 2 + 1)
 
 
 class ByHand(Workload):

@@ -128,14 +128,14 @@ def test_outputs_unused_on_one_rank(which: tuple[str, ...]) -> None:
 
 
 def bad_input(rank: int, world: int) -> list[str]:
-    """Rank 1 hands in int32 ids once; then all go on."""
+    """Rank 1 hands in floats as ids once; then all go on."""
     model = Model()
     optimizer = optimizer_of(model)
     seen = []
     for s in range(3):
         data = batch(s, share(rank, world))
         if rank == 1 and s == 1:
-            data["user"] = data["user"].int()
+            data["user"] = data["user"].float()
         try:
             _step(model, optimizer, data)
             seen.append("ok")
