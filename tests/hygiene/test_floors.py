@@ -45,7 +45,9 @@ def test_exceptions_are_few_and_each_is_one_import_upward() -> None:
 
 def test_a_new_import_upward_fails(tmp_path: Path) -> None:
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.md"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.md")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     done = lint(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
