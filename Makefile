@@ -1,4 +1,4 @@
-# make demo | test | check | bench: each sets itself up first.
+# make demo | test | test-quick | check | bench: each sets itself up first.
 #   PYTHON=python3.12       which interpreter (3.11 or newer)
 #   VENV=.venv              where to install
 #   CONSTRAINTS=file        other pins, or /dev/null for the newest of everything
@@ -31,7 +31,7 @@ MACHINE := tests/tiers/test_table_in_tiers_machine.py
 BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
 FULL := $(BY_NAME) full-kernels
 
-.PHONY: demo test test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
+.PHONY: demo test test-quick slowest test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -41,6 +41,15 @@ test: $(READY)
 	$(BIN)/python -m pytest $(QUICK) $(BESIDE) >$$log 2>&1 & others=$$!; \
 	$(BIN)/python -m pytest $(QUICK) $(BESIDE:%=--ignore=%) || status=$$?; \
 	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
+
+# tests/quick.txt: every stage on every backend, a few tests of every room.
+test-quick: $(READY)
+	$(BIN)/python -m tests.quick
+
+# LOG: what `make test` printed.
+slowest: $(READY)
+	@test -n "$(LOG)" || { echo "make slowest LOG=FILE, with what make test printed: make test 2>&1 | tee FILE"; exit 1; }
+	$(BIN)/python -m tests.slowest $(LOG)
 
 test-full: $(READY) $(AOT)/.ready
 	+$(MAKE) --jobs=$(FULL_JOBS) --output-sync=target --keep-going $(FULL)

@@ -23,7 +23,7 @@ def compiled_backend(request: pytest.FixtureRequest) -> Recorded:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The count of stages runs last, and only where all of the suite was asked for."""
+    """The count of stages runs last, and only where all of the suite, or the count itself, was asked for."""
     _spare_the_interpreter(items)
     _spare_the_compiler(items)
     _spare_the_compiler_at_the_edges(items)
@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in last:
         items.remove(item)
     whole = not config.option.keyword and not any("::" in arg or arg.endswith(".py") for arg in config.args)
-    if whole:
+    named = any(arg.endswith("::test_every_stage_ran_on_every_backend") for arg in config.args)
+    if whole or named:
         items += last
     elif last:
         config.hook.pytest_deselected(items=last)
