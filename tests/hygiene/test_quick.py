@@ -6,7 +6,6 @@ import ast
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -64,7 +63,7 @@ def test_pytest_finds_each() -> None:
 
 def test_streams_hold_all_and_an_empty_one_is_none() -> None:
     tests = quick.listed()
-    assert sorted(sum(quick.streams(tests), [])) == sorted(tests)
+    assert sorted(test for stream in quick.streams(tests) for test in stream) == sorted(tests)
     assert quick.streams(["tests/io/test_x.py::test"]) == [["tests/io/test_x.py::test"]]
 
 
