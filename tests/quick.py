@@ -1,7 +1,7 @@
 """The loop of a developer's day: every stage on every backend, and a few tests of every room, in two processes.
 
     make test-quick
-    python -m tests.quick [ROOM…] [pytest's flags]     those of tests/ROOM alone: python -m tests.quick nn optim -x
+    python -m tests.quick [ROOM…] [FLAG…]     those of tests/ROOM alone: python -m tests.quick nn optim -x --durations=5
 
 tests/quick.txt names them. pytest says so where a test that it names is gone; take another of its room then.
 """
@@ -65,4 +65,7 @@ def run(lists: list[list[str]], flags: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # pytest has heard it too, and said where it was
+        raise SystemExit(130) from None
