@@ -72,18 +72,26 @@ def bases_of(cls: type) -> str:
 
 
 def class_lines(cls: type, listed: set[int]) -> Iterator[str]:
-    if is_made_by_us(cls):
-        yield f"{cls.__name__}{signature_of(cls)}"
-    in_constructor = set(inspect.signature(cls).parameters) if is_made_by_us(cls) else set()
+    constructor = constructor_of(cls)
+    if constructor is not None:
+        yield f"{cls.__name__}{text_of_signature(constructor)}"
+    given = {} if constructor is None else constructor.parameters
     for name, owner in sorted(members(cls, listed).items()):
-        if name not in in_constructor or not is_field(owner, name):
+        if name not in given or not is_field(owner, name):
             yield member_line(name, owner)
 
 
-def is_made_by_us(cls: type) -> bool:
-    """Whether a class of ours says how it is called."""
+def constructor_of(cls: type) -> inspect.Signature | None:
+    """How it is called, where a class of ours says so; whatever __call__ a metaclass of torch's may have."""
     made = next(base for base in cls.__mro__ if {"__init__", "__new__"} & vars(base).keys())
-    return is_ours(made) and not issubclass(cls, enum.Enum) and not getattr(cls, "_is_protocol", False)
+    if not is_ours(made) or issubclass(cls, enum.Enum) or getattr(cls, "_is_protocol", False):
+        return None
+    if "__signature__" in vars(made):  # of pydantic, whose __init__ takes anything
+        signature = inspect.signature(made)
+        return signature.replace(return_annotation=signature.empty)
+    signature = inspect.signature(vars(made).get("__init__", made.__new__))
+    parameters = list(signature.parameters.values())[1:]
+    return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 def members(cls: type, listed: set[int]) -> dict[str, type]:
@@ -116,7 +124,10 @@ def is_field(owner: type, name: str) -> bool:
 
 
 def signature_of(function: Any) -> str:
-    signature = inspect.signature(function)
+    return text_of_signature(inspect.signature(function))
+
+
+def text_of_signature(signature: inspect.Signature) -> str:
     parameters = [
         p.replace(
             annotation=annotated(p.annotation),
@@ -124,8 +135,7 @@ def signature_of(function: Any) -> str:
         )
         for p in signature.parameters.values()
     ]
-    returned = signature.empty if isinstance(function, type) else annotated(signature.return_annotation)
-    return str(signature.replace(parameters=parameters, return_annotation=returned))
+    return str(signature.replace(parameters=parameters, return_annotation=annotated(signature.return_annotation)))
 
 
 def returned_by(function: Any) -> str:
