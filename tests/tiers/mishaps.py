@@ -19,6 +19,7 @@ import numpy as np
 
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdagrad
+from recis_core.uninterrupted import uninterrupted
 from tests.tiers.training import Batch, D, held, loss_of, tiers_of
 
 OURS = ("recis_core/table/tiers/", "recis_core/table/disk/")
@@ -144,6 +145,7 @@ class Twins:
                 result = call(self.tiered)
         except (MemoryError, Interrupt):
             result = None
+            self.tiered.train()  # which `_read` may not have come to
         theirs = call(self.plain)
         after = contents(self.plain, self.counters)
         got = contents(self.tiered, self.counters)
@@ -224,7 +226,7 @@ def _resized(engine: EmbeddingEngine, tiered: Any, rng: random.Random) -> None:
 
     if engine.table("f").physical is tiered:
         state = tiers_of(engine)
-        with state.lock:
+        with uninterrupted(), state.lock:  # as a step is, which resizes
             resize(state, rng.choice([8, 9, 12]))
 
 
