@@ -91,15 +91,18 @@ def signal_at(number: int) -> Iterator[list[int]]:
 
 
 def interrupted_everywhere(call: Callable[[], Any]) -> Iterator[int]:
+    """Each instant at which the call was broken off, or whose signal waited for its end."""
     number = 1
     while True:
+        broken_off = False
         try:
             with signal_at(number) as seen:
                 call()
         except KeyboardInterrupt:
-            pass
+            broken_off = True
         if seen[0] < number:
             return
+        assert broken_off, f"the signal of instant {number} is gone"
         yield number
         number += 1 + number // 40
 
