@@ -15,8 +15,8 @@ import torch
 
 from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
+from recis_core.nn.prefetcher import Prefetcher
 from recis_core.optim import SparseSGD, join
-from recis_core.table.tiers.prefetcher import Prefetcher
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 

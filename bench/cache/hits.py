@@ -16,12 +16,12 @@ import numpy as np
 
 from recis_core.backends import Clock, LookupCall, LookupMode, TableSpec, get
 from recis_core.bench.cache import belady
+from recis_core.options.cache_config import CacheConfig
+from recis_core.options.cache_policy import Policy, Ttl, policy_of
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.asked import count
-from recis_core.table.tiers.cache_config import CacheConfig
-from recis_core.table.tiers.policy import Policy, Ttl, policy_of
+from recis_core.table.tiers.planned_calls import digest_of
 from recis_core.table.tiers.tiered_state import TieredState
-from recis_core.table.tiers.upcoming import digest_of
 
 TRAIN = LookupMode(insert=True)
 POLICIES = ("lru", "lfu", "lookahead 4", "lookahead 16", "ttl")

@@ -27,8 +27,8 @@ from recis_core.bench.disk import DiskConfig, stores
 from recis_core.bench.exchange.workloads import missing
 from recis_core.bench.provenance import provenance
 from recis_core.cli.flags import flag, plain_errors
-from recis_core.table.tiers.cache_config import CacheConfig
-from recis_core.table.tiers.policy import policy_of
+from recis_core.options.cache_config import CacheConfig
+from recis_core.options.cache_policy import policy_of
 
 HITS = (
     "trace",

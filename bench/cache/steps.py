@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recis_core.backends.numba_backend.loop_threads import loop_threads
+from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.bench.cache.traces import Batch, Trace
 from recis_core.models.mlp import mlp
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
+from recis_core.nn.prefetcher import Prefetcher
 from recis_core.optim import SparseAdam
-from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.options.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.prefetcher import Prefetcher
 from recis_core.table.tiers.tiered_state import TieredState
 
 HIDDEN = (128, 64)  # as DeepFM's, if nothing else is said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recis_core.exchange import Precision
-from recis_core.exchange.precision import Codec
+from recis_core.options.precision import Codec
 
 CODECS = (
     "fp32",

@@ -12,9 +12,9 @@ from recis_core import optim
 from recis_core.cli.cache import named_by_flags, read_cache
 from recis_core.cli.train_config import TrainConfig
 from recis_core.exchange import Precision, Sharding
-from recis_core.exchange.plan_file import read_plan
 from recis_core.models import DLRM, DeepFM
 from recis_core.nn import filter_out_sparse_param
+from recis_core.options.plan_file import read_plan
 
 OPTIMIZERS: dict[str, type[optim.SparseOptimizer]] = {
     "sgd": optim.SparseSGD,

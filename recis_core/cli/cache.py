@@ -11,9 +11,9 @@ from recis_core.backends.errors import RecisError
 from recis_core.cli.flags import flag
 from recis_core.cli.train_config import TrainConfig
 from recis_core.nn import CacheConfig, HashTable
+from recis_core.options.cache_config import PRECISIONS
 from recis_core.planning.quantity import parse_bytes, parse_count
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.row_format import PRECISIONS
 
 ARGUMENTS = "device_bytes|device_rows|host_bytes|host_rows|disk_index_bytes|disk_mapped_bytes"
 # Of tables and ranks the largest is told; other counts are summed.

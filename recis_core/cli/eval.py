@@ -20,7 +20,7 @@ from recis_core.cli.screen import rows_shown
 from recis_core.cli.source import TEST_BATCH, Taker
 from recis_core.framework import evaluate
 from recis_core.framework.train_loop import exchange_of
-from recis_core.table.coalesce import default_device
+from recis_core.nn.coalesce import default_device
 
 
 @plain_errors

@@ -19,8 +19,8 @@ from recis_core.cli.saved_run import SavedRun, batches_of, files_of
 from recis_core.cli.score_file import Kept, check_out, written
 from recis_core.cli.screen import rows_shown
 from recis_core.cli.source import TEST_BATCH, Batch, Taker
+from recis_core.nn.coalesce import default_device
 from recis_core.plain_torch import without_gradients
-from recis_core.table.coalesce import default_device
 
 
 @plain_errors

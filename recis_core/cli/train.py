@@ -25,7 +25,7 @@ from recis_core.cli.tensorboard import TensorBoardReport
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
 from recis_core.nn import EmbeddingEngine, Prefetcher
-from recis_core.table.coalesce import default_device
+from recis_core.nn.coalesce import default_device
 
 
 def run(argv: list[str]) -> int:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recis_core.exchange.mean_loss import global_mean
-    from recis_core.exchange.packet import Packet, decode, encode
-    from recis_core.exchange.precision import Precision
-    from recis_core.exchange.sharding import Sharding
     from recis_core.exchange.stepping import emptied, in_step
+    from recis_core.options.precision import Precision
+    from recis_core.options.sharding import Sharding
+    from recis_core.packets.packet import Packet, decode, encode
 
 _HOMES = {
-    "Packet": "packet",
-    "Precision": "precision",
-    "Sharding": "sharding",
-    "decode": "packet",
-    "emptied": "stepping",
-    "encode": "packet",
-    "global_mean": "mean_loss",
-    "in_step": "stepping",
+    "Packet": "packets.packet",
+    "Precision": "options.precision",
+    "Sharding": "options.sharding",
+    "decode": "packets.packet",
+    "emptied": "exchange.stepping",
+    "encode": "packets.packet",
+    "global_mean": "exchange.mean_loss",
+    "in_step": "exchange.stepping",
 }
 __all__ = ["Packet", "Precision", "Sharding", "decode", "emptied", "encode", "global_mean", "in_step"]
 
@@ -29,4 +29,4 @@ __all__ = ["Packet", "Precision", "Sharding", "decode", "emptied", "encode", "gl
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"recis_core.exchange has no {name!r}; it has {', '.join(__all__)}.")
-    return getattr(import_module(f"recis_core.exchange.{_HOMES[name]}"), name)
+    return getattr(import_module(f"recis_core.{_HOMES[name]}"), name)

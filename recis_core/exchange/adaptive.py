@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recis_core.exchange.precision import Auto, Codec, Direction
+from recis_core.options.precision import Auto, Codec, Direction
 
 
 class Chooser:

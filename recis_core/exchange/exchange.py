@@ -19,9 +19,9 @@ from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.agreement import digest
-from recis_core.exchange.precision import Codec
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.exchange.world import World
+from recis_core.options.precision import Codec
 from recis_core.table.physical import Ticket
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import Measure

@@ -21,8 +21,8 @@ from recis_core.backends.records import EncodedRows
 from recis_core.backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.adaptive import with_zeros
-from recis_core.exchange.held import Held, by_id
 from recis_core.exchange.keys import SortedKeys, ordinals_of
+from recis_core.exchange.local_gradient import Held, by_id
 from recis_core.exchange.sharded_table import ShardedTable
 
 if TYPE_CHECKING:

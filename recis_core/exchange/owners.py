@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.placement import SLICE_BITS
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 
 SLICES = 1 << SLICE_BITS
 

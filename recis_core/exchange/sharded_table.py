@@ -28,15 +28,15 @@ from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows, Partition, Request, RowNoise
 from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.agreement import digest
-from recis_core.exchange.held import Held, joined, without
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
+from recis_core.exchange.local_gradient import Held, joined, without
 from recis_core.exchange.owners import Owners
-from recis_core.exchange.precision import Precision
 from recis_core.exchange.residuals import Residuals
-from recis_core.exchange.sharding import Sharding
 from recis_core.exchange.shared_verbs import SharedVerbs
-from recis_core.table.admitting_backend import AdmittingBackend, lookup_counted
+from recis_core.options.precision import Precision
+from recis_core.options.sharding import Sharding
+from recis_core.table.admission.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.replacement import Replacement
 from recis_core.table.unapplied import Keys, Measure, Unapplied

@@ -23,7 +23,7 @@ from recis_core.nn import (
     FilterHook,
     NormalInitializer,
 )
-from recis_core.nn.initializers import Initializer
+from recis_core.options.initializers import Initializer
 
 
 class DeepFM(nn.Module):

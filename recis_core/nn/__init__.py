@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 import recis_core.nn.reaching_tables  # noqa: F401, adds to two methods of nn.Module
-from recis_core.nn.admit_hook import AdmitHook
 from recis_core.nn.dynamic_embedding import DynamicEmbedding
 from recis_core.nn.embedding_engine import EmbeddingEngine
-from recis_core.nn.embedding_option import EmbeddingOption
-from recis_core.nn.filter_hook import FilterHook
 from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
-from recis_core.nn.initializers import (
+from recis_core.options.admit_hook import AdmitHook
+from recis_core.options.cache_config import CacheConfig
+from recis_core.options.cache_policy import Policy
+from recis_core.options.embedding_option import EmbeddingOption
+from recis_core.options.filter_hook import FilterHook
+from recis_core.options.initializers import (
     ConstantInitializer,
     KaimingNormal,
     KaimingUniform,
@@ -19,11 +21,9 @@ from recis_core.nn.initializers import (
     XavierNormal,
     XavierUniform,
 )
-from recis_core.table.tiers.cache_config import CacheConfig
-from recis_core.table.tiers.policy import Policy
 
 if TYPE_CHECKING:
-    from recis_core.table.tiers.prefetcher import Prefetcher
+    from recis_core.nn.prefetcher import Prefetcher
 
 __all__ = [
     "AdmitHook",
@@ -50,7 +50,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Prefetcher is imported when it is asked for: it compiles."""
     if name == "Prefetcher":
-        from recis_core.table.tiers.prefetcher import Prefetcher
+        from recis_core.nn.prefetcher import Prefetcher
 
         return Prefetcher
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

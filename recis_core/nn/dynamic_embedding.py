@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from recis_core.nn.embedding_engine import EmbeddingEngine
-from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.hash_table import HashTable
 from recis_core.nn.id_input import as_ids
 from recis_core.nn.table_module import TableModule
+from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.ragged import RaggedTensor
 
 

@@ -17,20 +17,20 @@ from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from recis_core.backends import LookupCall
 from recis_core.backends.errors import RecisError
-from recis_core.exchange.joining import names_here, world_of
-from recis_core.nn.embedding_option import EmbeddingOption
+from recis_core.nn.coalesce import coalesce, table_name
 from recis_core.nn.engine_tables import EngineTables
 from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
+from recis_core.nn.joining import names_here, world_of
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.requests import Group, call_of, group_features, job_of
 from recis_core.nn.table_module import TableModule
+from recis_core.options.cache_config import CacheConfig
+from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.plain_torch import in_plain_torch
 from recis_core.ragged import RaggedTensor
-from recis_core.table.coalesce import coalesce, table_name
 from recis_core.table.physical import PhysicalTable
-from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.inside import tiered
 from recis_core.uninterrupted import as_one
 
@@ -182,7 +182,7 @@ class EmbeddingEngine(TableModule, Joinable):
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
         """For torch's Join([engine, optimizer]), see exchange.joining: a forward without ids for each of the others'."""
-        from recis_core.exchange.joining import ForwardShadow
+        from recis_core.nn.joining import ForwardShadow
 
         return ForwardShadow(self)
 

@@ -16,17 +16,17 @@ from recis_core.backends import LookupMode, Request, Snapshot
 from recis_core.backends.errors import RecisError
 from recis_core.backends.records import LookupCall
 from recis_core.nn import slices
-from recis_core.nn.admit_hook import AdmitHook
-from recis_core.nn.embedding_option import EmbeddingOption
-from recis_core.nn.filter_hook import FilterHook
+from recis_core.nn.coalesce import Home, coalesce
 from recis_core.nn.id_input import as_ids
-from recis_core.nn.initializers import Initializer
 from recis_core.nn.lookup_node import Job, run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.slot_group import SlotGroup
 from recis_core.nn.table_verbs import TableVerbs
+from recis_core.options.admit_hook import AdmitHook
+from recis_core.options.embedding_option import EmbeddingOption
+from recis_core.options.filter_hook import FilterHook
+from recis_core.options.initializers import Initializer
 from recis_core.plain_torch import in_plain_torch
-from recis_core.table.coalesce import Home, coalesce
 from recis_core.uninterrupted import as_one
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from recis_core.backends import LookupMode, Request
 from recis_core.backends.records import LookupCall
-from recis_core.nn.admit_hook import AdmitHook
-from recis_core.nn.embedding_option import EmbeddingOption
 from recis_core.nn.feature_input import FeatureInput
 from recis_core.nn.hash_table import HashTable
 from recis_core.nn.lookup_node import Job
+from recis_core.options.admit_hook import AdmitHook
+from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.table.physical import PhysicalTable
 
 # combiner, tile_len, output dtype, weighted or not: what features of one request have in common

@@ -25,7 +25,7 @@ from recis_core.table.verbs import Verbs
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
-    from recis_core.nn.embedding_option import EmbeddingOption
+    from recis_core.options.embedding_option import EmbeddingOption
     from recis_core.table.physical import PhysicalTable
 
 _TOO_LARGE = "ids are of 64 bits, int64 or the same bits unsigned; got {}."

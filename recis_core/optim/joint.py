@@ -12,7 +12,7 @@ import torch
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
 from recis_core.backends.errors import RecisError
-from recis_core.exchange.joining import names_here
+from recis_core.nn.joining import names_here
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.joint_groups import JointGroups, JointState, joint_defaults
 from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint

@@ -19,8 +19,8 @@ from torch.distributed.algorithms.join import Joinable, JoinHook
 from recis_core.backends import SlotSpec, UpdateRule
 from recis_core.backends.errors import NonFiniteGradient, RecisError
 from recis_core.backends.step_numbers import check_line
-from recis_core.exchange.joining import StepShadow, names_here, world_of
 from recis_core.nn.hash_table import HashTable
+from recis_core.nn.joining import StepShadow, names_here, world_of
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only

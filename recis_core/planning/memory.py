@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from recis_core.backends.placement import WAYS, initial_buckets
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.model_file import ModelFile, TableSize
 from recis_core.planning.unique_ids import Demand

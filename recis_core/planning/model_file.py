@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from recis_core.exchange.sharding import Sharding
-from recis_core.exchange.yaml_file import read_yaml
+from recis_core.options.sharding import Sharding
+from recis_core.options.yaml_file import read_yaml
 from recis_core.planning.quantity import Bytes, Count
 
 Codec = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "sign"]

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.load import Effect
 from recis_core.planning.memory import MOST_ROWS, footprint

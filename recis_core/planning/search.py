@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.load import Load
 from recis_core.planning.options import Options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recis_core.backends.errors import PlanDoesNotFit
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import SLICES, Cluster
 from recis_core.planning.memory import MOST_ROWS, footprint
 from recis_core.planning.model_file import ModelFile, TableSize

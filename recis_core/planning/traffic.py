@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.model_file import Precision, TableSize
 from recis_core.planning.unique_ids import Demand

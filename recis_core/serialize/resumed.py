@@ -10,11 +10,11 @@ import torch
 from recis_core.backends import Snapshot
 from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.keyed_rows import KeyedRows
-from recis_core.exchange.pending import summed_by_key
 from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.table.admission import Admission, admission_of
-from recis_core.table.admitting_backend import AdmittingBackend
-from recis_core.table.eviction import Eviction
+from recis_core.exchange.unsent import summed_by_key
+from recis_core.table.admission.admission import Admission, admission_of
+from recis_core.table.admission.admitting_backend import AdmittingBackend
+from recis_core.table.eviction.eviction import Eviction
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.replacement import Replacement
 from recis_core.table.unapplied import Carried

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from recis_core.backends import Snapshot
 from recis_core.exchange.keyed_rows import SLOT
-from recis_core.exchange.pending import pending
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
+from recis_core.exchange.unsent import pending
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
-from recis_core.table.admitting_backend import AdmittingBackend
+from recis_core.table.admission.admitting_backend import AdmittingBackend
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.unapplied import Carried
 from recis_core.uninterrupted import uninterrupted

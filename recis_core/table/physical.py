@@ -30,7 +30,7 @@ from recis_core.backends import (
 )
 from recis_core.backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
-from recis_core.table.admitting_backend import FIND, AdmittingBackend, tables_of
+from recis_core.table.admission.admitting_backend import FIND, AdmittingBackend, tables_of
 from recis_core.table.erasures import Erasures
 from recis_core.table.replacement import Content, Replacement
 from recis_core.table.tiers.inside import tiered
@@ -41,7 +41,7 @@ from recis_core.table.waiting_slots import Waiting, check_waiting, slots_without
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
-    from recis_core.table.eviction import Eviction
+    from recis_core.table.eviction.eviction import Eviction
 
 COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 SLICES = 1 << placement.SLICE_BITS

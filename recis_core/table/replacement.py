@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recis_core.backends import Backend, Snapshot
 from recis_core.backends.records import Marks
-from recis_core.table.admitting_backend import AdmittingBackend, AdmittingState
+from recis_core.table.admission.admitting_backend import AdmittingBackend, AdmittingState
 from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import all_of
 from recis_core.table.waiting_slots import slots_without, with_snapshot

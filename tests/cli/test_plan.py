@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recis_core.exchange.plan_file import read_plan
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.plan_file import read_plan
+from recis_core.options.sharding import Sharding
 from tests.cli.test_train import run
 
 MODELS = Path(__file__).parents[2] / "bench" / "models"

@@ -12,10 +12,10 @@ import torch
 
 from recis_core.backends import placement
 from recis_core.exchange import encode
-from recis_core.exchange.frame import write_preamble
-from recis_core.exchange.packet import encode_commit
-from recis_core.exchange.packet_bytes import assemble
-from recis_core.exchange.packet_header import PacketHeader
+from recis_core.packets.packet import encode_commit
+from recis_core.packets.packet_bytes import assemble
+from recis_core.packets.packet_frame import write_preamble
+from recis_core.packets.packet_header import PacketHeader
 from recis_core.table.uid import uid
 from tests.exchange.mutations import BOMBS, body_of, unpacked, with_header
 

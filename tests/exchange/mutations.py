@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from recis_core.exchange.frame import PREAMBLE_BYTES, aligned, section_hash, write_preamble
+from recis_core.packets.packet_frame import PREAMBLE_BYTES, aligned, section_hash, write_preamble
 
 NUMBERS = (0, 1, 2, 5, 6, 7, 8, 127, 128, 255, 256, 2**16, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1, -1)
 THINGS = (None, True, 1.5, "", "x", "rows.fp32", "ids.raw", "erased", b"", b"0123456789abcdef", [], {}, [[]], {"a": 1})

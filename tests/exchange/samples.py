@@ -3,8 +3,8 @@
 import torch
 
 from recis_core.exchange import encode
-from recis_core.exchange.codec import ROW_CODECS
-from recis_core.exchange.packet import encode_commit
+from recis_core.packets.packet import encode_commit
+from recis_core.packets.packet_codec import ROW_CODECS
 
 STREAM = bytes(range(16))
 IDS = torch.tensor([3, -1, 2**63 - 1, -(2**63), 2**53 + 1, 3], dtype=torch.int64)

@@ -11,7 +11,7 @@ import torch
 
 from recis_core.backends.errors import PacketError
 from recis_core.exchange import decode, encode
-from recis_core.exchange.encoded_packet import open_packet
+from recis_core.packets.encoded_packet import open_packet
 from tests.exchange.fuzz import check_truly_read, identity, outcome
 from tests.exchange.mutations import Mutation, mutate
 from tests.exchange.samples import IDS, packets, rows
@@ -70,7 +70,7 @@ def test_fuzzed_packets_in_a_process_of_bounded_memory(count):
 
 def test_packets_read_in_blocks_are_what_decode_gives(monkeypatch):
     """Of wrong packets, too: what one refuses the other does."""
-    monkeypatch.setattr("recis_core.exchange.encoded_packet.BLOCK_ROWS", 4)
+    monkeypatch.setattr("recis_core.packets.encoded_packet.BLOCK_ROWS", 4)
     source, good, read = random.Random(7), list(PACKETS.values()), 0
     for data in [*good, *(mutate(source, good).data for _ in range(400))]:
         try:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recis_core.exchange import decode
-from recis_core.exchange.codec import ID_CODECS, ROW_CODECS
+from recis_core.packets.packet_codec import ID_CODECS, ROW_CODECS
 from tests.exchange.golden import GOLDEN, VALUES, recorded
 from tests.exchange.samples import packets
 

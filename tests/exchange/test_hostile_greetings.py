@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from recis_core.backends.errors import PacketError
-from recis_core.exchange.greeting import ANSWER, ANSWER_BYTES, GREETING_BYTES, WELCOME_BYTES, ReadersGreeting
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
+from recis_core.serving.greeting import ANSWER, ANSWER_BYTES, GREETING_BYTES, WELCOME_BYTES, ReadersGreeting
 from tests.exchange.served import assert_served
 from tests.exchange.test_stream_socket import KEY, SECONDS, frames_of_one_version, polling, small_table
 

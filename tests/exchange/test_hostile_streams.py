@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from recis_core.exchange.reader_bounds import CONSTANT
+from recis_core.serving.reader_bounds import CONSTANT
 from tests.exchange.hostile import CASES
 from tests.exchange.hostile_runs import FEW, PLACES, ROADS
 

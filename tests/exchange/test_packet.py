@@ -11,10 +11,10 @@ from recis_core.backends import get
 from recis_core.backends.errors import PacketError, RecisError
 from recis_core.backends.spec import RowCodec
 from recis_core.exchange import decode, encode
-from recis_core.exchange.codec import ROW_CODECS
-from recis_core.exchange.frame import HEADER_LIMIT, PREAMBLE_BYTES, aligned, section_hash, write_preamble
-from recis_core.exchange.packet import encode_commit
-from recis_core.exchange.packet_bytes import read_header
+from recis_core.packets.packet import encode_commit
+from recis_core.packets.packet_bytes import read_header
+from recis_core.packets.packet_codec import ROW_CODECS
+from recis_core.packets.packet_frame import HEADER_LIMIT, PREAMBLE_BYTES, aligned, section_hash, write_preamble
 from tests.exchange.samples import IDS, STREAM, arguments, packets, rows
 
 

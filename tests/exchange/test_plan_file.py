@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from recis_core.exchange.plan_file import read_plan, write_plan
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.plan_file import read_plan, write_plan
+from recis_core.options.sharding import Sharding
 
 PLAN = {
     "user": Sharding(hot_rows=1000),
@@ -71,7 +71,7 @@ def test_no_file(tmp_path):
 
 def test_reading_a_plan_loads_neither_torch_nor_pydantic():
     code = (
-        "import recis_core.exchange.plan_file, sys, json; "
+        "import recis_core.options.plan_file, sys, json; "
         "print(json.dumps(sorted({'torch', 'jax', 'numba', 'pydantic', 'rich'} & set(sys.modules))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from recis_core.backends.spec import CODEC_IDS, RowCodec
-from recis_core.exchange.precision import PATIENCE, RETRY, Adaptive, Auto, Codec, Direction, Piece, Precision
+from recis_core.options.precision import PATIENCE, RETRY, Adaptive, Auto, Codec, Direction, Piece, Precision
 
 TEXTS = (
     "fp32", "bf16+sr", "int8+ef", "int4+sr+ef", "sign", "lossless",

@@ -8,10 +8,10 @@ import torch
 
 from recis_core.backends.errors import PacketError, StreamGap
 from recis_core.exchange import decode, encode
-from recis_core.exchange.packet import encode_commit
-from recis_core.exchange.served_table import ServedTable
 from recis_core.exchange.stream import RowStore
 from recis_core.nn import EmbeddingOption, HashTable
+from recis_core.packets.packet import encode_commit
+from recis_core.serving.served_table import ServedTable
 
 STREAM = b"a stream's name."
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 
 TEXTS = ["row", "row+hot(1000)", "table:3", "table:0", "column", "replicated"]
 

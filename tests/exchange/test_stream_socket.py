@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from recis_core.backends.errors import PacketError, StreamGap
-from recis_core.exchange.authentication import Seal
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
 from recis_core.nn import HashTable
+from recis_core.serving.authentication import Seal
 from tests.exchange.served import MemorySink, assert_served
 
 KEY = b"sixteen bytes or more"

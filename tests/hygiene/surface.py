@@ -18,7 +18,7 @@ import typing
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 FILE = Path(__file__).with_name("surface.txt")
@@ -27,7 +27,7 @@ PACKAGES = tuple(
     f"recis_core.{name}"
     for name in (
         *("backends", "bridge", "errors", "exchange", "framework", "io", "metrics"),
-        *("models", "nn", "optim", "planning", "ragged", "serialize"),
+        *("models", "nn", "optim", "planning", "ragged", "serialize", "serving"),
     )
 )
 OPERATORS = {
@@ -60,6 +60,8 @@ def lines_of(name: str, value: Any, listed: set[int]) -> Iterator[str]:
     if isinstance(value, type):
         yield f"class {name}{bases_of(value)}"
         yield from (f"  {line}" for line in class_lines(value, listed))
+    elif isinstance(value, GenericAlias):
+        yield f"{name} = {value}"
     elif callable(value):
         yield f"{name}{signature_of(value)}"
     else:

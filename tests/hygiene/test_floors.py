@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("recis_core", "backends", "bench", "bridge", "pallas_kernels")
-EXCEPTIONS = 19  # imports of today from a lower floor to a higher one; lower it with each that goes
+EXCEPTIONS = 1  # imports of today from a lower floor to a higher one; lower it with each that goes
 
 
 def floors() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def test_a_new_import_upward_fails(tmp_path: Path) -> None:
     done = lint(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     with open(tmp_path / "recis_core/ragged/dense.py", "a") as file:
-        file.write("\nfrom recis_core.nn import hook\n")
+        file.write("\nfrom recis_core.nn import coalesce\n")
     done = lint(tmp_path)
     assert done.returncode == 1
-    assert "recis_core.ragged.dense -> recis_core.nn.hook" in done.stdout
+    assert "recis_core.ragged.dense -> recis_core.nn.coalesce" in done.stdout

@@ -8,9 +8,9 @@ import torch
 
 from recis_core.backends.errors import NonFiniteGradient
 from recis_core.exchange.adaptive import Chooser
-from recis_core.exchange.precision import Direction
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdamW, SparseSGD, clip_grad_norm_
+from recis_core.options.precision import Direction
 
 BACKENDS = ("torch", "numba", "jax")
 IDS = torch.tensor([3, 5, 7])

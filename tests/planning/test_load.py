@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.load import Load
 from recis_core.planning.model_file import Feature, Links, Precision, TableSize

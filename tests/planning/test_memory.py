@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recis_core.backends import SlotSpec, TableSpec, get, placement
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.memory import footprint, fullest_rows, slot_bytes
 from recis_core.planning.model_file import Feature, Links, TableSize

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from recis_core.exchange.sharding import Sharding
+from recis_core.options.sharding import Sharding
 from recis_core.planning import PlanDoesNotFit, make_plan
 from recis_core.planning.cluster import Cluster
 from recis_core.planning.load import Load

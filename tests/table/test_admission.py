@@ -14,7 +14,7 @@ from recis_core.backends import Clock, LookupCall, LookupMode, Request, TableSpe
 from recis_core.backends.initial_values import Distribution
 from recis_core.nn import AdmitHook, HashTable
 from recis_core.optim import SparseSGD
-from recis_core.table.admitting_backend import AdmittingBackend
+from recis_core.table.admission.admitting_backend import AdmittingBackend
 from tests.contract.compare import assert_same
 from tests.table.admitting import D, DictOfFrequencies, bags, engine_of, initial
 

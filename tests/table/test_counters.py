@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from recis_core.nn import AdmitHook, HashTable
-from recis_core.table.bloom_counter import HASHES, BloomCounter
-from recis_core.table.exact_counter import ExactCounter
+from recis_core.table.admission.bloom_counter import HASHES, BloomCounter
+from recis_core.table.admission.exact_counter import ExactCounter
 
 UIDS = (7, 3)
 

@@ -8,7 +8,7 @@ import pytest
 
 from recis_core.backends import Backend
 from recis_core.nn import AdmitHook, EmbeddingEngine, EmbeddingOption, FilterHook
-from recis_core.table.admitting_backend import AdmittingBackend
+from recis_core.table.admission.admitting_backend import AdmittingBackend
 
 TEXTS = {
     "readonly": AdmitHook("ReadOnly"),

@@ -10,7 +10,7 @@ import torch
 
 from recis_core.nn import EmbeddingEngine
 from recis_core.optim import SparseAdam
-from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.options.cache_config import CacheConfig
 from tests.contract.compare import assert_same
 from tests.table.admitting import D, bags, engine_of
 

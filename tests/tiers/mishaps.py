@@ -222,7 +222,7 @@ def optimizer_of(engine: EmbeddingEngine) -> Any:
 
 
 def _resized(engine: EmbeddingEngine, tiered: Any, rng: random.Random) -> None:
-    from recis_core.table.tiers.sizes import resize
+    from recis_core.table.tiers.tier_sizes import resize
 
     if engine.table("f").physical is tiered:
         state = tiers_of(engine)

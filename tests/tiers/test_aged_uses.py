@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recis_core.backends.numba_backend.aged_uses import add_uses
-from recis_core.table.tiers.policy import Lfu
+from recis_core.backends.tier_loops.aged_uses import add_uses
+from recis_core.options.cache_policy import Lfu
 
 
 def test_uses_are_added_as_numpy_adds_them() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recis_core.nn import CacheConfig, Policy
-from recis_core.table.tiers.policy import Lfu, Ttl, policy_of
+from recis_core.options.cache_policy import Lfu, Ttl, policy_of
 
 
 class Mine(Policy):

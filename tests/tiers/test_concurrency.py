@@ -20,7 +20,7 @@ from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
-from recis_core.table.tiers.sizes import resize
+from recis_core.table.tiers.tier_sizes import resize
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from tests.contract.compare import assert_same
 from tests.tiers.training import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recis_core.backends.numba_backend import disk_rows
+from recis_core.backends.tier_loops import disk_rows
 from recis_core.table.disk import DiskStore, rows_view
 from recis_core.table.disk.rows_view import RowsView
 from tests.tiers.disk_stores import MAPPED, B, arrays, rows_of

@@ -21,7 +21,7 @@ from recis_core.backends.records import Snapshot
 from recis_core.backends.selection import NAMES
 from recis_core.nn import CacheConfig, EmbeddingEngine, Policy
 from recis_core.optim import SparseAdagrad, SparseAdam, SparseOptimizer, SparseRowWiseAdagrad, SparseSGD
-from recis_core.table.tiers.policy import Ttl
+from recis_core.options.cache_policy import Ttl
 from tests.contract.compare import assert_same
 from tests.pairwise import pairwise
 from tests.tiers.inputs import batches_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recis_core.backends.numba_backend.row_map import places_for
+from recis_core.backends.tier_loops.key_row_map import places_for
 from recis_core.table.tiers.key_index import FreeIndex
 
 KEYS = 4000

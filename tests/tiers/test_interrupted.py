@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recis_core.nn import CacheConfig, EmbeddingEngine
-from recis_core.table.tiers.sizes import resize
+from recis_core.table.tiers.tier_sizes import resize
 from tests.tiers.training import adam, adam_of, assert_same_engines, engine_of, random_batches, tiers_of, train
 
 HOST = CacheConfig(device_rows=8, policy="lru")

@@ -14,7 +14,7 @@ import numba
 import pytest
 import torch
 
-from recis_core.backends.numba_backend.loop_threads import loop_threads
+from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.nn import CacheConfig, Prefetcher
 from tests.tiers.training import engine_of, random_batches
 

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from recis_core.backends.numba_backend.next_uses import NEVER, NextUses
+from recis_core.backends.tier_loops.next_uses import NEVER, NextUses
 
 Key = tuple[int, int]
 

@@ -16,7 +16,7 @@ import torch
 
 from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, Prefetcher
-from recis_core.table.tiers.prefetcher import LATE
+from recis_core.nn.prefetcher import LATE
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
     B,

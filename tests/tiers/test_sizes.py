@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from recis_core.backends.errors import RecisError
-from recis_core.backends.numba_backend.disk_rows import HANDLE
+from recis_core.backends.tier_loops.disk_rows import HANDLE
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.table.disk import DiskStore
-from recis_core.table.tiers.sizes import resize, take_portion
+from recis_core.table.tiers.tier_sizes import resize, take_portion
 from tests.tiers.test_cases import backend, both
 from tests.tiers.training import (
     B,

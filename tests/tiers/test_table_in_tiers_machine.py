@@ -27,16 +27,16 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from recis_core import backends
 from recis_core.backends import Clock, LookupMode, SlotSpec, UpdateRule
-from recis_core.backends.numba_backend.loop_threads import loop_threads
+from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.nn import CacheConfig
+from recis_core.options.cache_policy import Ttl
 from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.policy import Ttl
-from recis_core.table.tiers.sizes import resize
+from recis_core.table.tiers.planned_calls import Batch, digest_of
+from recis_core.table.tiers.tier_sizes import resize
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
-from recis_core.table.tiers.upcoming import Batch, digest_of
 from tests.machines import CountedMachine, run_steps
 from tests.tiers.machine_keys import SPEC, UIDS, D, Key, arrays, call_of, initial
 

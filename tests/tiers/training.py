@@ -18,9 +18,9 @@ from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetc
 from recis_core.optim import SparseAdam, SparseOptimizer
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.planned_calls import Batch as Planned
+from recis_core.table.tiers.planned_calls import digest_of
 from recis_core.table.tiers.tiered_state import TieredState
-from recis_core.table.tiers.upcoming import Batch as Planned
-from recis_core.table.tiers.upcoming import digest_of
 from tests.contract.compare import assert_same
 
 B, D = 16, 4

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recis_core.backends.errors import RecisError, StorageFull
-from recis_core.backends.numba_backend.disk_index import TABLES
+from recis_core.backends.tier_loops.disk_index import TABLES
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.disk.directory_lock import DirectoryLock
 from recis_core.table.disk.disk_space import Reserve, sync_file
@@ -24,7 +24,7 @@ from recis_core.table.disk.manifest import Manifest, open_directory
 from recis_core.table.disk.mapping import MappedMemory
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment, bytes_of, keys_of
-from recis_core.table.row_store import Chunk
+from recis_core.table.tier_store import Chunk
 
 READ_THREADS = 8  # more than cores: some wait for a page
 INDEX_BYTES = 3 << 30

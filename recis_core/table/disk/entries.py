@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from recis_core.backends.numba_backend.disk_index import ENTRY
+from recis_core.backends.tier_loops.disk_index import ENTRY
 from recis_core.table.disk.disk_space import room_for, write_at
 from recis_core.table.disk.mapping import Mapping
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from recis_core.backends.errors import CorruptStorage, TableFull
-from recis_core.backends.numba_backend import disk_index
-from recis_core.backends.numba_backend.disk_index import ENTRY, GROUP, G, P, bytes_for
+from recis_core.backends.tier_loops import disk_index
+from recis_core.backends.tier_loops.disk_index import ENTRY, GROUP, G, P, bytes_for
 from recis_core.table.disk.entries import Entries
 from recis_core.table.disk.mapping import Mapping
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recis_core.backends.errors import TableFull
-from recis_core.backends.numba_backend.disk_index import SEGMENTS
+from recis_core.backends.tier_loops.disk_index import SEGMENTS
 from recis_core.table.disk.index import Index
 from recis_core.table.disk.manifest import Committed, Manifest, segment_path
 from recis_core.table.disk.rows_view import RowsView

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from recis_core.backends.errors import BackendUnavailable, CorruptStorage
-from recis_core.table.row_store import Chunk
+from recis_core.table.tier_store import Chunk
 
 KEY = np.dtype([("table", ">i4"), ("id", "<i8")])
 ABOUT = b"\xff about"  # behind all keys, whose tables are not negative: number of writes, tag

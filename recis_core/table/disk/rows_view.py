@@ -17,9 +17,9 @@ from typing import TypeVar
 import numpy as np
 
 from recis_core.backends.errors import CorruptStorage
-from recis_core.backends.numba_backend import disk_rows
-from recis_core.backends.numba_backend.disk_rows import CHECK_BYTES, HANDLE
-from recis_core.backends.numba_backend.disk_words import lanes_of
+from recis_core.backends.tier_loops import disk_rows
+from recis_core.backends.tier_loops.disk_rows import CHECK_BYTES, HANDLE
+from recis_core.backends.tier_loops.disk_words import lanes_of
 from recis_core.table.disk.mapping import FileHandle, Mapping
 from recis_core.table.disk.segment import Segment
 

@@ -22,8 +22,8 @@ import numpy as np
 import xxhash
 
 from recis_core.backends.errors import CorruptStorage, NotAFile
-from recis_core.backends.numba_backend.disk_index import KEY, ROWS, TABLES
-from recis_core.backends.numba_backend.disk_rows import CHECK_BYTES
+from recis_core.backends.tier_loops.disk_index import KEY, ROWS, TABLES
+from recis_core.backends.tier_loops.disk_rows import CHECK_BYTES
 from recis_core.durable import open_regular
 from recis_core.table.disk.disk_space import gone, open_nameless, remove, room_for, write_at
 from recis_core.table.disk.mapping import PAGE, FileHandle, Mapping

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recis_core.backends import LookupMode
-from recis_core.backends.numba_backend.columns import put
-from recis_core.table.tiers import aside, staging
-from recis_core.table.tiers.upcoming import Batch
+from recis_core.backends.tier_loops.columns import put
+from recis_core.table.tiers import overflow_table, staging
+from recis_core.table.tiers.planned_calls import Batch
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.lower_tiers import Fetched
@@ -70,7 +70,7 @@ def begin_away(state: TieredState, asked: Asked) -> None:
     if asked.uses:
         away = np.flatnonzero(asked.rows == AWAY)
         asked.begun = away[~state.lower.contains(*asked.keys(away))]
-        aside.begin_below(state, *asked.keys(asked.begun), asked.tick)
+        overflow_table.begin_below(state, *asked.keys(asked.begun), asked.tick)
 
 
 def take_back(state: TieredState, asked: Asked) -> None:

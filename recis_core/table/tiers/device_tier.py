@@ -18,12 +18,12 @@ import torch
 from recis_core.backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.errors import RecisError
 from recis_core.backends.numba_backend.backend import NumbaBackend
-from recis_core.backends.numba_backend.columns import count_up, fill, put, touch_rows, use_rows
 from recis_core.backends.numba_backend.embed import embed_rows
 from recis_core.backends.numba_backend.lookup import begin_rows
 from recis_core.backends.numba_backend.partition import Unique
+from recis_core.backends.tier_loops.columns import count_up, fill, put, touch_rows, use_rows
+from recis_core.options.cache_policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.key_index import FreeIndex, KeyIndex, PlacedIndex
-from recis_core.table.tiers.policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.row_format import Rows, marks_of
 from recis_core.table.tiers.victims import ALL, Victims, lowest
 

@@ -17,7 +17,7 @@ import xxhash
 
 from recis_core.backends.errors import NotAFile, StorageInUse
 from recis_core.durable import make_directory
-from recis_core.table.tiers.cache_config import CacheConfig
+from recis_core.options.cache_config import CacheConfig
 from recis_core.table.tiers.row_format import RowFormat
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recis_core.backends.numba_backend.columns import fill, put
-from recis_core.table.row_store import Chunk
-from recis_core.table.tiers.blocks import Blocks
+from recis_core.backends.tier_loops.columns import fill, put
+from recis_core.table.tier_store import Chunk
 from recis_core.table.tiers.key_index import NO_BOUND, FreeIndex
+from recis_core.table.tiers.row_blocks import Blocks
 from recis_core.table.tiers.row_format import Parts
 from recis_core.table.tiers.victims import Victims
 

@@ -16,13 +16,13 @@ from typing import TypeVar
 import numpy as np
 
 from recis_core.backends.errors import StorageFull, TableFull
-from recis_core.table.row_store import RowStore
+from recis_core.table.tier_store import RowStore
 from recis_core.table.tiers.cache_stats import CacheStats
+from recis_core.table.tiers.deferred_marks import LateMarks
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.key_index import NO_BOUND
-from recis_core.table.tiers.late_marks import LateMarks
+from recis_core.table.tiers.planned_calls import Early
 from recis_core.table.tiers.row_format import RowFormat, Rows
-from recis_core.table.tiers.upcoming import Early
 from recis_core.uninterrupted import uninterrupted
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ import numpy as np
 from recis_core.backends import Snapshot
 from recis_core.table.replacement import without_tables
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.content import AT_ONCE, export, marks, restore
 from recis_core.table.tiers.key_counts import no_keys
+from recis_core.table.tiers.tier_snapshot import AT_ONCE, export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.uninterrupted import as_one
 

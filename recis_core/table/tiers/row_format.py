@@ -23,8 +23,6 @@ MARKS = np.dtype([("score", "<f8"), ("used", "<i4"), ("version", "<u4")])
 COUNTED = np.dtype([*MARKS.descr, ("uses", "<i4")])
 Parts = tuple[np.ndarray, ...]  # of rows, the bytes of each part: uint8 [n, ·], contiguous
 
-PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")
-
 
 @dataclass
 class Rows:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.sizes import least_portion, row_bytes, take_portion
+from recis_core.table.tiers.tier_sizes import least_portion, row_bytes, take_portion
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState

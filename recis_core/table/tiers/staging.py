@@ -11,12 +11,12 @@ import numpy as np
 
 from recis_core.backends import LookupCall
 from recis_core.backends.numba_backend import partition
-from recis_core.backends.numba_backend.columns import count_down, count_up, fill
 from recis_core.backends.numba_backend.partition import Unique
-from recis_core.table.row_store import RowStore
+from recis_core.backends.tier_loops.columns import count_down, count_up, fill
+from recis_core.options.cache_policy import Lookahead
+from recis_core.table.tier_store import RowStore
 from recis_core.table.tiers.cache_stats import NOWHERE, ON_DEVICE
-from recis_core.table.tiers.policy import Lookahead
-from recis_core.table.tiers.upcoming import Batch, Early, digest_of
+from recis_core.table.tiers.planned_calls import Batch, Early, digest_of
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState

@@ -30,11 +30,11 @@ from recis_core.backends import (
 )
 from recis_core.backends.numba_backend.partition import Unique
 from recis_core.backends.records import Evicted, Marks
-from recis_core.table.tiers import aside
+from recis_core.options.cache_config import CacheConfig
+from recis_core.table.tiers import overflow_table
 from recis_core.table.tiers.asked import AWAY, Asked, begin_away, count, take_back
-from recis_core.table.tiers.cache_config import CacheConfig
-from recis_core.table.tiers.content import export, marks, restore
 from recis_core.table.tiers.lower_tiers import Fetched
+from recis_core.table.tiers.tier_snapshot import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
 
@@ -182,7 +182,7 @@ class TieredBackend(WrappedBackend):
             )
             return outputs, Saved(inner, state, state.renumbered), None
         begin_away(state, asked)
-        table, _, fetched = aside.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
+        table, _, fetched = overflow_table.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
         _, outputs, inner, _ = self.inner.embed(
             table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
         )
@@ -267,7 +267,7 @@ class TieredBackend(WrappedBackend):
             return apply(table, self.inner.renumber(gradient, rows))
 
         there = self.inner.renumber(gradient, torch.from_numpy(here).to(device))
-        changed = aside.changed_aside(state, keys[0][away], keys[1][away], change)
+        changed = overflow_table.changed_aside(state, keys[0][away], keys[1][away], change)
         try:
             changed.write()
             state.device.changed(here[here >= 0])
@@ -281,7 +281,9 @@ class TieredBackend(WrappedBackend):
             away = rows >= ELSEWHERE
             values = self.inner.read_slot(state.inner, name, torch.where(away, -1, rows))
             if bool(away.any()):
-                values[away] = aside.slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
+                values[away] = overflow_table.slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE).to(
+                    values.device
+                )
         return values
 
     def write_slot(self, state: TieredState, name: str, rows: Tensor, values: Tensor) -> TieredState:
@@ -289,7 +291,7 @@ class TieredBackend(WrappedBackend):
             away = rows >= ELSEWHERE
             here = torch.where(away, -1, rows)
             elsewhere = _numpy(rows[away]) - ELSEWHERE
-            changed = aside.slot_written_elsewhere(state, name, elsewhere, values[away].float().cpu())
+            changed = overflow_table.slot_written_elsewhere(state, name, elsewhere, values[away].float().cpu())
             try:
                 changed.write()
                 state.device.changed(_numpy(here[here >= 0]))

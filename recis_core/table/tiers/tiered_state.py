@@ -16,19 +16,19 @@ import torch
 
 from recis_core.backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.errors import RecisError, StorageFull, TableFull
-from recis_core.backends.numba_backend.columns import fill
-from recis_core.table.tiers import sizes, staging
+from recis_core.backends.tier_loops.columns import fill
+from recis_core.options.cache_config import CacheConfig
+from recis_core.options.cache_policy import policy_of
+from recis_core.table.tiers import staging, tier_sizes
 from recis_core.table.tiers.asked import AWAY, EARLY, UNKNOWN, Asked, take_back
-from recis_core.table.tiers.cache_config import CacheConfig
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, open_disk
 from recis_core.table.tiers.key_counts import counted, no_keys, rows_on
 from recis_core.table.tiers.lower_tiers import LowerTiers
-from recis_core.table.tiers.policy import policy_of
+from recis_core.table.tiers.planned_calls import Batch, Early, Upcoming
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.turn import Turn
-from recis_core.table.tiers.upcoming import Batch, Early, Upcoming
 from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ class TieredState:
         config = self.config
         host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
-        self._lower = LowerTiers(host, disk, sizes.host_rows(self, host, 0), None, self.stats)
+        self._lower = LowerTiers(host, disk, tier_sizes.host_rows(self, host, 0), None, self.stats)
         self._unopened, self._closing = config.disk is not None, None
-        self.device = DeviceTier(self.backend, self.spec, self.slots, sizes.device_rows(self, 0), self.policy)
+        self.device = DeviceTier(self.backend, self.spec, self.slots, tier_sizes.device_rows(self, 0), self.policy)
 
     @property
     def lower(self) -> LowerTiers:
@@ -218,7 +218,7 @@ class TieredState:
 
     def _widen(self, slots: tuple[SlotSpec, ...]) -> None:
         """Empty tiers of wider rows, which are filled before those that were are given back."""
-        from recis_core.table.tiers.content import export, restore
+        from recis_core.table.tiers.tier_snapshot import export, restore
 
         if self.config.keep and not self._unopened:
             new = ", ".join(slot.name for slot in slots if slot not in self.slots)
@@ -255,7 +255,7 @@ class TieredState:
         """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         lower = self.lower  # first, for a disk that is opened says another step
         self.step, self.pinned_from = clock.step, clock.pinned_from
-        sizes.follow_share(self)
+        tier_sizes.follow_share(self)
         lower.settle()
         lower.tell_if_many()
         expired = self.device.expired(self.pinned_from)

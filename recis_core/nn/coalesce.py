@@ -1,0 +1,159 @@
+"""Named tables of equal attributes share one physical table.
+
+Sizes: F features, T logical tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recis_core.backends import TableSpec, select
+from recis_core.backends.interface import Backend
+from recis_core.exchange.world import World, world_rank, world_size
+from recis_core.nn.table_hooks import check_hooks, eviction_of, score_of, with_admission
+from recis_core.options.precision import Precision
+from recis_core.options.sharding import Sharding
+from recis_core.table.physical import PhysicalTable
+from recis_core.table.uid import distinct_uids
+
+if TYPE_CHECKING:
+    from recis_core.options.embedding_option import EmbeddingOption
+
+# What a table is, apart from how a feature looks it up. Equal here: one storage.
+ATTRIBUTES = (
+    "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
+    "admit_hook", "filter_hook", "block_size", "unknown", "precision", "sharding",
+    "residual_bytes", "cache", "storage",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a logical table lives: its physical table, and its ordinal there."""
+
+    table: PhysicalTable
+    ordinal: int
+
+
+def table_name(feature: str, option: EmbeddingOption) -> str:
+    return option.shared_name or feature
+
+
+def coalesce(
+    options: Mapping[str, EmbeddingOption], *, overlap: bool = False, hierarchical: bool = False
+) -> dict[str, Home]:
+    """Table name -> home, for all tables the features name; as few physical tables as attributes allow.
+
+    With more ranks than one in the options' process group, tables are shared among them; then this is collective.
+    overlap, hierarchical: as in EmbeddingEngine.
+
+    Raises:
+      ValueError: two options for one table disagree, or two names collide in their uid.
+      ExchangeMismatch: ranks have other tables.
+    """
+    tables = _options_by_table(options)
+    distinct_uids(list(tables))
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, option in tables.items():
+        groups.setdefault(_attributes(option), []).append(name)
+    size = world_size(_group(tables))
+    homes = {name: home for names in groups.values() for name, home in _house([(n, tables[n]) for n in names], size)}
+    if size > 1:
+        from recis_core.exchange.exchange import Exchange
+
+        shares: list[Any] = list(dict.fromkeys(home.table for home in homes.values()))
+        Exchange(World(_group(tables), hierarchical=hierarchical), shares, overlap=overlap)
+    return homes
+
+
+def _group(tables: Mapping[str, EmbeddingOption]) -> Any:
+    """The one process group of all options."""
+    groups = {id(option.pg): option.pg for option in tables.values()}
+    if len(groups) > 1:
+        raise ValueError(f"options of one engine must have one pg; got {len(groups)} different ones.")
+    return next(iter(groups.values()), None)
+
+
+def _attributes(option: EmbeddingOption) -> tuple[object, ...]:
+    """A table at one rank is, apart from where, as one whose rows are spread."""
+    values = {name: getattr(option, name) for name in ATTRIBUTES}
+    if Sharding.of(option.sharding).kind == "table":
+        values["sharding"] = Sharding()
+    return tuple(values.values())
+
+
+def _options_by_table(options: Mapping[str, EmbeddingOption]) -> dict[str, EmbeddingOption]:
+    tables: dict[str, EmbeddingOption] = {}
+    for feature, option in options.items():
+        name = table_name(feature, option)
+        other = tables.setdefault(name, option)
+        for attribute in ATTRIBUTES:
+            mine, theirs = getattr(option, attribute), getattr(other, attribute)
+            if mine != theirs:
+                raise ValueError(
+                    f"features that share table {name!r} must agree on {attribute}; "
+                    f"feature {feature!r} has {mine!r}, another has {theirs!r}."
+                )
+    return tables
+
+
+def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[str, Home]]:
+    names, option = [name for name, _ in tables], tables[0][1]
+    backend = _backend(option)
+    spec = TableSpec(
+        dim=option.embedding_dim,
+        uids=distinct_uids(names),
+        dtype=str(option.dtype).removeprefix("torch."),
+        seed=option.seed,
+        distribution=option.init.distribution(option.embedding_dim),
+        device=str(option.device) if option.device is not None else default_device(backend),
+        rows=option.block_size,
+        score=score_of(option),
+    )
+    backend = with_admission(backend, option)
+    by_id = option.grad_reduce_by == "id"
+    table = (
+        PhysicalTable(backend, spec, tuple(names), reduce_by_id=by_id)
+        if size == 1
+        else _share(backend, spec, tables, size, by_id)
+    )
+    table.eviction = eviction_of([option for _, option in tables], size)
+    return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
+
+
+def _backend(option: EmbeddingOption) -> Backend:
+    backend = select(option.backend)
+    if option.cache is None:
+        return backend
+    from recis_core.table.tiers.tiered_backend import TieredBackend
+
+    return TieredBackend(backend, option.cache, owner=f"rank {world_rank(option.pg)}")  # type: ignore[return-value]
+
+
+def _share(
+    backend: Backend, spec: TableSpec, tables: list[tuple[str, EmbeddingOption]], size: int, by_id: bool
+) -> PhysicalTable:
+    """This rank's share."""
+    from recis_core.exchange.column_table import ColumnTable
+    from recis_core.exchange.replicated_table import ReplicatedTable
+    from recis_core.exchange.sharded_table import ShardedTable
+
+    shardings = [Sharding.of(option.sharding) for _, option in tables]
+    check_hooks(shardings[0], tables[0][1])
+    kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
+    kind = kinds.get(shardings[0].kind, ShardedTable)
+    return kind(
+        backend, spec, tuple(name for name, _ in tables),
+        reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
+        rank=world_rank(tables[0][1].pg),
+        residual_bytes=tables[0][1].residual_bytes,
+    )  # fmt: skip
+
+
+def default_device(backend: Backend) -> str:
+    """The GPU where this backend and torch can both use it, else the CPU."""
+    return "cuda" if backend.name != "numba" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,303 @@
+"""Batches whose rows are on the device when they come: a thread reads ahead, plans, fetches and stages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from numbers import Integral
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from recis_core.backends.errors import RecisError
+from recis_core.backends.tier_loops.loop_threads import loop_threads
+from recis_core.process import refuse_to_pickle
+from recis_core.table.tiers import staging
+from recis_core.table.tiers.inside import tiered
+from recis_core.table.tiers.planned_calls import Batch, digest_of
+from recis_core.table.tiers.tiered_state import TieredState
+from recis_core.table.wrapped_backend import inserts_unasked
+from recis_core.uninterrupted import as_one, uninterrupted
+
+if TYPE_CHECKING:
+    from recis_core.nn import EmbeddingEngine
+
+LATE = 8  # batches yielded since, after which one that never came to forward is given up
+POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
+FORWARD_POLL = 0.0005  # seconds between looks at whether a batch's forward has come
+
+
+@dataclass
+class _Item:
+    """One batch of the reader's, and what it asks of each tiered table."""
+
+    batch: Any
+    asks: list[tuple[TieredState, Batch, bool]] = field(default_factory=list)
+    read: bool = False
+    staged: bool = False
+
+
+_WAIT = _Item(None)
+
+
+class Prefetcher:
+    """Iterates over the reader's batches; the embeddings of each are fetched while the model computes those before it.
+
+    A thread of its own reads `depth` batches ahead, tells policy "lookahead" when each row is used next, reads rows from
+    disk, and stages the next batch's to the device, writing back what leaves for them. Rows of a staged batch stay until
+    its forward. Training gives the same bits with and without it. Batches should come to the engine's forward as they were
+    yielded, each once, and before 8 more are asked for; one that does not is fetched when it comes.
+
+    It serves one pass: make another for the next. A loop that is left drops what was read ahead and closes the reader; it
+    waits for a batch that the reader is about to give, however long that takes. What the reader or `features` raises comes
+    out of the loop after the batches before it; what fetching raises, with the next one.
+
+    Args:
+      engine: whose tables have a cache; without one, or in eval, the batches are read ahead, and no more.
+      reader: batches. A generator runs on the thread.
+      depth: how many are read ahead; 0 reads none. None: `prefetch` of the tables' CacheConfig, the largest.
+      threads: of loops of torch and tables in the iterating thread, meanwhile. Leave the reading thread a core where cores
+        are few: two threads on two cores beside it wait for one another. Tables have the same bits at any number; torch's
+        dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None, or depth 0, leaves them as they are.
+      features: from a batch to what the engine's forward is given, called on the thread; None: the batch itself.
+
+    Attributes:
+      stall_seconds: that the loop waited for batches so far.
+
+    Raises:
+      TypeError: engine is no EmbeddingEngine, depth or threads no int, features not callable, or reader not iterable.
+      ValueError: depth is negative, or threads not positive.
+      RecisError: ranks share the tables; their rows are asked for by other processes' batches, too. Or it is iterated again.
+      TableFull, StorageFull: from the loop, as the forward would.
+    """
+
+    def __init__(
+        self,
+        engine: EmbeddingEngine,
+        reader: Iterable[Any],
+        depth: int | None = None,
+        *,
+        threads: int | None = None,
+        features: Callable[[Any], Mapping[str, Any]] | None = None,
+    ) -> None:
+        _check_kinds(engine, depth, threads, features)
+        self.engine = engine
+        if depth is None:
+            depth = max((state.config.prefetch for state in self._states()), default=0)
+        if depth < 0:
+            raise ValueError(f"depth must be at least 0 batches; got {depth}.")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1; got {threads}.")
+        if depth and engine.exchange is not None:
+            raise RecisError(
+                "a Prefetcher knows this process's batches alone, and ranks share these tables: what their owner will be "
+                "asked for is in the others' batches. Use depth=0 with more processes than one."
+            )
+        self.depth, self.threads = int(depth), None if threads is None else int(threads)
+        self._source = iter(reader)
+        self._features = features or (lambda batch: batch)
+        self._window: deque[_Item] = deque()
+        self._yielded: deque[_Item] = deque()
+        self._asked = False  # whether the next batch is waited for
+        self._changed = threading.Condition()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # rung by the thread when the loop may have something to take
+        self._begun = self._stopped = self._ended = False
+        self._error: BaseException | None = None  # of the thread, at once
+        self._last: BaseException | None = None  # of the reader, once the batches before it were given
+        self.stall_seconds = 0.0
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_to_pickle("a Prefetcher")
+
+    def __iter__(self) -> Iterator[Any]:
+        with self._changed:
+            if self._begun:
+                raise RecisError(
+                    "a Prefetcher is iterated once, and this one has been. Make one for each pass: "
+                    "`for batch in Prefetcher(engine, reader)`."
+                )
+            self._begun = True
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        if self.depth == 0:
+            yield from self._source
+            return
+        thread = threading.Thread(target=self._run, name="recis-prefetcher", daemon=True)
+        try:
+            with uninterrupted():
+                thread.start()
+            with loop_threads(self.threads):
+                while (item := self._next()) is not None:
+                    yield item.batch
+        finally:
+            self._stop(thread)
+
+    def _next(self) -> _Item | None:
+        start = time.perf_counter()
+        while (item := self._given()) is _WAIT:
+            with suppress(Empty):
+                self._bell.get(timeout=POLL)
+        if item is None:
+            return None
+        self._stalled(time.perf_counter() - start, item)
+        self._give_up_late()
+        return item
+
+    @as_one
+    def _given(self) -> _Item | None:
+        """The next batch; _WAIT while it is not ready, None after the last. Signals come between two looks: one that came
+        while a lock is taken would leave it taken.
+        """
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
+            if not (self._error or (self._window[0].staged if self._window else self._ended)):
+                return _WAIT
+            self._asked = False
+            if self._window and self._window[0].staged:
+                item = self._window.popleft()
+                self._yielded.append(item)
+                self._changed.notify_all()
+                return item
+            if error := self._error or self._last:
+                raise error
+            return None
+
+    @as_one
+    def _give_up_late(self) -> None:
+        """So that what is held stays bounded where batches never come as they were planned."""
+        if len(self._yielded) > LATE:
+            for state, batch, _ in self._yielded.popleft().asks:
+                with state.lock:
+                    staging.give_up(state, batch.number)
+
+    def _stalled(self, seconds: float, item: _Item) -> None:
+        self.stall_seconds += seconds
+        for state, _, _ in item.asks:
+            state.stats.stall_seconds += seconds / len(item.asks)
+
+    def _stop(self, thread: threading.Thread) -> None:
+        self._stopped = True  # first, whatever comes next
+        self._wake()
+        try:
+            if (
+                thread.is_alive() and thread is not threading.current_thread()
+            ):  # a dropped generator may be collected on any thread
+                thread.join()
+        finally:  # though an interrupt may have come: a thread that still runs plans and stages no more
+            self._forget()
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+    @as_one
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    @as_one
+    def _forget(self) -> None:
+        for state in self._states():
+            if not state.lock.forked:
+                with state.lock:
+                    staging.forget(state)
+
+    def _states(self) -> list[TieredState]:
+        tables = dict.fromkeys(table.physical for table in self.engine.sparse_parameters().values())
+        return [state for table in tables if (state := tiered(table.state)) is not None]
+
+    # On the thread
+
+    def _run(self) -> None:
+        from recis_core.backends.numba_backend.compiled import on_one_thread  # as heavy as numba
+
+        on_one_thread()
+        try:
+            while not self._stopped:
+                if not self._work():
+                    with self._changed:
+                        self._changed.wait(POLL if self._forward_came() else FORWARD_POLL)
+        except BaseException as error:  # raised where batches are asked for
+            with self._changed:
+                self._error = error
+            self._bell.put(None)
+
+    def _work(self) -> bool:
+        """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk.
+
+        The next batch is not staged before the forward of the one given last, which would wait for the table's lock.
+        """
+        window = list(self._window)
+        if window and not window[0].staged and (self._asked or self._forward_came()):
+            self._stage(window[0])
+        elif not self._ended and len(window) <= self.depth:
+            self._plan_next()
+        elif unread := next((item for item in window[1:] if not item.read), None):
+            self._read(unread)
+        else:
+            return False
+        return True
+
+    def _forward_came(self) -> bool:
+        """Of the batch given last."""
+        given = list(self._yielded)[-1:]
+        return all(batch.number <= state.upcoming.consumed for item in given for state, batch, _ in item.asks)
+
+    def _plan_next(self) -> None:
+        try:
+            item = self._planned(next(self._source))
+        except StopIteration:
+            self._end(None)
+        except BaseException as error:
+            self._end(error)
+        else:
+            with self._changed:
+                self._window.append(item)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._ended, self._last = True, error
+        self._bell.put(None)
+
+    def _planned(self, batch: Any) -> _Item:
+        item = _Item(batch)
+        for table, call in self.engine.training_calls(self._features(batch)):
+            state = tiered(table.state)
+            if state is None:
+                continue
+            keys, digest = staging.unique_keys(call), digest_of(call)
+            with state.lock:
+                if not self._stopped:
+                    item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
+        return item
+
+    def _read(self, item: _Item) -> None:
+        for state, batch, _ in item.asks:
+            if batch.rows is None:
+                staging.read_early(state, batch)
+        item.read = True
+
+    def _stage(self, item: _Item) -> None:
+        for state, batch, new in item.asks:
+            with state.lock:
+                if batch in state.upcoming.batches:
+                    staging.stage(state, batch, new=new)
+        with self._changed:
+            item.read = item.staged = True
+        self._bell.put(None)
+
+
+def _check_kinds(engine: Any, depth: Any, threads: Any, features: Any) -> None:
+    from recis_core.nn import EmbeddingEngine
+
+    if not isinstance(engine, EmbeddingEngine):
+        raise TypeError(f"engine must be an EmbeddingEngine; got {type(engine).__name__}.")
+    for name, count in (("depth", depth), ("threads", threads)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, Integral)):
+            raise TypeError(f"{name} must be an int or None; got {count!r}.")
+    if features is not None and not callable(features):
+        raise TypeError(f"features must be a function of a batch, or None; got {type(features).__name__}.")

@@ -1,0 +1,1 @@
+"""A packet of rows as bytes: header, sections, codecs, frames."""

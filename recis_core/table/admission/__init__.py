@@ -1,0 +1,1 @@
+"""Which new ids get a row: counters, and the storage that asks them."""

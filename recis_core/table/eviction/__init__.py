@@ -1,0 +1,1 @@
+"""Which rows go: filters choose keys, the table erases them."""
