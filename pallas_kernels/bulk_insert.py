@@ -1,6 +1,6 @@
 """Insert new keys into a bucketed index, in place and free of atomics: offers of ways, rounds of askings, one write.
 
-Reads    a new key: 12 bytes, its offers (offers.py), its rounds (rounds.py); evicting, 24 of what stood there.
+Reads    a new key: 12 bytes, its offers (bucket_offers.py), its rounds (placement_rounds.py); evicting, 24 of what stood there.
 Writes   32 bytes a new key, in 7 arrays, each a sector of its own.
 Ceiling  launches: some 20 a chunk of new keys, then random sectors.
 
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from recis_core.pallas_kernels.bucket_offers import free_ways, victims
 from recis_core.pallas_kernels.index import Format, Index, Keys, candidates, check_index, check_keys, tags
 from recis_core.pallas_kernels.insertion import Holding, Inserted, Settings, Stages, held_at, insert
 from recis_core.pallas_kernels.launch import launch
-from recis_core.pallas_kernels.offers import free_ways, victims
 from recis_core.pallas_kernels.operands import check_dtype, check_shape
-from recis_core.pallas_kernels.rounds import Game, play
+from recis_core.pallas_kernels.placement_rounds import Game, play
 from recis_core.pallas_kernels.tuning import KeyConfig, lane_config
 
 Ref = Any

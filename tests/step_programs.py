@@ -12,7 +12,7 @@ import jax
 
 from recis_core.backends.jax_backend import embed
 from recis_core.backends.jax_backend.gradient import KeyedGradient
-from recis_core.backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend.loops import Loops
 from recis_core.backends.jax_backend.seek import Manner
 from recis_core.backends.jax_backend.state import constants_of, empty_index, row_capacity
 from recis_core.backends.spec import TableSpec
@@ -33,10 +33,10 @@ def table(rows: int) -> tuple[Any, Any, Any, Any]:
     return index, f32(capacity, D), (f32(capacity, D), f32(capacity, D)), constants
 
 
-def plan(hot: Hot) -> embed.Plan:
+def plan(loops: Loops) -> embed.Plan:
     asked = embed.Asked(Manner(insert=True, touch=True, evict=False, counts=False), (N,), T)
     pooling = embed.Pooling("mean", None, N, weights_need_grad=False)
-    return embed.Plan(asked, (pooling,), unknown_initial=False, learns=True, slot_initials=(0.0, 0.0), hot=hot)
+    return embed.Plan(asked, (pooling,), unknown_initial=False, learns=True, slot_initials=(0.0, 0.0), loops=loops)
 
 
 def bags() -> tuple[embed.Bags, ...]:

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.errors import BackendUnavailable
-from recis_core.backends.jax_backend import calls, export, lookup, pooling, reports
 from recis_core.backends.jax_backend import codec as codec_
+from recis_core.backends.jax_backend import embed_calls, export, lookup, pooling, reports
 from recis_core.backends.jax_backend import gradients as gradients_
 from recis_core.backends.jax_backend import slots as slots_
 from recis_core.backends.jax_backend import state as states
-from recis_core.backends.jax_backend.calls import Saved
+from recis_core.backends.jax_backend.embed_calls import Saved
 from recis_core.backends.jax_backend.gradient import KeyedGradient
-from recis_core.backends.jax_backend.hot import Hot, xla
 from recis_core.backends.jax_backend.inputs import Crossing
 from recis_core.backends.jax_backend.ladder import rung
+from recis_core.backends.jax_backend.loops import Loops
 from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.state import TableState
 from recis_core.backends.jax_backend.unfinished import finish, land, whole
+from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
 from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from recis_core.backends.row_checks import check_rows
 from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
@@ -29,12 +30,12 @@ from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
 
 class JaxBackend:
-    """Every stage in XLA programs. `hot` replaces the loops that cost the most."""
+    """Every stage in XLA programs; `loops` are those that cost the most."""
 
     name = "jax"
 
-    def __init__(self, hot: Hot | None = None) -> None:
-        self._programs = Programs(hot or xla())
+    def __init__(self, loops: Loops = XLA_LOOPS) -> None:
+        self._programs = Programs(loops)
 
     def create(self, spec: TableSpec) -> TableState:
         return states.create_state(spec, device_of(spec.device, self.name))
@@ -111,10 +112,10 @@ class JaxBackend:
         clock: Clock,
         weights_need_grad: tuple[bool, ...],
     ) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
-        return state, *calls.embed(self._programs, state, call, mode, clock, weights_need_grad)
+        return state, *embed_calls.embed(self._programs, state, call, mode, clock, weights_need_grad)
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
-        return calls.embed_grad(self._programs, saved, grads)
+        return embed_calls.embed_grad(self._programs, saved, grads)
 
     def gradient(
         self,

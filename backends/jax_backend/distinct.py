@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.hot import Keys, Missing
-from recis_core.pallas_kernels.index import signed_order
+from recis_core.backends.jax_backend.loops import Missing
+from recis_core.pallas_kernels.index import Keys, signed_order
 from recis_core.pallas_kernels.order import compact, sorted_with_position
 
 SMALL = 16  # up to a 16th of N missing ones are sorted apart: XLA's CPU sort of all 65,536 takes 17 ms

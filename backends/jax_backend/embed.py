@@ -12,14 +12,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.fresh import initial_rows, write_initial
 from recis_core.backends.jax_backend.gradient import KeyedGradient, Terms, sum_in_order
 from recis_core.backends.jax_backend.hashing import split
-from recis_core.backends.jax_backend.hot import Hot, Keys, Slots
+from recis_core.backends.jax_backend.loops import Loops, Slots
+from recis_core.backends.jax_backend.new_rows import initial_rows, write_initial
 from recis_core.backends.jax_backend.ordered_sum import segment_of
 from recis_core.backends.jax_backend.pool import weighing
 from recis_core.backends.jax_backend.seek import Manner, Sought, seek
-from recis_core.backends.jax_backend.state import Constants, Index
+from recis_core.backends.jax_backend.state import Constants
+from recis_core.pallas_kernels.index import Index, Keys
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Plan:
     learns: bool
     unknown_initial: bool
     slot_initials: tuple[float, ...]
-    hot: Hot
+    loops: Loops
 
     @property
     def keeps_values(self) -> bool:
@@ -116,12 +117,12 @@ def call_keys(
 
 
 def seek_call(
-    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, asked: Asked, *, hot: Hot
+    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, asked: Asked, *, loops: Loops
 ) -> tuple[Index, Sought]:
     """The index half of a call."""
     numbers = read_control(control, asked)
     keys, valid, _ = call_keys(ids, numbers, constants, asked)
-    return seek(index, constants, keys, valid, numbers.clock, asked.manner, hot)
+    return seek(index, constants, keys, valid, numbers.clock, asked.manner, loops)
 
 
 def pool_call(
@@ -132,11 +133,11 @@ def pool_call(
     keys, _, ordinals = call_keys(ids, read_control(control, plan.asked), constants, plan.asked)
     table, rows, values = weights, sought.rows, None
     if plan.unknown_initial or plan.keeps_values:
-        values = read_rows(weights, rows, keys, constants, plan.unknown_initial, plan.hot)
+        values = read_rows(weights, rows, keys, constants, plan.unknown_initial, plan.loops)
     if plan.unknown_initial:
         table, rows = values, jnp.arange(rows.shape[0], dtype=jnp.int32)
     outputs = tuple(
-        plan.hot.gather_pool(
+        plan.loops.gather_pool(
             table, rows[beg : beg + p.size], b.offsets, b.weights, combiner=p.combiner, tile_len=p.tile_len
         )
         for p, b, beg in zip(plan.poolings, bags, plan.asked.starts, strict=False)
@@ -151,7 +152,7 @@ def embed_call(
     bags: tuple[Bags, ...], plan: Plan,
 ) -> tuple[Index, jax.Array, Slots, tuple[jax.Array, ...], Kept | None, jax.Array]:  # fmt: skip
     """All of it in one program: find or insert, write new rows, pool. Each write hangs on what was read before it."""
-    index, sought = seek_call(index, constants, ids, control, plan.asked, hot=plan.hot)
+    index, sought = seek_call(index, constants, ids, control, plan.asked, loops=plan.loops)
     if sought.new is not None:
         weights, slots = write_initial(weights, slots, constants, sought.new, plan.slot_initials)
     outputs, kept = pool_call(weights, constants, sought, ids, control, bags, plan)
@@ -159,11 +160,11 @@ def embed_call(
 
 
 def read_rows(
-    weights: jax.Array, rows: jax.Array, keys: Keys, constants: Constants, unknown_initial: bool, hot: Hot
+    weights: jax.Array, rows: jax.Array, keys: Keys, constants: Constants, unknown_initial: bool, loops: Loops
 ) -> jax.Array:
     """float32 [N, D]; row -1 reads as zeros or as its key's initial value."""
     everything = jnp.array([0, rows.shape[0]], jnp.int32)
-    values = hot.gather_pool(weights, rows, everything, None, combiner="none", tile_len=None)
+    values = loops.gather_pool(weights, rows, everything, None, combiner="none", tile_len=None)
     if not unknown_initial:
         return values
     return jnp.where((rows >= 0)[:, None], values, initial_rows(constants, keys, weights).astype(jnp.float32))
@@ -181,21 +182,21 @@ def embed_grad_call(
     kept: Kept, bags: tuple[Bags, ...], grads: tuple[jax.Array, ...], plan: Plan
 ) -> tuple[KeyedGradient | None, tuple[jax.Array | None, ...]]:
     """The gradient by unique key, and one for the weights of each request that asks."""
-    terms = [request_terms(g, b, p, plan.hot) for g, b, p in zip(grads, bags, plan.poolings, strict=True)]
+    terms = [request_terms(g, b, p, plan.loops) for g, b, p in zip(grads, bags, plan.poolings, strict=True)]
     to_weights = tuple(
-        weights_grad(g, kept.values, beg + jnp.arange(p.size, dtype=jnp.int32), b, t, p, plan.hot)
+        weights_grad(g, kept.values, beg + jnp.arange(p.size, dtype=jnp.int32), b, t, p, plan.loops)
         if p.weights_need_grad
         else None
         for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.asked.starts, strict=False)
     )
     if not plan.learns:
         return None, to_weights
-    values = sum_in_order(joined(terms), kept.order, kept.offsets, kept.count, plan.hot)
+    values = sum_in_order(joined(terms), kept.order, kept.offsets, kept.count, plan.loops)
     counts = kept.offsets[1:] - kept.offsets[:-1]
     return KeyedGradient(kept.lo, kept.hi, kept.ordinals, kept.rows, values, counts, kept.count), to_weights
 
 
-def request_terms(grad: jax.Array, b: Bags, p: Pooling, hot: Hot) -> Terms:
+def request_terms(grad: jax.Array, b: Bags, p: Pooling, loops: Loops) -> Terms:
     """Which output gradient reaches each occurrence, and by what factor; grad is [B, ·], or [n, D] with none."""
     position = jnp.arange(p.size, dtype=jnp.int32)
     if p.combiner == "none":
@@ -210,7 +211,7 @@ def request_terms(grad: jax.Array, b: Bags, p: Pooling, hot: Hot) -> Terms:
     source = jnp.where(inside, bag, -1)
     if p.combiner == "sum":
         return Terms(grad, source, b.weights)
-    by = weighing(b.offsets, b.weights, p.combiner, hot.gather_pool)
+    by = weighing(b.offsets, b.weights, p.combiner, loops.gather_pool)
     scale = by.inverse.at[bag].get(mode="clip")
     return Terms(grad, source, scale if by.weights is None else scale * by.weights)
 
@@ -228,18 +229,18 @@ def joined(terms: list[Terms]) -> Terms:
 
 
 def weights_grad(
-    grad: jax.Array, values: jax.Array, rows: jax.Array, b: Bags, terms: Terms, p: Pooling, hot: Hot
+    grad: jax.Array, values: jax.Array, rows: jax.Array, b: Bags, terms: Terms, p: Pooling, loops: Loops
 ) -> jax.Array:
     """d loss / d weights, float32 [n], of occurrences that read values[rows]. With s = Σ w·e and out = s / divisor:
     sum e·g; mean (e − out)·g / divisor; sqrtn e·g / divisor − w · out·g / divisor²; a zero divisor gives 0.
     w and the divisor are lifted.
     """
-    dots = hot.row_dot(values, rows, terms.vectors, terms.source)
+    dots = loops.row_dot(values, rows, terms.vectors, terms.source)
     if p.combiner in ("sum", "none", "tile"):
         return dots
     bag = segment_of(b.offsets, p.size)
-    by = weighing(b.offsets, b.weights, p.combiner, hot.gather_pool)
-    out = hot.gather_pool(values, rows, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
+    by = weighing(b.offsets, b.weights, p.combiner, loops.gather_pool)
+    out = loops.gather_pool(values, rows, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
     shared = ((out * grad).sum(1) * by.inverse).at[bag].get(mode="clip")
     scale, lift = by.inverse.at[bag].get(mode="clip"), by.lift.at[bag].get(mode="clip")
     slope = dots * scale - (shared if p.combiner == "mean" else by.weights * shared * scale)

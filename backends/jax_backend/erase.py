@@ -10,18 +10,19 @@ import jax.numpy as jnp
 
 from recis_core.backends import placement
 from recis_core.backends.jax_backend.hashing import split
-from recis_core.backends.jax_backend.hot import Hot, Keys
-from recis_core.backends.jax_backend.state import NOWHERE, Constants, Index, W
+from recis_core.backends.jax_backend.loops import Loops
+from recis_core.backends.jax_backend.state import Constants, W
+from recis_core.pallas_kernels.index import NOWHERE, Index, Keys
 from recis_core.pallas_kernels.order import compact
 
 
 def erase(
-    index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array, *, hot: Hot
+    index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array, *, loops: Loops
 ) -> tuple[Index, jax.Array]:
     """The index without these keys, and the numbers of a report."""
     lo, hi = split(ids)
     keys = Keys(lo, hi, constants.uids.at[ordinals].get(mode="clip"))
-    entry = hot.find(index, keys, jnp.arange(lo.shape[0], dtype=jnp.int32) < count)
+    entry = loops.find(index, keys, jnp.arange(lo.shape[0], dtype=jnp.int32) < count)
     known = entry >= 0
     freed = jnp.sort(jnp.where(known, index.rows.at[entry].get(mode="clip"), NOWHERE))
     erased = known.sum(dtype=jnp.int32)

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.jax_backend import drain, hashing
-from recis_core.backends.jax_backend.calls import manner_of, prepare
-from recis_core.backends.jax_backend.hot import Keys
+from recis_core.backends.jax_backend.embed_calls import manner_of, prepare
 from recis_core.backends.jax_backend.inputs import Crossing
 from recis_core.backends.jax_backend.ladder import rung
 from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.reports import grow_rows, settle
-from recis_core.backends.jax_backend.state import REPORT, WEIGHTS, Index, TableState, empty_index, row_capacity
+from recis_core.backends.jax_backend.state import REPORT, WEIGHTS, TableState, empty_index, row_capacity
 from recis_core.backends.jax_backend.unfinished import finish, is_lost, land, note_report, revive, whole
 from recis_core.backends.records import Marks, Snapshot
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
 from recis_core.backends.spec import LookupMode
 from recis_core.bridge.dlpack import to_torch
+from recis_core.pallas_kernels.index import Index, Keys
 
 
 def marks(programs: Programs, state: TableState) -> Marks:

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from recis_core.backends import placement
 from recis_core.backends.jax_backend import hashing
-from recis_core.backends.jax_backend.hot import Keys
-from recis_core.backends.jax_backend.state import Index
+from recis_core.pallas_kernels.index import Index, Keys
 
 W = placement.WAYS
 

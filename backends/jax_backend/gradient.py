@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from recis_core.backends.jax_backend.distinct import number_rows
-from recis_core.backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend.loops import Loops
 from recis_core.backends.jax_backend.ordered_sum import segment_of
 
 
@@ -35,20 +35,20 @@ class Terms(NamedTuple):
     scale: jax.Array | None  # float32 [N]
 
 
-def sum_in_order(terms: Terms, order: jax.Array, offsets: jax.Array, count: jax.Array, hot: Hot) -> jax.Array:
+def sum_in_order(terms: Terms, order: jax.Array, offsets: jax.Array, count: jax.Array, loops: Loops) -> jax.Array:
     """float32 [P, D]: the terms of order[offsets[p] : offsets[p + 1]] for each p."""
     source = terms.source.at[order].get(mode="clip")
     scale = None if terms.scale is None else terms.scale.at[order].get(mode="clip")
-    return hot.segment_sum(terms.vectors, source, scale, offsets, count)
+    return loops.segment_sum(terms.vectors, source, scale, offsets, count)
 
 
-def combine(gradients: tuple[KeyedGradient, ...], hot: Hot) -> KeyedGradient:
+def combine(gradients: tuple[KeyedGradient, ...], loops: Loops) -> KeyedGradient:
     """Sum by row in the order given; keys without a row are dropped."""
     lo, hi, ordinals, _, values, counts, _ = (jnp.concatenate(x) for x in zip(*map(_as_lines, gradients), strict=True))
     rows = jnp.concatenate([_known_rows(g) for g in gradients])
     numbered = number_rows(rows)
     position = jnp.arange(rows.shape[0], dtype=jnp.int32)
-    sums = sum_in_order(Terms(values, position, None), numbered.order, numbered.offsets, numbered.count, hot)
+    sums = sum_in_order(Terms(values, position, None), numbered.order, numbered.offsets, numbered.count, loops)
     segment = segment_of(numbered.offsets, rows.shape[0])
     occurrences = jnp.zeros_like(rows).at[segment].add(counts.at[numbered.order].get(mode="clip"), mode="drop")
     lo, hi, ordinals, rows = (x.at[numbered.first].get(mode="clip") for x in (lo, hi, ordinals, rows))

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 
 from recis_core.backends import placement
 from recis_core.backends.jax_backend import hashing
-from recis_core.backends.jax_backend.hot import Keys
 from recis_core.backends.jax_backend.place import candidates, free_ways, run_rounds
-from recis_core.backends.jax_backend.state import NOWHERE, Index, W
-from recis_core.pallas_kernels.index import hash_word
+from recis_core.backends.jax_backend.state import W
+from recis_core.pallas_kernels.index import NOWHERE, Index, Keys, hash_word, signed_order
 
 
 def grown(index: Index, buckets: int, capacity: int) -> Index:
@@ -56,9 +55,9 @@ def _place_stash(index: Index, old: Index) -> Index:
     """Stashed keys, in key order, into free ways; what is left stays in the stash, in key order."""
     fields = [getattr(old, name)[old.ways :] for name in ("uids", "hi", "lo", "rows", "scores", "stamps")]
     absent = (jnp.arange(placement.STASH, dtype=jnp.int32) >= old.stashed).astype(jnp.int32)
-    fields[1] = hashing.signed_order(fields[1])
+    fields[1] = signed_order(fields[1])
     absent, uids, hi, lo, rows, scores, stamps = jax.lax.sort((absent, *fields), num_keys=4, is_stable=False)
-    keys = Keys(lo, hashing.signed_order(hi), uids)
+    keys = Keys(lo, signed_order(hi), uids)
     buckets = candidates(index, keys)
     index, placed = run_rounds(index, buckets, free_ways(index, buckets), absent == 0)
     waits = (absent == 0) & (placed.entry < 0)

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 
 from recis_core.backends import placement
 from recis_core.pallas_kernels import index
-from recis_core.pallas_kernels.index import Format, Keys, signed_order
-
-__all__ = ["FORM", "buckets", "signed_order", "slices", "split", "tags"]
+from recis_core.pallas_kernels.index import Format, Keys
 
 FORM = Format(
     a_salt=placement.A_SALT,

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from recis_core.backends.initial_values import CELLS, HALF, MIN_TAIL
-from recis_core.backends.jax_backend.hot import Keys
 from recis_core.backends.jax_backend.state import Constants
+from recis_core.pallas_kernels.index import Keys
 from recis_core.pallas_kernels.rounding import threefry2x32
 
 LOW_MASK = 0x7FFFFFFF

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from recis_core.backends.jax_backend import hashing
-from recis_core.backends.jax_backend.hot import Keys
 from recis_core.backends.jax_backend.place import Placed, Victims, candidates, free_ways, run_rounds, victims
-from recis_core.backends.jax_backend.state import Index, W
+from recis_core.backends.jax_backend.state import W
 from recis_core.pallas_kernels import insertion
+from recis_core.pallas_kernels.index import Index, Keys
 from recis_core.pallas_kernels.insertion import Holding, Inserted, Settings, Stages
 
 
 def insert(index: Index, keys: Keys, settings: Settings, *, evict: bool) -> tuple[Index, Inserted]:
-    """See hot.Insert."""
+    """See loops.Insert."""
     return insertion.insert(index, keys, settings, evict=evict, form=hashing.FORM, stages=Stages(_place, _write))
 
 

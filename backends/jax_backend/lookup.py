@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.backends.jax_backend.calls import begun, manner_of, prepare
+from recis_core.backends.jax_backend.embed_calls import begun, manner_of, prepare
 from recis_core.backends.jax_backend.inputs import Crossing
 from recis_core.backends.jax_backend.ladder import rung
 from recis_core.backends.jax_backend.programs import Programs

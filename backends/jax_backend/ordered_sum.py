@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.warm import C, warmed
+from recis_core.backends.jax_backend.cache_warming import C, warmed
 
 RADIX = 16
 

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from recis_core.backends import placement
 from recis_core.backends.jax_backend import hashing
 from recis_core.backends.jax_backend.find import mask_of
-from recis_core.backends.jax_backend.hot import Keys
-from recis_core.backends.jax_backend.state import NOWHERE, Index
+from recis_core.pallas_kernels.index import NOWHERE, Index, Keys, signed_order
 
 W = placement.WAYS
 
@@ -94,10 +93,10 @@ def victims(index: Index, buckets: jax.Array, pinned_from: jax.Array) -> Victims
     )
     usable = (rows >= 0) & (stamps < pinned_from)
     ways = jax.lax.broadcasted_iota(jnp.int32, rows.shape, 2)
-    operands = ((~usable).astype(jnp.int32), scores, uids, hashing.signed_order(hi), lo, ways, rows, stamps)
+    operands = ((~usable).astype(jnp.int32), scores, uids, signed_order(hi), lo, ways, rows, stamps)
     _, scores, uids, hi, lo, ways, rows, stamps = jax.lax.sort(operands, dimension=2, num_keys=6, is_stable=False)
     limit = usable.sum(2, dtype=jnp.int32)
-    return Victims(limit, ways, scores, uids, hashing.signed_order(hi), lo, rows, stamps)
+    return Victims(limit, ways, scores, uids, signed_order(hi), lo, rows, stamps)
 
 
 def _read(array: jax.Array, buckets: jax.Array) -> jax.Array:

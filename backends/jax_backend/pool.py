@@ -1,4 +1,4 @@
-"""Rows of a table, pooled into bags: the XLA form of hot.GatherPool.
+"""Rows of a table, pooled into bags: the XLA form of loops.GatherPool.
 
 Sizes: N ids (padded), B bags (padded), R rows, D dim.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.hot import GatherPool
+from recis_core.backends.jax_backend.loops import GatherPool
 from recis_core.backends.jax_backend.ordered_sum import ordered_sum, segment_of, weighted
 from recis_core.pallas_kernels.lifting import inverse, lift_of, lifted, size_bits
 
@@ -24,7 +24,7 @@ def gather_pool(
     combiner: str,
     tile_len: int | None,
 ) -> jax.Array:
-    """See hot.GatherPool."""
+    """See loops.GatherPool."""
     if combiner == "none":
         return _known(weighted(table, rows, weights), rows)
     if combiner == "tile":

@@ -17,7 +17,7 @@ import jax
 
 from recis_core.backends.compiling import JAX
 from recis_core.backends.jax_backend import embed, erase, gradient, grow, id_packing, row_codes, stages
-from recis_core.backends.jax_backend.hot import Hot
+from recis_core.backends.jax_backend.loops import Loops
 
 GROWTH = ("grown", "more_rows")
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -42,37 +42,37 @@ jax.monitoring.register_event_duration_secs_listener(_heard)
 class Programs:
     """The programs of one backend; `compiled` counts by name."""
 
-    def __init__(self, hot: Hot) -> None:
-        self.hot = hot
+    def __init__(self, loops: Loops) -> None:
+        self.loops = loops
         self.compiled: Counter[str] = Counter()
         self.embed = self._program(embed.embed_call, donate=(0, 1, 2), static=("plan",))
-        self.seek_call = self._program(partial(embed.seek_call, hot=hot), donate=(0,), static=("asked",))
+        self.seek_call = self._program(partial(embed.seek_call, loops=loops), donate=(0,), static=("asked",))
         self.pool_call = self._program(embed.pool_call, static=("plan",))
         self.embed_grad = self._program(embed.embed_grad_call, static=("plan",))
-        self.partition = self._program(partial(stages.partition, hot=hot))
-        self.lookup = self._program(partial(stages.lookup, hot=hot), donate=(0,), static=("manner",))
+        self.partition = self._program(partial(stages.partition, loops=loops))
+        self.lookup = self._program(partial(stages.lookup, loops=loops), donate=(0,), static=("manner",))
         self.write_initial = self._program(stages.write_initial, donate=(0, 1), static=("slot_initials",))
-        self.gather = self._program(partial(stages.gather, hot=hot), static=("unknown_initial",))
-        self.pool = self._program(partial(stages.pool, hot=hot), static=("pooling",))
-        self.pool_grad = self._program(partial(stages.pool_grad, hot=hot), static=("pooling",))
-        self.combine = self._program(partial(gradient.combine, hot=hot))
+        self.gather = self._program(partial(stages.gather, loops=loops), static=("unknown_initial",))
+        self.pool = self._program(partial(stages.pool, loops=loops), static=("pooling",))
+        self.pool_grad = self._program(partial(stages.pool_grad, loops=loops), static=("pooling",))
+        self.combine = self._program(partial(gradient.combine, loops=loops))
         self.by_occurrence = self._program(gradient.by_occurrence)
         self.pad_gradient = self._program(stages.pad_gradient, static=("size",))
         self.measure = self._program(gradient.measure)
         self.words = self._program(stages.words)
-        self.update = self._program(partial(stages.update, hot=hot), donate=(0, 1), static=("rule",))
-        self.encode = self._program(partial(row_codes.encode, hot=hot), static=("codec",))
-        self.decode = self._program(partial(row_codes.decode, hot=hot), static=("codec", "dim"))
-        self.pack_ids = self._program(partial(id_packing.pack_ids, hot=hot))
-        self.unpack_ids = self._program(partial(id_packing.unpack_ids, hot=hot), static=("size",))
-        self.norm_order = self._program(partial(row_codes.norm_order, hot=hot))
-        self.erase = self._program(partial(erase.erase, hot=hot), donate=(0,))
+        self.update = self._program(partial(stages.update, loops=loops), donate=(0, 1), static=("rule",))
+        self.encode = self._program(partial(row_codes.encode, loops=loops), static=("codec",))
+        self.decode = self._program(partial(row_codes.decode, loops=loops), static=("codec", "dim"))
+        self.pack_ids = self._program(partial(id_packing.pack_ids, loops=loops))
+        self.unpack_ids = self._program(partial(id_packing.unpack_ids, loops=loops), static=("size",))
+        self.norm_order = self._program(partial(row_codes.norm_order, loops=loops))
+        self.erase = self._program(partial(erase.erase, loops=loops), donate=(0,))
         self.grow_index = self._program(grow.grown, static=("buckets", "capacity"))
         self.grow_rows = self._program(grow.more_rows, static=("capacity",))
         self.rows_by_table = self._program(stages.rows_by_table)
         self.read_rows = self._program(stages.read_rows)
         self.write_rows = self._program(stages.write_rows, donate=(0,))
-        self.write_marks = self._program(partial(stages.write_marks, hot=hot), donate=(0,))
+        self.write_marks = self._program(partial(stages.write_marks, loops=loops), donate=(0,))
 
     def _program(
         self, function: Callable[..., Any], *, donate: tuple[int, ...] = (), static: tuple[str, ...] = ()

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recis_core.backends.jax_backend.hot import Hot, Keys
 from recis_core.backends.jax_backend.initial_values import words
+from recis_core.backends.jax_backend.loops import Loops
 from recis_core.backends.jax_backend.lossless import from_lossless, packed_bits, to_lossless, unpacked_bits
 from recis_core.backends.jax_backend.rounding import bits_of, float_of, flushed, to_bfloat16, to_small_float
 from recis_core.backends.row_codes import CLAMPS, FP8, FP16, LARGEST, LEAST_ADDEND, LEAST_TOP, MAX_MEAN, mean_factors
 from recis_core.backends.spec import RowCodec
 from recis_core.pallas_kernels.codes import decoded, scale_of
+from recis_core.pallas_kernels.index import Keys
 from recis_core.pallas_kernels.order import sorted_with_position
 from recis_core.pallas_kernels.select_rows import square
 
@@ -43,10 +44,12 @@ class Encoded(NamedTuple):
     lengths: jax.Array | None = None  # int32 [P]
 
 
-def encode(values: jax.Array, residual: jax.Array | None, noise: Words | None, *, codec: RowCodec, hot: Hot) -> Encoded:
+def encode(
+    values: jax.Array, residual: jax.Array | None, noise: Words | None, *, codec: RowCodec, loops: Loops
+) -> Encoded:
     kind = codec.kind
     if kind in DTYPES and noise is None:
-        return _quantised(values, residual, DTYPES[kind], hot)
+        return _quantised(values, residual, DTYPES[kind], loops)
     x = _summed(values, residual, kind)
     finite = jnp.isfinite(x).all(1)
     x = jnp.where(finite[:, None], x, 0)
@@ -60,7 +63,7 @@ def encode(values: jax.Array, residual: jax.Array | None, noise: Words | None, *
     return Encoded(codes, _left(x, said, residual), finite, over, *tail)
 
 
-def decode(codes: jax.Array, tail: jax.Array | None, *, codec: RowCodec, dim: int, hot: Hot) -> tuple:
+def decode(codes: jax.Array, tail: jax.Array | None, *, codec: RowCodec, dim: int, loops: Loops) -> tuple:
     """(float32 [P, D], how many escapes the codes have)."""
     kind = codec.kind
     if kind == "lossless":
@@ -76,12 +79,12 @@ def decode(codes: jax.Array, tail: jax.Array | None, *, codec: RowCodec, dim: in
     if kind == "sign":
         return jnp.where(unpacked_bits(codes[:, 4:], dim) > 0, -scale, scale), 0
     stored = codes[:, 4:] if kind == "int4" else jax.lax.bitcast_convert_type(codes[:, 4:], jnp.dtype(DTYPES[kind]))
-    return hot.dequantise(stored, scale[:, 0], dtype=DTYPES[kind], dim=dim), 0
+    return loops.dequantise(stored, scale[:, 0], dtype=DTYPES[kind], dim=dim), 0
 
 
-def norm_order(values: jax.Array, count: jax.Array, *, hot: Hot) -> jax.Array:
+def norm_order(values: jax.Array, count: jax.Array, *, loops: Loops) -> jax.Array:
     """Positions int32 [P] by norm, the largest first; what is past `count` comes last."""
-    norms = hot.squared_norms(values)
+    norms = loops.squared_norms(values)
     bits = bits_of(jnp.where(jnp.isfinite(norms), norms, jnp.inf))
     real = jnp.arange(norms.shape[0], dtype=jnp.int32) < count
     return sorted_with_position(jnp.where(real, ~bits, jnp.uint32(0xFFFFFFFF)))[1]
@@ -116,8 +119,8 @@ def _left(x: jax.Array, said: jax.Array, residual: jax.Array | None) -> jax.Arra
     return None if residual is None else flushed(x - said)
 
 
-def _quantised(values: jax.Array, residual: jax.Array | None, dtype: str, hot: Hot) -> Encoded:
-    codes, scale, left = hot.quantise(values, residual, dtype=dtype)
+def _quantised(values: jax.Array, residual: jax.Array | None, dtype: str, loops: Loops) -> Encoded:
+    codes, scale, left = loops.quantise(values, residual, dtype=dtype)
     finite = ~jnp.isnan(scale)
     joined = jnp.concatenate([_bytes(scale[:, None]), _bytes(codes)], 1)
     return Encoded(jnp.where(finite[:, None], joined, 0), left, finite, jnp.int32(0))

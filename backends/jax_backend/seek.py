@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from recis_core.backends.jax_backend.distinct import Numbered, number_rows
 from recis_core.backends.jax_backend.find import holds
-from recis_core.backends.jax_backend.hot import Hot, Keys, Missing
-from recis_core.backends.jax_backend.state import Constants, Index
+from recis_core.backends.jax_backend.loops import Loops, Missing
+from recis_core.backends.jax_backend.state import Constants
 from recis_core.backends.jax_backend.touch import untouch_if_failed
+from recis_core.pallas_kernels.index import Index, Keys
 from recis_core.pallas_kernels.insertion import Inserted, Settings
 
 
@@ -47,22 +48,22 @@ class Sought(NamedTuple):
 
 
 def seek(
-    index: Index, constants: Constants, keys: Keys, valid: jax.Array, clock: jax.Array, manner: Manner, hot: Hot
+    index: Index, constants: Constants, keys: Keys, valid: jax.Array, clock: jax.Array, manner: Manner, loops: Loops
 ) -> tuple[Index, Sought]:
     """Row numbers of keys, repeated ones among them; clock is int32 [2], (step, pinned_from)."""
     touched = None
     if manner.touch:
-        index, entry, touched = hot.touch(index, keys, valid, clock[0], counts=manner.counts, repeats=manner.repeats)
+        index, entry, touched = loops.touch(index, keys, valid, clock[0], counts=manner.counts, repeats=manner.repeats)
     else:
-        entry = hot.find(index, keys, valid)
+        entry = loops.find(index, keys, valid)
     found = entry >= 0
-    missing = hot.dedup(keys, valid & ~found)
+    missing = loops.dedup(keys, valid & ~found)
     if not manner.insert:
         rows = _rows_of(index, entry, keys, found, manner)
         return _reported(index, rows, found, missing, None, manner)
     score = jnp.where(manner.counts, 1, clock[0]).astype(jnp.int32)
     settings = Settings(missing.count, constants.max_rows, clock[0], clock[1], score)
-    index, inserted = hot.insert(index, missing.keys, settings, evict=manner.evict)
+    index, inserted = loops.insert(index, missing.keys, settings, evict=manner.evict)
     if touched is not None:
         index = untouch_if_failed(index, touched, inserted.failed)
     rows = _rows_of(index, entry, keys, found, manner)
@@ -109,5 +110,5 @@ def _reported(
         jnp.where(failed, 0, counted), new, unknown, evicted, 0, failed,
     )  # fmt: skip
     report = jnp.stack([jnp.asarray(x, jnp.int32) for x in numbers])
-    fresh = None if inserted is None else New(missing.keys, inserted.rows, new)
-    return index, Sought(rows, numbered, fresh, inserted if manner.evict else None, report)
+    new_rows = None if inserted is None else New(missing.keys, inserted.rows, new)
+    return index, Sought(rows, numbered, new_rows, inserted if manner.evict else None, report)

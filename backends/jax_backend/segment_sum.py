@@ -1,4 +1,4 @@
-"""The gradient's sum by row: the XLA form of hot.SegmentSum.
+"""The gradient's sum by row: the XLA form of loops.SegmentSum.
 
 Sizes: N occurrences (padded), P segments (padded), D dim.
 """
@@ -17,7 +17,7 @@ CHUNK = placement.SUM_CHUNK
 def segment_sum(
     vectors: jax.Array, source: jax.Array, scale: jax.Array | None, offsets: jax.Array, count: jax.Array
 ) -> jax.Array:
-    """See hot.SegmentSum."""
+    """See loops.SegmentSum."""
     return jax.lax.platform_dependent(
         vectors, source, scale, offsets, count, cpu=_by_chunks, default=lambda v, s, w, o, _: sum_by_levels(v, s, w, o)
     )

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from recis_core.backends import placement
-from recis_core.backends.jax_backend import fresh, hashing
+from recis_core.backends.jax_backend import hashing, new_rows
 from recis_core.backends.jax_backend.distinct import sort_rows
 from recis_core.backends.jax_backend.embed import Bags, Pooling, request_terms, weights_grad
 from recis_core.backends.jax_backend.embed import read_rows as read_values
 from recis_core.backends.jax_backend.gradient import KeyedGradient, sum_in_order
-from recis_core.backends.jax_backend.hot import Hot, Keys, Noise, Slots, Touched
+from recis_core.backends.jax_backend.loops import Loops, Noise, Slots, Touched
 from recis_core.backends.jax_backend.seek import Manner, New, Sought, seek
-from recis_core.backends.jax_backend.state import Constants, Index
+from recis_core.backends.jax_backend.state import Constants
 from recis_core.backends.spec import UpdateRule
+from recis_core.pallas_kernels.index import Index, Keys
 
 
 class Unique(NamedTuple):
@@ -40,11 +41,11 @@ def first(size: int, count: jax.Array) -> jax.Array:
     return jnp.arange(size, dtype=jnp.int32) < count
 
 
-def partition(ids: jax.Array, ordinals: jax.Array, count: jax.Array, constants: Constants, *, hot: Hot) -> Unique:
+def partition(ids: jax.Array, ordinals: jax.Array, count: jax.Array, constants: Constants, *, loops: Loops) -> Unique:
     """Unique keys ascending by (ordinal, signed id)."""
     lo, hi = hashing.split(ids)
     valid = first(lo.shape[0], count)
-    unique = hot.dedup(Keys(lo, hi, ordinals.astype(jnp.uint32)), valid)
+    unique = loops.dedup(Keys(lo, hi, ordinals.astype(jnp.uint32)), valid)
     inverse = jnp.zeros_like(ordinals).at[unique.position].set(unique.group, mode="drop")
     counts = jnp.zeros_like(ordinals).at[jnp.where(valid, inverse, lo.shape[0])].add(1, mode="drop")
     words = jnp.stack([unique.keys.lo, unique.keys.hi], 1)
@@ -61,17 +62,17 @@ def lookup(
     numbers: jax.Array,
     manner: Manner,
     *,
-    hot: Hot,
+    loops: Loops,
 ) -> tuple[Index, Sought]:
     """numbers: int32 [3], how many keys are real, and the clock."""
     valid = first(ids.shape[0], numbers[0])
-    return seek(index, constants, keys_of(ids, ordinals, constants), valid, numbers[1:], manner, hot)
+    return seek(index, constants, keys_of(ids, ordinals, constants), valid, numbers[1:], manner, loops)
 
 
 def write_initial(
     weights: jax.Array, slots: Slots, constants: Constants, new: New, slot_initials: tuple[float, ...]
 ) -> tuple[jax.Array, Slots]:
-    return fresh.write_initial(weights, slots, constants, new, slot_initials)
+    return new_rows.write_initial(weights, slots, constants, new, slot_initials)
 
 
 def gather(
@@ -82,19 +83,19 @@ def gather(
     constants: Constants,
     unknown_initial: bool,
     *,
-    hot: Hot,
+    loops: Loops,
 ) -> jax.Array:
-    return read_values(weights, rows, keys_of(ids, ordinals, constants), constants, unknown_initial, hot)
+    return read_values(weights, rows, keys_of(ids, ordinals, constants), constants, unknown_initial, loops)
 
 
-def pool(table: jax.Array, inverse: jax.Array, bags: Bags, pooling: Pooling, *, hot: Hot) -> jax.Array:
-    return hot.gather_pool(
+def pool(table: jax.Array, inverse: jax.Array, bags: Bags, pooling: Pooling, *, loops: Loops) -> jax.Array:
+    return loops.gather_pool(
         table, inverse, bags.offsets, bags.weights, combiner=pooling.combiner, tile_len=pooling.tile_len
     )
 
 
 def pool_grad(
-    grad: jax.Array, table: jax.Array, inverse: jax.Array, bags: Bags, pooling: Pooling, *, hot: Hot
+    grad: jax.Array, table: jax.Array, inverse: jax.Array, bags: Bags, pooling: Pooling, *, loops: Loops
 ) -> tuple[jax.Array, jax.Array | None]:
     """inverse is -1 past the last id. Returns the sums by row, [U + ·, D], and the gradient to the weights."""
     # Rows that `inverse` never names must read as zeros, so all U count as real; the sums of a row's
@@ -102,11 +103,11 @@ def pool_grad(
     lines = table.shape[0] + inverse.shape[0] // placement.SUM_CHUNK + 1
     counts = jnp.zeros(lines, jnp.int32).at[jnp.where(inverse >= 0, inverse, lines)].add(1, mode="drop")
     offsets = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(counts, dtype=jnp.int32)])
-    terms = request_terms(grad, bags, pooling, hot)
-    summed = sum_in_order(terms, sort_rows(inverse)[0], offsets, jnp.int32(table.shape[0]), hot)
+    terms = request_terms(grad, bags, pooling, loops)
+    summed = sum_in_order(terms, sort_rows(inverse)[0], offsets, jnp.int32(table.shape[0]), loops)
     if not pooling.weights_need_grad:
         return summed, None
-    return summed, weights_grad(grad, table, inverse, bags, terms, pooling, hot)
+    return summed, weights_grad(grad, table, inverse, bags, terms, pooling, loops)
 
 
 def pad_gradient(gradient: KeyedGradient, size: int) -> KeyedGradient:
@@ -122,7 +123,7 @@ def words(lo: jax.Array, hi: jax.Array) -> jax.Array:
 
 def update(
     weights: jax.Array, slots: Slots, gradient: KeyedGradient, constants: Constants, hyper: jax.Array,
-    factor: jax.Array, t: jax.Array, rule: UpdateRule, *, hot: Hot,
+    factor: jax.Array, t: jax.Array, rule: UpdateRule, *, loops: Loops,
 ) -> tuple[jax.Array, Slots]:  # fmt: skip
     noise = None
     if weights.dtype == jnp.bfloat16:
@@ -130,7 +131,7 @@ def update(
         noise = Noise(constants.seed, Keys(gradient.lo, gradient.hi, uids), counter)
     rows = jnp.where(first(gradient.rows.shape[0], gradient.count), gradient.rows, -1)
     touched = Touched(rows, gradient.ordinals, gradient.values, gradient.count, noise)
-    return hot.update(rule, weights, slots, touched, hyper, factor)
+    return loops.update(rule, weights, slots, touched, hyper, factor)
 
 
 def rows_by_table(index: Index, constants: Constants) -> jax.Array:
@@ -149,10 +150,10 @@ def write_rows(arrays: tuple[jax.Array, ...], rows: jax.Array, values: tuple[jax
 
 def write_marks(
     index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array,
-    scores: jax.Array | None, stamps: jax.Array | None, *, hot: Hot,
+    scores: jax.Array | None, stamps: jax.Array | None, *, loops: Loops,
 ) -> Index:  # fmt: skip
     """Overwrite scores and stamps of keys that are there."""
-    entry = hot.find(index, keys_of(ids, ordinals, constants), first(ids.shape[0], count))
+    entry = loops.find(index, keys_of(ids, ordinals, constants), first(ids.shape[0], count))
     at = jnp.where(entry >= 0, entry, index.entries)
     new_scores = index.scores if scores is None else index.scores.at[at].set(scores, mode="drop")
     new_stamps = index.stamps if stamps is None else index.stamps.at[at].set(stamps, mode="drop")

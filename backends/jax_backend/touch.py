@@ -1,4 +1,4 @@
-"""Found keys stamped and scored: the XLA form of hot.Touch, and its undoing.
+"""Found keys stamped and scored: the XLA form of loops.Touch, and its undoing.
 
 Sizes: N ids, E entries.
 """
@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from recis_core.backends.jax_backend.find import find
-from recis_core.backends.jax_backend.hot import Changed, Keys
-from recis_core.backends.jax_backend.state import Index
+from recis_core.backends.jax_backend.loops import Changed
+from recis_core.pallas_kernels.index import Index, Keys
 
 
 def touch(
     index: Index, keys: Keys, valid: jax.Array, step: jax.Array, *, counts: bool, repeats: bool
 ) -> tuple[Index, jax.Array, Changed]:
-    """See hot.Touch."""
+    """See loops.Touch."""
     entry = find(index, keys, valid)
     index, changed = touch_entries(index, entry, step, counts)
     return index, entry, changed

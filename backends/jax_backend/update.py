@@ -1,4 +1,4 @@
-"""One optimizer step on touched rows, in place: the XLA form of hot.Update.
+"""One optimizer step on touched rows, in place: the XLA form of loops.Update.
 
 Reads and writes the touched rows of weights and slots, C rows at a time, up to their real number.
 
@@ -12,10 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.fresh import chunked
-from recis_core.backends.jax_backend.hot import Noise, Slots, Touched
+from recis_core.backends.jax_backend.cache_warming import C, warmed
 from recis_core.backends.jax_backend.initial_values import noisy_bfloat16, words
-from recis_core.backends.jax_backend.warm import C, warmed
+from recis_core.backends.jax_backend.loops import Noise, Slots, Touched
+from recis_core.backends.jax_backend.new_rows import chunked
 from recis_core.backends.spec import RULES, UpdateRule
 from recis_core.pallas_kernels.rules import mean_share, moved, row_parts
 
@@ -26,7 +26,7 @@ Step = Callable[[jax.Array, jax.Array, Slots, Numbers], tuple[jax.Array, Slots]]
 def update(
     rule: UpdateRule, weights: jax.Array, slots: Slots, touched: Touched, hyper: jax.Array, factor: jax.Array
 ) -> tuple[jax.Array, Slots]:
-    """See hot.Update."""
+    """See loops.Update."""
     size = min(C, touched.rows.shape[0])
     lanes = touched._replace(count=None, noise=None if touched.noise is None else touched.noise._replace(seed=None))
     lanes = jax.tree.map(lambda x: chunked(x, size), lanes)

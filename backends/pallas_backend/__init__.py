@@ -1,4 +1,4 @@
-"""The JAX backend with its hot loops replaced by pallas_kernels/: the default where JAX sees a GPU."""
+"""The JAX backend with its loops replaced by pallas_kernels/: the default where JAX sees a GPU."""
 
 from recis_core.backends.pallas_backend.backend import create_backend
 

@@ -7,7 +7,7 @@ import os
 from recis_core.backends.errors import BackendUnavailable
 from recis_core.backends.interface import Backend, State
 from recis_core.backends.jax_backend.backend import JaxBackend
-from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.pallas_backend.pallas_loops import pallas_loops
 from recis_core.backends.spec import TableSpec
 from recis_core.pallas_kernels.tuning import MAX_DIM
 
@@ -18,7 +18,7 @@ class PallasBackend(JaxBackend):
     name = "pallas"
 
     def __init__(self, interpret: bool) -> None:
-        super().__init__(hot(interpret))
+        super().__init__(pallas_loops(interpret))
         self.interpret = interpret
 
     def create(self, spec: TableSpec) -> State:

@@ -17,7 +17,7 @@ import pytest
 from recis_core import backends
 from recis_core.backends import Backend
 from recis_core.backends.errors import TableLost
-from recis_core.backends.jax_backend import calls
+from recis_core.backends.jax_backend import embed_calls
 from tests.contract.faults import fails_at, places
 from tests.contract.lived_in import (
     KINDS,
@@ -66,7 +66,7 @@ def programs_break_off(backend: Any, k: int, *, when: str) -> Iterator[list[str]
 
     with pytest.MonkeyPatch.context() as patch:
         for name, program in list(vars(programs).items()):
-            if callable(program) and name not in ("hot", "compiled"):
+            if callable(program) and name not in ("loops", "compiled"):
                 patch.setattr(programs, name, breaking(name, program))
         yield run
 
@@ -167,7 +167,7 @@ def test_one_program_of_a_large_call(name: str, monkeypatch: pytest.MonkeyPatch)
     """Calls of many ids run as one program, which is given all arrays at once."""
     backend = backends.get(name)
     state = lived_in(backend, "grows")
-    monkeypatch.setattr(calls, "APART", 0)
+    monkeypatch.setattr(embed_calls, "APART", 0)
     _at_lines(backend, state, STAGES["embed"])
     with programs_break_off(backend, 1, when="after") as run, pytest.raises(Broken):
         STAGES["embed"](backend, state)()

@@ -11,16 +11,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from recis_core.backends.jax_backend import embed, erase, gradient, stages
-from recis_core.backends.jax_backend.fresh import write_initial
+from recis_core.backends.jax_backend.new_rows import write_initial
 from recis_core.backends.jax_backend.seek import Manner, New, Sought
-from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.pallas_backend.pallas_loops import pallas_loops
 from recis_core.backends.spec import RULES, UpdateRule
 from recis_core.pallas_kernels.kernel import Program, shape
 from tests import step_programs
 from tests.step_programs import B, D, N, T, f32, i32, u32
 
 ROWS = 700_000
-KERNELS = hot(False)
+KERNELS = pallas_loops(False)
 CONTROL = i32(2 + 1 + 2 * T)
 IDS, ORDINALS = u32(N, 2), i32(N)
 SLOTS = {"sgd": (), "adam": ("m", "v"), "adagrad": ("s",), "rowwise_adagrad": ("s",)}
@@ -54,7 +54,7 @@ def forward() -> Iterator[Stage]:
         ("seek, scored by touches", {"probe_kernel"} | INSERT | DEDUP, {"counts": True}),
         ("seek, eval", {"probe_kernel"} | DEDUP, {"insert": False, "touch": False}),
     ):
-        seek = partial(embed.seek_call, asked=replace(asked, manner=replace(asked.manner, **how)), hot=KERNELS)
+        seek = partial(embed.seek_call, asked=replace(asked, manner=replace(asked.manner, **how)), loops=KERNELS)
         yield stage(
             name, seek, index, constants, IDS, CONTROL, kernels=kernels, donated=(0,) if "insert" not in how else ()
         )
@@ -80,7 +80,7 @@ def backward() -> Iterator[Stage]:
         call, kernels = partial(embed.embed_grad_call, plan=plan), SUM | ({"row_dot_kernel"} if weights else set())
         yield stage(f"embed_grad {combiner}", call, kept._replace(values=values), bags, grads, kernels=kernels)
     summed = gradient_of()
-    yield stage("combine", partial(gradient.combine, hot=KERNELS), (summed, summed), kernels=SUM)
+    yield stage("combine", partial(gradient.combine, loops=KERNELS), (summed, summed), kernels=SUM)
     yield stage("by_occurrence", gradient.by_occurrence, summed, kernels=set())
     yield stage("measure", gradient.measure, summed, kernels=set())
 
@@ -95,7 +95,7 @@ def updates() -> Iterator[Stage]:
         for dtype in ("float32", "bfloat16"):
             held = shape(dtype, *weights.shape), tuple(f32(weights.shape[0], _width(kind)) for _ in slots)
             numbers = (gradient_of(), constants, f32(T, len(RULES[kind])), f32(), i32(T))
-            f = partial(stages.update, rule=UpdateRule(kind, slots), hot=KERNELS)
+            f = partial(stages.update, rule=UpdateRule(kind, slots), loops=KERNELS)
             yield stage(f"update {kind} {dtype}", f, *held, *numbers, kernels={"update_kernel"}, donated=(0, 1))
 
 
@@ -106,19 +106,19 @@ def _width(kind: str) -> int:
 def one_by_one() -> Iterator[Stage]:
     """The contract's stages as calls of their own."""
     index, weights, _, constants = step_programs.table(ROWS)
-    yield stage("partition", partial(stages.partition, hot=KERNELS), IDS, ORDINALS, i32(), constants, kernels=DEDUP)
+    yield stage("partition", partial(stages.partition, loops=KERNELS), IDS, ORDINALS, i32(), constants, kernels=DEDUP)
     manner = Manner(insert=True, touch=True, evict=False, counts=False, repeats=False)
-    look = partial(stages.lookup, manner=manner, hot=KERNELS)
+    look = partial(stages.lookup, manner=manner, loops=KERNELS)
     kernels = {"touch_kernel"} | INSERT | DEDUP
     yield stage("lookup", look, index, constants, IDS, ORDINALS, i32(3), kernels=kernels, donated=(0,))
-    gather = partial(stages.gather, unknown_initial=True, hot=KERNELS)
+    gather = partial(stages.gather, unknown_initial=True, loops=KERNELS)
     yield stage("gather", gather, weights, i32(N), IDS, ORDINALS, constants, kernels={"pool_kernel"})
     bags, pooling = step_programs.bags()[0], embed.Pooling("mean", None, N, weights_need_grad=True)
-    pool = partial(stages.pool, pooling=pooling, hot=KERNELS)
+    pool = partial(stages.pool, pooling=pooling, loops=KERNELS)
     yield stage("pool", pool, f32(N, D), i32(N), bags, kernels={"pool_kernel"})
-    grad = partial(stages.pool_grad, pooling=pooling, hot=KERNELS)
+    grad = partial(stages.pool_grad, pooling=pooling, loops=KERNELS)
     yield stage("pool_grad", grad, f32(B, D), f32(N, D), i32(N), bags, kernels=SUM | {"row_dot_kernel"})
-    forget = partial(erase.erase, hot=KERNELS)
+    forget = partial(erase.erase, loops=KERNELS)
     yield stage("erase", forget, index, constants, IDS, ORDINALS, i32(), kernels={"probe_kernel"}, donated=(0,))
 
 

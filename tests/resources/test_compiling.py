@@ -99,11 +99,11 @@ def test_numba_is_told_when_the_cache_is_cold_and_alone_then(tmp_path):
 
 def test_jax_is_told_too(caplog, monkeypatch):
     from recis_core.backends.jax_backend import programs
-    from recis_core.backends.jax_backend.hot import xla
+    from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
 
     monkeypatch.setattr(programs, "JAX", Compiling("jax", "programs", nests=False))
     caplog.set_level(logging.INFO, "recis_core")
-    words = programs.Programs(xla()).words
+    words = programs.Programs(XLA_LOOPS).words
     for _ in range(2):
         words(np.zeros(8, np.int32), np.zeros(8, np.int32))
     said = lines(caplog)

@@ -3,8 +3,8 @@
 import pytest
 
 from recis_core.backends.jax_backend import inspect
-from recis_core.backends.jax_backend.hot import xla
 from recis_core.backends.jax_backend.programs import Programs
+from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
 from recis_core.backends.spec import UpdateRule
 from tests.step_programs import bytes_of, embed_shapes, plan, update_shapes
 
@@ -13,12 +13,12 @@ SMALL, LARGE = 10_000, 1_000_000
 
 @pytest.fixture(scope="module")
 def programs():
-    return Programs(xla())
+    return Programs(XLA_LOOPS)
 
 
 def embed_memory(programs, rows):
     shapes = embed_shapes(rows)
-    return inspect.memory(programs.embed, *shapes, donated=bytes_of(shapes[:3]), plan=plan(xla()))
+    return inspect.memory(programs.embed, *shapes, donated=bytes_of(shapes[:3]), plan=plan(XLA_LOOPS))
 
 
 def update_memory(programs, rows):

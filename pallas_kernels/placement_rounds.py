@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
 
+from recis_core.pallas_kernels.bucket_offers import Offer, load_offer, nth_way
 from recis_core.pallas_kernels.launch import launch
-from recis_core.pallas_kernels.offers import Offer, load_offer, nth_way
 from recis_core.pallas_kernels.order import sorted_with_position
 from recis_core.pallas_kernels.tuning import KeyConfig
 

@@ -1,4 +1,4 @@
-"""The Pallas forms of the backend's hot loops against their XLA forms, padding included. Needs torch, as backends."""
+"""The Pallas forms of the backend's loops against their XLA forms, padding included. Needs torch, as backends."""
 
 from functools import partial
 
@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("torch", reason="backends/ needs torch")
 
-from recis_core.backends.jax_backend.hot import Keys, Noise, Touched, xla
-from recis_core.backends.pallas_backend.hot import hot
+from recis_core.backends.jax_backend.loops import Noise, Touched
+from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
+from recis_core.backends.pallas_backend.pallas_loops import pallas_loops
 from recis_core.backends.spec import RULES, UpdateRule
+from recis_core.pallas_kernels.index import Keys
 from tests.kernels.reference import close
 
 N, B, P, R, D = 96, 16, 32, 50, 7
@@ -25,7 +27,7 @@ def padded_offsets(rng, segments, real, size):
 
 
 def both(name, *args, **options):
-    loops = [getattr(loop, name) for loop in (hot(True), xla())]
+    loops = [getattr(loop, name) for loop in (pallas_loops(True), XLA_LOOPS)]
     return [jax.jit(partial(loop, **options))(*args) for loop in loops]
 
 
@@ -69,7 +71,7 @@ def test_update(kind, dtype):
     touched = Touched(jnp.asarray(rows), ordinals, values.at[KEYS:].set(jnp.nan), jnp.int32(KEYS), noise)
     hyper = jnp.asarray(rng.uniform(0.01, 0.9, (2, len(RULES[kind]))), jnp.float32)
     rule = UpdateRule(kind, tuple(name for name, _ in SLOTS[kind]))
-    loops = (hot(True), xla())
+    loops = (pallas_loops(True), XLA_LOOPS)
     run = [jax.jit(lambda *a, f=loop.update: f(rule, *a)) for loop in loops]
     (got, got_slots), (expected, expected_slots) = (f(weights, slots, touched, hyper, jnp.float32(0.5)) for f in run)
     assert got.dtype == expected.dtype

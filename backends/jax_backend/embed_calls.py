@@ -109,7 +109,7 @@ def _plan(
     poolings = tuple(map(_pooling, call.requests, sizes, weights_need_grad))
     unknown_initial = not mode.insert and mode.unknown == "initial"
     asked = Asked(manner_of(state.spec, mode), sizes, len(call.lengths))
-    return Plan(asked, poolings, mode.learns, unknown_initial, state.slot_initials, programs.hot)
+    return Plan(asked, poolings, mode.learns, unknown_initial, state.slot_initials, programs.loops)
 
 
 def _pooling(request: Request, size: int, weights_need_grad: bool) -> Pooling:

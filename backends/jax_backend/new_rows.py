@@ -8,10 +8,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from recis_core.backends.jax_backend.hot import Keys, Slots
 from recis_core.backends.jax_backend.initial_values import initial_values
+from recis_core.backends.jax_backend.loops import Slots
 from recis_core.backends.jax_backend.seek import New
 from recis_core.backends.jax_backend.state import Constants
+from recis_core.pallas_kernels.index import Keys
 
 C = 2048  # keys at a time: what lies past the last new key costs at most one chunk
 

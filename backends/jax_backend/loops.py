@@ -1,6 +1,6 @@
-"""The loops that cost the most, as functions handed in: XLA's here, Pallas kernels in pallas_backend.
+"""The loops that cost the most, as fields: XLA's are in xla_loops.py, Pallas kernels in pallas_backend/pallas_loops.py.
 
-Each is traced inside a larger jitted program, on JAX arrays alone. `JaxBackend(Hot(...))` is the one place of replacement.
+Each is traced inside a larger jitted program, on JAX arrays alone. `JaxBackend(loops)` is the one place of replacement.
 
 Sizes: N ids (padded), B bags (padded), P keys (padded), V vectors, R rows, D dim, T logical tables, K numbers of a rule.
 """
@@ -171,7 +171,7 @@ class SquaredNorms(Protocol):
 
 
 @dataclass(frozen=True)
-class Hot:
+class Loops:
     """Hashable, for it is a static argument of every program."""
 
     find: Find
@@ -187,21 +187,3 @@ class Hot:
     pack_ids: PackIds
     unpack_ids: UnpackIds
     squared_norms: SquaredNorms
-
-
-def xla() -> Hot:
-    """All in XLA alone, for any JAX device."""
-    from recis_core.backends.jax_backend.distinct import missing_keys
-    from recis_core.backends.jax_backend.find import find
-    from recis_core.backends.jax_backend.insert import insert
-    from recis_core.backends.jax_backend.pool import gather_pool
-    from recis_core.backends.jax_backend.row_codes import squared_norms
-    from recis_core.backends.jax_backend.segment_sum import segment_sum
-    from recis_core.backends.jax_backend.touch import touch
-    from recis_core.backends.jax_backend.update import update
-    from recis_core.pallas_kernels.reference.pack_ids import pack_ids, unpack_ids
-    from recis_core.pallas_kernels.reference.quantise import dequantise, quantise
-    from recis_core.pallas_kernels.reference.row_dot import row_dot
-
-    rows = find, touch, insert, missing_keys, gather_pool, row_dot, segment_sum, update
-    return Hot(*rows, quantise, dequantise, pack_ids, unpack_ids, squared_norms)

@@ -1,4 +1,4 @@
-"""The hot loops of the JAX backend by Pallas kernels: jax_backend/hot.py said in pallas_kernels' words.
+"""The loops of the JAX backend by Pallas kernels: jax_backend/loops.py said in pallas_kernels' words.
 
 What stays XLA's beside them: sorts, which Triton has not, and the numbering of sorted rows; the initial values of new
 rows; growth, erasure and draining; the norm of a gradient; touches counted once however often a key repeats.
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from recis_core import pallas_kernels
 from recis_core.backends.jax_backend.hashing import FORM
-from recis_core.backends.jax_backend.hot import Changed, Hot, Missing, Noise, Slots, Touched
+from recis_core.backends.jax_backend.loops import Changed, Loops, Missing, Noise, Slots, Touched
 from recis_core.backends.jax_backend.touch import changes, touch_entries
 from recis_core.backends.spec import UpdateRule
 from recis_core.pallas_kernels.index import Index, Keys
@@ -28,9 +28,9 @@ from recis_core.pallas_kernels.select_rows import squared_norms as row_norms
 
 
 @cache
-def hot(interpret: bool) -> Hot:
+def pallas_loops(interpret: bool) -> Loops:
     """Made once, for jit compares it by identity. interpret: run kernels of tables on the CPU, slowly."""
-    return Hot(
+    return Loops(
         find=partial(find, interpret=interpret),
         touch=partial(touch, interpret=interpret),
         insert=partial(insert, interpret=interpret),
