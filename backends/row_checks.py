@@ -1,4 +1,4 @@
-"""Whether rows given by a caller fit a table."""
+"""Whether rows and slots that a caller gives fit a table."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def check_rows(
     for name, slot in slot_specs.items():
         if tuple(slots[name].shape) != (len(rows), slot.width):
             raise ValueError(f"slot {name!r} must be {[len(rows), slot.width]}; got {list(slots[name].shape)}.")
+
+
+def new_slots(present: Mapping[str, SlotSpec], slots: tuple[SlotSpec, ...]) -> list[SlotSpec]:
+    """Those that the table lacks. Raises ValueError where a slot of that name differs."""
+    known = dict(present)
+    for slot in slots:
+        if known.setdefault(slot.name, slot) != slot:
+            raise ValueError(
+                f"slot {slot.name!r} exists as {known[slot.name]}; got {slot}. Give one of them another name."
+            )
+    return [slot for name, slot in known.items() if name not in present]

@@ -34,6 +34,8 @@ class JaxBackend:
 
     name = "jax"
 
+    renumber = staticmethod(gradients_.renumbered)
+
     def __init__(self, loops: Loops = XLA_LOOPS) -> None:
         self._programs = Programs(loops)
 
@@ -162,9 +164,6 @@ class JaxBackend:
             )
             land(state)
         return state
-
-    def renumber(self, gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
-        return gradients_.renumbered(gradient, rows)
 
     def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         finish(self._programs, state)

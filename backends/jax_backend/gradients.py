@@ -54,11 +54,11 @@ def without(programs: Programs, g: KeyedGradient, gone: Tensor) -> KeyedGradient
     return from_keys(*(x[stay.to(x.device)] for x in lines))
 
 
-def renumbered(g: KeyedGradient, rows: Tensor) -> KeyedGradient:
+def renumbered(gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
     crossing = Crossing()
-    numbers = crossing.array(rows, g.rows.shape[0], torch.int32, fill=-1)
+    numbers = crossing.array(rows, gradient.rows.shape[0], torch.int32, fill=-1)
     crossing.done(numbers)
-    return g._replace(rows=numbers)
+    return gradient._replace(rows=numbers)
 
 
 def measure(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor]:

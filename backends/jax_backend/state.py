@@ -17,6 +17,7 @@ import numpy as np
 from recis_core.backends import placement
 from recis_core.backends.initial_values import HALF
 from recis_core.backends.jax_backend.ladder import Ladder
+from recis_core.backends.row_checks import new_slots
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec
 from recis_core.pallas_kernels.index import NOWHERE, Index
 
@@ -121,12 +122,8 @@ def constants_of(spec: TableSpec, device: jax.Device) -> Constants:
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
     arrays, specs = dict(state.slots), dict(state.slot_specs)
-    for slot in slots:
-        present = specs.get(slot.name)
-        if present is not None and present != slot:
-            raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}. Give one of them another name.")
-        if present is None:
-            shape = (state.weights.shape[0], slot.width)
-            specs[slot.name] = slot
-            arrays[slot.name] = jnp.full(shape, slot.initial, jnp.float32, device=state.device)
+    for slot in new_slots(specs, slots):
+        specs[slot.name] = slot
+        shape = (state.weights.shape[0], slot.width)
+        arrays[slot.name] = jnp.full(shape, slot.initial, jnp.float32, device=state.device)
     state.slots, state.slot_specs = arrays, specs

@@ -47,7 +47,9 @@ BLOCK = 64  # rows a thread takes at a time
 NO_KEYS, NO_ROWS = np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
 
 
-def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None) -> EncodedRows:
+def encode(
+    values: Tensor, residual: Tensor | None = None, *, codec: RowCodec, noise: RowNoise | None = None
+) -> EncodedRows:
     check_encode(values, residual, codec, noise)
     rows, dim = values.shape
     x, r = _numpy(values), NO_ROWS if residual is None else _numpy(residual)
@@ -64,7 +66,7 @@ def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowN
     return EncodedRows(torch.from_numpy(codes), back, exact, exact_rows, int(over.sum()), *tail)
 
 
-def decode(codes: Tensor, codec: RowCodec, dim: int, tail: Tensor | None) -> Tensor:
+def decode(codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
     check_decode(codes, codec, dim, tail)
     rows, out = _numpy(codes), np.empty((len(codes), dim), np.float32)
     ends = np.zeros(len(rows) + 1, np.int64)

@@ -50,14 +50,14 @@ class Saved:
 
 
 def embed(
-    state: TableState, call: LookupCall, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
-) -> tuple[list[Tensor], Saved, Evicted | None]:
+    state: TableState, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
     ids = call.ids.contiguous().numpy()
     keys = unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
     with whole(state) as undo:
         rows, evicted = lookup(state, undo, keys.ids, keys.tables, mode=mode, clock=clock, incoming=len(ids))
         outputs, saved = embed_rows(state, call, keys, rows, mode, weights_need_grad)
-    return outputs, saved, evicted
+    return state, outputs, saved, evicted
 
 
 def embed_rows(

@@ -26,7 +26,7 @@ from recis_core.backends.numba_backend.write import put_back, write_entries
 from recis_core.backends.records import Marks, Snapshot
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
 from recis_core.backends.spec import Clock, LookupMode
-from recis_core.backends.whole import Undo, whole
+from recis_core.backends.whole import Undo, settle, whole
 
 
 def erase(state: TableState, ids: np.ndarray, tables: np.ndarray) -> None:
@@ -55,6 +55,7 @@ def _close_gaps(index: Index, undo: Undo, places: np.ndarray) -> None:
 
 
 def marks(state: TableState) -> Marks:
+    settle(state)
     return _marked(state)[1]
 
 
@@ -68,6 +69,7 @@ def _marked(state: TableState) -> tuple[np.ndarray, Marks]:
 
 
 def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    settle(state)
     index, end = state.index, start + most
     ways = start + np.flatnonzero(index.tags[start:end])
     stash = np.arange(max(start, index.ways), min(end, index.ways + index.stashed))
@@ -77,6 +79,7 @@ def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor,
 
 
 def export(state: TableState) -> Snapshot:
+    settle(state)
     index, (entry, kept) = state.index, _marked(state)
     rows = kept.rows.numpy()
     return Snapshot(
@@ -98,7 +101,7 @@ def _columns(entries: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(entries[name]) for name in ("id", "table", "row", "score", "stamp")]
 
 
-def restore(state: TableState, snapshot: Snapshot) -> None:
+def restore(state: TableState, snapshot: Snapshot) -> TableState:
     check_snapshot(state.spec, state.slot_specs, snapshot)
     ids, tables = snapshot.ids.contiguous().numpy(), snapshot.tables.contiguous().numpy()
     with whole(state) as undo:
@@ -106,6 +109,7 @@ def restore(state: TableState, snapshot: Snapshot) -> None:
             _restore_placement(state, snapshot, ids, tables)
         else:
             _find_or_insert(state, undo, snapshot, ids, tables)
+    return state
 
 
 def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:

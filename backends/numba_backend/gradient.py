@@ -5,7 +5,7 @@ Sizes: U unique keys, D dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
 from recis_core.backends.numba_backend.lanes import LANES, load, store
 from recis_core.backends.numba_backend.partition import unique_keys
+from recis_core.backends.numba_backend.state import TableState, as_arrays
 
 BLOCK = 256  # rows whose squares make one partial sum, whatever the thread count
 
@@ -58,25 +59,42 @@ def _add_squares(row, partial):  # type: ignore[no-untyped-def]
         partial[d] += np.float64(row[d]) * np.float64(row[d])
 
 
+def from_keys(
+    state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
+) -> KeyedGradient:
+    counts = torch.ones_like(tables) if counts is None else counts
+    return KeyedGradient(*as_arrays(ids, tables, rows, values.float(), counts))
+
+
 def known(g: KeyedGradient) -> KeyedGradient:
     """Without the keys that have no row."""
-    return without(g, g.rows < 0)
+    return _lines(g, g.rows >= 0)
 
 
-def without(g: KeyedGradient, gone: np.ndarray) -> KeyedGradient:
-    at = ~gone
+def without(gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
+    return _lines(gradient, ~gone.numpy())
+
+
+def _lines(g: KeyedGradient, at: np.ndarray) -> KeyedGradient:
     return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
 
 
+def read(gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g = gradient
+    return torch.from_numpy(g.ids), torch.from_numpy(g.tables), torch.from_numpy(g.rows), torch.from_numpy(g.values)
+
+
+def renumbered(gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
+    return replace(gradient, rows=as_arrays(rows)[0])
+
+
 def measure(gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
-    """See backends.interface.Backend.measure."""
     total = gradient.square_sum
     finite = torch.tensor(bool(np.isfinite(total)), device="cpu")
     return torch.tensor(total, dtype=torch.float64, device="cpu"), finite
 
 
-def combine(gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:
-    """Sum by key in the order given; with mean, divide by the occurrences."""
+def combine(gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
     g = gradients[0] if len(gradients) == 1 else _summed(gradients)
     if not mean:
         return g

@@ -14,6 +14,7 @@ from torch import Tensor
 from recis_core.backends import placement
 from recis_core.backends.errors import BackendUnavailable
 from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.row_checks import new_slots
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec
 from recis_core.backends.whole import Unfinished
 
@@ -109,15 +110,11 @@ def count_tables(state: TableState, tables: np.ndarray, by: int) -> None:
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
     arrays, specs = dict(state.slots), dict(state.slot_specs)
-    for slot in slots:
-        present = specs.get(slot.name)
-        if present is not None and present != slot:
-            raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}.")
-        if present is None:
-            specs[slot.name] = slot
-            arrays[slot.name] = zeroed((len(state.weights), slot.width), np.dtype(np.float32))
-            if slot.initial != 0:
-                arrays[slot.name][: state.next_row] = slot.initial
+    for slot in new_slots(specs, slots):
+        specs[slot.name] = slot
+        arrays[slot.name] = zeroed((len(state.weights), slot.width), np.dtype(np.float32))
+        if slot.initial != 0:
+            arrays[slot.name][: state.next_row] = slot.initial
     state.slots, state.slot_specs = arrays, specs
 
 
@@ -165,6 +162,10 @@ def check_numbers(rows: np.ndarray, *arrays: np.ndarray) -> None:
     end, low, high = min(map(len, arrays)), int(rows.min(initial=-1)), int(rows.max(initial=-1))
     if high >= end or low < -1:
         raise ValueError(f"row numbers must be in [-1, {end}); got {low} to {high}.")
+
+
+def as_arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 def as_weights(stored: np.ndarray) -> Tensor:

@@ -32,6 +32,7 @@ from recis_core.backends.numba_backend.scratch import empty
 from recis_core.backends.numba_backend.state import TableState, check_highest
 from recis_core.backends.spec import UpdateRule
 from recis_core.backends.step_numbers import step_numbers
+from recis_core.backends.whole import settle
 
 SGD, ADAM, ADAGRAD, ROWWISE_ADAGRAD = range(4)
 KINDS = {"sgd": SGD, "adam": ADAM, "adagrad": ADAGRAD, "rowwise_adagrad": ROWWISE_ADAGRAD}
@@ -43,9 +44,16 @@ NO_SCRATCH = np.zeros((0, 1), np.float32)
 
 
 def update(
-    state: TableState, g: KeyedGradient, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]
-) -> None:
-    step = step_numbers(rule, hyper, factor, len(state.uids))
+    state: TableState,
+    gradient: KeyedGradient,
+    rule: UpdateRule,
+    *,
+    hyper: np.ndarray,
+    factor: float,
+    t: tuple[int, ...],
+) -> TableState:
+    settle(state)
+    g, step = gradient, step_numbers(rule, hyper, factor, len(state.uids))
     values = g.values if step.ahead is None else _scaled(g.values, step.ahead)
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
@@ -59,6 +67,7 @@ def update(
     else:
         seed, steps = np.uint64(state.spec.seed & 0xFFFFFFFFFFFFFFFF), np.array(t, np.int64).astype(np.uint32)
         _update_and_round(*work, *_scratch(state.spec.dim), g.ids, state.uids, seed, steps)
+    return state
 
 
 def _scaled(values: np.ndarray, by: np.float32) -> np.ndarray:

@@ -30,7 +30,9 @@ from recis_core.backends.torch_backend.rounding import flushed, to_bfloat16, to_
 from recis_core.backends.torch_backend.select_rows import folded_sum
 
 
-def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None) -> EncodedRows:
+def encode(
+    values: Tensor, residual: Tensor | None = None, *, codec: RowCodec, noise: RowNoise | None = None
+) -> EncodedRows:
     check_encode(values, residual, codec, noise)
     values = values.detach().contiguous()
     x = _summed(values, residual, codec.kind)
@@ -38,12 +40,12 @@ def encode(values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowN
     x = torch.where(finite[:, None], x, 0.0)
     bound = CLAMPS.get(codec.kind, float("inf"))
     codes, tail, lengths = _coded(x.clamp(-bound, bound), _words(noise, x.shape[1]), codec.kind)
-    left = None if residual is None else flushed(x - decode(codes, codec, x.shape[1], tail))
+    left = None if residual is None else flushed(x - decode(codes, codec=codec, dim=x.shape[1], tail=tail))
     exact, rows = exact_part(values, residual, finite)
     return EncodedRows(codes, left, exact, rows, int((x.abs() > bound).sum()), tail, lengths)
 
 
-def decode(codes: Tensor, codec: RowCodec, dim: int, tail: Tensor | None) -> Tensor:
+def decode(codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
     check_decode(codes, codec, dim, tail)
     kind = codec.kind
     if tail is not None:

@@ -17,7 +17,7 @@ from recis_core.backends.torch_backend.gradient import KeyedGradient, known
 from recis_core.backends.torch_backend.lookup import lookup
 from recis_core.backends.torch_backend.partition import partition
 from recis_core.backends.torch_backend.pool import Terms, bags, grad_terms, pool, sum_by_row, weights_grad
-from recis_core.backends.torch_backend.state import TableState
+from recis_core.backends.torch_backend.state import TableState, changing
 from recis_core.backends.whole import Undo
 
 
@@ -35,12 +35,15 @@ class Saved:
 
 
 def embed(
-    state: TableState,
-    undo: Undo,
-    call: LookupCall,
-    mode: LookupMode,
-    clock: Clock,
-    weights_need_grad: tuple[bool, ...],
+    state: TableState, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
+    with changing(state) as undo:
+        done = _embed(state, undo, call, mode, clock, weights_need_grad)
+    return state, *done
+
+
+def _embed(
+    state: TableState, undo: Undo, call: LookupCall, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
     keys = partition(state, call.ids, tables_of(call))
     uids = state.uids(keys.tables)

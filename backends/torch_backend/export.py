@@ -24,7 +24,7 @@ from recis_core.backends.torch_backend.state import (
     ordinals,
     overwrite,
 )
-from recis_core.backends.whole import Undo
+from recis_core.backends.whole import Undo, settle
 
 
 def erase(state: TableState, undo: Undo, ids: Tensor, uids: Tensor) -> None:
@@ -49,6 +49,7 @@ def _close_gaps(index: Index, undo: Undo) -> None:
 
 
 def marks(state: TableState) -> Marks:
+    settle(state)
     return _marks(state, _occupied(state.index))
 
 
@@ -65,6 +66,7 @@ def _marks(state: TableState, entry: Tensor) -> Marks:
 
 
 def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    settle(state)
     index, end = state.index, start + most
     e = index.read(start + torch.nonzero(index.rows[start:end] >= 0).squeeze(1))
     ids, tables, rows = (x.cpu() for x in (e["ids"], ordinals(state, e["uids"]), e["rows"]))
@@ -72,6 +74,7 @@ def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor,
 
 
 def export(state: TableState) -> Snapshot:
+    settle(state)
     index, entry = state.index, _occupied(state.index)
     kept, rows = _marks(state, entry), index.rows[entry].long()
     return Snapshot(

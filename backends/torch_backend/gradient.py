@@ -5,13 +5,14 @@ Sizes: U unique keys, D dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recis_core.backends.torch_backend.pool import ordered_sum
+from recis_core.backends.torch_backend.state import TableState
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,35 @@ class KeyedGradient:
     counts: Tensor  # int32 [U], occurrences
 
 
+def from_keys(
+    state: TableState, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
+) -> KeyedGradient:
+    return KeyedGradient(ids, tables, rows, values.float(), torch.ones_like(tables) if counts is None else counts)
+
+
 def known(g: KeyedGradient) -> KeyedGradient:
     """Without the keys that have no row."""
     return without(g, g.rows < 0)
 
 
-def without(g: KeyedGradient, gone: Tensor) -> KeyedGradient:
-    at = ~gone
+def without(gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
+    g, at = gradient, ~gone
     return KeyedGradient(g.ids[at], g.tables[at], g.rows[at], g.values[at], g.counts[at])
 
 
-def combine(gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:
-    """Sum by row in the order given; with mean, divide by the occurrences."""
+def read(gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return gradient.ids, gradient.tables, gradient.rows, gradient.values
+
+
+def renumbered(gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
+    return replace(gradient, rows=rows)
+
+
+def measure(gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
+    return gradient.values.double().square().sum(), gradient.values.isfinite().all()
+
+
+def combine(gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
     g = gradients[0] if len(gradients) == 1 else _summed(gradients)
     if not mean:
         return g

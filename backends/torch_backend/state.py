@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import placement
+from recis_core.backends.row_checks import new_slots
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec
 from recis_core.backends.whole import Undo, Unfinished, whole
 
@@ -171,12 +172,8 @@ def _grown(array: Tensor, rows: int) -> Tensor:
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:
     arrays, specs = dict(state.slots), dict(state.slot_specs)
-    for slot in slots:
-        present = specs.get(slot.name)
-        if present is not None and present != slot:
-            raise ValueError(f"slot {slot.name!r} exists as {present}; got {slot}.")
-        if present is None:
-            specs[slot.name] = slot
-            shape = (len(state.weights), slot.width)
-            arrays[slot.name] = torch.full(shape, slot.initial, dtype=torch.float32, device=state.device)
+    for slot in new_slots(specs, slots):
+        specs[slot.name] = slot
+        shape = (len(state.weights), slot.width)
+        arrays[slot.name] = torch.full(shape, slot.initial, dtype=torch.float32, device=state.device)
     state.slots, state.slot_specs = arrays, specs
