@@ -75,7 +75,7 @@ def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
 
 def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
     """Everyone's. Collective."""
-    return [counts] if loop.exchange is None else gathered_json(loop.exchange.world, counts, kind="report")
+    return [counts] if loop.exchange is None else gathered_json(loop.exchange.channel, counts, kind="report")
 
 
 def _between_ranks(config: TrainConfig, world: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@
         with current().noting():                            … in here it waits; a second Ctrl-C does not
             for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
 
-Ranks tell each other with the agreements that each step makes anyway (Channel.wish), so all stop after the same step.
+Ranks tell each other with the agreements that each step makes anyway (RankGroup.wish), so all stop after the same step.
 A thread hears of signals also while the main thread is inside a long call, of a compiler for instance.
 """
 
@@ -18,9 +18,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from recis_core.cli import torchrun
+
+if TYPE_CHECKING:
+    from recis_core.channel.rank_group import RankGroup
+    from recis_core.table.exchange_interface import Exchange
 
 T = TypeVar("T")
 
@@ -43,7 +47,7 @@ class Ending:
     def __init__(self, command: str) -> None:
         self.command, self.asked, self.hurried, self.done = command, 0, False, "nothing was done"
         self._at_once, self._interrupts, self._closed = True, 0, False
-        self._channel: Any = None
+        self._group: RankGroup | None = None
         self.unfinished: set[str] = set()
 
     def hear(self, number: int, frame: FrameType | None) -> None:
@@ -53,8 +57,8 @@ class Ending:
         first = not self.asked
         again = number == signal.SIGINT and (not first or self._interrupts > 1)
         self.asked = number if first or again else self.asked
-        if self._channel is not None:
-            self._channel.wish = self.asked
+        if self._group is not None:
+            self._group.wish = self.asked
         if again or (first and self._at_once):
             self.hurried = again
             raise Stopped
@@ -65,19 +69,19 @@ class Ending:
 
     def forget(self) -> None:
         """Another run in this process group does not end for this one's signal."""
-        if self._channel is not None:
-            self._channel.wish = self._channel.heard = 0
+        if self._group is not None:
+            self._group.wish = self._group.largest_wish = 0
 
-    def wanted(self, exchange: Any = None) -> bool:
+    def wanted(self, exchange: Exchange | None = None) -> bool:
         """Whether to end after this step; equal on all ranks of an exchange."""
         if exchange is None:
             return bool(self.asked)
-        self._channel = exchange.world.channel
-        self._channel.wish = self.asked
-        self.asked = self.asked or self._channel.heard
-        return bool(self._channel.heard)
+        self._group = exchange.channel.group
+        self._group.wish = self.asked
+        self.asked = self.asked or self._group.largest_wish
+        return bool(self._group.largest_wish)
 
-    def check(self, exchange: Any = None) -> None:
+    def check(self, exchange: Exchange | None = None) -> None:
         """Raises Stopped where the command is to end."""
         if self.wanted(exchange):
             raise Stopped
@@ -91,7 +95,7 @@ class Ending:
         finally:
             self._at_once = before
 
-    def read(self, batches: Iterable[T], exchange: Any = None) -> Iterator[T]:
+    def read(self, batches: Iterable[T], exchange: Exchange | None = None) -> Iterator[T]:
         """The batches; a signal ends them before the next one, which one process alone does not wait for."""
         source = iter(batches)
         while True:

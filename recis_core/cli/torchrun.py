@@ -108,7 +108,7 @@ def process_group(device: str) -> Iterator[tuple[int, int]]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    from recis_core.exchange.world import timeout
+    from recis_core.channel.rank_group import timeout
 
     if dist.is_initialized() or not launched():
         yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recis_core.backends import Backend, EncodedRows, RowCodec, RowNoise, select
 from recis_core.backends.errors import ExchangeMismatch
-from recis_core.exchange.agreement import digest
+from recis_core.channel.agreement import digest
 from recis_core.options.precision import Codec, Direction
 
 FLAG = 1  # byte before a message: whether some row of it is not finite

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows
+from recis_core.channel.agreement import digest
+from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
-from recis_core.exchange.agreement import digest
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
-from recis_core.exchange.world import World
 from recis_core.options.precision import Codec
 from recis_core.table.physical import Ticket
 from recis_core.table.tiers.inside import tiered
@@ -41,16 +41,15 @@ class Exchange:
       ValueError: overlap with error feedback.
     """
 
-    def __init__(self, world: World, tables: Sequence[ShardedTable], *, overlap: bool = False) -> None:
-        self.world, self.tables, self.overlap = world, list(tables), overlap
+    def __init__(self, channel: Channel, tables: Sequence[ShardedTable], *, overlap: bool = False) -> None:
+        self.channel, self.tables, self.overlap = channel, list(tables), overlap
         if overlap and any(t.residuals is not None for t in tables):
             raise ValueError(
                 "overlap=True sends in backward, before a step is known to be applied; drop +ef or overlap."
             )
-        self.agreement = world.agreement
         plan = [_plan(table) for table in tables]
-        self.agreement.meet("plan", digest(plan, overlap))
-        self.agreement.open_engine(_width(self.tables))
+        channel.meet("plan", digest(plan, overlap))
+        channel.open_engine(_width(self.tables))
         self.forwards = 0  # training forwards so far
         self.synced_at = 0
         self.dense_finite: Callable[[], bool] = lambda: True
@@ -63,16 +62,12 @@ class Exchange:
         for table in self.tables:
             table.exchange = self
 
-    def telling(self, kind: str) -> AbstractContextManager[None]:
-        """What is raised inside is told to the other ranks, which wait in `kind`, before it goes on here."""
-        return self.agreement.telling(kind)
-
     def embed(
         self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
     ) -> list[tuple[list[Tensor], object, Ticket]]:
         """One forward's outputs of each job, what its backward needs, and a ticket. Collective."""
         trains = any(job.mode.insert and job.mode.touch for job in jobs)
-        with self.telling("forward" if trains else "eval"):
+        with self.channel.failing_together("forward" if trains else "eval"):
             self._open_forward(trains)
         fetched = forward.fetch(self, jobs, trains=trains)
         return [self._embedded(job, need, *found) for job, need, found in zip(jobs, needs, fetched, strict=True)]
@@ -92,9 +87,9 @@ class Exchange:
         """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
         kept = [table for table in self.tables if (tiers := tiered(table.state)) is not None and tiers.config.keep]
         if kept:
-            with self.telling("forward"):  # the forward that opens them
+            with self.channel.failing_together("forward"):  # the forward that opens them
                 steps = torch.tensor([table.step for table in kept])
-            theirs = self.agreement.meet("forward", counts=steps.expand(self.world.size, -1))
+            theirs = self.channel.meet("forward", counts=steps.expand(self.channel.size, -1))
             for table, step in zip(kept, theirs.amax(0).tolist(), strict=True):
                 table.step = step
         self._counts_on = False
@@ -119,12 +114,12 @@ class Exchange:
 
     def _send_gradients(self) -> None:
         """Held gradients stay held until all ranks have agreed to send theirs."""
-        with self.telling("sync"):
+        with self.channel.failing_together("sync"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
         finite = self._agree("sync")[1]
         if finite:
-            with self.telling("gradients"):
+            with self.channel.failing_together("gradients"):
                 parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
             gradients.send(self, self.tables, parcels)
             for table in self.tables:
@@ -139,7 +134,7 @@ class Exchange:
     def finish(self) -> None:
         """All that was sent has come. What fails here is told to the others, and may be repeated."""
         if self._waiting is not None:
-            with self.telling("gradients"):
+            with self.channel.failing_together("gradients"):
                 self._waiting()
             self._waiting = None
 
@@ -171,10 +166,10 @@ class Exchange:
         return holds, sparse_finite and dense_finite
 
     def _agree(self, kind: str) -> tuple[bool, bool, bool]:
-        with self.telling(kind):
+        with self.channel.failing_together(kind):
             holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
-        theirs = self.agreement.meet(kind, self.said(), mine.expand(self.world.size, 3), here=self.where)
+        theirs = self.channel.meet(kind, self.said(), mine.expand(self.channel.size, 3), here=self.where)
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
 
     def said(self) -> int:
@@ -192,7 +187,7 @@ class Exchange:
         """Of a step without a gradient, which would need no other rank: all make it, or none. Collective."""
         self.finish()
         if not self._measures:
-            self.agreement.meet("step", self.said(), here=self.where)
+            self.channel.meet("step", self.said(), here=self.where)
 
     def measure(self, table: ShardedTable, kind: str = "norm") -> Measure:
         """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first.
@@ -204,12 +199,12 @@ class Exchange:
         return self._measures[table]
 
     def _measured(self, kind: str) -> dict[ShardedTable, Measure]:
-        with self.telling(kind):
+        with self.channel.failing_together(kind):
             local = [t.local_measure() for t in self.tables]
             mine = [x for t, m in zip(self.tables, local, strict=True) for x in (m.sum_of_squares, *_errors(t))]
         words = torch.tensor([_bits(x) for x in mine])
         said = self.said()
-        lines = self.agreement.meet(kind, said, words.expand(self.world.size, -1), here=self.where).tolist()
+        lines = self.channel.meet(kind, said, words.expand(self.channel.size, -1), here=self.where).tolist()
         ranks = [[_float(word) for word in line] for line in lines]
         return {
             table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])
@@ -235,7 +230,7 @@ class Exchange:
 
     def stats(self) -> dict[str, int]:
         """Bytes sent to other ranks so far, by kind; values clamped before a cast; rows that travelled exact."""
-        return {**self.world.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
+        return {**self.channel.sent, "clamped": self.clamped, "exact_rows": self.exact_rows}
 
 
 def _plan(table: ShardedTable) -> tuple[object, ...]:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import LookupCall, LookupMode
+from recis_core.channel.agreement import digest
 from recis_core.exchange import hot_rows, wire
-from recis_core.exchange.agreement import digest
 from recis_core.exchange.keys import SortedKeys, ordinals_of
 from recis_core.exchange.sharded_table import Answered, Asked, AskedHere, ShardedTable
 
@@ -38,7 +38,7 @@ def fetch(exchange: Exchange, jobs: Sequence[Job], *, trains: bool) -> list[tupl
     A training forward counts once all ranks have agreed to its last message.
     """
     kind = "forward" if trains else "eval"
-    with exchange.telling(kind):
+    with exchange.channel.failing_together(kind):
         asked = [job.table.ask(job.call, job.mode) for job in jobs]
     away = [i for i, job in enumerate(jobs) if not job.table.replicated]
     rows = _fetch_away(exchange, kind, [jobs[i] for i in away], [asked[i] for i in away])
@@ -53,14 +53,14 @@ def _fetch_away(exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[
     """The rows of each job. Where there is no job, ranks still agree that they are in a forward."""
     number = exchange.forwards + (kind == "forward")
     if not jobs:
-        exchange.agreement.meet(kind, exchange.said(), here=exchange.where)
+        exchange.channel.meet(kind, exchange.said(), here=exchange.where)
         exchange.forwards = number
         return []
-    with exchange.telling(kind):
+    with exchange.channel.failing_together(kind):
         packed = [_packed(job.table, a) for job, a in zip(jobs, asked, strict=True)]
     keys = _send_ids(exchange, kind, jobs, asked, packed)
     try:
-        with exchange.telling("rows"):
+        with exchange.channel.failing_together("rows"):
             answers = [job.table.answer(k, job.mode, number) for job, k in zip(jobs, keys, strict=True)]
             for encoded, _ in answers:
                 exchange.count(encoded)
@@ -87,8 +87,8 @@ def _send_ids(
     exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
 ) -> list[list[AskedHere]]:
     """For each job the keys that each rank asks here."""
-    W = exchange.world.size
-    with exchange.telling(kind):
+    W = exchange.channel.size
+    with exchange.channel.failing_together(kind):
         columns = [
             torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
             for a, messages in zip(asked, packed, strict=True)
@@ -101,13 +101,13 @@ def _send_ids(
     def lengths_of(theirs: Tensor) -> Tensor:
         return torch.stack([c[:, -1] for c in theirs.split(widths, dim=1)[:-1]], 1)  # [W, J]
 
-    theirs, arrived = exchange.agreement.swap(
-        exchange.world, kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
-        said=said, counts=torch.cat(columns, 1), here=exchange.where,
+    theirs, arrived = exchange.channel.swap(
+        kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
+        about=said, counts=torch.cat(columns, 1), here=exchange.where,
     )  # fmt: skip
     (*counts, wrote), lengths = theirs.split(widths, dim=1), lengths_of(theirs)
     hot_rows.hear_written(exchange, wrote)
-    with exchange.telling("rows"):
+    with exchange.channel.failing_together("rows"):
         cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
         return [[_heard(job, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
 
@@ -130,8 +130,8 @@ def _parts(answer: tuple[wire.EncodedRows, Tensor], asked: list[AskedHere]) -> l
 def _send_rows(
     exchange: Exchange, number: int, jobs: Sequence[Job], asked: list[Asked], parts: list[list[wire.EncodedRows]]
 ) -> list[Tensor]:
-    W = exchange.world.size
-    with exchange.telling("rows"):
+    W = exchange.channel.size
+    with exchange.channel.failing_together("rows"):
         shapes = [[wire.shape_of(part) for part in by_rank] for by_rank in parts]
         counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
         mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
@@ -149,8 +149,8 @@ def _send_rows(
             for p, e in enumerate(expected)
         ]
 
-    theirs, arrived = exchange.agreement.swap(
-        exchange.world, "rows", mine, lambda theirs: [sum(n) for n in lengths_of(expected_of(theirs))], "rows",
+    theirs, arrived = exchange.channel.swap(
+        "rows", mine, lambda theirs: [sum(n) for n in lengths_of(expected_of(theirs))], "rows",
         counts=counts,
     )  # fmt: skip
     exchange.forwards = number

@@ -11,16 +11,13 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recis_core.exchange.agreement import digest
-
-if TYPE_CHECKING:
-    from recis_core.exchange.exchange import Exchange
+from recis_core.channel.agreement import digest
+from recis_core.channel.channel import Channel
 
 ASKER = ("torch.distributed.checkpoint.state_dict", "_get_model_state_dict")
 
@@ -41,20 +38,20 @@ def whole_is_asked() -> tuple[bool, bool]:
 
 
 def of_all_ranks(
-    exchange: Exchange, mine: Callable[[], Mapping[str, Tensor]], name: str, *, only_first: bool
+    channel: Channel, mine: Callable[[], Mapping[str, Tensor]], name: str, *, only_first: bool
 ) -> dict[str, Tensor]:
     """All ranks' tensors of the table `name` on the CPU, by key; only this rank's, where only rank 0 of the job gets
     all. Collective.
     """
-    with exchange.telling("state_dict"):
+    with channel.failing_together("state_dict"):
         parts = mine()
         head, body = _laid({key: tensor.cpu().contiguous() for key, tensor in parts.items()})
-        goes_to = [not only_first or rank == 0 for rank in dist.get_process_group_ranks(exchange.world.parent)]
+        goes_to = [not only_first or rank == 0 for rank in dist.get_process_group_ranks(channel.parent)]
         counts = torch.tensor([[len(head) * goes, len(body) * goes] for goes in goes_to])
         message = torch.cat([head, body])
-    theirs, arrived = exchange.agreement.swap(
-        exchange.world, "state_dict", [message[: len(message) * goes] for goes in goes_to],
-        lambda theirs: theirs.sum(1).tolist(), "state", said=digest(name, only_first), counts=counts,
+    theirs, arrived = channel.swap(
+        "state_dict", [message[: len(message) * goes] for goes in goes_to],
+        lambda theirs: theirs.sum(1).tolist(), "state", about=digest(name, only_first), counts=counts,
         here=lambda: f"Here: table {name!r}.",
     )  # fmt: skip
     whole = dict(parts)

@@ -55,9 +55,9 @@ class Parcel:
 def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Parcel]:
     """Parcels for each rank."""
     if held is None:
-        held = _empty(table, exchange.world.size)
+        held = _empty(table, exchange.channel.size)
     if held.call != table.answered.number:
-        held = by_id(held, table.owners, exchange.world.size, len(table.names))
+        held = by_id(held, table.owners, exchange.channel.size, len(table.names))
     values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
     chosen, encoded = _encode(table, held.keys, values)
     for share in encoded:
@@ -65,7 +65,7 @@ def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Par
     positional = held.call is not None
     return [
         _parcel(table, held.keys, rank, chosen, encoded[rank % len(encoded)], positional)
-        for rank in range(exchange.world.size)
+        for rank in range(exchange.channel.size)
     ]
 
 
@@ -175,20 +175,20 @@ def _places(table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int)
 
 def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parcel]]) -> None:
     """Collective: parcels[table][rank] to the owners; each table receives what came, in the order of ranks."""
-    W, widths = exchange.world.size, [COUNTS + len(t.names) for t in tables]
-    with exchange.telling("gradients"):
+    W, widths = exchange.channel.size, [COUNTS + len(t.names) for t in tables]
+    with exchange.channel.failing_together("gradients"):
         counts = torch.tensor([[x for by_rank in parcels for x in by_rank[p].counts()] for p in range(W)])
         mine = [torch.cat([by_rank[p].message() for by_rank in parcels]) for p in range(W)]
 
     def lengths_of(theirs: Tensor) -> list[list[int]]:
         return [[_length(t, c) for t, c in zip(tables, line.split(widths), strict=True)] for line in theirs]
 
-    theirs, swap = exchange.agreement.start(
-        exchange.world, "gradients", mine, lambda theirs: [sum(n) for n in lengths_of(theirs)], "gradients",
-        said=exchange.said(), counts=counts.reshape(W, -1), here=exchange.where,
+    theirs, finish = exchange.channel.start(
+        "gradients", mine, lambda theirs: [sum(n) for n in lengths_of(theirs)], "gradients",
+        about=exchange.said(), counts=counts.reshape(W, -1), here=exchange.where,
     )  # fmt: skip
     lengths, cut = lengths_of(theirs), [line.split(widths) for line in theirs]
-    exchange.in_flight(lambda: _open(tables, exchange.world.finish(swap), lengths, cut))
+    exchange.in_flight(lambda: _open(tables, finish(), lengths, cut))
 
 
 def _open(tables: list[ShardedTable], arrived: list[Tensor], lengths: list[list[int]], counts: list) -> None:

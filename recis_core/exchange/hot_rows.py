@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import LookupMode
+from recis_core.channel.agreement import digest
 from recis_core.exchange import wire
-from recis_core.exchange.agreement import digest
 from recis_core.exchange.keyed_rows import KeyedRows
 from recis_core.exchange.keys import runs_of_equal
 
@@ -118,7 +118,7 @@ class HotRows:
 
     def owned_keys(self) -> tuple[Tensor, Tensor]:
         """Those that live here."""
-        beg, end = self.spans()[self.table.exchange.world.rank]
+        beg, end = self.spans()[self.table.exchange.channel.rank]
         return self.ids[beg:end], self.ordinals[beg:end]
 
     def owned_rows(self) -> Tensor:
@@ -168,14 +168,14 @@ def hear_written(exchange: Exchange, said: Tensor) -> None:
 
 
 def _choose(exchange: Exchange, due: list[HotRows]) -> None:
-    W = exchange.world.size
-    with exchange.telling("hot rows"):
+    W = exchange.channel.size
+    with exchange.channel.failing_together("hot rows"):
         mine = [hot.candidates() for hot in due]
         counts = torch.tensor([len(c) for c in mine]).expand(W, -1)
         message = torch.cat([wire.as_bytes(c) for c in mine])
-    theirs, arrived = exchange.agreement.swap(
-        exchange.world, "hot rows", [message] * W, lambda theirs: (theirs.sum(1) * 24).tolist(), "hot rows",
-        said=digest([h.table.names for h in due], exchange.said()), counts=counts, here=exchange.where,
+    theirs, arrived = exchange.channel.swap(
+        "hot rows", [message] * W, lambda theirs: (theirs.sum(1) * 24).tolist(), "hot rows",
+        about=digest([h.table.names for h in due], exchange.said()), counts=counts, here=exchange.where,
     )  # fmt: skip
     cut = [m.cpu().split((24 * c).tolist()) for m, c in zip(arrived, theirs, strict=True)]
     for i, hot in enumerate(due):
@@ -183,16 +183,16 @@ def _choose(exchange: Exchange, due: list[HotRows]) -> None:
 
 
 def _copy(exchange: Exchange, stale: list[HotRows]) -> None:
-    W = exchange.world.size
-    with exchange.telling("refresh"):
+    W = exchange.channel.size
+    with exchange.channel.failing_together("refresh"):
         message = torch.cat([wire.as_bytes(hot.owned_rows()) for hot in stale])
         lengths = [
             [4 * hot.table.spec.dim * (end - beg) for hot in stale for beg, end in [hot.spans()[p]]] for p in range(W)
         ]
     said = digest([h.table.names for h in stale], exchange.said())
-    _, arrived = exchange.agreement.swap(
-        exchange.world, "refresh", [message] * W, lambda _: [sum(n) for n in lengths], "hot rows",
-        said=said, counts=torch.zeros(W, 0, dtype=torch.int64), here=exchange.where,
+    _, arrived = exchange.channel.swap(
+        "refresh", [message] * W, lambda _: [sum(n) for n in lengths], "hot rows",
+        about=said, counts=torch.zeros(W, 0, dtype=torch.int64), here=exchange.where,
     )  # fmt: skip
     for p, (whole, n) in enumerate(zip(arrived, lengths, strict=True)):
         for hot, part in zip(stale, whole.split(n), strict=True):

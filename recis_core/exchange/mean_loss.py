@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recis_core.exchange.world import sum_over_ranks, world_size
+from recis_core.channel.channel import sum_over_ranks
+from recis_core.channel.rank_group import world_size
 
 
 def global_mean(loss_sum: Tensor, rows: int | Tensor, pg: Any = None) -> Tensor:

@@ -26,8 +26,8 @@ from recis_core.backends import (
 )
 from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows, Partition, Request, RowNoise
+from recis_core.channel.agreement import digest
 from recis_core.exchange.adaptive import Chooser, with_zeros
-from recis_core.exchange.agreement import digest
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
 from recis_core.exchange.local_gradient import Held, joined, without
@@ -281,13 +281,13 @@ class ShardedTable(PhysicalTable):
     # What lives here
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
-        return Owners(self.shardings, self.world).slices_of(ordinal, self.exchange.world.rank)
+        return Owners(self.shardings, self.world).slices_of(ordinal, self.exchange.channel.rank)
 
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         if self.owners is None:
             return super().keeps(ids, ordinal)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
-        return self.owners_of(ids, ordinals) == self.exchange.world.rank
+        return self.owners_of(ids, ordinals) == self.exchange.channel.rank
 
     def verbs(self, ordinal: int) -> Verbs:
         return SharedVerbs(self, ordinal)
@@ -386,9 +386,9 @@ class ShardedTable(PhysicalTable):
 
     def clear(self, ordinals: Iterable[int]) -> None:
         """See PhysicalTable.clear. Collective: on all ranks, or on none."""
-        with self.exchange.telling("clear"):
+        with self.exchange.channel.failing_together("clear"):
             new = Replacement(self, set(ordinals))
-        self.exchange.agreement.meet("clear", digest("clear", self.names, sorted(ordinals)))
+        self.exchange.channel.meet("clear", digest("clear", self.names, sorted(ordinals)))
         new.commit()
 
     def rows_went(self, keys: Keys) -> None:
@@ -407,7 +407,7 @@ class ShardedTable(PhysicalTable):
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
         """Ranks whose part of a state is refused: then none takes its own. Collective."""
         said = torch.full((self.world, 1), int(refuses))
-        theirs = self.exchange.agreement.meet("load_state_dict", digest("load", self.names, sorted(ordinals)), said)
+        theirs = self.exchange.channel.meet("load_state_dict", digest("load", self.names, sorted(ordinals)), said)
         return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]
 
     def insert(self, snapshot: Snapshot) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recis_core.exchange.agreement import digest
+from recis_core.channel.agreement import digest
 from recis_core.table.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -63,25 +63,25 @@ class SharedVerbs(Verbs):
 
     @property
     def _world(self) -> int:
-        return self.table.exchange.world.size
+        return self.table.exchange.channel.size
 
     def _telling(self, kind: str) -> AbstractContextManager[None]:
-        return self.table.exchange.telling(kind)
+        return self.table.exchange.channel.failing_together(kind)
 
     def _here(self) -> str:
         return f"Here: table {self.name!r}."
 
     def _meet(self, kind: str, counts: Tensor) -> Tensor:
         """int64 [W]: what each rank counts."""
-        said, agreement = digest(kind, self.name), self.table.exchange.agreement
-        return agreement.meet(kind, said, counts.expand(self._world, 1), here=self._here)[:, 0]
+        about, channel = digest(kind, self.name), self.table.exchange.channel
+        return channel.meet(kind, about, counts.expand(self._world, 1), here=self._here)[:, 0]
 
     def _sent(self, kind: str, messages: Sequence[Tensor], *said: object) -> list[Tensor]:
         """ids that each rank sent here, int64, for those that are sent to each."""
         exchange = self.table.exchange
-        _, arrived = exchange.agreement.swap(
-            exchange.world, kind, [_bytes(m) for m in messages], lambda theirs: (8 * theirs[:, 0]).tolist(), kind,
-            said=digest(kind, self.name, *said), counts=torch.tensor([[len(m)] for m in messages]), here=self._here,
+        _, arrived = exchange.channel.swap(
+            kind, [_bytes(m) for m in messages], lambda theirs: (8 * theirs[:, 0]).tolist(), kind,
+            about=digest(kind, self.name, *said), counts=torch.tensor([[len(m)] for m in messages]), here=self._here,
         )  # fmt: skip
         return [_as(torch.int64, message.cpu()) for message in arrived]
 
@@ -93,9 +93,9 @@ class SharedVerbs(Verbs):
     def _swapped(self, kind: str, messages: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
         """Answers, of lengths that both sides know."""
         exchange = self.table.exchange
-        _, arrived = exchange.agreement.swap(
-            exchange.world, kind, messages, lambda _: lengths, kind,
-            said=digest(kind, self.name, "answers"), counts=torch.zeros(self._world, 1).long(), here=self._here,
+        _, arrived = exchange.channel.swap(
+            kind, messages, lambda _: lengths, kind,
+            about=digest(kind, self.name, "answers"), counts=torch.zeros(self._world, 1).long(), here=self._here,
         )  # fmt: skip
         return [message.cpu() for message in arrived]
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from recis_core.exchange.world import sum_over_ranks, world_size
+from recis_core.channel.channel import sum_over_ranks
+from recis_core.channel.rank_group import world_size
 from recis_core.ragged import RaggedTensor
 
 Batch = TypeVar("Batch")

@@ -29,15 +29,15 @@ def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]
 
     Collective: every rank, with the same tables.
     """
-    W, empty = exchange.world.size, torch.zeros(0, dtype=torch.uint8)
-    with exchange.telling("pending"):
-        mine = [_by_owner(table, exchange.world.size) for table in tables]
+    W, empty = exchange.channel.size, torch.zeros(0, dtype=torch.uint8)
+    with exchange.channel.failing_together("pending"):
+        mine = [_by_owner(table, exchange.channel.size) for table in tables]
         counts = torch.tensor([[len(by_rank[p].ids) for by_rank in mine] for p in range(W)]).reshape(W, -1)
         messages = [torch.cat([empty, *(_message(by_rank[p]) for by_rank in mine)]) for p in range(W)]
     widths = torch.tensor([12 + 4 * table.spec.dim for table in tables], dtype=torch.int64)
-    theirs, arrived = exchange.agreement.swap(
-        exchange.world, "pending", messages, lambda theirs: (theirs * widths).sum(1).tolist(), "pending",
-        said=exchange.said(), counts=counts, here=exchange.where,
+    theirs, arrived = exchange.channel.swap(
+        "pending", messages, lambda theirs: (theirs * widths).sum(1).tolist(), "pending",
+        about=exchange.said(), counts=counts, here=exchange.where,
     )  # fmt: skip
     cut = [m.cpu().split((line * widths).tolist()) for m, line in zip(arrived, theirs, strict=True)]
     return [_at_owner(table, [parts[i] for parts in cut], W) for i, table in enumerate(tables)]

@@ -9,14 +9,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-def data_parallel(model: nn.Module, world: Any) -> nn.Module:
+def data_parallel(model: nn.Module, group: Any) -> nn.Module:
     """Under DDP whose buckets stay as they are.
 
     Otherwise DDP lays them out anew after its first step. From three ranks on, the order of an all-reduce's sums goes by
     the place in a bucket, so the first step after resuming would round otherwise than the same step of a run that went on.
     DDP offers no other way to that than find_unused_parameters.
     """
-    return DistributedDataParallel(_WithUnused(model), process_group=world.parent, find_unused_parameters=True)
+    return DistributedDataParallel(_WithUnused(model), process_group=group, find_unused_parameters=True)
 
 
 class _WithUnused(nn.Module):

@@ -54,7 +54,7 @@ def evaluate(
     if not columns:
         raise ValueError("there is no row to evaluate on; ask for a larger test fraction or other test data.")
     mine, exchange = torch.cat(columns), exchange_of(model)
-    whole = mine if exchange is None else torch.cat(gathered(exchange.world, mine, kind="evaluate"))
+    whole = mine if exchange is None else torch.cat(gathered(exchange.channel, mine, kind="evaluate"))
     return _evaluation(*whole.T.contiguous().numpy())
 
 

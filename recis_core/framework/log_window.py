@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core.backends.compiling import compiling_seconds
+from recis_core.channel.channel import Channel
 from recis_core.exchange.gathering import gathered, summed
 from recis_core.metrics import AUROC
 
@@ -90,10 +90,10 @@ class LogWindow:
             # Training goes on: the window has no AUC, and says why.
             self._refused, self._note = self._refused + 1, str(error)
 
-    def logged(self, step: int, cache: dict[str, float], world: Any = None) -> Logged:
-        """What happened on all ranks of a world. Collective."""
-        if world is not None:
-            self._sum_over(world)
+    def logged(self, step: int, cache: dict[str, float], channel: Channel | None = None) -> Logged:
+        """What happened on all ranks of a channel. Collective."""
+        if channel is not None:
+            self._sum_over(channel)
         note = self._note or (f"{self._refused} batches of other ranks were refused" if self._refused else None)
         note = note or self._auroc.undefined
         auc = self._auroc.compute() if note is None else float("nan")
@@ -101,8 +101,8 @@ class LogWindow:
         compiling = min(1.0, (self._clock.compiling - self._since[1]) / seconds)
         return Logged(step, self._loss / self.steps, auc, self._rows / seconds, cache, note, compiling)
 
-    def _sum_over(self, world: Any) -> None:
-        mine = torch.tensor([self._rows, self._loss / world.size, self._refused], dtype=torch.float64)
-        totals = summed(world, mine, "log")
+    def _sum_over(self, channel: Channel) -> None:
+        mine = torch.tensor([self._rows, self._loss / channel.size, self._refused], dtype=torch.float64)
+        totals = summed(channel, mine, "log")
         self._rows, self._loss, self._refused = int(totals[0]), float(totals[1]), int(totals[2])
-        self._auroc.reduce(lambda part: gathered(world, part, kind="log"))
+        self._auroc.reduce(lambda part: gathered(channel, part, kind="log"))

@@ -29,6 +29,7 @@ from recis_core.serialize.dense import dense_state, load_dense_state
 from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.tables import read_tables, snapshot_tables
+from recis_core.table.exchange_interface import Exchange
 from recis_core.uninterrupted import uninterrupted
 
 Batch = Mapping[str, Any]
@@ -59,7 +60,7 @@ class TrainLoop:
     ) -> None:
         self.model, self.optimizer, self.label = model, optimizer, label
         self.exchange = exchange_of(model)
-        self._forward = model if self.exchange is None else data_parallel(model, self.exchange.world)
+        self._forward = model if self.exchange is None else data_parallel(model, self.exchange.channel.parent)
         self.log_every, self.on_log, self.evict_every = log_every, on_log, evict_every
         self.step = self.rows = 0
         self.epoch = self.rows_in_epoch = 0
@@ -99,7 +100,7 @@ class TrainLoop:
         if self.exchange is None:
             return F.binary_cross_entropy_with_logits(logits, labels)
         total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        return global_mean(total, len(labels), self.exchange.world.parent)
+        return global_mean(total, len(labels), self.exchange.channel.parent)
 
     def _count(self, rows: int) -> None:
         self.step += 1
@@ -121,14 +122,14 @@ class TrainLoop:
     def flush_log(self) -> None:
         """Report what was trained since the last report, if anything was."""
         if self._window.steps:
-            world = None if self.exchange is None else self.exchange.world
-            logged = self._window.logged(self.step, self._caches.since_last(), world)
+            channel = None if self.exchange is None else self.exchange.channel
+            logged = self._window.logged(self.step, self._caches.since_last(), channel)
             self._window = LogWindow(self._clock)
             self.on_log(logged)
 
     @property
     def rank(self) -> int:
-        return 0 if self.exchange is None else self.exchange.world.rank
+        return 0 if self.exchange is None else self.exchange.channel.rank
 
     @property
     def seconds(self) -> float:
@@ -208,7 +209,7 @@ class TrainLoop:
                 vars(self).update(loaded.progress)
 
 
-def exchange_of(model: nn.Module) -> Any:
+def exchange_of(model: nn.Module) -> Exchange | None:
     """How the model's tables speak to other ranks; None where no other rank shares them."""
     tables = filter_out_sparse_param(model).values()
     return next((table.physical.exchange for table in tables), None)

@@ -13,7 +13,8 @@ import torch
 
 from recis_core.backends import TableSpec, select
 from recis_core.backends.interface import Backend
-from recis_core.exchange.world import World, world_rank, world_size
+from recis_core.channel.channel import open_channel
+from recis_core.channel.rank_group import world_rank, world_size
 from recis_core.nn.table_hooks import check_hooks, eviction_of, score_of, with_admission
 from recis_core.options.precision import Precision
 from recis_core.options.sharding import Sharding
@@ -66,7 +67,7 @@ def coalesce(
         from recis_core.exchange.exchange import Exchange
 
         shares: list[Any] = list(dict.fromkeys(home.table for home in homes.values()))
-        Exchange(World(_group(tables), hierarchical=hierarchical), shares, overlap=overlap)
+        Exchange(open_channel(_group(tables), hierarchical=hierarchical), shares, overlap=overlap)
     return homes
 
 

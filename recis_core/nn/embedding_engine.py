@@ -21,7 +21,7 @@ from recis_core.nn.coalesce import coalesce, table_name
 from recis_core.nn.engine_tables import EngineTables
 from recis_core.nn.feature_input import FeatureInput, read_feature
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
-from recis_core.nn.joining import names_here, world_of
+from recis_core.nn.joining import channel_of, names_here
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
 from recis_core.nn.requests import Group, call_of, group_features, job_of
@@ -35,6 +35,7 @@ from recis_core.table.tiers.inside import tiered
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
+    from recis_core.table.exchange_interface import Exchange
     from recis_core.table.tiers.tiered_state import TieredState
 
 
@@ -155,7 +156,7 @@ class EmbeddingEngine(TableModule, Joinable):
         return filter_out_sparse_param(self)
 
     @property
-    def exchange(self) -> Any:
+    def exchange(self) -> Exchange | None:
         """How its tables speak to other ranks; None on one rank."""
         tables = self.sparse_parameters().values()
         return next(iter(tables)).physical.exchange if tables else None
@@ -188,11 +189,11 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @property
     def join_device(self) -> torch.device:
-        return world_of(self.exchange).device
+        return channel_of(self.exchange).device
 
     @property
     def join_process_group(self) -> Any:
-        return world_of(self.exchange).parent
+        return channel_of(self.exchange).parent
 
     def __dir__(self) -> list[str]:
         return names_here(super().__dir__(), self.exchange)
@@ -264,7 +265,7 @@ def _error_of(call: Callable[[], None]) -> Exception | None:
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
     require_eager()
     exchange = engine.exchange
-    with nullcontext() if exchange is None else exchange.telling("forward"):
+    with nullcontext() if exchange is None else exchange.channel.failing_together("forward"):
         inputs, groups = _read(engine, features)
         jobs = [job_of(g) for g in groups]
     outputs = dict(inputs)

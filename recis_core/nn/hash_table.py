@@ -258,7 +258,7 @@ class HashTable(TableVerbs):
 def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tensor:
     require_eager()
     exchange = table.physical.exchange
-    with nullcontext() if exchange is None else exchange.telling("forward"):
+    with nullcontext() if exchange is None else exchange.channel.failing_together("forward"):
         ids = as_ids(ids, "ids")
         table.check_ids(ids)
     flat = ids.reshape(-1)

@@ -21,7 +21,9 @@ from recis_core.backends.errors import RecisError
 from recis_core.ragged import RaggedTensor
 
 if TYPE_CHECKING:
+    from recis_core.channel.channel import Channel
     from recis_core.nn import EmbeddingEngine
+    from recis_core.table.exchange_interface import Exchange
 
 
 class ForwardShadow(JoinHook):
@@ -53,18 +55,18 @@ def _no_rows(engine: EmbeddingEngine, feature: str) -> RaggedTensor:
     )
 
 
-def world_of(exchange: Any) -> Any:
-    """The world that a Join counts.
+def channel_of(exchange: Exchange | None) -> Channel:
+    """The channel of the ranks that a Join counts.
 
     Raises:
       RecisError: tables are on one rank, where there is nothing to join.
     """
     if exchange is None:
         raise RecisError("Join is for tables of several ranks; this process group has one.")
-    return exchange.world
+    return exchange.channel
 
 
-def names_here(names: Iterable[str], exchange: Any) -> list[str]:
+def names_here(names: Iterable[str], exchange: Exchange | None) -> list[str]:
     """Names of attributes without those that a Join asks for where there is nothing to join: tools that read every
     attribute of a module, as torch.jit.trace, would fail."""
     here = list(names)

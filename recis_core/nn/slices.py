@@ -64,11 +64,11 @@ def save(table: HashTable, destination: dict[str, Any], prefix: str) -> None:
         return
     exchange = table.physical.exchange
     whole, only_first = (False, False) if exchange is None else whole_is_asked()
-    if not whole:
+    if exchange is None or not whole:
         destination.update(_of_this_rank(table, prefix))
         return
     mine = partial(_of_this_rank, table, prefix)
-    destination.update(of_all_ranks(exchange, mine, table.name, only_first=only_first))
+    destination.update(of_all_ranks(exchange.channel, mine, table.name, only_first=only_first))
 
 
 def _of_this_rank(table: HashTable, prefix: str) -> dict[str, Tensor]:

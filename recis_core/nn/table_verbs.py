@@ -169,7 +169,7 @@ class TableVerbs(TableModule):
     def _told(self, kind: str, given: Any) -> Tensor:
         """ids, checked; what is wrong with them, other ranks are told."""
         exchange = self.physical.exchange
-        with nullcontext() if exchange is None else exchange.telling(kind):
+        with nullcontext() if exchange is None else exchange.channel.failing_together(kind):
             ids: Tensor = given()
             self.check_ids(ids)
             return ids

@@ -19,8 +19,9 @@ from torch.distributed.algorithms.join import Joinable, JoinHook
 from recis_core.backends import SlotSpec, UpdateRule
 from recis_core.backends.errors import NonFiniteGradient, RecisError
 from recis_core.backends.step_numbers import check_line
+from recis_core.channel.channel import Channel
 from recis_core.nn.hash_table import HashTable
-from recis_core.nn.joining import StepShadow, names_here, world_of
+from recis_core.nn.joining import StepShadow, channel_of, names_here
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only
@@ -28,6 +29,7 @@ from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
 from recis_core.optim.table_step import TableStep, said_of
 from recis_core.plain_torch import in_plain_torch, with_gradients, without_gradients
+from recis_core.table.exchange_interface import Exchange
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
@@ -189,17 +191,17 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @property
     def join_device(self) -> torch.device:
-        return self._world().device
+        return self._channel().device
 
     @property
     def join_process_group(self) -> Any:
-        return self._world().parent
+        return self._channel().parent
 
     def __dir__(self) -> list[str]:
         return names_here(super().__dir__(), self._physical()[0].exchange)
 
-    def _world(self) -> Any:
-        return world_of(self._physical()[0].exchange)
+    def _channel(self) -> Channel:
+        return channel_of(self._physical()[0].exchange)
 
     def require_no_overlap(self) -> None:
         """Raises RecisError where gradients leave in backward, scaled as they are then."""
@@ -259,7 +261,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                     "which lets the GradScaler skip such steps."
                 )
 
-    def _exchanges_without_gradient(self) -> list[Any]:
+    def _exchanges_without_gradient(self) -> list[Exchange]:
         """Those over which the step would not talk to other ranks, which must make it, too."""
         tables = self._physical()
         busy = {table.exchange for table in tables if table.has_gradient}

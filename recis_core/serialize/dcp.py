@@ -163,7 +163,7 @@ def _together(tables: Iterable[HashTable], kind: str = "load") -> Iterator[None]
         failure = error
     for exchange in exchanges:
         try:
-            exchange.agreement.meet(kind, error=failure)
+            exchange.channel.meet(kind, error=failure)
         except (ExchangeMismatch, ExchangeFailed) as theirs:
             failure = failure or theirs
     if failure is not None:

@@ -12,9 +12,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from recis_core.exchange.agreement import digest
+from recis_core.channel.agreement import digest
+from recis_core.channel.channel import Channel
 from recis_core.exchange.gathering import gathered
-from recis_core.exchange.world import World
 from recis_core.nn.hash_table import HashTable
 
 KIND = "digest"  # of these calls, among those that ranks agree on
@@ -31,60 +31,60 @@ def tables_sha256(tables: Mapping[str, HashTable]) -> str:
     for name in sorted(tables):
         exchange = tables[name].physical.exchange
         sha256.update(name.encode())
-        for block in _blocks(tables[name], None if exchange is None else exchange.world):
+        for block in _blocks(tables[name], None if exchange is None else exchange.channel):
             sha256.update(block)
-        known = known and (exchange is None or exchange.world.rank == 0)
+        known = known and (exchange is None or exchange.channel.rank == 0)
     return sha256.hexdigest() if known else ""
 
 
-def _blocks(table: HashTable, world: World | None) -> Iterator[bytes]:
-    with nullcontext() if world is None else world.agreement.telling(KIND):
+def _blocks(table: HashTable, channel: Channel | None) -> Iterator[bytes]:
+    with nullcontext() if channel is None else channel.failing_together(KIND):
         snapshot = table.snapshot()
         parts = [snapshot.weights, *(snapshot.slots[s] for s in sorted(snapshot.slots))]
-    if world is not None:
+    if channel is not None:
         said = digest(table.name, [part.dtype for part in parts])
-        world.agreement.meet(KIND, said, here=lambda: f"Here: table {table.name!r}.")
-    if world is None:
+        channel.meet(KIND, said, here=lambda: f"Here: table {table.name!r}.")
+    if channel is None:
         yield from map(_bytes, [snapshot.ids, *parts])
         return
     if table.physical.columns != (0, table.physical.row_dim):
-        yield from _whole_rows(world, snapshot.ids, parts)
+        yield from _whole_rows(channel, snapshot.ids, parts)
         return
-    if table.physical.replicated and world.rank != 0:
+    if table.physical.replicated and channel.rank != 0:
         snapshot.ids, parts = snapshot.ids[:0], [part[:0] for part in parts]
-    ids = torch.cat(gathered(world, snapshot.ids, 0, KIND))
+    ids = torch.cat(gathered(channel, snapshot.ids, 0, KIND))
     ids, order = ids.sort()
-    ranks = torch.repeat_interleave(torch.arange(world.size), _counts(world, len(snapshot.ids)))
+    ranks = torch.repeat_interleave(torch.arange(channel.size), _counts(channel, len(snapshot.ids)))
     yield _bytes(ids)
     for part in parts:
-        yield from _in_order(world, part, ranks[order] if world.rank == 0 else ranks)
+        yield from _in_order(channel, part, ranks[order] if channel.rank == 0 else ranks)
 
 
-def _whole_rows(world: World, ids: Tensor, parts: list[Tensor]) -> Iterator[bytes]:
+def _whole_rows(channel: Channel, ids: Tensor, parts: list[Tensor]) -> Iterator[bytes]:
     """Of a table that is cut by columns: the first rank puts them side by side, some rows at a time."""
     yield _bytes(ids)
     for part in parts:
         rows = max(1, CHUNK // (part.shape[1] * part.element_size()))
         for beg in range(0, len(part), rows):
-            got = gathered(world, part[beg : beg + rows].flatten(), 0, KIND)
-            if world.rank == 0:
+            got = gathered(channel, part[beg : beg + rows].flatten(), 0, KIND)
+            if channel.rank == 0:
                 yield _bytes(torch.cat([columns.reshape(len(part[beg : beg + rows]), -1) for columns in got], 1))
 
 
-def _counts(world: World, mine: int) -> Tensor:
-    return world.agreement.meet(KIND, counts=torch.full((world.size, 1), mine))[:, 0]
+def _counts(channel: Channel, mine: int) -> Tensor:
+    return channel.meet(KIND, counts=torch.full((channel.size, 1), mine))[:, 0]
 
 
-def _in_order(world: World, part: Tensor, ranks: Tensor) -> Iterator[bytes]:
+def _in_order(channel: Channel, part: Tensor, ranks: Tensor) -> Iterator[bytes]:
     """The first rank puts rows of all ranks into the order of `ranks`, whose rows come next, some at a time."""
     rows = max(1, CHUNK // (part.shape[1] * part.element_size()))
     for beg in range(0, len(ranks), rows):
         wanted = ranks[beg : beg + rows]
-        take = torch.bincount(wanted, minlength=world.size) if world.rank == 0 else torch.zeros(world.size).long()
-        mine = int(world.agreement.meet(KIND, counts=take[:, None])[0, 0])
-        got = gathered(world, part[:mine], 0, KIND)
+        take = torch.bincount(wanted, minlength=channel.size) if channel.rank == 0 else torch.zeros(channel.size).long()
+        mine = int(channel.meet(KIND, counts=take[:, None])[0, 0])
+        got = gathered(channel, part[:mine], 0, KIND)
         part = part[mine:]
-        if world.rank == 0:
+        if channel.rank == 0:
             yield _bytes(torch.cat(got)[torch.argsort(torch.argsort(wanted, stable=True))])
 
 

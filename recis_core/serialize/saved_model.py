@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -16,6 +15,7 @@ from recis_core.serialize.saved_state import SavedState, latest_state
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.state_directory import states_in, step_of
 from recis_core.serialize.tables import read_tables
+from recis_core.table.exchange_interface import Exchange
 from recis_core.uninterrupted import uninterrupted
 
 
@@ -51,6 +51,6 @@ def load_saved_tables(path: str | os.PathLike[str], model: nn.Module) -> None:
             each.commit()
 
 
-def _exchange(model: nn.Module) -> Any:
+def _exchange(model: nn.Module) -> Exchange | None:
     tables = filter_out_sparse_param(model).values()
     return next((table.physical.exchange for table in tables), None)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from recis_core.backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
+from recis_core.channel.agreement import digest
 from recis_core.durable import sync_directory
-from recis_core.exchange.agreement import digest
-from recis_core.exchange.exchange import Exchange
 from recis_core.exchange.gathering import gathered_json
 from recis_core.serialize.manifest import Written, checked_step
 from recis_core.serialize.saved_state import Split, commit, latest_state, split_parts, write_parts
 from recis_core.serialize.state_directory import aside_of, saving, state_path
+from recis_core.table.exchange_interface import Exchange
 
 
 def save_shared_state(
@@ -34,20 +34,20 @@ def save_shared_state(
       ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: one died.
       As save_state, on the rank that failed.
     """
-    final, rank = state_path(directory, checked_step(step)), exchange.world.rank
+    final, rank = state_path(directory, checked_step(step)), exchange.channel.rank
     with ExitStack() as ends:
-        with exchange.telling("save"):
+        with exchange.channel.failing_together("save"):
             parts = split_parts(
                 {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
             )
             if rank == 0:
                 ends.enter_context(saving(final))
         _meet(exchange, step)
-        with exchange.telling("save"):
+        with exchange.channel.failing_together("save"):
             written = _write(aside_of(final), parts)
         _meet(exchange, step)
-        said = gathered_json(exchange.world, written, to=0, kind="save")
-        with exchange.telling("save"):
+        said = gathered_json(exchange.channel, written, to=0, kind="save")
+        with exchange.channel.failing_together("save"):
             if rank == 0:
                 commit(aside_of(final), final, step, {k: v for by_rank in said for k, v in by_rank.items()})
         _meet(exchange, step)
@@ -55,7 +55,7 @@ def save_shared_state(
 
 
 def _meet(exchange: Exchange, step: int) -> None:
-    exchange.agreement.meet("save", digest(step), here=lambda: f"Here: step {step}.")
+    exchange.channel.meet("save", digest(step), here=lambda: f"Here: step {step}.")
 
 
 def _write(aside: Path, parts: Split) -> Written:
@@ -75,12 +75,12 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
       FileNotFoundError, CorruptCheckpoint: on all ranks; see latest_state.
     """
     found: list[str] = []
-    if exchange.world.rank == 0:
+    if exchange.channel.rank == 0:
         try:
             found = ["", str(latest_state(directory))]
         except (FileNotFoundError, CorruptCheckpoint, OSError) as error:
             found = [type(error).__name__, str(error)]
-    kind, said = gathered_json(exchange.world, found, kind="latest")[0]
+    kind, said = gathered_json(exchange.channel, found, kind="latest")[0]
     if kind:
         raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(said)
     return Path(said)
@@ -96,7 +96,7 @@ def failing_together(exchange: Exchange | None) -> Iterator[None]:
         failure = error
     if exchange is not None:
         try:
-            exchange.agreement.meet("resume", error=failure)
+            exchange.channel.meet("resume", error=failure)
         except (ExchangeMismatch, ExchangeFailed) as theirs:
             failure = failure or theirs
     if failure is not None:

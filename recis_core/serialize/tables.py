@@ -72,7 +72,7 @@ def _hooks_state(table: PhysicalTable) -> dict[str, Any]:
 def _pending(storages: list[PhysicalTable]) -> dict[PhysicalTable, Carried | None]:
     """What each is still to apply: also the gradient that ranks have not sent each other."""
     late = {table: table.carried for table in storages}
-    for exchange in dict.fromkeys(t.exchange for t in storages if t.exchange is not None):
+    for exchange in dict.fromkeys(t.exchange for t in storages if isinstance(t, ShardedTable)):
         senders = [t for t in exchange.tables if t.residuals is not None]
         late.update(zip(senders, pending(exchange, senders), strict=True))
     return late
@@ -155,7 +155,7 @@ def _checked_step(step: Any) -> int:
 
 
 def _rank(storages: Mapping[str, PhysicalTable]) -> int:
-    return next((t.exchange.world.rank for t in storages.values() if t.exchange is not None), 0)
+    return next((t.exchange.channel.rank for t in storages.values() if t.exchange is not None), 0)
 
 
 def _as_they_were(mine: Mapping[str, PhysicalTable], own: Mapping[str, Any], shards: Mapping[str, list[str]]) -> bool:

@@ -42,6 +42,7 @@ from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.table.eviction.eviction import Eviction
+    from recis_core.table.exchange_interface import Exchange
 
 COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 SLICES = 1 << placement.SLICE_BITS
@@ -67,7 +68,7 @@ class PhysicalTable:
     `lock` makes calls of several threads follow one another.
     """
 
-    exchange: Any = None  # how it speaks to other ranks' shares, if there are any
+    exchange: Exchange | None = None  # to the ranks that share the table, if there are any
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
     replicated = False  # whether other ranks hold the same rows
     eviction: Eviction | None = None  # which rows go when it is told to evict

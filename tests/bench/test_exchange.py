@@ -12,7 +12,7 @@ from recis_core.bench.exchange.codecs import CODECS
 from recis_core.bench.exchange.timing import PEER, times, within
 from recis_core.bench.exchange.traffic import count, engine_of, owners
 from recis_core.bench.exchange.workloads import Workload
-from recis_core.exchange.agreement import HEAD
+from recis_core.channel.agreement import HEAD
 from recis_core.ragged import RaggedTensor
 from tests.exchange.ranks import run_ranks
 

@@ -137,11 +137,11 @@ class Calls:
         global_mean(torch.zeros(()), 3)
 
     def gathered(self) -> None:
-        gathered_json(self.engine.exchange.world, {"rank": self.rank})
+        gathered_json(self.engine.exchange.channel, {"rank": self.rank})
 
     def summed(self) -> None:
-        summed(self.engine.exchange.world, torch.ones(2))
-        gathered(self.engine.exchange.world, torch.ones(2, 3))
+        summed(self.engine.exchange.channel, torch.ones(2))
+        gathered(self.engine.exchange.channel, torch.ones(2, 3))
 
     def snapshot(self) -> None:
         snapshot_tables(self.engine.sparse_parameters())

@@ -28,7 +28,7 @@ def plain(rank: int, world: int) -> dict[str, Any]:
     optimizer = optimizer_of(model)
     losses = train(ddp(model, world), optimizer, rank, world)
     exchange = model.engine.exchange
-    return result(model, losses, counts=model.engine.stats(), calls=exchange and exchange.agreement.calls)
+    return result(model, losses, counts=model.engine.stats(), calls=exchange and exchange.channel.calls)
 
 
 def accumulates(rank: int, world: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def accumulates(rank: int, world: int) -> dict[str, Any]:
 
 def _sent(model: Model) -> dict[str, int]:
     exchange = model.engine.exchange
-    return {} if exchange is None else {**exchange.stats(), "calls": exchange.agreement.calls}
+    return {} if exchange is None else {**exchange.stats(), "calls": exchange.channel.calls}
 
 
 class Checkpointed(Model):
@@ -85,7 +85,7 @@ def checkpointed_engine(rank: int, world: int) -> dict[str, Any]:
 def _checkpointed(rank: int, world: int, model: Model) -> dict[str, Any]:
     losses = train(ddp(model, world), optimizer_of(model), rank, world)
     exchange = model.engine.exchange
-    return result(model, losses, counts=model.engine.stats(), calls=exchange and exchange.agreement.calls)
+    return result(model, losses, counts=model.engine.stats(), calls=exchange and exchange.channel.calls)
 
 
 def checkpointed_feedback(rank: int, world: int) -> str:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from recis_core.backends.errors import ExchangeMismatch
-from recis_core.exchange import channel
+from recis_core.channel import rank_group
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.serialize import tables_sha256
@@ -49,7 +49,7 @@ class Alarm:
 
 
 def interrupted(rank: int, world: int, cache: str, rounds: int) -> dict[str, Any]:
-    channel.PATIENCE = 300.0  # a loaded machine must not make of a wait one that an interrupt ends
+    rank_group.PATIENCE = 300.0  # a loaded machine must not make of a wait one that an interrupt ends
     option = EmbeddingOption(4, block_size=64, cache=CACHES[cache])
     engine = EmbeddingEngine({"a": option})
     optimizer = SparseSGD(engine.sparse_parameters(), lr=1.0)

@@ -27,7 +27,7 @@ def stepping(rank: int, world: int, call: int, how: str) -> tuple[str, str, floa
     model = Model()
     optimizer = optimizer_of(model)
     if rank == 1:
-        kill_at(call, 0) if how == "killed" else _stop_at(model.engine.exchange.world, call)
+        kill_at(call, 0) if how == "killed" else _stop_at(model.engine.exchange.channel, call)
     for number in range(50):
         start = time.monotonic()
         try:
@@ -44,18 +44,18 @@ def _step(model: Any, optimizer: Any, data: dict[str, Any]) -> None:
     optimizer.step()
 
 
-def _stop_at(world: Any, call: int) -> None:
+def _stop_at(channel: Any, call: int) -> None:
     """It lives, holds its connections, and never comes; 30 s later it is killed."""
-    swap, calls = world.start, [0]
+    send, calls = channel._send, [0]
 
-    def start(*args: Any) -> Any:
+    def sending(*args: Any) -> Any:
         calls[0] += 1
         if calls[0] == call:
             subprocess.Popen(["sh", "-c", f"sleep 30; kill -9 {os.getpid()}"])
             os.kill(os.getpid(), signal.SIGSTOP)
-        return swap(*args)
+        return send(*args)
 
-    world.start = start
+    channel._send = sending
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 
 from recis_core.backends.errors import ExchangeFailed, RecisError
-from recis_core.exchange import channel, in_step
-from recis_core.exchange.notes import Notes
-from recis_core.exchange.world import World
+from recis_core.channel import rank_group
+from recis_core.channel.channel import open_channel
+from recis_core.channel.notes import Notes
+from recis_core.exchange import in_step
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from tests.exchange.ranks import run_ranks, try_ranks
@@ -105,7 +106,7 @@ def waits(rank: int, world: int, folder: str, raises: bool) -> Any:
         except ExchangeFailed as error:
             return str(error)
         return "went on"
-    channel.PATIENCE = 0.5
+    rank_group.PATIENCE = 0.5
     signal.signal(signal.SIGALRM, signal.default_int_handler if raises else lambda *_: handled.touch())
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
@@ -182,7 +183,7 @@ def frees_its_port(rank: int, world: int) -> str:
     for _ in range(2):
         dist.destroy_process_group()
         dist.init_process_group("gloo", init_method=address, rank=0, world_size=1)
-        World()
+        open_channel()
     return type(run).__name__
 
 

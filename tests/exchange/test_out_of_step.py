@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recis_core.backends.errors import ExchangeMismatch
+from recis_core.channel.rank_group import RankGroup
 from recis_core.exchange import gradients, hot_rows, wire
-from recis_core.exchange.channel import Channel
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseSGD, clip_grad_norm_
@@ -144,15 +144,15 @@ def interrupted(rank: int, world: int, folder: str, places: list[int]) -> dict[s
     """An interrupt on rank 0 before its agreement number `place` of a step."""
     calls = Calls(rank, world, folder)
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    swap_lines, count = Channel.swap_lines, [0]
+    swap_lines, count = RankGroup.swap_lines, [0]
 
-    def counting(self: Channel, lines: Any) -> Any:
+    def counting(self: RankGroup, lines: Any) -> Any:
         count[0] -= 1
         if count[0] == 0 and rank == 0:
             signal.raise_signal(signal.SIGUSR1)
         return swap_lines(self, lines)
 
-    Channel.swap_lines = counting  # type: ignore[method-assign]
+    RankGroup.swap_lines = counting  # type: ignore[method-assign]
     seen = []
     for place in places:
         count[0] = place

@@ -34,7 +34,7 @@ def train(rank: int, world: int, how: dict[str, bool]) -> tuple[dict[str, Any], 
         (out["a"].square().sum() + out["b"].sum()).backward()
         optimizer.step()
     rows = {n: (t.ids(), t.embeddings()) for n, t in engine.sparse_parameters().items()}
-    hops = engine.exchange.world.hops
+    hops = engine.exchange.channel.hops
     return rows, engine.exchange.stats(), 0 if hops is None else hops.sent_between
 
 

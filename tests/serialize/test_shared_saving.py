@@ -104,10 +104,10 @@ def told(rank: int, world: int, folder: str) -> list[str]:
     with saving(state_path(folder, 9)) if rank == 0 else open(os.devnull):
         said += [_raised(each) for each in run]
     path = save(exchange, folder, 1)
-    exchange.agreement.meet("save")
+    exchange.channel.meet("save")
     if rank == 0:
         (path / "manifest.json").unlink()
-    exchange.agreement.meet("save")
+    exchange.channel.meet("save")
     return [*said, _raised(run[0])]
 
 

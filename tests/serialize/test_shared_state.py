@@ -324,7 +324,7 @@ def saves_with_a_failure(rank: int, world: int, folder: str, at: str) -> list[An
         seen = [type(error).__name__]
     setattr(shared_state, at, good)
     seen.append(sorted(p.name for p in Path(folder).iterdir()))
-    loop.exchange.agreement.meet("plan")
+    loop.exchange.channel.meet("plan")
     train(loop, rank, world, 1, 2)
     save(loop, folder)
     return [*seen, sorted(p.name for p in Path(folder).iterdir())]

@@ -1,7 +1,7 @@
-"""The process group of ours beside a user's, over which all that ranks agree on and send travels.
+"""Our process group beside the user's: every agreement and every message between ranks travels over it.
 
-Every engine on one process group shares it. So two ranks that are in different calls, of whichever engines, meet in
-it, and learn of it by the first message of both calls, which has one shape for all (agreement.py).
+All engines on one process group share one RankGroup. So ranks that are in different calls, even of different engines,
+still meet: the first message of every call has the same shape (agreement.py).
 
 Sizes: W ranks.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -21,15 +20,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from recis_core.backends.errors import ExchangeFailed
-from recis_core.exchange.notes import LEFT, WAITS, Note, Notes
+from recis_core.channel.notes import LEFT, WAITS, Note, Notes
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
-from recis_core.uninterrupted import deliver_waiting, uninterrupted
+from recis_core.uninterrupted import deliver_waiting
 
 TIMEOUT = "RECIS_EXCHANGE_TIMEOUT"
-SLICE = timedelta(seconds=0.2)  # of a wait, between which it looks for signals
-PATIENCE = 5.0  # seconds of a wait after which signals are handled inside it, and others' notes are read
-LOOK = 2.0  # seconds between readings
-LAST_WORDS = 1.5  # seconds in which others that fail with this rank may write where they wait
+SLICE = timedelta(seconds=0.2)  # of a wait; signals are looked for between slices
+PATIENCE = 5.0  # seconds of a wait, after which it handles signals and reads other ranks' notes
+LOOK = 2.0  # seconds between readings of notes
+LAST_WORDS = 1.5  # seconds that other failing ranks have to write where they wait
 ADVICE = (
     "Ranks with unequal data stay in step by recis_core.exchange.in_step. What was on its way is lost: Restart from "
     "the last checkpoint (torchrun --max-restarts does)."
@@ -41,12 +40,22 @@ def timeout() -> float:
     return float(os.environ.get(TIMEOUT, "600"))
 
 
-class Channel:
-    """Making one is collective over the job's ranks. It ends with the group: destroy_process_group() closes it.
+def world_size(pg: Any = None) -> int:
+    """Ranks of the group; 1 where torch.distributed is not running."""
+    return dist.get_world_size(pg) if dist.is_available() and dist.is_initialized() else 1
 
-    calls: agreements so far. width: counts that a rank says to each other one in one. engines: exchanges made on it.
+
+def world_rank(pg: Any = None) -> int:
+    """This process's place in the group; 0 where torch.distributed is not running."""
+    return dist.get_rank(pg) if dist.is_available() and dist.is_initialized() else 0
+
+
+class RankGroup:
+    """Making one is collective over the job's ranks. destroy_process_group() ends it.
+
+    calls: agreements so far. width: how many counts one agreement has room for. engines: engines made on this group.
     started: collectives so far, equal on all ranks between calls.
-    wish: a number that this rank tells all with its next agreement. heard: the largest told so far, equal on all ranks
+    wish: a number that this rank adds to its next agreement. largest_wish: of all ranks so far, equal on all ranks
     between calls.
     """
 
@@ -54,11 +63,10 @@ class Channel:
         self.ranks, self.rank, self.size = list(ranks), list(ranks).index(dist.get_rank()), len(ranks)
         self.timeout = timedelta(seconds=timeout())
         self.calls, self.width, self.engines, self.started = 0, 1, 0, 0
-        self.wish = self.heard = 0
-        self.sent: Counter[str] = Counter()  # of calls that belong to no engine
+        self.wish = self.largest_wish = 0
         self._broken: str | None = None
         group = _joined(ranks, self.timeout)
-        # Weak, so that destroy_process_group() ends it, and the others learn at once that this rank has left.
+        # Weak, so that destroy_process_group() ends the group, and other ranks learn at once that this one has left.
         self._group = weakref.ref(group)
         self.device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
         self.notes = Notes(dist.distributed_c10d._get_default_store(), group.group_name, self.rank)
@@ -70,7 +78,7 @@ class Channel:
 
     @property
     def group(self) -> Any:
-        """Raises ExchangeFailed where the channel has ended or broken off, RecisError in a forked child."""
+        """Raises ExchangeFailed after the group has ended or broken off, RecisError in a forked child."""
         if self._made != generation():
             refuse_in_child("this exchange between ranks", self._made)
         if self._broken is not None:
@@ -84,7 +92,7 @@ class Channel:
         return group
 
     def another(self, ranks: Sequence[int]) -> Any:
-        """A group of some of the ranks. Collective over the job, like the channel."""
+        """A process group of some of the ranks. Collective over the job."""
         return _joined(ranks, self.timeout)
 
     @property
@@ -92,16 +100,11 @@ class Channel:
         return self._group() is not None
 
     def swap_lines(self, lines: Tensor) -> Tensor:
-        """Row p of int64 [W, C] to rank p; row p of the result is what rank p sent here. On the CPU."""
+        """Row p of int64 [W, C] to rank p; row p of the result came from rank p. On the CPU. Inside a section."""
         mine = lines.to(self.device)
         theirs = torch.empty_like(mine)
-        self.run(dist.all_to_all_single, theirs, mine)
+        self.wait(self.start(dist.all_to_all_single, theirs, mine))
         return theirs.cpu()
-
-    def run(self, collective: Callable[..., Any], *args: Any, group: Any = None) -> None:
-        """Start a collective and wait for it."""
-        with uninterrupted():
-            self.wait(self.start(collective, *args, group=group))
 
     def start(self, collective: Callable[..., Any], *args: Any, group: Any = None) -> Any:
         ours = self.group
@@ -113,7 +116,7 @@ class Channel:
             self._break_off(error)
 
     def wait(self, work: Any) -> None:
-        """Raises ExchangeFailed where it breaks off; and what a signal's handler raises, if the wait is long."""
+        """Raises ExchangeFailed if the collective breaks off. A long wait runs signal handlers and raises what they raise."""
         try:
             if self.device.type == "cpu":
                 self._wait_in_slices(work)
@@ -143,19 +146,19 @@ class Channel:
                 self._require_no_deserter()
 
     def _require_no_deserter(self) -> None:
-        """One that left after it had sent its part of this collective is none."""
+        """A rank that left after it had sent its part of this collective is no deserter."""
         notes = self.notes.of(self._others()) or {}
         if any(note.kind == LEFT and note.begun < self.started for note in notes.values()):
             raise RuntimeError("another rank has left, as it wrote into the store")
 
     def break_off(self, why: str) -> None:
-        """This rank can take part no more: what it agreed to it has not done."""
+        """This rank has agreed to a call and could not do its part: it takes part in no further one."""
         if self._broken is None:
             self._broken = f"this rank broke off {self.notes.place}: {why}."
             self.notes.leave(f"it broke off: {why}")
 
     def _break_off(self, error: Exception) -> NoReturn:
-        """Raises ExchangeFailed that says which rank waits for which; the transport's error is its cause."""
+        """Raises ExchangeFailed, naming which rank waits for which; its cause is the transport's error."""
         self.notes.wait_in_vain()
         place, who = self.notes.place, self._who_is_missing(error)
         self._broken = self._broken or f"in {place}, {who}"
@@ -182,7 +185,7 @@ class Channel:
         return f" within {self.timeout.total_seconds():g} s ({TIMEOUT})" if late else ", and its connection is closed"
 
     def _last_words(self) -> dict[int, Note] | None:
-        """Of the others; those that fail too need a moment to write."""
+        """The other ranks' notes. Ranks that fail at the same time need a moment to write theirs."""
         end = time.monotonic() + LAST_WORDS
         while True:
             notes = self.notes.of(self._others())
@@ -205,17 +208,17 @@ def _joined(ranks: Sequence[int], limit: timedelta) -> Any:
         ) from error
 
 
-_channels: weakref.WeakKeyDictionary[Any, Channel] = weakref.WeakKeyDictionary()  # by the user's process group
+_groups: weakref.WeakKeyDictionary[Any, RankGroup] = weakref.WeakKeyDictionary()  # by the user's process group
 
 
-def channel_of(parent: Any) -> Channel:
-    """The channel beside a process group; made with the first, which is collective."""
-    channel = known_channel(parent)
-    if channel is None:
-        channel = _channels[parent] = Channel(dist.get_process_group_ranks(parent))
-    return channel
+def group_of(parent: Any) -> RankGroup:
+    """The group beside a user's process group. The first call makes it, which is collective."""
+    group = known_group(parent)
+    if group is None:
+        group = _groups[parent] = RankGroup(dist.get_process_group_ranks(parent))
+    return group
 
 
-def known_channel(parent: Any) -> Channel | None:
-    channel = _channels.get(parent)
-    return channel if channel is not None and channel.alive else None
+def known_group(parent: Any) -> RankGroup | None:
+    group = _groups.get(parent)
+    return group if group is not None and group.alive else None

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recis_core.exchange.channel import Channel
+from recis_core.channel.rank_group import RankGroup
+from recis_core.uninterrupted import as_one
 
 NODE = "LOCAL_WORLD_SIZE"
 
@@ -28,11 +29,11 @@ class Hops:
       nodes: from nodes_of.
     """
 
-    def __init__(self, channel: Channel, nodes: Sequence[Sequence[int]]) -> None:
-        self.channel, self.nodes, self.places = channel, len(nodes), len(nodes[0])
-        node, place = divmod(channel.rank, self.places)
-        inside = [channel.another(row) for row in nodes]
-        between = [channel.another([row[i] for row in nodes]) for i in range(self.places)]
+    def __init__(self, group: RankGroup, nodes: Sequence[Sequence[int]]) -> None:
+        self.group, self.nodes, self.places = group, len(nodes), len(nodes[0])
+        node, place = divmod(group.rank, self.places)
+        inside = [group.another(row) for row in nodes]
+        between = [group.another([row[i] for row in nodes]) for i in range(self.places)]
         self.inside, self.between = inside[node], between[place]
         self.sent_between = 0
         self._node, self._place = node, place
@@ -49,10 +50,11 @@ class Hops:
             raise ValueError(f"hierarchical exchange needs {NODE} to divide {len(ranks)} ranks; got {places}.")
         return [list(ranks[at : at + places]) for at in range(0, len(ranks), places)]
 
+    @as_one
     def swap(self, messages: Sequence[Tensor]) -> Tensor:
         """uint8 message p to rank p; all that came here, by rank."""
-        sizes = self.channel.swap_lines(torch.tensor([[len(m) for m in messages]] * len(messages)))  # [W from, W to]
-        device = messages[0].device if self.channel.device.type == "cpu" else self.channel.device
+        sizes = self.group.swap_lines(torch.tensor([[len(m) for m in messages]] * len(messages)))  # [W from, W to]
+        device = messages[0].device if self.group.device.type == "cpu" else self.group.device
         by_place = [torch.cat([messages[b * self.places + j] for b in range(self.nodes)]) for j in range(self.places)]
         mine = self._node * self.places
         arriving = [int(sizes[mine + i, self._place :: self.places].sum()) for i in range(self.places)]
@@ -71,5 +73,5 @@ class Hops:
 
     def _all_to_all(self, mine: Tensor, arriving: list[int], leaving: list[int], group: Any) -> Tensor:
         theirs = torch.empty(sum(arriving), dtype=torch.uint8, device=mine.device)
-        self.channel.run(dist.all_to_all_single, theirs, mine, arriving, leaving, group=group)
+        self.group.wait(self.group.start(dist.all_to_all_single, theirs, mine, arriving, leaving, group=group))
         return theirs
