@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
+from recis_core.backends import placement
 from recis_core.backends.errors import TableFull
 from recis_core.backends.spec import Counters, TableSpec
 
@@ -141,6 +142,14 @@ def _take_back(state: Any) -> None:
         if not is_out_of_memory(error):
             raise
         raise MemoryError(f"no memory to take a call back; the next one on the table does so first: {error}") from error
+
+
+def no_room(spec: TableSpec, new: int, used: int, stashed: int) -> TableFull:
+    way_out = "step the optimizer, which unpins rows" if spec.evict else "let the table evict"
+    return TableFull(
+        f"{new} new ids need rows; the table has {used} in use of max_rows={spec.max_rows}, and {stashed} of "
+        f"{placement.STASH} stash entries. Nothing was written. Raise max_rows, or {way_out}."
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -145,8 +145,8 @@ def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -
     index, sought = programs.lookup(
         jax.tree.map(jnp.copy, state.index), state.constants, *keys, np.array([n, 0, 0], np.int32), manner=manner
     )
-    if bool(np.asarray(sought.report)[REPORT.index("failed")]):
-        state.failed = True
+    state.failed = int(np.asarray(sought.report)[REPORT.index("failed")])
+    if state.failed:
         settle(state, wait=False)
     given = (
         None if marks is None else crossing.array(marks.to(device), size, torch.int32)

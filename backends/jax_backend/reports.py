@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from recis_core.backends import placement
-from recis_core.backends.errors import TableFull
 from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.state import REPORT, TableState, row_capacity
 from recis_core.backends.jax_backend.unfinished import note_report
 from recis_core.backends.spec import Counters
+from recis_core.backends.whole import no_room
 
 COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 
@@ -28,15 +28,12 @@ def settle(state: TableState, *, wait: bool) -> None:
     """
     while state.reports and (wait or state.reports[0][0].is_ready()):
         numbers = dict(zip(REPORT, np.asarray(state.reports[0][0]).tolist(), strict=True))
-        failed = state.failed or bool(numbers["failed"])
+        failed = state.failed or numbers["failed"]
         counted, rest = _counted(state.counters, numbers), state.reports[1:]
         state.counters, state.known, state.failed, state.reports = counted, numbers["used"], failed, rest
     if state.failed:
-        state.failed = False
-        raise TableFull(
-            f"new ids found no row or way among max_rows = {state.spec.max_rows}, with {state.known} rows in use; "
-            "nothing was written. Raise max_rows, or let the table evict."
-        )
+        failed, state.failed = state.failed, 0
+        raise no_room(state.spec, failed, state.known, state.counters.stashed)
 
 
 def _counted(counters: Counters, numbers: dict[str, int]) -> Counters:

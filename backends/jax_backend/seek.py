@@ -107,7 +107,7 @@ def _reported(
     evicted = jnp.int32(0) if inserted is None or inserted.evicted is None else inserted.evicted.count
     numbers = (
         index.used, index.next_row, index.free_count, index.stashed,
-        jnp.where(failed, 0, counted), new, unknown, evicted, 0, failed,
+        jnp.where(failed, 0, counted), new, unknown, evicted, 0, jnp.where(failed, missing.count, 0),
     )  # fmt: skip
     report = jnp.stack([jnp.asarray(x, jnp.int32) for x in numbers])
     new_rows = None if inserted is None else New(missing.keys, inserted.rows, new)

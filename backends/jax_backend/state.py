@@ -57,7 +57,7 @@ class TableState:
     reports: tuple[tuple[jax.Array, int], ...] = ()  # not yet read: int32 [len(REPORT)], ids its call may have inserted
     known: int = 0  # keys when the last report read was written
     counters: Counters = field(default_factory=Counters)
-    failed: bool = False  # a call whose report was read found no room, and nobody was told
+    failed: int = 0  # new ids of calls that found no room, until TableFull is raised
     landed: tuple[jax.Array, ...] | None = None  # weights or slots from a program, to be put where `landing` says
     landing: tuple[str, ...] = ()  # names of slots; WEIGHTS for the weights
     report: jax.Array | None = None  # of the last call, not yet among `reports`

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from recis_core.backends import placement
-from recis_core.backends.errors import TableFull
 from recis_core.backends.numba_backend.evict import Victims, drain, join
 from recis_core.backends.numba_backend.find import Found, find, not_found
 from recis_core.backends.numba_backend.grow import grow
@@ -21,7 +20,7 @@ from recis_core.backends.numba_backend.state import TableState, count_tables, ma
 from recis_core.backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
 from recis_core.backends.records import Evicted
 from recis_core.backends.spec import Clock, LookupMode
-from recis_core.backends.whole import Undo, whole
+from recis_core.backends.whole import Undo, no_room, whole
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,8 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
     displaces = (
         np.flatnonzero((entry >= 0) & (index.tags[np.maximum(entry, 0)] != 0)) if state.spec.evict else waits[:0]
     )
-    _check_room(state, len(waits), M - len(displaces))
+    if M - len(displaces) > state.rows_left or index.stashed + len(waits) > placement.STASH:
+        raise no_room(state.spec, M, state.used, index.stashed)
     entry[waits] = index.ways + index.stashed + np.arange(len(waits))
     victims = drain(state, entry[displaces])
     rows = _rows_for(state, displaces, victims, M)
@@ -149,16 +149,6 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
     begin = slice(None) if keys.begin is None else keys.begin
     _begin(state, keys.ids[begin], keys.tables[begin], rows[begin])
     return Placed(rows, victims)
-
-
-def _check_room(state: TableState, stashing: int, taking: int) -> None:
-    if taking <= state.rows_left and state.index.stashed + stashing <= placement.STASH:
-        return
-    raise TableFull(
-        f"{taking} new ids need rows of their own and {stashing} a stash entry; {state.rows_left} rows "
-        f"(max_rows={state.spec.max_rows}) and {placement.STASH - state.index.stashed} stash entries are left. "
-        "Raise max_rows, let the table evict, or step the optimizer, which unpins rows."
-    )
 
 
 def _rows_for(state: TableState, displaces: np.ndarray, victims: Victims, M: int) -> np.ndarray:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import placement
-from recis_core.backends.errors import TableFull
 from recis_core.backends.records import Evicted
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.torch_backend.grow import grow
@@ -24,7 +23,7 @@ from recis_core.backends.torch_backend.state import (
     put,
     take_rows,
 )
-from recis_core.backends.whole import Undo
+from recis_core.backends.whole import Undo, no_room
 
 
 def find(index: Index, ids: Tensor, uids: Tensor) -> Tensor:
@@ -90,7 +89,8 @@ def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, cloc
     entry = place(index, ids, uids, may_be_new, clock.pinned_from, spec.evict)
     waits = entry < 0
     displaces = ~waits & (index.rows[entry.clamp(min=0)] >= 0)
-    _check_room(state, int(waits.sum()), int((~displaces).sum()))
+    if int((~displaces).sum()) > state.rows_left or index.stashed + int(waits.sum()) > placement.STASH:
+        raise no_room(spec, len(ids), state.used, index.stashed)
     rows = torch.empty(len(ids), dtype=torch.int32, device=ids.device)
     lost = _drain(state, entry[displaces])
     rows[displaces] = lost.rows
@@ -106,16 +106,6 @@ def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, cloc
     state.counters.evicted += len(lost.rows)
     _begin(state, undo, ids, uids, rows, lost)
     return lost
-
-
-def _check_room(state: TableState, stashing: int, taking: int) -> None:
-    if taking <= state.rows_left and state.index.stashed + stashing <= placement.STASH:
-        return
-    raise TableFull(
-        f"a table of {state.used} rows has no room for {taking} more "
-        f"(max_rows={state.spec.max_rows}, {state.index.stashed} of {placement.STASH} stash entries in use). "
-        "Raise max_rows, let it evict, or step the optimizer, which unpins rows."
-    )
 
 
 def _drain(state: TableState, entry: Tensor) -> Evicted:
