@@ -99,7 +99,9 @@ class Pair:
 
     def _expect_full(self, ids: np.ndarray, tables: np.ndarray, mode: LookupMode, clock: Clock) -> None:
         """TableFull is raised at once or, on JAX, at the call after, in the same words; the table is as before."""
-        with pytest.raises(TableFull, match=r"^\d+ new ids need rows; the table has \d+ in use of max_rows=.*Raise max_r"):
+        with pytest.raises(
+            TableFull, match=r"^\d+ new ids need rows; the table has \d+ in use of max_rows=.*Raise max_r"
+        ):
             self._lookup_twice(*tensors(ids, tables), mode, clock)
         self.check()
 
