@@ -109,7 +109,9 @@ class _Run:
     def _trim(self, number: int) -> None:
         device, over = self.state.device, len(self.state.device) - self.rows
         if over > 0:
-            self.state.depart(device.victims(over, number + 1, self.state.upcoming.consumed, np.zeros(0, np.int64)))
+            self.state.depart(
+                device.victims(over, number + 1, self.state.planned_calls.consumed, np.zeros(0, np.int64))
+            )
 
     def hits(self) -> Hits:
         return Hits(1 - self.missed / self.replay.occurrences, self.state.stats.hit_rate)

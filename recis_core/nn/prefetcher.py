@@ -17,7 +17,7 @@ from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.process import refuse_to_pickle
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.planned_calls import Batch, digest_of
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.wrapped_backend import inserts_unasked
 from recis_core.uninterrupted import as_one, uninterrupted
@@ -35,7 +35,7 @@ class _Item:
     """One batch of the reader's, and what it asks of each tiered table."""
 
     batch: Any
-    asks: list[tuple[TieredState, Batch, bool]] = field(default_factory=list)
+    asks: list[tuple[TieredState, PlannedCall, bool]] = field(default_factory=list)
     read: bool = False
     staged: bool = False
 
@@ -245,7 +245,7 @@ class Prefetcher:
     def _forward_came(self) -> bool:
         """Of the batch given last."""
         given = list(self._yielded)[-1:]
-        return all(batch.number <= state.upcoming.consumed for item in given for state, batch, _ in item.asks)
+        return all(batch.number <= state.planned_calls.consumed for item in given for state, batch, _ in item.asks)
 
     def _plan_next(self) -> None:
         try:
@@ -284,7 +284,7 @@ class Prefetcher:
     def _stage(self, item: _Item) -> None:
         for state, batch, new in item.asks:
             with state.lock:
-                if batch in state.upcoming.batches:
+                if batch in state.planned_calls.calls:
                     staging.stage(state, batch, new=new)
         with self._changed:
             item.read = item.staged = True

@@ -13,7 +13,7 @@ import numpy as np
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n], rows uint8 [n, row_bytes]
 
 
-class RowStore(Protocol):
+class TierStore(Protocol):
     """Rows of `row_bytes` bytes by (table ordinal, id). Its calls may come from several threads.
 
     A call that raises has changed nothing that `read` gives.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recis_core.table.disk import directory_lock, disk_space, disk_store, index, log, manifest
+from recis_core.table.disk import directory_lock, disk_index, disk_space, disk_store, log, manifest
 from recis_core.table.disk.segment import Segment
 from tests.tiers.disk_stores import Key, arrays, open_store, rows_of
 
@@ -108,7 +108,7 @@ POINTS: dict[str, tuple[Any, str, Callable[..., None]]] = {
     "a directory synced": (manifest, "sync_directory", _die),
     "a segment compacted": (log.Log, "condemn", _die),
     "a file deleted": (Segment, "delete", _die),
-    "an index about to be told": (index.Index, "apply", _die),
+    "an index about to be told": (disk_index.DiskIndex, "apply", _die),
     "a file about to be closed": (Segment, "release", _die),
     "a reserve about to be filled": (disk_space.Reserve, "fill", _die),
     "a lock about to be released": (directory_lock.DirectoryLock, "release", _die),

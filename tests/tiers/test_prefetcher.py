@@ -64,7 +64,7 @@ def test_depths(tiered: EmbeddingEngine, depth: int) -> None:
     assert train_ahead(tiered, adam(tiered), batches, depth) == want
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
-    assert not tiers_of(tiered).upcoming.batches
+    assert not tiers_of(tiered).planned_calls.calls
 
 
 @pytest.mark.parametrize("depth", [0, 3])
@@ -164,7 +164,7 @@ def test_batches_that_come_otherwise(tiered: EmbeddingEngine, way: Any) -> None:
     optimizer, most = adam(tiered), 0
     for number, batch in enumerate(Prefetcher(tiered, batches, 3)):
         train(tiered, optimizer, way(number, batch))
-        most = max(most, len(tiers_of(tiered).upcoming.batches))
+        most = max(most, len(tiers_of(tiered).planned_calls.calls))
     assert_same_engines(tiered, plain)
     assert held(tiered) == 0
     assert most <= 3 + 2 + LATE

@@ -33,7 +33,7 @@ from recis_core.options.cache_policy import Ttl
 from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.planned_calls import Batch, digest_of
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tier_sizes import resize
 from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
@@ -98,7 +98,7 @@ class TiersMachine(CountedMachine):
         self.flushed: dict[Key, tuple[np.ndarray, np.ndarray]] | None = {}
         self.waiting: list[tuple[object, int]] = []
         self.sums: dict[Key, np.ndarray] = {}
-        self.ahead: deque[tuple[list[Key], Batch]] = deque()
+        self.ahead: deque[tuple[list[Key], PlannedCall]] = deque()
         self.state = self._new_state()
 
     def _new_state(self) -> TieredState:
@@ -257,7 +257,7 @@ class TiersMachine(CountedMachine):
     def stage(self, new: bool) -> None:
         """The first that is not staged yet; then rows move."""
         batch = next((batch for _, batch in self.ahead if batch.rows is None), None)
-        if batch is not None and batch in self.state.upcoming.batches:
+        if batch is not None and batch in self.state.planned_calls.calls:
             staging.stage(self.state, batch, new=new)
 
     @precondition(lambda self: len(self.ahead) < 4)
@@ -319,7 +319,7 @@ class TiersMachine(CountedMachine):
             self.flush()
             self.learn([key for key in self.rows if key[1] % 2], 1, None, update=True)
         nothing = np.zeros(0, np.int64)
-        free = state.device.victims(len(state.device), self.clock.pinned_from, state.upcoming.consumed, nothing)
+        free = state.device.victims(len(state.device), self.clock.pinned_from, state.planned_calls.consumed, nothing)
         state.depart(free)
         if past_host:
             self.flush()
@@ -398,7 +398,7 @@ class TiersMachine(CountedMachine):
             return
         at = self.state.device.index.at
         want = np.zeros(len(at["held"]), np.int32)
-        for batch in self.state.upcoming.batches:
+        for batch in self.state.planned_calls.calls:
             if batch.rows is not None:
                 want[batch.rows[batch.rows >= 0]] += 1
         np.testing.assert_array_equal(at["held"], want)

@@ -131,12 +131,12 @@ def test_with_rows_staged_ahead(cache: CacheConfig, depth: int) -> None:
 @pytest.mark.parametrize("filter_hook", ["step(3)", "lfu(20)"])
 def test_few_marks_wait(cache: CacheConfig, filter_hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are too many are written, over and over."""
-    monkeypatch.setattr(lower_tiers, "LATE_ROWS", 2)
-    monkeypatch.setattr(lower_tiers, "LATE_SHARE", 1 << 20)
+    monkeypatch.setattr(lower_tiers, "DEFERRED_ROWS", 2)
+    monkeypatch.setattr(lower_tiers, "DEFERRED_SHARE", 1 << 20)
     plain, tiered = (engine_of(c, filter_hook=filter_hook) for c in (None, cache))
     history(plain)
     late = []
-    history(tiered, check=lambda turn: late.append(tiers_of(tiered).lower._late.waiting))
+    history(tiered, check=lambda turn: late.append(tiers_of(tiered).lower._deferred.waiting))
     assert max(late) <= 2
     assert_same_uses(tiered, plain)
     assert_same_engines(tiered, plain)
@@ -148,9 +148,9 @@ def test_marks_are_written_and_rows_keep_their_bits(tmp_path: Path) -> None:
     history(tiered)
     tiered.eval()({"f": torch.arange(IDS)})
     before, lower = (marks_of(tiered), tiered.table("f").snapshot()), tiers_of(tiered).lower
-    assert lower._late.waiting > 10
-    lower._tell_late()
-    assert lower._late.waiting == 0
+    assert lower._deferred.waiting > 10
+    lower._write_deferred()
+    assert lower._deferred.waiting == 0
     after = marks_of(tiered), tiered.table("f").snapshot()
     for name in ("ids", "stamps", "scores"):
         assert_same(name, getattr(after[0], name), getattr(before[0], name))

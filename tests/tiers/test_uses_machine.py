@@ -74,7 +74,7 @@ def test_used_as_a_plain_table(score: str, late_rows: int, monkeypatch: pytest.M
     """late_rows: whose marks may wait."""
     monkeypatch.setattr(machine, "SPEC", dataclasses.replace(machine.SPEC, score=score))
     monkeypatch.setattr(machine, "TieredBackend", BesidePlain)
-    monkeypatch.setattr(lower_tiers, "LATE_ROWS", late_rows)
-    monkeypatch.setattr(lower_tiers, "LATE_SHARE", 1 << 20)
+    monkeypatch.setattr(lower_tiers, "DEFERRED_ROWS", late_rows)
+    monkeypatch.setattr(lower_tiers, "DEFERRED_SHARE", 1 << 20)
     counted = type("Machine", (UsesMachine,), {"happened": Counter()})
     assert run_steps(counted, STEPS, machine.HISTORIES) >= STEPS

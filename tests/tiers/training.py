@@ -18,8 +18,7 @@ from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetc
 from recis_core.optim import SparseAdam, SparseOptimizer
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.inside import tiered
-from recis_core.table.tiers.planned_calls import Batch as Planned
-from recis_core.table.tiers.planned_calls import digest_of
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tiered_state import TieredState
 from tests.contract.compare import assert_same
 
@@ -51,7 +50,7 @@ def adam_of(engine: EmbeddingEngine) -> Any:
     return engine.table("f").physical.optimizer or adam(engine)
 
 
-def planned(engine: EmbeddingEngine, batch: Batch) -> Planned:
+def planned(engine: EmbeddingEngine, batch: Batch) -> PlannedCall:
     """Said to come, as a Prefetcher says it."""
     [(_, call)] = engine.training_calls(batch)
     return staging.plan(tiers_of(engine), digest_of(call), staging.unique_keys(call))

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from recis_core.backends.errors import CorruptStorage, StorageFull
-from recis_core.table.disk.index import Index
+from recis_core.table.disk.disk_index import DiskIndex
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment
@@ -30,7 +30,7 @@ FAR_BEHIND = 3  # as many unused rows as used ones, and writers lend a hand
 class Compactor:
     """One thread that sleeps until a segment is worth it."""
 
-    def __init__(self, lock: threading.RLock, log: Log, index: Index, reader: RowReader, below: float) -> None:
+    def __init__(self, lock: threading.RLock, log: Log, index: DiskIndex, reader: RowReader, below: float) -> None:
         """lock: guards log and index."""
         self._lock, self._log, self._index, self._reader, self._below = lock, log, index, reader, below
         self._turn = threading.Lock()  # of whoever compacts; taken before `lock`

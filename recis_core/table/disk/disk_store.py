@@ -17,8 +17,8 @@ from recis_core.backends.errors import RecisError, StorageFull
 from recis_core.backends.tier_loops.disk_index import TABLES
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.disk.directory_lock import DirectoryLock
+from recis_core.table.disk.disk_index import DiskIndex
 from recis_core.table.disk.disk_space import Reserve, sync_file
-from recis_core.table.disk.index import Index
 from recis_core.table.disk.log import Log
 from recis_core.table.disk.manifest import Manifest, open_directory
 from recis_core.table.disk.mapping import MappedMemory
@@ -32,7 +32,7 @@ MAPPED_BYTES = 2 << 30
 
 
 class DiskStore:
-    """A RowStore in a directory. Local disks; Linux.
+    """A TierStore in a directory. Local disks; Linux.
 
     What was flushed is there after a crash, all of it and nothing of later writes. A full disk raises StorageFull and
     changes nothing. A damaged row raises CorruptStorage when it is read, as does a file that was cut or replaced since.
@@ -94,7 +94,7 @@ class DiskStore:
         undo.callback(self._mapped.close)
         self._reader = RowReader(self.row_bytes, threads)
         undo.callback(self._reader.close)
-        self._index = Index(self.path, manifest.live, index_bytes)
+        self._index = DiskIndex(self.path, manifest.live, index_bytes)
         undo.callback(_under, self._lock, self._index.close)
         self._log = Log(self.path, manifest, self._index, segment_bytes, self._mapped_bytes, named=self.keep)
         undo.callback(_under, self._lock, self._log.release)

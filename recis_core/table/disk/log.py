@@ -12,7 +12,7 @@ import numpy as np
 
 from recis_core.backends.errors import TableFull
 from recis_core.backends.tier_loops.disk_index import SEGMENTS
-from recis_core.table.disk.index import Index
+from recis_core.table.disk.disk_index import DiskIndex
 from recis_core.table.disk.manifest import Committed, Manifest, segment_path
 from recis_core.table.disk.rows_view import RowsView
 from recis_core.table.disk.segment import Segment, rows_within
@@ -43,7 +43,7 @@ class Log:
         self,
         directory: Path,
         manifest: Manifest,
-        index: Index,
+        index: DiskIndex,
         segment_bytes: int,
         mapped_bytes: int,
         *,

@@ -24,7 +24,7 @@ NUMBERS = b"\xff numbers"  # of the last flush, as JSON
 
 
 class RocksStore:
-    """A RowStore in a directory; see DiskStore for its arguments and errors."""
+    """A TierStore in a directory; see DiskStore for its arguments and errors."""
 
     def __init__(self, path: str | Path, row_bytes: int, *, tag: str, sync: bool = True) -> None:
         rocks = _rocksdict()

@@ -15,7 +15,7 @@ import numpy as np
 from recis_core.backends import LookupMode
 from recis_core.backends.tier_loops.columns import put
 from recis_core.table.tiers import overflow_table, staging
-from recis_core.table.tiers.planned_calls import Batch
+from recis_core.table.tiers.planned_calls import PlannedCall
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.lower_tiers import Fetched
@@ -39,7 +39,7 @@ class Asked:
     found: np.ndarray | None = (
         None  # int64 [U], where each was, as CacheStats.asked has it; None where that is not counted
     )
-    batch: Batch | None = None
+    planned: PlannedCall | None = None
     away: np.ndarray | None = None  # int64 [n], positions; of a call that is made on a table aside
     begun: np.ndarray = field(
         default_factory=lambda: NO_ROWS
@@ -102,17 +102,17 @@ def count(state: TieredState, asked: Asked, fetched: Fetched | None = None) -> N
     late = _used_below(state, asked, fetched)
     if asked.uses:
         state.device.score(rows, asked.counts[here], asked.tick)
-    if asked.batch is not None and asked.batch.following is not None:
-        put(state.device.index.at["next_use"], rows, asked.batch.following[here])
+    if asked.planned is not None and asked.planned.following is not None:
+        put(state.device.index.at["next_use"], rows, asked.planned.following[here])
     state.lock.whole(partial(_commit, state, asked, rows, late, state.lower.uses_added))
-    state.lower.tell_if_many()
+    state.lower.write_deferred_if_many()
 
 
 def _count_in_stats(state: TieredState, asked: Asked) -> None:
     if asked.uses and asked.found is not None:
         state.stats.asked(asked.counts, asked.found)
-    if not asked.mode.insert and asked.batch is not None:
-        staging.count_brought(state, asked.batch)
+    if not asked.mode.insert and asked.planned is not None:
+        staging.count_brought(state, asked.planned)
     if asked.mode.insert and asked.away is not None:
         state.stats.count("overflowed", int((asked.rows == AWAY).sum()))
 

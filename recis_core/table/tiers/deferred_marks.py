@@ -25,7 +25,7 @@ COLUMNS = {
 AT_ONCE = 1 << 16
 
 
-class LateMarks:
+class DeferredMarks:
     """Of one table. What is added or dropped, is so in one step.
 
     waiting: rows whose marks lack something. added: how often some were added.

@@ -38,7 +38,7 @@ COLUMNS = {
     "dirty": (np.bool_, False),  # changed since it came
     "stored": (np.bool_, False),  # whether a tier below has it
     "version": (np.uint32, 0),
-    "told": (np.int32, 0),  # of its uses, those that a tier below knows: as Marks.scores, by TableSpec.score
+    "uses_written": (np.int32, 0),  # of its uses, those that the tier below has: as Marks.scores, by TableSpec.score
 }
 USES = {"uses": (np.int32, 0)}  # calls that asked for the row, where a filter goes by them
 
@@ -99,15 +99,15 @@ class DeviceTier:
         at = self.index.at
         return rows[at["dirty"][rows] | (self.is_known(rows) & ~at["stored"][rows])]
 
-    def untold(self, rows: np.ndarray) -> np.ndarray:
+    def with_unwritten_uses(self, rows: np.ndarray) -> np.ndarray:
         """Of these rows those that a tier below has as they are, but for uses since."""
         at = self.index.at
-        return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["told"][rows])]
+        return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["uses_written"][rows])]
 
     def saved(self, rows: np.ndarray) -> None:
         """A tier below has them as they are now."""
         at = self.index.at
-        at["dirty"][rows], at["stored"][rows], at["told"][rows] = False, True, self.scores[rows]
+        at["dirty"][rows], at["stored"][rows], at["uses_written"][rows] = False, True, self.scores[rows]
 
     def keys_there(self, ids: np.ndarray, tables: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
@@ -179,7 +179,7 @@ class DeviceTier:
         put(column["stored"], rows, found)
         for name in self._carried:
             put(column[name], known, marks[name])
-        put(column["told"], known, self.scores[known])
+        put(column["uses_written"], known, self.scores[known])
         self.policy.enter(column["score"], rows, carried, tick)
 
     def read(self, rows: np.ndarray) -> Rows:

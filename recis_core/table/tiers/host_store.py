@@ -12,7 +12,7 @@ import numpy as np
 from recis_core.backends.tier_loops.columns import fill, put
 from recis_core.table.tier_store import Chunk
 from recis_core.table.tiers.key_index import NO_BOUND, FreeIndex
-from recis_core.table.tiers.row_blocks import Blocks
+from recis_core.table.tiers.row_blocks import RowBlocks
 from recis_core.table.tiers.row_format import Parts
 from recis_core.table.tiers.victims import Victims
 
@@ -27,7 +27,7 @@ class HostStore:
         """cuts: where a row's parts begin, in bytes, and where the last one ends. most: as KeyIndex's."""
         columns = {"score": (np.float64, -np.inf), "clean": (np.bool_, False), "written": (np.int64, 0)}
         self.index = FreeIndex(columns, most)
-        self._blocks = Blocks(cuts)
+        self._blocks = RowBlocks(cuts)
         self._victims = Victims()
         self._writes = 0
 
@@ -43,7 +43,7 @@ class HostStore:
         return np.where(at >= 0, self.index.at["written"][np.maximum(at, 0)], -1)
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """As RowStore.find."""
+        """As TierStore.find."""
         return self.written(self.rows_of(ids, tables))
 
     def read_at(self, at: np.ndarray) -> Parts:

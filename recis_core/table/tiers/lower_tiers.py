@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 
 from recis_core.backends.errors import StorageFull, TableFull
-from recis_core.table.tier_store import RowStore
+from recis_core.table.tier_store import TierStore
 from recis_core.table.tiers.cache_stats import CacheStats
-from recis_core.table.tiers.deferred_marks import LateMarks
+from recis_core.table.tiers.deferred_marks import DeferredMarks
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.key_index import NO_BOUND
 from recis_core.table.tiers.planned_calls import Early
@@ -28,8 +28,8 @@ from recis_core.uninterrupted import uninterrupted
 T = TypeVar("T")
 AT_ONCE = 16  # of a full host tier, one part in so many leaves at a time
 FLUSHED_AFTER = 256 << 20  # bytes written to scratch
-LATE_ROWS = 1 << 18  # whose marks may wait to be written, and more of a large table:
-LATE_SHARE = 16  # one in so many of its rows
+DEFERRED_ROWS = 1 << 18  # whose marks may wait to be written, and more of a large table:
+DEFERRED_SHARE = 16  # one in so many of its rows
 
 
 @dataclass
@@ -52,13 +52,13 @@ class LowerTiers:
         host_format: RowFormat,
         disk_format: RowFormat,
         host_rows: int | None,
-        disk: RowStore | None,
+        disk: TierStore | None,
         stats: CacheStats,
     ) -> None:
         self.host_format, self.disk_format, self.host_rows = host_format, disk_format, host_rows
         self.host = HostStore(host_format.cuts, NO_BOUND if host_rows is None else host_rows)
         self.disk, self.stats, self.scratch = disk, stats, False
-        self._late = LateMarks()
+        self._deferred = DeferredMarks()
         self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
 
@@ -86,8 +86,8 @@ class LowerTiers:
     def read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None = None) -> Fetched:
         """early: what was read of these keys before; used where it is still the newest."""
         fetched = self._read(ids, tables, early)
-        if self._late.waiting:
-            self._late.add_to(ids[fetched.found], tables[fetched.found], fetched.rows.marks)
+        if self._deferred.waiting:
+            self._deferred.add_to(ids[fetched.found], tables[fetched.found], fetched.rows.marks)
         return fetched
 
     def _read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None) -> Fetched:
@@ -110,7 +110,7 @@ class LowerTiers:
 
     def _read_disk(
         self,
-        disk: RowStore,
+        disk: TierStore,
         ids: np.ndarray,
         tables: np.ndarray,
         places: np.ndarray,
@@ -141,8 +141,8 @@ class LowerTiers:
         if len(at):
             self.host.write_at(at, left_ids, left_tables, self.host_format.encode(left), left.marks["score"])
             self.stats.wrote("host", len(at), self.host_format.row_bytes)
-        if self._late.waiting:
-            self._late.drop(ids, tables)  # last: until then a row's own marks may still be the old ones
+        if self._deferred.waiting:
+            self._deferred.drop(ids, tables)  # last: until then a row's own marks may still be the old ones
 
     def used(
         self,
@@ -152,68 +152,68 @@ class LowerTiers:
         uses: np.ndarray | int = 1,
         scores: np.ndarray | None = None,
     ) -> None:
-        """Rows here were used where they lie, or above: their marks will tell. Arguments as of LateMarks.add."""
+        """Rows here were used where they lie, or above: their marks will tell. Arguments as of DeferredMarks.add."""
         if not len(ids):
             return
         if scores is not None:
             at = self.host.rows_of(ids, tables)
             self.host.index.at["score"][at[at >= 0]] = scores[at >= 0]
-        self._late.add(ids, tables, step, uses, scores)
+        self._deferred.add(ids, tables, step, uses, scores)
 
     @property
     def uses_added(self) -> int:
         """How often `used` came to its end."""
-        return self._late.added
+        return self._deferred.added
 
-    def tell_if_many(self) -> None:
+    def write_deferred_if_many(self) -> None:
         """Marks that wait are written where they are too many."""
         rows = len(self.host) + (0 if self.disk is None else len(self.disk))
-        if len(self._late) > max(LATE_ROWS, rows // LATE_SHARE):
+        if len(self._deferred) > max(DEFERRED_ROWS, rows // DEFERRED_SHARE):
             with suppress(TableFull, StorageFull, MemoryError):  # they wait on, and the next call tries again
-                self._tell_late()
+                self._write_deferred()
 
-    def _tell_late(self) -> None:
+    def _write_deferred(self) -> None:
         """Marks that lack something are written, each where its row lies."""
-        for ids, tables in self._late.parts():
+        for ids, tables in self._deferred.parts():
             at = self.host.rows_of(ids, tables)
             here = at >= 0
-            self._tell_host(at[here], ids[here], tables[here])
+            self._write_marks_in_host(at[here], ids[here], tables[here])
             if self.disk is not None and not here.all():
-                self._tell_disk(self.disk, ids[~here], tables[~here])
-            self._late.drop(ids, tables)  # of rows that are nowhere any more, too
+                self._write_marks_on_disk(self.disk, ids[~here], tables[~here])
+            self._deferred.drop(ids, tables)  # of rows that are nowhere any more, too
 
-    def _tell_host(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
+    def _write_marks_in_host(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
         parts = self.host.read_at(at)
         before = parts[-1].copy()
         marks = parts[-1].view(self.host_format.marks_dtype).reshape(-1)
-        self._late.add_to(ids, tables, marks)
-        self._instead_of_late(
+        self._deferred.add_to(ids, tables, marks)
+        self._write_instead(
             ids, tables,
             lambda: self.host.write_at(at, ids, tables, parts, marks["score"]),
             lambda: self.host.write_at(at, ids, tables, (*parts[:-1], before), marks["score"]),
         )  # fmt: skip
 
-    def _tell_disk(self, disk: RowStore, ids: np.ndarray, tables: np.ndarray) -> None:
+    def _write_marks_on_disk(self, disk: TierStore, ids: np.ndarray, tables: np.ndarray) -> None:
         found, packed = disk.read(ids, tables)
         ids, tables, packed = ids[found], tables[found], packed[found]
         before, marks = packed.copy(), self.disk_format.marks(packed)
-        self._late.add_to(ids, tables, marks)
+        self._deferred.add_to(ids, tables, marks)
         self.disk_format.put_marks(packed, marks)
-        self._instead_of_late(
+        self._write_instead(
             ids, tables,
             lambda: self._write_disk(ids, tables, None, packed),
             lambda: self._write_disk(ids, tables, None, before),
         )  # fmt: skip
 
-    def _instead_of_late(
+    def _write_instead(
         self, ids: np.ndarray, tables: np.ndarray, write: Callable[[], None], take_back: Callable[[], None]
     ) -> None:
         """Rows tell by themselves what waited here; never both, for uses would count twice."""
         try:
             write()
-            self._late.drop(ids, tables)
+            self._deferred.drop(ids, tables)
         except BaseException:
-            if self._late.waits_for(ids, tables):
+            if self._deferred.waits_for(ids, tables):
                 take_back()
             raise
 
@@ -299,21 +299,21 @@ class LowerTiers:
         if self.disk is not None:
             self._with_room(self.disk.erase, ids, tables)
         self.host.erase(ids, tables)
-        if self._late.waiting:
-            self._late.drop(ids, tables)
+        if self._deferred.waiting:
+            self._deferred.drop(ids, tables)
 
     def scan(self, chunk: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
         """All rows below the device, the newest of each."""
         for ids, tables, packed, row_format in self._scan(chunk):
             rows = row_format.unpack(packed)
-            self._late.add_to(ids, tables, rows.marks)
+            self._deferred.add_to(ids, tables, rows.marks)
             yield ids, tables, rows
 
     def scan_marks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `scan`, of marks alone."""
         for ids, tables, packed, row_format in self._scan(65_536):
             marks = row_format.marks(packed)
-            self._late.add_to(ids, tables, marks)
+            self._deferred.add_to(ids, tables, marks)
             yield ids, tables, marks
 
     def _scan(self, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, RowFormat]]:
@@ -336,7 +336,7 @@ class LowerTiers:
         if self.disk is None:
             return
         with uninterrupted():
-            self._tell_late()
+            self._write_deferred()
         at = self.host.index.all_rows()
         at = at[~self.host.index.at["clean"][at]]
         for beg in range(0, len(at), 65_536):
@@ -351,7 +351,7 @@ class LowerTiers:
         self.host.index.at["clean"][at] = True
 
 
-def required(disk: RowStore | None, host_rows: int | None) -> RowStore:
+def required(disk: TierStore | None, host_rows: int | None) -> TierStore:
     if disk is None:
         raise TableFull(
             f"host memory holds {host_rows} rows at most (CacheConfig.host_bytes or host_rows), is full, and no disk lies "

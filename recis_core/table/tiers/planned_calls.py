@@ -32,7 +32,7 @@ class Early:
 
 
 @dataclass(eq=False)
-class Batch:
+class PlannedCall:
     """One call's unique keys."""
 
     number: int
@@ -62,45 +62,45 @@ class Batch:
 
 
 @dataclass
-class Upcoming:
+class PlannedCalls:
     """Of one table, under its lock."""
 
-    batches: deque[Batch] = field(default_factory=deque)
+    calls: deque[PlannedCall] = field(default_factory=deque)
     consumed: int = 0
-    planned: int = 0
+    last: int = 0
 
     def __post_init__(self) -> None:
         self._uses = NextUses()
 
-    def plan(self, digest: bytes, keys: Unique) -> Batch:
+    def plan(self, digest: bytes, keys: Unique) -> PlannedCall:
         """A call that comes after all that were planned before."""
-        self.planned += 1
-        self.batches.append(Batch(self.planned, digest, keys))
-        return self.batches[-1]
+        self.last += 1
+        self.calls.append(PlannedCall(self.last, digest, keys))
+        return self.calls[-1]
 
-    def note_uses(self, batch: Batch) -> np.ndarray:
+    def note_uses(self, planned: PlannedCall) -> np.ndarray:
         """Tell earlier calls which of their keys the one planned last asks for next. The positions, in it, of its other keys,
         which no call to come asks for sooner.
         """
-        batch.noted, first = self._uses.note(batch.ids, batch.tables, batch.number)
+        planned.noted, first = self._uses.note(planned.ids, planned.tables, planned.number)
         return first
 
-    def planned_as(self, digest: bytes) -> Batch | None:
+    def planned_as(self, digest: bytes) -> PlannedCall | None:
         """The first planned call that is this one, if there is one; it knows then who asks next for its keys."""
-        for batch in self.batches:
-            if batch.digest == digest:
-                if batch.noted is not None:
-                    batch.following = self._uses.noted(batch.noted, len(batch.ids))
-                return batch
+        for planned in self.calls:
+            if planned.digest == digest:
+                if planned.noted is not None:
+                    planned.following = self._uses.noted(planned.noted, len(planned.ids))
+                return planned
         return None
 
     def pop(self) -> None:
         """Forget the call that was to come next."""
-        batch = self.batches[0]
-        if batch.noted is not None:
-            self._uses.forget(batch.noted + len(batch.ids))
-        self.consumed = max(self.consumed, batch.number)
-        self.batches.popleft()
+        planned = self.calls[0]
+        if planned.noted is not None:
+            self._uses.forget(planned.noted + len(planned.ids))
+        self.consumed = max(self.consumed, planned.number)
+        self.calls.popleft()
 
 
 def digest_of(call: LookupCall) -> bytes:

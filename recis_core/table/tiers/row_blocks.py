@@ -17,8 +17,8 @@ CHUNK = 1024  # rows whose addresses follow each other, at most
 BLOCK_BYTES = 16 << 20  # of which most lies on whole huge pages
 
 
-class Blocks:
-    """uint8 [·, row_bytes], each row of parts that end at `cuts[1:]`. Blocks double up to BLOCK_BYTES.
+class RowBlocks:
+    """uint8 [·, row_bytes], each row of parts that end at `cuts[1:]`. RowBlocks double up to BLOCK_BYTES.
 
     Pinned where CUDA is there, so that copies to the device need no staging; else on huge pages.
     """

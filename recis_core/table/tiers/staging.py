@@ -14,9 +14,9 @@ from recis_core.backends.numba_backend import partition
 from recis_core.backends.numba_backend.partition import Unique
 from recis_core.backends.tier_loops.columns import count_down, count_up, fill
 from recis_core.options.cache_policy import Lookahead
-from recis_core.table.tier_store import RowStore
+from recis_core.table.tier_store import TierStore
 from recis_core.table.tiers.cache_stats import NOWHERE, ON_DEVICE
-from recis_core.table.tiers.planned_calls import Batch, Early, digest_of
+from recis_core.table.tiers.planned_calls import Early, PlannedCall, digest_of
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
@@ -28,26 +28,26 @@ def unique_keys(call: LookupCall) -> Unique:
     return partition.unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
 
 
-def plan(state: TieredState, digest: bytes, keys: Unique) -> Batch:
+def plan(state: TieredState, digest: bytes, keys: Unique) -> PlannedCall:
     """Say that this call will come, and to a policy that looks ahead when each of its rows is used."""
-    batch = state.upcoming.plan(digest, keys)
+    planned = state.planned_calls.plan(digest, keys)
     if isinstance(state.policy, Lookahead):
-        first = state.upcoming.note_uses(batch)
-        rows = state.device.find(batch.ids[first], batch.tables[first])
-        fill(state.device.index.at["next_use"], rows[rows >= 0], batch.number)
-    return batch
+        first = state.planned_calls.note_uses(planned)
+        rows = state.device.find(planned.ids[first], planned.tables[first])
+        fill(state.device.index.at["next_use"], rows[rows >= 0], planned.number)
+    return planned
 
 
-def read_early(state: TieredState, batch: Batch) -> None:
+def read_early(state: TieredState, planned: PlannedCall) -> None:
     """Read what lies on disk. The lock is held to ask where, not while reading: `stage` sees what has moved since."""
     with state.lock:  # to ask for the disk, too, for that may open it
         disk = state.lower.disk
         if disk is None:
             return
-        away = np.flatnonzero(state.device.find(batch.ids, batch.tables) < 0)
-        away = away[state.lower.host.find(batch.ids[away], batch.tables[away]) < 0]
+        away = np.flatnonzero(state.device.find(planned.ids, planned.tables) < 0)
+        away = away[state.lower.host.find(planned.ids[away], planned.tables[away]) < 0]
     try:
-        early = _from_disk(disk, batch, away)
+        early = _from_disk(disk, planned, away)
     except Exception:
         with state.lock:
             if state.lower.disk is disk:
@@ -55,79 +55,79 @@ def read_early(state: TieredState, batch: Batch) -> None:
         return  # slots were added meanwhile, which closes it and opens another
     with state.lock:
         if state.lower.disk is disk:  # another one may number other rows alike
-            batch.early = early
+            planned.early = early
 
 
-def _from_disk(disk: RowStore, batch: Batch, away: np.ndarray) -> Early:
-    places, at = np.full(len(batch.ids), -1, np.int64), np.zeros(len(batch.ids), np.int64)
-    places[away] = disk.find(batch.ids[away], batch.tables[away])
+def _from_disk(disk: TierStore, planned: PlannedCall, away: np.ndarray) -> Early:
+    places, at = np.full(len(planned.ids), -1, np.int64), np.zeros(len(planned.ids), np.int64)
+    places[away] = disk.find(planned.ids[away], planned.tables[away])
     away = away[places[away] >= 0]
-    found, packed = disk.read(batch.ids[away], batch.tables[away])
+    found, packed = disk.read(planned.ids[away], planned.tables[away])
     places[away[~found]] = -1
     at[away] = np.arange(len(away))
     return Early(places, at, packed)
 
 
-def stage(state: TieredState, batch: Batch, *, new: bool) -> None:
+def stage(state: TieredState, planned: PlannedCall, *, new: bool) -> None:
     """Bring the call's rows to the device, as many as find room, and hold them there; with `new` also what is nowhere yet."""
-    rows = state.device.find(batch.ids, batch.tables)
+    rows = state.device.find(planned.ids, planned.tables)
     found = np.where(rows < 0, NOWHERE, ON_DEVICE)
     missing = np.flatnonzero(rows < 0)
     if not new:
-        missing = missing[state.lower.contains(batch.ids[missing], batch.tables[missing])]
+        missing = missing[state.lower.contains(planned.ids[missing], planned.tables[missing])]
     rows[missing], found[missing] = state.bring_missing(
-        batch.ids, batch.tables, missing, rows[rows >= 0], state.tick, batch.early
+        planned.ids, planned.tables, missing, rows[rows >= 0], state.tick, planned.early
     )
     here = rows[rows >= 0]
-    fill(state.device.index.at["next_use"], here, batch.number)
-    batch.rows, batch.found, batch.early = rows, found, None
-    batch.holds = count_up(state.device.index.at["held"], here) is None
+    fill(state.device.index.at["next_use"], here, planned.number)
+    planned.rows, planned.found, planned.early = rows, found, None
+    planned.holds = count_up(state.device.index.at["held"], here) is None
 
 
-def take(state: TieredState, call: LookupCall) -> tuple[Batch | None, bool]:
+def take(state: TieredState, call: LookupCall) -> tuple[PlannedCall | None, bool]:
     """This call as it was planned, no longer held, if it was; and whether all its rows are where it says."""
-    if not state.upcoming.batches:
+    if not state.planned_calls.calls:
         return None, False
-    batch = state.upcoming.planned_as(digest_of(call))
-    if batch is None:
+    planned = state.planned_calls.planned_as(digest_of(call))
+    if planned is None:
         return None, False
-    ready = batch.holds and batch.rows is not None and bool((batch.rows >= 0).all())
-    _leave(state, batch.number)
-    return batch, ready
+    ready = planned.holds and planned.rows is not None and bool((planned.rows >= 0).all())
+    _leave(state, planned.number)
+    return planned, ready
 
 
 def _leave(state: TieredState, number: int) -> None:
     """Calls up to this one have come, or never will: first they let go what they hold, then they are no longer planned."""
-    while state.upcoming.batches and state.upcoming.batches[0].number <= number:
-        release(state, state.upcoming.batches[0])
-        state.upcoming.pop()
+    while state.planned_calls.calls and state.planned_calls.calls[0].number <= number:
+        release(state, state.planned_calls.calls[0])
+        state.planned_calls.pop()
 
 
-def count_brought(state: TieredState, batch: Batch) -> None:
+def count_brought(state: TieredState, planned: PlannedCall) -> None:
     """What was brought for a call counts as found where it was, though a lookup that asked before has found it on the device.
 
     So it is where an admission hook looks for the keys first.
     """
-    if batch.rows is None or batch.found is None:
+    if planned.rows is None or planned.found is None:
         return
-    brought = (batch.rows >= 0) & (batch.found != ON_DEVICE)
-    counts, found = batch.counts[brought], batch.found[brought]
+    brought = (planned.rows >= 0) & (planned.found != ON_DEVICE)
+    counts, found = planned.counts[brought], planned.found[brought]
     state.stats.asked(counts, np.full(len(counts), ON_DEVICE), times=-1)
     state.stats.asked(counts, found)
 
 
-def release(state: TieredState, batch: Batch) -> None:
-    """Its rows may leave again. Of a batch that holds none it is nothing."""
-    if batch.holds and batch.rows is not None:
-        here = batch.rows[batch.rows >= 0]
-        batch.holds = count_down(state.device.index.at["held"], here) is not None
+def release(state: TieredState, planned: PlannedCall) -> None:
+    """Its rows may leave again. Of a call that holds none it is nothing."""
+    if planned.holds and planned.rows is not None:
+        here = planned.rows[planned.rows >= 0]
+        planned.holds = count_down(state.device.index.at["held"], here) is not None
 
 
 def unstage(state: TieredState) -> None:
     """Before rows get other numbers, or go: planned calls will find theirs when they come."""
-    for batch in state.upcoming.batches:
-        release(state, batch)
-        batch.rows = batch.early = None  # what was read early may be of another format by then
+    for planned in state.planned_calls.calls:
+        release(state, planned)
+        planned.rows = planned.early = None  # what was read early may be of another format by then
 
 
 def give_up(state: TieredState, number: int) -> None:
@@ -137,4 +137,4 @@ def give_up(state: TieredState, number: int) -> None:
 
 def forget(state: TieredState) -> None:
     """Nothing that is planned will come."""
-    _leave(state, state.upcoming.planned)
+    _leave(state, state.planned_calls.last)

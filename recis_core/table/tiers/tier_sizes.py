@@ -86,7 +86,7 @@ def resize(state: TieredState, capacity: int) -> None:
     old = state.device
     over = len(old) - capacity
     if over > 0:
-        state.depart(old.victims(over, state.pinned_from, state.upcoming.consumed, np.zeros(0, np.int64)))
+        state.depart(old.victims(over, state.pinned_from, state.planned_calls.consumed, np.zeros(0, np.int64)))
     rows = old.index.all_rows()
     ids, tables = (x.numpy() for x in old.index.keys(rows))
     new = DeviceTier(state.backend, state.spec, state.slots, max(capacity, len(rows)), state.policy)

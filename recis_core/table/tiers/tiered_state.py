@@ -26,7 +26,7 @@ from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, open_disk
 from recis_core.table.tiers.key_counts import counted, no_keys, rows_on
 from recis_core.table.tiers.lower_tiers import LowerTiers
-from recis_core.table.tiers.planned_calls import Batch, Early, Upcoming
+from recis_core.table.tiers.planned_calls import Early, PlannedCall, PlannedCalls
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.turn import Turn
 from recis_core.uninterrupted import as_one, uninterrupted
@@ -44,7 +44,7 @@ class TieredState:
     """Of one physical table: its rows on the device and below, who leaves for whom, and what is known to come.
 
         device ── depart ──> lower.host ──> lower.disk        bring, put_in: the other way
-        ^ held for upcoming.batches: staged ahead of their calls
+        ^ held for planned_calls.calls: staged ahead of their calls
 
     A row is on the device, below it, or both; then the device's is the newest. All rows together are the table. One that
     was made on the device ahead of its first call is none of it before that call, and goes without trace if it never comes.
@@ -61,7 +61,7 @@ class TieredState:
       device: DeviceTier, the backend's table of K rows and the marks that say which may leave.
       lower: LowerTiers, host memory and disk. The disk is opened when this is first asked for.
       policy: gives scores; rows of lowest score leave first.
-      upcoming: the calls that a Prefetcher knows to come.
+      planned_calls: the calls that a Prefetcher knows to come.
       stats: CacheStats since the table was made.
       tick: training calls so far, which policies count by. step, pinned_from: of the last call's Clock; rows that were
         asked for in a step from pinned_from on may have gradients to come, and stay on the device.
@@ -89,7 +89,7 @@ class TieredState:
         self.found = self.unknown = self.arrived = 0
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
-        self.upcoming = Upcoming()
+        self.planned_calls = PlannedCalls()
         self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._build()
 
@@ -257,16 +257,16 @@ class TieredState:
         self.step, self.pinned_from = clock.step, clock.pinned_from
         tier_sizes.follow_share(self)
         lower.settle()
-        lower.tell_if_many()
+        lower.write_deferred_if_many()
         expired = self.device.expired(self.pinned_from)
         if len(expired):
             self.depart(expired)
 
     def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, Asked]:
         """Bring a call's rows to the device, as `ask`. Its unique keys, and what it asks for."""
-        batch, ready = staging.take(self, call) if mode.learns else (None, False)
-        keys = staging.unique_keys(call) if batch is None else batch.keys
-        return keys, self.ask(keys.ids, keys.tables, keys.counts, mode, batch if ready else None, batch)
+        planned, ready = staging.take(self, call) if mode.learns else (None, False)
+        keys = staging.unique_keys(call) if planned is None else planned.keys
+        return keys, self.ask(keys.ids, keys.tables, keys.counts, mode, planned if ready else None, planned)
 
     def ask(
         self,
@@ -274,16 +274,16 @@ class TieredState:
         tables: np.ndarray,
         counts: np.ndarray,
         mode: LookupMode,
-        ready: Batch | None = None,
-        batch: Batch | None = None,
+        ready: PlannedCall | None = None,
+        planned: PlannedCall | None = None,
     ) -> Asked:
         """Where unique keys are, after those that `mode` inserts were brought to the device as far as they find room.
 
         Nothing of the table changes: `asked.count` follows, or `asked.take_back` where something breaks off before it.
-        batch: these keys as they were planned; ready, if all are where that says.
+        planned: these keys as they were planned; ready, if all are where that says.
         """
         tick = self.tick + (mode.insert and mode.touch)
-        asked = Asked(ids, tables, counts, mode, tick, batch=batch, made=self.made)
+        asked = Asked(ids, tables, counts, mode, tick, planned=planned, made=self.made)
         try:
             if not mode.insert:
                 asked.rows = self.find_all(ids, tables)
@@ -312,7 +312,7 @@ class TieredState:
         rows[missing], found[missing] = self.bring_missing(
             asked.ids, asked.tables, missing, rows[rows >= 0], asked.tick
         )
-        staged = None if asked.batch is None else asked.batch.found
+        staged = None if asked.planned is None else asked.planned.found
         asked.rows, asked.found = rows, found if staged is None else staged  # where they were before they were staged
 
     def bring_missing(
@@ -354,19 +354,19 @@ class TieredState:
                 f"{count} new ids need rows; the device holds {self.device.capacity} and policy 'none' lets none leave. "
                 "Raise device_bytes or device_rows, or let rows leave with policy 'lfu'."
             )
-        self.depart(self.device.victims(over, self.pinned_from, self.upcoming.consumed, kept))
+        self.depart(self.device.victims(over, self.pinned_from, self.planned_calls.consumed, kept))
 
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; those that are new or changed there are written back, of others what was used."""
-        untold, unsaved = self.device.untold(rows), self.device.unsaved(rows)
+        unwritten, unsaved = self.device.with_unwritten_uses(rows), self.device.unsaved(rows)
         early = rows[~self.device.is_known(rows)]
         never = self.never + counted(self.spec, self.device.index.at["tables"][early])
-        if len(untold):
-            ids, tables = (x.numpy() for x in self.device.index.keys(untold))
+        if len(unwritten):
+            ids, tables = (x.numpy() for x in self.device.index.keys(unwritten))
             at, scores = self.device.index.at, self.device.scores
-            uses = scores[untold] - at["told"][untold]
-            used, score = at["used"][untold], at["score"][untold]
-            fill(at["dirty"], untold, True)  # if this breaks off, all of them is written, and no use is told twice
+            uses = scores[unwritten] - at["uses_written"][unwritten]
+            used, score = at["used"][unwritten], at["score"][unwritten]
+            fill(at["dirty"], unwritten, True)  # if this breaks off, all of them is written, and no use counts twice
             self.lower.used(ids, tables, used, uses, score)
         if len(unsaved):
             ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
@@ -374,7 +374,7 @@ class TieredState:
         self.lock.whole(partial(self._drop, rows, never))
         self.stats.count("evicted", len(rows))
         self.stats.count("written_back", len(unsaved))
-        self.lower.tell_if_many()
+        self.lower.write_deferred_if_many()
 
     def _drop(self, rows: np.ndarray, never: np.ndarray) -> None:
         self.device.drop(rows)
@@ -432,7 +432,7 @@ class TieredState:
             return
         with self.lock:
             rows = self.device.index.all_rows()
-            rows = np.concatenate([self.device.unsaved(rows), self.device.untold(rows)])
+            rows = np.concatenate([self.device.unsaved(rows), self.device.with_unwritten_uses(rows)])
             with uninterrupted():
                 self._save(rows)
                 self.lower.settle()

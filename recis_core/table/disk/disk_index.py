@@ -23,7 +23,7 @@ FULL = 0.8  # of a partition's slots; it grows by a quarter, so there are 1.1 to
 FULLEST = 0.9  # before it is asked which of a call's keys are new
 
 
-class Index:
+class DiskIndex:
     """Not for two threads at once. `live` counts, by segment, the rows that keys lead to."""
 
     def __init__(self, directory: Path, rows: int, memory: int) -> None:
