@@ -15,7 +15,7 @@ import pytest
 
 from recis_core.backends.errors import CorruptStorage, RecisError, StorageFull
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
-from recis_core.table.disk import compaction, disk_store, index, rows_view
+from recis_core.table.disk import compaction, disk_index, disk_store, rows_view
 from recis_core.table.disk.manifest import Manifest
 from recis_core.table.tiers import tiered_state
 from tests.tiers.disk_stores import open_store
@@ -51,7 +51,7 @@ def trained(folder: Path, *, keep: bool = True) -> EmbeddingEngine:
     ("module", "name"),
     [
         (disk_store, "MappedMemory"), (disk_store, "RowReader"), (disk_store, "Index"), (disk_store, "Log"),
-        (disk_store, "Reserve"), (disk_store, "Compactor"), (disk_store, "open_directory"), (index, "Entries"),
+        (disk_store, "Reserve"), (disk_store, "Compactor"), (disk_store, "open_directory"), (disk_index, "Entries"),
         (rows_view.RowsView, "of"), (rows_view, "ThreadPoolExecutor"),
         (compaction.Compactor, "look"), (compaction.threading, "Thread"),
     ],

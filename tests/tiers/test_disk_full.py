@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from recis_core.backends.errors import StorageFull
-from recis_core.table.disk import DiskStore, index
+from recis_core.table.disk import DiskStore, disk_index
 from tests.tiers.disk_stores import INDEXES, Key, arrays, contents, open_store, rows_of
 
 MIB = 1 << 20
@@ -201,7 +201,7 @@ class FullAt:
 @pytest.mark.parametrize("index_bytes", INDEXES.values(), ids=INDEXES)
 def test_any_call_may_find_the_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index_bytes: int) -> None:
     """Each operation of a history fails at its first place, its second, …, changes nothing, and then succeeds."""
-    monkeypatch.setattr(index, "FIRST_GROUPS", 1)
+    monkeypatch.setattr(disk_index, "FIRST_GROUPS", 1)
     full = FullAt(monkeypatch)
     store, model, failures = open_store("disk", tmp_path, index_bytes=index_bytes), {}, 0
     random = np.random.default_rng(0)

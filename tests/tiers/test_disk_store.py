@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from recis_core.backends.errors import BackendUnavailable, CorruptStorage, StorageInUse
-from recis_core.table.disk import DiskStore, disk_store, index
+from recis_core.table.disk import DiskStore, disk_index, disk_store
 from recis_core.table.disk.mapping import PAGE
 from recis_core.table.disk.segment import rows_within
 from tests.machines import CountedMachine, run_steps
@@ -140,7 +140,7 @@ class StoreMachine(CountedMachine):
 @each_index
 @pytest.mark.timeout(1800)
 def test_as_a_dict(kind: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "FIRST_GROUPS", 1)
+    monkeypatch.setattr(disk_index, "FIRST_GROUPS", 1)
     machine = type("Machine", (StoreMachine,), {"kind": kind, "options": options})
     wanted = STEPS[options == MAIN][FULL]
     assert run_steps(machine, wanted, HISTORIES) >= wanted
@@ -151,7 +151,7 @@ def test_grows_as_a_dict_does(
     kind: str, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Partitions from 8 slots on, to more than share their first page of entries; keys erased in turns."""
-    monkeypatch.setattr(index, "FIRST_GROUPS", 1)
+    monkeypatch.setattr(disk_index, "FIRST_GROUPS", 1)
     options = {**options, "segment_bytes": 1 << 16} if kind == "disk" else options
     store, model, random = open_store(kind, tmp_path, **options), {}, np.random.default_rng(0)
     for turn in range(12 if "index_bytes" in options else 4):  # others have the same index
