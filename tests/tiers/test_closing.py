@@ -50,7 +50,7 @@ def trained(folder: Path, *, keep: bool = True) -> EmbeddingEngine:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (disk_store, "MappedMemory"), (disk_store, "RowReader"), (disk_store, "Index"), (disk_store, "Log"),
+        (disk_store, "MappedMemory"), (disk_store, "RowReader"), (disk_store, "DiskIndex"), (disk_store, "Log"),
         (disk_store, "Reserve"), (disk_store, "Compactor"), (disk_store, "open_directory"), (disk_index, "Entries"),
         (rows_view.RowsView, "of"), (rows_view, "ThreadPoolExecutor"),
         (compaction.Compactor, "look"), (compaction.threading, "Thread"),
