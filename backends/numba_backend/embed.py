@@ -67,13 +67,19 @@ def embed_rows(
     rows: np.ndarray,
     mode: LookupMode,
     weights_need_grad: tuple[bool, ...],
+    values: np.ndarray | None = None,
 ) -> tuple[list[Tensor], Saved]:
-    """The rest of a call whose keys and their rows, int32 [U], -1 for unknown, are known already."""
+    """The rest of a call whose keys and their rows, int32 [U], -1 for unknown, are known already.
+
+    values: float32 [U, D], where rows are positions in them instead of row numbers of the table.
+    """
     runs = runs_of(call)
     reads_initial = not mode.insert and mode.unknown == "initial"
-    copied = reads_initial or any(weights_need_grad)
-    values = gather(state, rows, keys.ids, keys.tables, mode.unknown) if copied else None
-    table, numbers = (values, np.arange(len(rows), dtype=np.int32)) if reads_initial else (state.weights, rows)
+    table, numbers = state.weights if values is None else values, rows
+    if values is None and (reads_initial or any(weights_need_grad)):
+        values = gather(state, rows, keys.ids, keys.tables, mode.unknown)
+    if reads_initial:
+        table, numbers = values, np.arange(len(rows), dtype=np.int32)
     outputs = [
         pool_rows(table, numbers, keys.inverse[r.beg : r.end], r.offsets, r.weights, r.combiner, r.tile_len)
         for r in runs

@@ -19,7 +19,6 @@ from recis_core.bench.cache import belady
 from recis_core.options.cache_config import CacheConfig
 from recis_core.options.cache_policy import Policy, Ttl, policy_of
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.asked import count
 from recis_core.table.tiers.planned_calls import digest_of
 from recis_core.table.tiers.tiered_state import TieredState
 
@@ -100,7 +99,7 @@ class _Run:
         before = self.state.stats.counts["hits_device"]
         with self.state.lock:
             self.state.starts(Clock(number, number))
-            count(self.state, self.state.prepare(self.replay.calls[number], TRAIN)[1])
+            self.state.count(self.state.prepare(self.replay.calls[number], TRAIN)[1])
             keys = self.replay.keys[number]
             self.state.device.changed(self.state.device.find(keys.ids, keys.tables))
             self._trim(number)

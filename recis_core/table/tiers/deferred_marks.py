@@ -28,7 +28,7 @@ AT_ONCE = 1 << 16
 class DeferredMarks:
     """Of one table. What is added or dropped, is so in one step.
 
-    waiting: rows whose marks lack something. added: how often some were added.
+    waiting: rows whose marks lack something; rows: those that take room here. added: how often some were added.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,7 @@ class DeferredMarks:
         self.clear()
 
     def clear(self) -> None:
-        self._index, self.waiting = FreeIndex(COLUMNS), 0
-
-    def __len__(self) -> int:
-        """Rows that take room here."""
-        return len(self._index)
+        self._index, self.waiting, self.rows = FreeIndex(COLUMNS), 0, 0
 
     def add(
         self,
@@ -55,6 +51,7 @@ class DeferredMarks:
         new = np.flatnonzero(rows < 0)
         if len(new):
             rows[new] = self._index.add(ids[new], tables[new])
+            self.rows += len(new)
         steps, more = (
             x.astype(np.int32) if isinstance(x, np.ndarray) else np.full(n, x, np.int32) for x in (used, uses)
         )
@@ -94,5 +91,4 @@ class DeferredMarks:
         index = self._index
         rows = np.flatnonzero(index.at["here"] & (index.at["used"] != NOTHING))
         for beg in range(0, len(rows), AT_ONCE):
-            ids, tables = index.keys(rows[beg : beg + AT_ONCE])
-            yield ids.numpy(), tables.numpy()
+            yield index.keys(rows[beg : beg + AT_ONCE])

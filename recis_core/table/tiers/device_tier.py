@@ -21,6 +21,7 @@ from recis_core.backends.numba_backend.backend import NumbaBackend
 from recis_core.backends.numba_backend.embed import embed_rows
 from recis_core.backends.numba_backend.lookup import begin_rows
 from recis_core.backends.numba_backend.partition import Unique
+from recis_core.backends.numba_backend.state import as_stored
 from recis_core.backends.tier_loops.columns import count_up, fill, put, touch_rows, use_rows
 from recis_core.options.cache_policy import Lookahead, Policy, Ttl
 from recis_core.table.tiers.key_index import FreeIndex, KeyIndex, PlacedIndex
@@ -29,6 +30,7 @@ from recis_core.table.tiers.victims import ALL, Victims, lowest
 
 FIND_OR_INSERT = LookupMode(insert=True, touch=False)
 FIND = LookupMode(insert=False, touch=False)
+LEAST_ROWS = 64  # of a table that lives as long as a call; it has a power of two, for programs are compiled by size
 COLUMNS = {
     "score": (np.float64, -np.inf),
     "used": (np.int32, 0),  # the last step that asked for the row
@@ -43,6 +45,16 @@ COLUMNS = {
 USES = {"uses": (np.int32, 0)}  # calls that asked for the row, where a filter goes by them
 
 
+@dataclasses.dataclass
+class Leaving:
+    """What a tier below must get of rows that leave."""
+
+    uses: tuple[np.ndarray, ...]  # ids, tables, used, uses, scores of rows that it has as they are, but for uses since
+    keys: tuple[np.ndarray, np.ndarray]  # ids, tables of rows that it has not, or has otherwise
+    rows: Rows
+    early: np.ndarray  # int32, tables of rows whose first call has not come
+
+
 class DeviceTier:
     """Rows of one table on its device. `state` is the backend's.
 
@@ -52,7 +64,7 @@ class DeviceTier:
     def __init__(
         self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...], capacity: int, policy: Policy
     ) -> None:
-        self.backend, self.policy, self.capacity = backend, policy, capacity
+        self.backend, self.slots, self.policy, self.capacity = backend, slots, policy, capacity
         self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
         self.state = backend.add_slots(backend.create(self.spec), slots)
         self._in_host = isinstance(backend, NumbaBackend)
@@ -62,8 +74,9 @@ class DeviceTier:
         # One of them: a table in host memory needs no index of its own, any other has one that this one follows.
         self._free = FreeIndex(self.columns, capacity) if self._in_host else None
         self.index: KeyIndex = PlacedIndex(spec.uids, self.columns, capacity) if self._free is None else self._free
+        self.find = self.index.find  # (ids, tables) -> row numbers int32 [n], -1 for none
         self._coming: tuple[np.ndarray, np.ndarray] | None = None  # keys that table and mirror may not both have
-        self.device = torch.device(spec.device)
+        self.device, self.dtype = torch.device(spec.device), getattr(torch, spec.dtype)
         self._victims = Victims()
 
     def __len__(self) -> int:
@@ -72,9 +85,6 @@ class DeviceTier:
     @property
     def room(self) -> int:
         return self.capacity - len(self.index)
-
-    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        return self.index.find(ids, tables)
 
     def is_known(self, rows: np.ndarray) -> np.ndarray:
         """bool [n]: all but the rows that were made ahead of the first call to ask for them, which are not the table's yet."""
@@ -103,6 +113,15 @@ class DeviceTier:
         """Of these rows those that a tier below has as they are, but for uses since."""
         at = self.index.at
         return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["uses_written"][rows])]
+
+    def leaving(self, rows: np.ndarray) -> Leaving:
+        """What a tier below must get of rows before they go."""
+        at, scores, unwritten, unsaved = self.index.at, self.scores, self.with_unwritten_uses(rows), self.unsaved(rows)
+        uses = at["used"][unwritten], scores[unwritten] - at["uses_written"][unwritten], at["score"][unwritten]
+        early = at["tables"][rows[~self.is_known(rows)]]
+        leaving = Leaving((*self.index.keys(unwritten), *uses), self.index.keys(unsaved), self.read(unsaved), early)
+        fill(at["dirty"], unwritten, True)  # if leaving breaks off, all of them is written, and no use counts twice
+        return leaving
 
     def saved(self, rows: np.ndarray) -> None:
         """A tier below has them as they are now."""
@@ -209,16 +228,65 @@ class DeviceTier:
         )
         return outputs, saved
 
+    def values(self, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray, unknown: str) -> torch.Tensor:
+        """float32 [n, D]; row -1 reads as zeros, or as its key's initial value."""
+        at, keys = torch.from_numpy(rows).to(self.device), self.keys_there(ids, tables)
+        return self.backend.gather(self.state, at, *keys, unknown=unknown)
+
+    def initial(self, ids: np.ndarray, tables: np.ndarray) -> torch.Tensor:
+        """float32 [n, D] of new keys."""
+        return self.values(np.full(len(ids), -1, np.int32), ids, tables, "initial")
+
+    def embed_values(
+        self,
+        call: LookupCall,
+        keys: Unique,
+        values: torch.Tensor,
+        known: np.ndarray,
+        *,
+        mode: LookupMode,
+        clock: Clock,
+        weights_need_grad: tuple[bool, ...],
+    ) -> tuple[list[torch.Tensor], Any]:
+        """As `embed`, whose rows may lie elsewhere. values: float32 [U, D] by key; known: bool [U], which have a row."""
+        if self._in_host:
+            rows = np.where(known, np.arange(len(known), dtype=np.int32), np.int32(-1))
+            return embed_rows(self.state, call, keys, rows, mode, weights_need_grad, values.numpy())
+        ids, tables = keys.ids[known], keys.tables[known]
+        weights = values[torch.from_numpy(known).to(values.device)].to(self.dtype)
+        table, _ = self.table_of(ids, tables, weights, None)
+        _, outputs, saved, _ = self.backend.embed(
+            table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+        )
+        return outputs, saved
+
+    def table_of(
+        self, ids: np.ndarray, tables: np.ndarray, weights: torch.Tensor, slots: dict[str, torch.Tensor] | None
+    ) -> tuple[Any, torch.Tensor]:
+        """A table of the backend's that lives as long as a call and holds these rows; row numbers int32 [n] there.
+
+        slots: None for a table without.
+        """
+        if self._in_host:
+            numbers = torch.arange(len(ids), dtype=torch.int32)
+            arrays = {name: values.numpy().copy() for name, values in (slots or {}).items()}
+            return dataclasses.replace(
+                self.state, weights=as_stored(weights.clone()), slots=arrays, unfinished=None
+            ), numbers
+        rows = max(LEAST_ROWS, 1 << (len(ids) - 1).bit_length())
+        table = self.backend.create(dataclasses.replace(self.spec, rows=rows, max_rows=None))
+        if slots is not None:
+            table = self.backend.add_slots(table, self.slots)
+        keys = self.keys_there(ids, tables)
+        table, numbers, _ = self.backend.lookup(table, *keys, mode=FIND_OR_INSERT, clock=Clock())
+        there = {name: values.to(self.device) for name, values in (slots or {}).items()}
+        return self.backend.write_rows(table, numbers, weights.to(self.device), there), numbers
+
     def drop(self, rows: np.ndarray) -> None:
         """Forget the keys of distinct rows. May be called again if it was broken off."""
         if self._free is None:
-            ids, tables = self.index.keys(rows)
-            self.state = self.backend.erase(self.state, ids.to(self.device), tables.to(self.device))
+            self.state = self.backend.erase(self.state, *self.keys_there(*self.index.keys(rows)))
         self.index.drop(rows)
-
-    def score(self, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
-        """To the policy a call is a use of them."""
-        self.policy.touch(self.index.at["score"], rows, counts, tick)
 
     def touch(self, rows: np.ndarray, step: int) -> int:
         """To filters it is a use of them, which stay where they are; how many they are."""
@@ -244,7 +312,7 @@ class DeviceTier:
         consumed: the last planned call that came; a row's next use is known if it is a later one.
         """
         at = self.index.at
-        keep = np.zeros(self.index.rows, bool)
+        keep = np.zeros(len(at["here"]), bool)
         keep[kept] = True
 
         def free(rows: np.ndarray | slice) -> np.ndarray:
@@ -259,10 +327,8 @@ class DeviceTier:
         asked = free(ALL) & (at["next_use"] > consumed)
         return np.concatenate([unasked, lowest(count - len(unasked), -at["next_use"], asked)])
 
-    def expired(self, pinned_from: int) -> np.ndarray:
-        """Rows that a TTL policy sends away though nothing needs their place."""
-        if not isinstance(self.policy, Ttl):
-            return np.zeros(0, np.int64)
+    def expired(self, pinned_from: int, policy: Ttl) -> np.ndarray:
+        """Rows that the policy sends away though nothing needs their place."""
         rows, at = self.index.all_rows(), self.index.at
         rows = rows[(at["pinned"][rows] < pinned_from) & (at["held"][rows] == 0)]
-        return rows[self.policy.expired(at["score"][rows])]
+        return rows[policy.expired(at["score"][rows])]

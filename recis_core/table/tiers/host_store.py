@@ -25,26 +25,13 @@ class HostStore:
 
     def __init__(self, cuts: np.ndarray, most: int = NO_BOUND) -> None:
         """cuts: where a row's parts begin, in bytes, and where the last one ends. most: as KeyIndex's."""
-        columns = {"score": (np.float64, -np.inf), "clean": (np.bool_, False), "written": (np.int64, 0)}
-        self.index = FreeIndex(columns, most)
+        self.index = FreeIndex({"score": (np.float64, -np.inf), "clean": (np.bool_, False)}, most)
+        self.rows_of = self.index.find  # (ids, tables) -> row numbers int32 [n], -1 for none
         self._blocks = RowBlocks(cuts)
         self._victims = Victims()
-        self._writes = 0
 
     def __len__(self) -> int:
         return len(self.index)
-
-    def rows_of(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n], -1 for none."""
-        return self.index.find(ids, tables)
-
-    def written(self, at: np.ndarray) -> np.ndarray:
-        """int64 [n] of row numbers: -1 for none, and another number whenever the row was written again."""
-        return np.where(at >= 0, self.index.at["written"][np.maximum(at, 0)], -1)
-
-    def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """As TierStore.find."""
-        return self.written(self.rows_of(ids, tables))
 
     def read_at(self, at: np.ndarray) -> Parts:
         """By row number."""
@@ -59,11 +46,9 @@ class HostStore:
         keys = ids[new], tables[new]
         if len(new):
             at[new] = self.index.reserve(*keys)
-            self._blocks.make_room(self.index.rows)
-        self._writes += 1
+            self._blocks.make_room(len(self.index.at["here"]))
         put(self.index.at["score"], at, scores)
         fill(self.index.at["clean"], at, False)
-        fill(self.index.at["written"], at, self._writes)
         self._blocks.write(at, rows)
         if len(new):
             self.index.commit(at[new], *keys)
@@ -74,8 +59,7 @@ class HostStore:
 
     def take(self, at: np.ndarray) -> Chunk:
         """(ids, tables, rows) by row number."""
-        ids, tables = self.index.keys(at)
-        return ids.numpy(), tables.numpy(), self._blocks.read(at)
+        return *self.index.keys(at), self._blocks.read(at)
 
     def drop(self, at: np.ndarray) -> None:
         self.index.drop(at)

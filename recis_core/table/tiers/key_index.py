@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import torch
 
 from recis_core.backends import TableSpec
 from recis_core.backends.errors import CorruptStorage
@@ -97,9 +96,9 @@ class KeyIndex(ABC):
         put(self.at["ids"], rows, ids)
         put(self.at["tables"], rows, tables)
 
-    def keys(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """(ids int64, tables int32), on the CPU"""
-        return torch.from_numpy(self.at["ids"][rows]), torch.from_numpy(self.at["tables"][rows])
+    def keys(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int64, tables int32)"""
+        return self.at["ids"][rows], self.at["tables"][rows]
 
     def _make_room(self, rows: int) -> None:
         """All columns grow, or none."""
@@ -207,7 +206,7 @@ class FreeIndex(KeyIndex):
         self._count, self._freed, self._next, self._whole = count, left, following, True
 
     def _widen(self, rows: int) -> None:
-        if places_for(rows) > len(self._places):
+        if 3 * rows >= 2 * len(self._places) and places_for(rows) > len(self._places):
             self._places = self._placed(places_for(self._twice(rows, rows)))
 
     def _placed(self, size: int) -> np.ndarray:

@@ -33,12 +33,32 @@ DEFERRED_SHARE = 16  # one in so many of its rows
 
 
 @dataclass
+class Places:
+    """Where keys lie below the device: until something is written there, and on disk until that compacts."""
+
+    ids: np.ndarray  # int64 [n]
+    tables: np.ndarray  # int32 [n]
+    host: np.ndarray  # int32 [n], row numbers in host memory, -1 for none
+    disk: np.ndarray  # int64 [n], on disk, of keys that are not in host memory; -1 for none
+
+    @property
+    def known(self) -> np.ndarray:
+        """bool [n]"""
+        return np.asarray((self.host >= 0) | (self.disk >= 0))
+
+    def pick(self, which: np.ndarray | slice) -> Places:
+        return Places(self.ids[which], self.tables[which], self.host[which], self.disk[which])
+
+
+NOWHERE_BELOW = Places(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+
+@dataclass
 class Fetched:
-    """Rows that were found, in the order asked; and where they lay, which tells whether they are still the newest."""
+    """Rows that were found, in the order of their keys."""
 
     found: np.ndarray  # bool [n]
     rows: Rows  # of those found
-    places: np.ndarray  # int64 [n, 2], as `places` gives
 
 
 class LowerTiers:
@@ -62,69 +82,50 @@ class LowerTiers:
         self._unflushed = 0  # bytes
         self._owes = False  # whether host memory holds more than it should, for want of room below
 
-    def places(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """int64 [n, 2]: in host memory and on disk, -1 for not; other numbers once a row was written again."""
-        return self._places(ids, tables)[0]
+    def find(self, ids: np.ndarray, tables: np.ndarray) -> Places:
+        host, disk = self.host.rows_of(ids, tables), np.full(len(ids), -1, np.int64)
+        below = np.flatnonzero(host < 0) if self.disk is not None else ()
+        if self.disk is not None and len(below):
+            disk[below] = self.disk.find(ids[below], tables[below])
+        return Places(ids, tables, host, disk)
 
-    def _places(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """And each key's row number in host memory, which lasts as long as nothing is written."""
-        at = self.host.rows_of(ids, tables)
-        places = np.full((len(ids), 2), -1, np.int64)
-        places[:, 0] = self.host.written(at)
-        if self.disk is not None:
-            below = np.flatnonzero(at < 0)
-            places[below, 1] = self.disk.find(ids[below], tables[below]) if len(below) else -1
-        return places, at
+    def read(self, ids: np.ndarray, tables: np.ndarray) -> Fetched:
+        return self.read_at(self.find(ids, tables))
 
-    def contains(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """bool [n]"""
-        found = self.host.rows_of(ids, tables) >= 0
-        if self.disk is not None and not found.all():
-            found[~found] = self.disk.find(ids[~found], tables[~found]) >= 0
-        return found
-
-    def read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None = None) -> Fetched:
+    def read_at(self, places: Places, early: Early | None = None) -> Fetched:
         """early: what was read of these keys before; used where it is still the newest."""
-        fetched = self._read(ids, tables, early)
+        fetched = self._read(places, early)
         if self._deferred.waiting:
-            self._deferred.add_to(ids[fetched.found], tables[fetched.found], fetched.rows.marks)
+            self._deferred.add_to(places.ids[fetched.found], places.tables[fetched.found], fetched.rows.marks)
         return fetched
 
-    def _read(self, ids: np.ndarray, tables: np.ndarray, early: Early | None) -> Fetched:
-        places, at = self._places(ids, tables)
-        in_host, on_disk = np.flatnonzero(at >= 0), np.flatnonzero(places[:, 1] >= 0)
-        rows = self.host_format.decode(self.host.read_at(at[in_host]))
+    def _read(self, places: Places, early: Early | None) -> Fetched:
+        in_host, on_disk = np.flatnonzero(places.host >= 0), np.flatnonzero(places.disk >= 0)
+        rows = self.host_format.decode(self.host.read_at(places.host[in_host]))
         self.stats.read("host", len(in_host), self.host_format.row_bytes)
         if self.disk is None or not len(on_disk):
-            return Fetched(at >= 0, rows, places)
-        found, packed = self._read_disk(self.disk, ids[on_disk], tables[on_disk], places[on_disk, 1], early, on_disk)
+            return Fetched(places.host >= 0, rows)
+        found, packed = self._read_disk(self.disk, places.pick(on_disk), early and early.pick(on_disk))
         self.stats.read("disk", len(on_disk), self.disk_format.row_bytes)
-        places[on_disk[~found]] = -1
         if not found.all():
             on_disk, packed = on_disk[found], packed[found]
         from_disk = self.disk_format.unpack(packed)
+        here = places.host >= 0
+        here[on_disk] = True
         if not len(in_host):
-            return Fetched(places[:, 1] >= 0, from_disk, places)
+            return Fetched(here, from_disk)
         order = np.argsort(np.concatenate([in_host, on_disk]))
-        return Fetched(np.asarray((places >= 0).any(1)), rows.followed_by(from_disk).pick(order), places)
+        return Fetched(here, rows.followed_by(from_disk).pick(order))
 
-    def _read_disk(
-        self,
-        disk: TierStore,
-        ids: np.ndarray,
-        tables: np.ndarray,
-        places: np.ndarray,
-        early: Early | None,
-        which: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _read_disk(self, disk: TierStore, places: Places, early: Early | None) -> tuple[np.ndarray, np.ndarray]:
         if early is None:
-            return disk.read(ids, tables)
-        fresh = early.places[which] == places
-        found, packed = np.ones(len(ids), bool), np.empty((len(ids), self.disk_format.row_bytes), np.uint8)
-        packed[fresh] = early.packed[early.at[which[fresh]]]
+            return disk.read(places.ids, places.tables)
+        fresh = early.places == places.disk
+        found, packed = np.ones(len(fresh), bool), np.empty((len(fresh), self.disk_format.row_bytes), np.uint8)
+        packed[fresh] = early.packed[early.at[fresh]]
         late = np.flatnonzero(~fresh)
         if len(late):
-            found[late], packed[late] = disk.read(ids[late], tables[late])
+            found[late], packed[late] = disk.read(places.ids[late], places.tables[late])
         self.stats.count("read_early", int(fresh.sum()))
         return found, packed
 
@@ -167,8 +168,10 @@ class LowerTiers:
 
     def write_deferred_if_many(self) -> None:
         """Marks that wait are written where they are too many."""
+        if self._deferred.rows <= DEFERRED_ROWS:
+            return
         rows = len(self.host) + (0 if self.disk is None else len(self.disk))
-        if len(self._deferred) > max(DEFERRED_ROWS, rows // DEFERRED_SHARE):
+        if self._deferred.rows > rows // DEFERRED_SHARE:
             with suppress(TableFull, StorageFull, MemoryError):  # they wait on, and the next call tries again
                 self._write_deferred()
 
@@ -217,14 +220,20 @@ class LowerTiers:
                 take_back()
             raise
 
+    def start_call(self) -> None:
+        self.settle()
+        self.write_deferred_if_many()
+
     def settle(self) -> None:
         """Bring host memory back within its bound.
 
         Raises:
           TableFull: no disk lies below it. StorageFull: the disk is full. Nothing was lost; call again once there is room.
         """
+        if not self._owes:
+            return
         over = 0 if self.host_rows is None else len(self.host) - self.host_rows
-        if self._owes and over > 0:
+        if over > 0:
             self._spill(over)
         self._owes = False
 
@@ -320,7 +329,7 @@ class LowerTiers:
         for ids, tables, packed in self.host.scan(chunk):
             yield ids, tables, packed, self.host_format
         for ids, tables, packed in self.disk.scan(chunk) if self.disk is not None else ():
-            only = np.flatnonzero(self.host.find(ids, tables) < 0)
+            only = np.flatnonzero(self.host.rows_of(ids, tables) < 0)
             if len(only):
                 yield ids[only], tables[only], packed[only], self.disk_format
 
@@ -328,7 +337,7 @@ class LowerTiers:
         """Keys here, each counted once."""
         if self.disk is None:
             return len(self.host)
-        ids, tables = (x.numpy() for x in self.host.index.keys(self.host.index.all_rows()))
+        ids, tables = self.host.index.keys(self.host.index.all_rows())
         return len(self.disk) + int((self.disk.find(ids, tables) < 0).sum())
 
     def flush(self, numbers: Mapping[str, int]) -> None:

@@ -5,11 +5,13 @@ Sizes: n rows of a call.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import torch
 
 from recis_core.backends.numba_backend.memory import zeroed
-from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.scratch import LINE, empty
 from recis_core.backends.tier_loops.host_rows import read_parts, write_parts
 from recis_core.table.tiers.row_format import Parts
 
@@ -25,6 +27,7 @@ class RowBlocks:
 
     def __init__(self, cuts: np.ndarray) -> None:
         self.cuts, self.row_bytes = cuts, int(cuts[-1])
+        self._widths: list[int] = np.diff(cuts).tolist()
         self._chunk = max(1, min(CHUNK, BLOCK_BYTES // self.row_bytes))  # rows
         self._blocks: list[np.ndarray] = []
         self._bases = np.zeros(0, np.int64)  # chunks' addresses
@@ -52,8 +55,12 @@ class RowBlocks:
         return out
 
     def read_parts(self, rows: np.ndarray) -> Parts:
-        """As `read`, each part for itself."""
-        parts = tuple(empty((len(rows), width), np.uint8) for width in np.diff(self.cuts).tolist())
+        """As `read`, each part for itself, from the start of a cache line on."""
+        n, ends = len(rows), list(accumulate(-(-len(rows) * width // LINE) * LINE for width in self._widths))
+        memory, begins = empty(ends[-1], np.uint8), [0, *ends[:-1]]
+        parts = tuple(
+            memory[beg : beg + n * width].reshape(n, width) for beg, width in zip(begins, self._widths, strict=True)
+        )
         read_parts(self._bases, self._chunk, self.cuts, rows, parts)
         return parts
 

@@ -45,7 +45,7 @@ def read_early(state: TieredState, planned: PlannedCall) -> None:
         if disk is None:
             return
         away = np.flatnonzero(state.device.find(planned.ids, planned.tables) < 0)
-        away = away[state.lower.host.find(planned.ids[away], planned.tables[away]) < 0]
+        away = away[state.lower.host.rows_of(planned.ids[away], planned.tables[away]) < 0]
     try:
         early = _from_disk(disk, planned, away)
     except Exception:
@@ -74,8 +74,8 @@ def stage(state: TieredState, planned: PlannedCall, *, new: bool) -> None:
     found = np.where(rows < 0, NOWHERE, ON_DEVICE)
     missing = np.flatnonzero(rows < 0)
     if not new:
-        missing = missing[state.lower.contains(planned.ids[missing], planned.tables[missing])]
-    rows[missing], found[missing] = state.bring_missing(
+        missing = missing[state.lower.find(planned.ids[missing], planned.tables[missing]).known]
+    rows[missing], found[missing], _ = state.bring_missing(
         planned.ids, planned.tables, missing, rows[rows >= 0], state.tick, planned.early
     )
     here = rows[rows >= 0]

@@ -88,7 +88,7 @@ def resize(state: TieredState, capacity: int) -> None:
     if over > 0:
         state.depart(old.victims(over, state.pinned_from, state.planned_calls.consumed, np.zeros(0, np.int64)))
     rows = old.index.all_rows()
-    ids, tables = (x.numpy() for x in old.index.keys(rows))
+    ids, tables = old.index.keys(rows)
     new = DeviceTier(state.backend, state.spec, state.slots, max(capacity, len(rows)), state.policy)
     mine = new.put_in(ids, tables, np.ones(len(rows), bool), old.read(rows), state.tick)
     for name in new.columns:

@@ -28,7 +28,7 @@ HELD_ON = ("held", "next_use")  # columns that planned calls go on with, whateve
 def export(state: TieredState) -> Snapshot:
     """Ascending by (uid, signed id), as other tables; without a placement, for rows have none that lasts."""
     here = state.device.known_rows()
-    ids, tables = (x.numpy() for x in state.device.index.keys(here))
+    ids, tables = state.device.index.keys(here)
     parts = [(ids, tables, state.device.read(here))]
     for ids, tables, rows in state.lower.scan():
         only = np.flatnonzero(state.device.find(ids, tables) < 0)
@@ -55,7 +55,7 @@ def marks(state: TieredState) -> tuple[Marks, np.ndarray]:
     Scores are as TableSpec.score says: what the tiers' policy goes by is none of the table's.
     """
     here = state.device.known_rows()
-    ids, tables = (x.numpy() for x in state.device.index.keys(here))
+    ids, tables = state.device.index.keys(here)
     parts = [(ids, tables, state.device.scores[here], state.device.index.at["used"][here])]
     for ids, tables, kept in state.lower.scan_marks():
         only = state.device.find(ids, tables) < 0
@@ -133,7 +133,7 @@ def _restore_part(
     rows = state.lower.host_format.complete(snapshot.weights[part].detach().cpu(), slots, marks)
     check_rows(state.spec, {slot.name: slot for slot in state.slots}, torch.from_numpy(ids), rows.weights, rows.slots)
     before.append(_before(state, ids, tables))
-    here, below = state.device.find(ids, tables), state.lower.contains(ids, tables)
+    here, below = state.device.find(ids, tables), state.lower.find(ids, tables).known
     new = np.flatnonzero((here < 0) & ~below)
     state.made = state.made + counted(state.spec, tables[new])
     up = new[: _past_host(state, len(new))]

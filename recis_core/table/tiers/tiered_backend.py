@@ -28,17 +28,12 @@ from recis_core.backends import (
     TableSpec,
     UpdateRule,
 )
-from recis_core.backends.numba_backend.partition import Unique
 from recis_core.backends.records import Evicted, Marks
 from recis_core.options.cache_config import CacheConfig
-from recis_core.table.tiers import overflow_table
-from recis_core.table.tiers.asked import AWAY, Asked, begin_away, count, take_back
-from recis_core.table.tiers.lower_tiers import Fetched
+from recis_core.table.tiers.call_keys import ELSEWHERE
 from recis_core.table.tiers.tier_snapshot import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.wrapped_backend import WrappedBackend
-
-ELSEWHERE = 1 << 30  # row numbers from here on: positions among the last lookup's keys that are not on the device
 
 Apply = Callable[[Any, Any], Any]  # (table, gradient) -> table
 
@@ -100,29 +95,8 @@ class TieredBackend(WrappedBackend):
         with state.lock:
             state.starts(clock)
             times = np.ones(len(ids), np.int32) if counts is None else _numpy(counts)
-            rows = self._looked_up(state, keys, times, mode)
+            rows = state.lookup(*keys, times, mode)
         return state, torch.from_numpy(rows).to(ids.device), None
-
-    def _looked_up(self, state: TieredState, keys: Keys, times: np.ndarray, mode: LookupMode) -> np.ndarray:
-        """Row numbers of a call, which is counted with them."""
-        call = None
-        try:
-            call = state.ask(*keys, times, mode)
-            known, fetched = np.flatnonzero(call.rows == AWAY), None
-            if call.mode.insert and len(known):
-                begin_away(state, call)
-                call.away = known
-                fetched = state.lower.read(*call.keys(known))
-            rows = np.maximum(call.rows, -1)
-            rows[known] = ELSEWHERE + np.arange(len(known))
-            elsewhere = call.keys(known)
-            count(state, call, fetched)
-        except BaseException:
-            if call is not None:
-                take_back(state, call)
-            raise
-        state.elsewhere = elsewhere
-        return rows
 
     def gather(
         self, state: TieredState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros"
@@ -152,41 +126,8 @@ class TieredBackend(WrappedBackend):
     ) -> tuple[TieredState, list[Tensor], Saved, Evicted | None]:
         with state.lock:
             state.starts(clock)
-            asked = None
-            try:
-                keys, asked = state.prepare(call, mode)
-                outputs, saved, fetched = self._embedded(state, call, keys, asked, clock, weights_need_grad)
-                result = state, outputs, saved, None
-                count(state, asked, fetched)
-            except BaseException:
-                if asked is not None:
-                    take_back(state, asked)
-                raise
-        return result
-
-    def _embedded(
-        self,
-        state: TieredState,
-        call: LookupCall,
-        keys: Unique,
-        asked: Asked,
-        clock: Clock,
-        weights_need_grad: tuple[bool, ...],
-    ) -> tuple[list[Tensor], Saved, Fetched | None]:
-        """Its outputs, made on the device or on a table aside; and what that read from below."""
-        mode = asked.mode
-        if asked.fits:
-            rows = np.maximum(asked.rows, -1)
-            outputs, inner = state.device.embed(
-                call, keys, rows, mode=mode, clock=clock, weights_need_grad=weights_need_grad
-            )
-            return outputs, Saved(inner, state, state.renumbered), None
-        begin_away(state, asked)
-        table, _, fetched = overflow_table.table_aside(state, keys.ids, keys.tables, insert=mode.insert)
-        _, outputs, inner, _ = self.inner.embed(
-            table, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
-        )
-        return outputs, Saved(inner, state, None), fetched
+            outputs, inner, numbering = state.embed(call, mode=mode, clock=clock, weights_need_grad=weights_need_grad)
+        return state, outputs, Saved(inner, state, numbering), None
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
         gradient, to_weights = self.inner.embed_grad(saved.inner, grads)
@@ -256,7 +197,7 @@ class TieredBackend(WrappedBackend):
         return state
 
     def _update_away(self, state: TieredState, gradient: Any, keys: Keys, known: np.ndarray, apply: Apply) -> None:
-        """The rows that are on the device there, the others in a table aside."""
+        """The rows that are on the device there, the others below it."""
         device = state.inner_device
         here = np.where(known, state.device.find(*keys), -1)
         away = np.flatnonzero(known & (here < 0))
@@ -267,38 +208,28 @@ class TieredBackend(WrappedBackend):
             return apply(table, self.inner.renumber(gradient, rows))
 
         there = self.inner.renumber(gradient, torch.from_numpy(here).to(device))
-        changed = overflow_table.changed_aside(state, keys[0][away], keys[1][away], change)
-        try:
-            changed.write()
-            state.device.changed(here[here >= 0])
-            state.device.state = apply(state.device.state, there)
-        except BaseException:
-            changed.take_back()
-            raise
+        below = keys[0][away], keys[1][away]
+        state.change(below, change, here[here >= 0], lambda table: apply(table, there))
 
     def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
         with state.lock:
             away = rows >= ELSEWHERE
             values = self.inner.read_slot(state.inner, name, torch.where(away, -1, rows))
             if bool(away.any()):
-                values[away] = overflow_table.slot_elsewhere(state, name, _numpy(rows[away]) - ELSEWHERE).to(
-                    values.device
-                )
+                values[away] = state.read_slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
         return values
 
     def write_slot(self, state: TieredState, name: str, rows: Tensor, values: Tensor) -> TieredState:
         with state.lock:
             away = rows >= ELSEWHERE
-            here = torch.where(away, -1, rows)
-            elsewhere = _numpy(rows[away]) - ELSEWHERE
-            changed = overflow_table.slot_written_elsewhere(state, name, elsewhere, values[away].float().cpu())
-            try:
-                changed.write()
-                state.device.changed(_numpy(here[here >= 0]))
-                state.device.state = self.inner.write_slot(state.device.state, name, here, values)
-            except BaseException:
-                changed.take_back()
-                raise
+            here, elsewhere = torch.where(away, -1, rows), _numpy(rows[away]) - ELSEWHERE
+            there = values[away].float().to(state.inner_device)
+            state.change(
+                (state.elsewhere[0][elsewhere], state.elsewhere[1][elsewhere]),
+                lambda table, numbers: self.inner.write_slot(table, name, numbers, there),
+                _numpy(here[here >= 0]),
+                lambda table: self.inner.write_slot(table, name, here, values),
+            )
         return state
 
     def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:

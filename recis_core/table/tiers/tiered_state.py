@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recis_core.backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.errors import RecisError, StorageFull, TableFull
-from recis_core.backends.tier_loops.columns import fill
+from recis_core.backends.tier_loops.columns import fill, put
 from recis_core.options.cache_config import CacheConfig
-from recis_core.options.cache_policy import policy_of
+from recis_core.options.cache_policy import Ttl, policy_of
 from recis_core.table.tiers import staging, tier_sizes
-from recis_core.table.tiers.asked import AWAY, EARLY, UNKNOWN, Asked, take_back
 from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DEVICE, ON_DISK, CacheStats, summary
+from recis_core.table.tiers.call_keys import AWAY, EARLY, ELSEWHERE, UNKNOWN, CallKeys, Uses
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.disk_place import check_place, open_disk
 from recis_core.table.tiers.key_counts import counted, no_keys, rows_on
-from recis_core.table.tiers.lower_tiers import LowerTiers
+from recis_core.table.tiers.lower_tiers import Fetched, LowerTiers, Places
+from recis_core.table.tiers.overflow_table import Change, Changed, changed_rows, new_rows, slot_of
 from recis_core.table.tiers.planned_calls import Early, PlannedCall, PlannedCalls
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.turn import Turn
@@ -80,6 +83,7 @@ class TieredState:
         self.lock = Turn()
         self.stats = CacheStats()
         self.policy = policy_of(config.policy)
+        self._follows_table = isinstance(config.device_rows, str) or isinstance(config.host_rows, str)
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
         check_place(config)
@@ -255,18 +259,100 @@ class TieredState:
         """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
         lower = self.lower  # first, for a disk that is opened says another step
         self.step, self.pinned_from = clock.step, clock.pinned_from
-        tier_sizes.follow_share(self)
-        lower.settle()
-        lower.write_deferred_if_many()
-        expired = self.device.expired(self.pinned_from)
-        if len(expired):
-            self.depart(expired)
+        if self._follows_table:
+            tier_sizes.follow_share(self)
+        lower.start_call()
+        if isinstance(self.policy, Ttl):
+            expired = self.device.expired(self.pinned_from, self.policy)
+            if len(expired):
+                self.depart(expired)
 
-    def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, Asked]:
-        """Bring a call's rows to the device, as `ask`. Its unique keys, and what it asks for."""
-        planned, ready = staging.take(self, call) if mode.learns else (None, False)
+    def lookup(self, ids: np.ndarray, tables: np.ndarray, counts: np.ndarray, mode: LookupMode) -> np.ndarray:
+        """Row numbers int32 [U] of unique keys, ELSEWHERE and up of those below the device, -1 for unknown. The call is counted.
+
+        counts: int32 [U], how often the call has each.
+        """
+        call = None
+        try:
+            call = self.ask(ids, tables, counts, mode)
+            away = np.flatnonzero(call.rows == AWAY)
+            if mode.insert and len(away):
+                self._read_away(call)
+            rows, elsewhere = np.maximum(call.rows, -1), call.keys(away)
+            rows[away] = ELSEWHERE + np.arange(len(away))
+            self.count(call)
+        except BaseException:
+            if call is not None:
+                self.take_back(call)
+            raise
+        self.elsewhere = elsewhere
+        return rows
+
+    def embed(
+        self, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+    ) -> tuple[list[Tensor], Any, int | None]:
+        """A call's outputs, what the backend keeps for its backward, and `renumbered` where its rows are the device's."""
+        asked = None
+        try:
+            keys, asked = self.prepare(call, mode)
+            how: Any = {"mode": mode, "clock": clock, "weights_need_grad": weights_need_grad}
+            known = asked.rows >= 0
+            fits = bool((known | (asked.rows == UNKNOWN)).all())
+            if fits:
+                outputs, kept = self.device.embed(call, keys, np.maximum(asked.rows, -1), **how)
+            else:
+                outputs, kept = self.device.embed_values(call, keys, self._values_of(asked, known), known, **how)
+            result = outputs, kept, self.renumbered if fits else None
+            self.count(asked)
+        except BaseException:
+            if asked is not None:
+                self.take_back(asked)
+            raise
+        return result
+
+    def _values_of(self, call: CallKeys, known: np.ndarray) -> Tensor:
+        """float32 [U, D], wherever rows lie. known: which keys have a row on the device; it gets the others that have one."""
+        mode = call.mode
+        unknown = "initial" if mode.insert else mode.unknown
+        values = self.device.values(np.maximum(call.rows, -1), call.ids, call.tables, unknown)
+        fetched = self._read_away(call, values)
+        below = np.flatnonzero(call.rows == AWAY)[fetched.found]
+        values[torch.from_numpy(below).to(values.device)] = fetched.rows.weights.to(values.device).float()
+        known[below] = True
+        if mode.insert:
+            known[:] = True
+        return values
+
+    def _read_away(self, call: CallKeys, values: Tensor | None = None) -> Fetched:
+        """Rows of keys that are AWAY, where they lie; new ones are written there, if the call is a use.
+
+        values: float32 [U, D], new keys' initial ones among them.
+        """
+        fetched = self.lower.read_at(call.places)
+        call.read_away(fetched)
+        if call.uses and not (known := call.places.known).all():
+            self._begin_below(call, np.flatnonzero(~known), values)
+        return fetched
+
+    def _begin_below(self, call: CallKeys, which: np.ndarray, values: Tensor | None) -> None:
+        """New keys, of those AWAY, that find no place on the device are known from now on, and were not used yet."""
+        begun = np.flatnonzero(call.rows == AWAY)[which]
+        ids, tables = call.keys(begun)
+        weights = (
+            self.device.initial(ids, tables) if values is None else values[torch.from_numpy(begun).to(values.device)]
+        )
+        rows = new_rows(self.device, self.lower, weights, step=self.step, tick=call.tick)
+        call.begun, call.below[which], call.scores[which] = begun, True, rows.marks["score"]
+        self.lower.write(ids, tables, rows)
+        self.made = self.made + counted(self.spec, tables)
+
+    def prepare(self, call: LookupCall, mode: LookupMode) -> tuple[Unique, CallKeys]:
+        """Bring a call's rows to the device, as `ask`. Its unique keys, and where they are."""
+        planned, ready = None, False
+        if self.planned_calls.calls and mode.learns:
+            planned, ready = staging.take(self, call)
         keys = staging.unique_keys(call) if planned is None else planned.keys
-        return keys, self.ask(keys.ids, keys.tables, keys.counts, mode, planned if ready else None, planned)
+        return keys, self.ask(keys.ids, keys.tables, keys.counts, mode, planned, ready=ready)
 
     def ask(
         self,
@@ -274,46 +360,49 @@ class TieredState:
         tables: np.ndarray,
         counts: np.ndarray,
         mode: LookupMode,
-        ready: PlannedCall | None = None,
         planned: PlannedCall | None = None,
-    ) -> Asked:
+        *,
+        ready: bool = False,
+    ) -> CallKeys:
         """Where unique keys are, after those that `mode` inserts were brought to the device as far as they find room.
 
-        Nothing of the table changes: `asked.count` follows, or `asked.take_back` where something breaks off before it.
+        Nothing of the table changes: `count` follows, or `take_back` where something breaks off before it.
         planned: these keys as they were planned; ready, if all are where that says.
         """
-        tick = self.tick + (mode.insert and mode.touch)
-        asked = Asked(ids, tables, counts, mode, tick, planned=planned, made=self.made)
+        call = CallKeys(ids, tables, counts, mode, self.tick + (mode.insert and mode.touch), planned, self.made)
         try:
             if not mode.insert:
-                asked.rows = self.find_all(ids, tables)
-            elif ready is not None and ready.rows is not None:
-                asked.rows, asked.found = ready.rows, ready.found
+                self._find(call)
+            elif ready and planned is not None and planned.rows is not None:
+                call.rows, call.found = planned.rows, planned.found
             else:
-                self._bring(asked)
-            return asked
+                self._bring(call)
+            return call
         except BaseException:
-            take_back(self, asked)
+            self.take_back(call)
             raise
 
-    def find_all(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [U]; AWAY for keys that lie below, EARLY and UNKNOWN for those that are nowhere yet."""
-        rows = self.device.find(ids, tables)
+    def _find(self, call: CallKeys) -> None:
+        """Row numbers; AWAY of keys that lie below, EARLY and UNKNOWN of those that are nowhere yet."""
+        rows = self.device.find(call.ids, call.tables)
         missing = np.flatnonzero(rows < 0)
-        rows[missing] = np.where(self.lower.contains(ids[missing], tables[missing]), AWAY, UNKNOWN)
+        places = self.lower.find(*call.keys(missing))
+        known = places.known
+        rows[missing], call.places = np.where(known, AWAY, UNKNOWN), places.pick(known)
         rows[(rows >= 0) & ~self.device.is_known(rows)] = EARLY
-        return rows
+        call.rows = rows
 
-    def _bring(self, asked: Asked) -> None:
+    def _bring(self, call: CallKeys) -> None:
         """Its keys to the device, as many as it holds beside pinned rows; AWAY for the others."""
-        rows = self.device.find(asked.ids, asked.tables)
-        found, asked.missing = np.full(len(rows), ON_DEVICE), np.flatnonzero(rows < 0)
-        missing = asked.missing
-        rows[missing], found[missing] = self.bring_missing(
-            asked.ids, asked.tables, missing, rows[rows >= 0], asked.tick
-        )
-        staged = None if asked.planned is None else asked.planned.found
-        asked.rows, asked.found = rows, found if staged is None else staged  # where they were before they were staged
+        rows = self.device.find(call.ids, call.tables)
+        found, missing = np.full(len(rows), ON_DEVICE), np.flatnonzero(rows < 0)
+        if len(missing):
+            call.missing = missing
+            rows[missing], found[missing], call.places = self.bring_missing(
+                call.ids, call.tables, missing, rows[rows >= 0], call.tick
+            )
+        staged = None if call.planned is None else call.planned.found
+        call.rows, call.found = rows, found if staged is None else staged  # where they were before they were staged
 
     def bring_missing(
         self,
@@ -323,16 +412,18 @@ class TieredState:
         kept: np.ndarray,
         tick: int,
         early: Early | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows int32 [m] for keys[missing], -1 where none could leave for them, and where each was; rows `kept` stay."""
-        self._make_room(len(missing), kept)
-        fits, rest = missing[: self.device.room], missing[self.device.room :]
-        keys = ids[fits], tables[fits]
-        fetched = self.lower.read(*keys, None if early is None else early.pick(fits))
-        rows = self.put_in(*keys, fetched.found, fetched.rows, tick)
-        places = np.concatenate([fetched.places, self.lower.places(ids[rest], tables[rest])])
-        found = np.where(places[:, 0] >= 0, IN_HOST, np.where(places[:, 1] >= 0, ON_DISK, NOWHERE))
-        return np.concatenate([rows, np.full(len(rest), -1, np.int32)]), found
+    ) -> tuple[np.ndarray, np.ndarray, Places]:
+        """Rows int32 [m] for keys[missing], -1 where none could leave for them, where each was, and where those lie that
+        are not on the device now; rows `kept` stay.
+        """
+        room = self._room_for(len(missing), kept)
+        places = self.lower.find(ids[missing], tables[missing])
+        coming = places.pick(slice(0, room))
+        fetched = self.lower.read_at(coming, None if early is None else early.pick(missing[:room]))
+        rows = np.full(len(missing), -1, np.int32)
+        rows[:room] = self.put_in(coming.ids, coming.tables, fetched.found, fetched.rows, tick)
+        found = np.where(places.host >= 0, IN_HOST, np.where(places.disk >= 0, ON_DISK, NOWHERE))
+        return rows, found, places.pick(slice(room, None))
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
         """Keys that are not on the device get rows there, as DeviceTier.put_in has it."""
@@ -345,35 +436,117 @@ class TieredState:
         self.made, self.arrived = self.made + counted(self.spec, tables[~found]), self.arrived + 1
         return mine
 
-    def _make_room(self, count: int, kept: np.ndarray) -> None:
-        over = count - self.device.room
-        if over <= 0:
-            return
+    def _room_for(self, count: int, kept: np.ndarray) -> int:
+        """How many of so many keys find room on the device, after rows left for them."""
+        room = self.device.room
+        if count <= room:
+            return count
         if not self.policy.moves_rows:
             raise TableFull(
                 f"{count} new ids need rows; the device holds {self.device.capacity} and policy 'none' lets none leave. "
                 "Raise device_bytes or device_rows, or let rows leave with policy 'lfu'."
             )
-        self.depart(self.device.victims(over, self.pinned_from, self.planned_calls.consumed, kept))
+        leave = self.device.victims(count - room, self.pinned_from, self.planned_calls.consumed, kept)
+        self.depart(leave)
+        return room + len(leave)
+
+    def count(self, call: CallKeys) -> None:
+        """The call came: what it asked for is known, and used."""
+        call.stats = self.stats.counts.copy()
+        self._count_in_stats(call)
+        here = np.flatnonzero(call.rows >= 0)
+        rows = call.rows if len(here) == len(call.rows) else call.rows[here]
+        used, at = call.used_below(self.policy), self.device.index.at
+        if call.uses:
+            self.policy.touch(at["score"], rows, call.counts[here], call.tick)
+        if call.planned is not None and call.planned.following is not None:
+            put(at["next_use"], rows, call.planned.following[here])
+        self.lock.whole(partial(self._commit, call, rows, used, self.lower.uses_added))
+        self.lower.write_deferred_if_many()
+
+    def _count_in_stats(self, call: CallKeys) -> None:
+        if call.uses and call.found is not None:
+            self.stats.asked(call.counts, call.found)
+        if not call.mode.insert and call.planned is not None:
+            staging.count_brought(self, call.planned)
+        if call.mode.insert and call.away is not None:
+            self.stats.count("overflowed", len(call.away))
+
+    def _commit(self, call: CallKeys, rows: np.ndarray, used: Uses | None, added: int) -> None:
+        """May be called again wherever it was broken off: what it has done already is known by counts."""
+        if used is not None and self.lower.uses_added == added:
+            self.lower.used(used[0], used[1], self.step, scores=used[2])
+        if call.counted:
+            return
+        below, found, uses = int((call.rows == AWAY).sum()), self.found, call.uses
+        if call.mode.insert:
+            found += below - len(call.begun) if uses and call.away is not None else 0
+            # In one line: what it changes in rows, and that it did.
+            self.found, self.tick, call.counted = (
+                found + uses * self.device.use(rows, self.step, touch=uses), call.tick, True
+            )  # fmt: skip
+        elif call.mode.touch:
+            unknown = self.unknown + len(call.rows) - below - len(rows)
+            self.found, self.unknown, call.counted = (
+                found + below + self.device.touch(rows, self.step), unknown, True
+            )  # fmt: skip
+
+    def take_back(self, call: CallKeys) -> None:
+        """The call broke off, and if it was not counted, it never came: its new keys are unknown again."""
+        self.lock.whole(partial(self._take_back, call))
+
+    def _take_back(self, call: CallKeys) -> None:
+        """Whether it was counted is known in here alone: a count that broke off, too, is finished before."""
+        if call.counted:
+            return
+        self.device.settle()
+        rows = self.device.find(*call.keys(call.missing))
+        rows = rows[rows >= 0]
+        self.device.drop(rows[~self.device.is_known(rows)])
+        if len(call.begun):
+            self.lower.erase(*call.keys(call.begun))
+        self.made = call.made
+        if call.stats is not None:
+            self.stats.counts = call.stats.copy()
+
+    def change(self, below: Keys, change_below: Change, here: np.ndarray, change_here: Callable[[Any], Any]) -> None:
+        """Rows below the device, by key, and rows on it, by number: change_below(table, numbers) -> table, and
+        change_here(table) -> table. Both happen, or neither.
+        """
+        changed = made = None
+        try:
+            if len(below[0]):
+                changed = changed_rows(self.device, self.lower, *below, change_below, step=self.step, tick=self.tick)
+                made = self.made
+                changed.write(self.lower)
+                self.made = made + counted(self.spec, changed.ids[~changed.before.found])
+            self.device.changed(here)
+            self.device.state = change_here(self.device.state)
+        except BaseException:
+            if changed is not None and made is not None:
+                self.lock.whole(partial(self._take_change_back, changed, made))
+            raise
+
+    def _take_change_back(self, changed: Changed, made: np.ndarray) -> None:
+        changed.take_back(self.lower)
+        self.made = made
+
+    def read_slot_elsewhere(self, name: str, which: np.ndarray) -> Tensor:
+        """float32 [n, width] of keys of the last lookup that were not on the device."""
+        slot = next(slot for slot in self.slots if slot.name == name)
+        return slot_of(self.lower, slot, self.elsewhere[0][which], self.elsewhere[1][which])
 
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; those that are new or changed there are written back, of others what was used."""
-        unwritten, unsaved = self.device.with_unwritten_uses(rows), self.device.unsaved(rows)
-        early = rows[~self.device.is_known(rows)]
-        never = self.never + counted(self.spec, self.device.index.at["tables"][early])
-        if len(unwritten):
-            ids, tables = (x.numpy() for x in self.device.index.keys(unwritten))
-            at, scores = self.device.index.at, self.device.scores
-            uses = scores[unwritten] - at["uses_written"][unwritten]
-            used, score = at["used"][unwritten], at["score"][unwritten]
-            fill(at["dirty"], unwritten, True)  # if this breaks off, all of them is written, and no use counts twice
-            self.lower.used(ids, tables, used, uses, score)
-        if len(unsaved):
-            ids, tables = (x.numpy() for x in self.device.index.keys(unsaved))
-            self.lower.write(ids, tables, self.device.read(unsaved))
+        leaving = self.device.leaving(rows)
+        never = self.never + counted(self.spec, leaving.early) if len(leaving.early) else self.never
+        if len(leaving.uses[0]):
+            self.lower.used(*leaving.uses)
+        if len(leaving.keys[0]):
+            self.lower.write(*leaving.keys, leaving.rows)
         self.lock.whole(partial(self._drop, rows, never))
         self.stats.count("evicted", len(rows))
-        self.stats.count("written_back", len(unsaved))
+        self.stats.count("written_back", len(leaving.keys[0]))
         self.lower.write_deferred_if_many()
 
     def _drop(self, rows: np.ndarray, never: np.ndarray) -> None:
@@ -397,12 +570,12 @@ class TieredState:
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> None:
         staging.unstage(self)
-        here = (self.device.find(ids, tables) >= 0) | self.lower.contains(ids, tables)
+        here = (self.device.find(ids, tables) >= 0) | self.lower.find(ids, tables).known
         gone = self.gone + counted(self.spec, tables[here]), self.stats.counts["erased"] + int(here.sum())
         self.lock.whole(partial(self._erase, ids, tables, *gone))
 
     def _erase(self, ids: np.ndarray, tables: np.ndarray, gone: np.ndarray, in_stats: int) -> None:
-        below = self.lower.contains(ids, tables)
+        below = self.lower.find(ids, tables).known
         self.lower.erase(ids[below], tables[below])  # first, for a full disk may refuse
         rows = self.device.find(ids, tables)
         self.device.drop(rows[rows >= 0])
@@ -423,8 +596,8 @@ class TieredState:
 
     def known_rows(self) -> int:
         """Keys in any tier, each counted once."""
-        ids, tables = (x.numpy() for x in self.device.index.keys(self.device.known_rows()))
-        return self.lower.known_rows() + int((~self.lower.contains(ids, tables)).sum())
+        keys = self.device.index.keys(self.device.known_rows())
+        return self.lower.known_rows() + int((~self.lower.find(*keys).known).sum())
 
     def flush(self) -> None:
         """Every row on disk, and kept there; nothing where there is no disk."""
@@ -440,10 +613,10 @@ class TieredState:
 
     def _save(self, rows: np.ndarray) -> None:
         """Rows on the device also below it."""
-        ids, tables = (x.numpy() for x in self.device.index.keys(rows))
+        keys = self.device.index.keys(rows)
         values = self.device.read(rows)
         fill(self.device.index.at["dirty"], rows, True)  # if this breaks off, all of them is written again, uses too
-        self.lower.write(ids, tables, values)
+        self.lower.write(*keys, values)
         self.device.saved(rows)
 
     @property

@@ -32,7 +32,7 @@ def _on_device(state: TieredState, ordinal: int, numbers: slice) -> tuple[Tensor
         at = state.device.index.at
         rows = numbers.start + np.flatnonzero(at["here"][numbers] & (at["tables"][numbers] == ordinal))
         rows = rows[state.device.is_known(rows)]
-        return state.device.index.keys(rows)[0], state.device.read(rows).weights
+        return torch.from_numpy(at["ids"][rows]), state.device.read(rows).weights
 
 
 def _below(state: TieredState, ordinal: int, below: Iterator) -> tuple[Tensor, Tensor] | None:
