@@ -21,7 +21,7 @@ NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 # Without the heavy counts; the slowest are told, for these two streams must end in time.
 QUICK := -m "not full" --durations=30 --durations-min=5
 # One of two streams of tests of about equal length; the rest is the other.
-BESIDE := tests/hygiene tests/exchange tests/serialize tests/cli tests/bench tests/kernels tests/tiers
+BESIDE := tests/hygiene tests/exchange tests/packets tests/serving tests/serialize tests/cli tests/bench tests/kernels tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 # The parts of make test-full: FULL_JOBS at a time, the longest first, each a target of its own.
@@ -59,8 +59,8 @@ full-pallas: TESTS = $(EQUIVALENCE) -k pallas
 full-numba: TESTS = $(EQUIVALENCE) -k "not (jax or pallas)"
 full-machine: TESTS = $(MACHINE)
 full-tiers: TESTS = tests/tiers --ignore=$(EQUIVALENCE) --ignore=$(MACHINE)
-full-exchange: TESTS = tests/exchange tests/cli
-full-rest: TESTS = --ignore=tests/tiers --ignore=tests/exchange --ignore=tests/cli
+full-exchange: TESTS = tests/exchange tests/packets tests/serving tests/cli
+full-rest: TESTS = --ignore=tests/tiers $(patsubst %,--ignore=%,tests/exchange tests/packets tests/serving tests/cli)
 full-numba full-jax full-pallas full-machine: export OMP_NUM_THREADS = 1
 
 $(BY_NAME): $(READY)

@@ -21,7 +21,7 @@ No compare-and-swap and no atomics, so the result depends on the keys alone. Fou
 before new ones are placed, and a way stamped at or after the clock's `pinned_from` is no victim.
 Growth doubles S by the next bit of the word a key was placed by: nothing can overflow; then the
 stash is placed anew. Changing anything here changes where ids live and what they start from, so it
-is versioned with the checkpoint. docs/placement.md has it at length, tests/test_placement.py golden values.
+is versioned with the checkpoint. docs/placement.md has it at length, tests/contract/test_placement_format.py golden values.
 
 Sizes: N ids, S buckets, W ways.
 """

@@ -59,11 +59,15 @@ def _spare_cases_of_pallas(items: list[pytest.Item]) -> None:
     """Of each test's cases the first and every third after it; all in full, and each kernel's own in tests/kernels."""
     cases: dict[tuple[str, str], list[pytest.Item]] = {}
     for item in items:
-        if item.path.parent.name == "contract" and "[pallas" in item.name and not item.get_closest_marker("full"):
+        if "[pallas" in item.name and _runs_a_stage(item) and not item.get_closest_marker("full"):
             cases.setdefault((item.path.name, item.name.split("[")[0]), []).append(item)
     for mine in cases.values():
         for item in [item for number, item in enumerate(mine) if number % 3]:
             item.add_marker("full")
+
+
+def _runs_a_stage(item: pytest.Item) -> bool:
+    return item.path.parent.name == "contract" and "backend" in getattr(item, "fixturenames", ())
 
 
 def _spare_the_compiler(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from recis_core.backends.errors import RecisError
 from recis_core.nn import DynamicEmbedding, EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseAdam, SparseSGD, join
-from tests.verbs_table import decided, members_of
+from tests.hygiene.verbs_table import decided, members_of
 
 IDS = torch.tensor([1, 2])
 OF_SOME_TORCHES = {"ipu", "mtia", "xpu", "set_submodule", "_wrapped_call_impl", "dump_patches"}

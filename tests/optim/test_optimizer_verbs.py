@@ -13,7 +13,7 @@ from torch import nn
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam, SparseOptimizer, join
 from recis_core.optim.joint import JointOptimizer
-from tests.verbs_table import decided, members_of
+from tests.hygiene.verbs_table import decided, members_of
 
 OF_SOME_TORCHES = {"_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"}
 

@@ -15,7 +15,7 @@ from recis_core.packets.packet import encode_commit
 from recis_core.packets.packet_bytes import read_header
 from recis_core.packets.packet_codec import ROW_CODECS
 from recis_core.packets.packet_frame import HEADER_LIMIT, PREAMBLE_BYTES, aligned, section_hash, write_preamble
-from tests.exchange.samples import IDS, STREAM, arguments, packets, rows
+from tests.packets.samples import IDS, STREAM, arguments, packets, rows
 
 
 def bits(values):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs" / "pytorch-verbs.md"
+DOCS = Path(__file__).parents[2] / "docs" / "pytorch-verbs.md"
 
 
 def decided(title: str) -> dict[str, str]:

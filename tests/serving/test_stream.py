@@ -17,7 +17,7 @@ from recis_core.exchange.stream import (
     SocketSink,
     SocketSource,
 )
-from tests.exchange.served import assert_served, batches, deepfm
+from tests.serving.served import assert_served, batches, deepfm
 from tests.parity.click_log import click_log
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recis_core.exchange.stream import RowStore
-from tests.exchange.test_row_store import STREAM, commit, packet, snapshot
+from tests.serving.test_row_store import STREAM, commit, packet, snapshot
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 

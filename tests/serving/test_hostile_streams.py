@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from recis_core.serving.reader_bounds import CONSTANT
-from tests.exchange.hostile import CASES
-from tests.exchange.hostile_runs import FEW, PLACES, ROADS
+from tests.serving.hostile import CASES
+from tests.serving.hostile_runs import FEW, PLACES, ROADS
 
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def runs(size):
-    command = [sys.executable, "-m", "tests.exchange.hostile_runs", size]
+    command = [sys.executable, "-m", "tests.serving.hostile_runs", size]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=QUIET)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""python -m tests.exchange.fuzz COUNT SEED: decode that many wrong packets in a process of bounded memory.
+"""python -m tests.packets.fuzz COUNT SEED: decode that many wrong packets in a process of bounded memory.
 
 Prints {"errors": …, "same": …, "forged": …, "grown_kib": …} and fails on anything but a PacketError,
 data that was not sent, or memory past the bound.
@@ -14,8 +14,8 @@ import torch
 
 from recis_core.backends.errors import PacketError
 from recis_core.exchange import decode
-from tests.exchange.mutations import LABELS, mutate, unpacked
-from tests.exchange.samples import packets
+from tests.packets.mutations import LABELS, mutate, unpacked
+from tests.packets.samples import packets
 
 ROOM = 192 << 20  # of address space, past what stands when fuzzing begins
 RESIDENT = 48 << 10  # KiB

@@ -13,8 +13,8 @@ import torch
 from recis_core.backends.errors import PacketError
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
 from recis_core.serving.greeting import ANSWER, ANSWER_BYTES, GREETING_BYTES, WELCOME_BYTES, ReadersGreeting
-from tests.exchange.served import assert_served
-from tests.exchange.test_stream_socket import KEY, SECONDS, frames_of_one_version, polling, small_table
+from tests.serving.served import assert_served
+from tests.serving.test_stream_socket import KEY, SECONDS, frames_of_one_version, polling, small_table
 
 OTHER_KEY = b"another key of that length"
 LIMIT = 10.0  # where nothing bounded the wait it would be 43 s, or for ever

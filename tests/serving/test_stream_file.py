@@ -12,7 +12,7 @@ import torch
 from recis_core.backends.errors import NotAFile, PacketError, StorageInUse, StreamGap
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, FileSink, FileSource, RowStore
 from recis_core.nn import HashTable
-from tests.exchange.served import assert_served
+from tests.serving.served import assert_served
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 KEY, OTHER_KEY = b"sixteen bytes or more", b"another key of that length"

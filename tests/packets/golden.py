@@ -1,4 +1,4 @@
-"""Writes golden files that are not there yet: python -m tests.exchange.golden. One that is there never changes.
+"""Writes golden files that are not there yet: python -m tests.packets.golden. One that is there never changes.
 
 golden/NAME.packet  bytes of samples.packets()[NAME]
 golden/values.json  what each must decode to, floats as hexadecimal
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from recis_core.exchange import decode
-from tests.exchange.samples import packets
+from tests.packets.samples import packets
 
 GOLDEN = Path(__file__).parent / "golden"
 VALUES = GOLDEN / "values.json"

@@ -1,4 +1,4 @@
-"""python -m tests.exchange.hostile_runs full|small: each hostile stream to a reader of its own, with its memory counted.
+"""python -m tests.serving.hostile_runs full|small: each hostile stream to a reader of its own, with its memory counted.
 
 Prints a line of JSON a run: what was raised, how many bytes were sent, by how many the process grew at its peak, whether
 what was served is as before, and whether a writer that means well went on.
@@ -22,8 +22,8 @@ from recis_core.backends.errors import PacketError
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, FileSource, RowStore, SocketSink, SocketSource
 from recis_core.nn import HashTable
 from recis_core.optim import SparseSGD
-from tests.exchange.hostile import CASES, SERVED, Place
-from tests.exchange.served import MemorySink
+from tests.serving.hostile import CASES, SERVED, Place
+from tests.serving.served import MemorySink
 
 PLACES = ("nothing served", "another stream", "a snapshot", "a change")
 ROADS = ("file", "socket")

@@ -12,7 +12,7 @@ from recis_core.backends.errors import PacketError, StreamGap
 from recis_core.exchange.stream import DeltaReader, DeltaWriter, RowStore, SocketSink, SocketSource
 from recis_core.nn import HashTable
 from recis_core.serving.authentication import Seal
-from tests.exchange.served import MemorySink, assert_served
+from tests.serving.served import MemorySink, assert_served
 
 KEY = b"sixteen bytes or more"
 GREETING = 48

@@ -17,7 +17,7 @@ from recis_core.packets.packet_bytes import assemble
 from recis_core.packets.packet_frame import write_preamble
 from recis_core.packets.packet_header import PacketHeader
 from recis_core.table.uid import uid
-from tests.exchange.mutations import BOMBS, body_of, unpacked, with_header
+from tests.packets.mutations import BOMBS, body_of, unpacked, with_header
 
 SERVED = {"user": (8, 1000), "item": (4, 500)}  # dim, rows
 CASES = {}

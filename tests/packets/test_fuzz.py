@@ -12,9 +12,9 @@ import torch
 from recis_core.backends.errors import PacketError
 from recis_core.exchange import decode, encode
 from recis_core.packets.encoded_packet import open_packet
-from tests.exchange.fuzz import check_truly_read, identity, outcome
-from tests.exchange.mutations import Mutation, mutate
-from tests.exchange.samples import IDS, packets, rows
+from tests.packets.fuzz import check_truly_read, identity, outcome
+from tests.packets.mutations import Mutation, mutate
+from tests.packets.samples import IDS, packets, rows
 
 PACKETS = packets()
 
@@ -54,7 +54,7 @@ def test_two_hundred_truncations_and_bytes_too_many():
 @pytest.mark.parametrize("count", [4_000, pytest.param(100_000, marks=pytest.mark.full)])
 def test_fuzzed_packets_in_a_process_of_bounded_memory(count):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.exchange.fuzz", str(count), "3"],
+        [sys.executable, "-m", "tests.packets.fuzz", str(count), "3"],
         capture_output=True,
         text=True,
         timeout=550,
@@ -109,7 +109,7 @@ def test_the_judge_can_fail():
 
 
 def test_the_memory_bound_can_fail():
-    code = "import torch; from tests.exchange.fuzz import bound_memory; bound_memory(); torch.ones(1 << 26)"
+    code = "import torch; from tests.packets.fuzz import bound_memory; bound_memory(); torch.ones(1 << 26)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
     assert "allocate memory" in done.stderr

@@ -8,7 +8,7 @@ from recis_core.exchange import decode
 from recis_core.exchange.stream import DeltaWriter, RowStore
 from recis_core.nn import HashTable
 from recis_core.optim import SparseSGD
-from tests.exchange.served import MemorySink, assert_served
+from tests.serving.served import MemorySink, assert_served
 
 IDS = torch.tensor([5, -7, 2**53 + 1, 0])
 

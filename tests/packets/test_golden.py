@@ -6,8 +6,8 @@ import pytest
 
 from recis_core.exchange import decode
 from recis_core.packets.packet_codec import ID_CODECS, ROW_CODECS
-from tests.exchange.golden import GOLDEN, VALUES, recorded
-from tests.exchange.samples import packets
+from tests.packets.golden import GOLDEN, VALUES, recorded
+from tests.packets.samples import packets
 
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.packet"))
 
