@@ -17,8 +17,8 @@ from recis_core.exchange.stream import (
     SocketSink,
     SocketSource,
 )
-from tests.serving.served import assert_served, batches, deepfm
 from tests.parity.click_log import click_log
+from tests.serving.served import assert_served, batches, deepfm
 
 
 def test_a_model_in_training_is_served_bit_for_bit_over_file_and_socket(tmp_path):
