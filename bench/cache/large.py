@@ -29,7 +29,6 @@ from recis_core.bench.disk import ids_of
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdagrad
 from recis_core.table.disk import DiskStore
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tiered_state import TieredState
 
 D = 8
@@ -86,9 +85,9 @@ class Trained:
     def read(self, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         """(weights, Adagrad's sums), float32 [n, D] each, wherever the rows lie."""
         ids, tables = torch.from_numpy(ids_of(numbers)), torch.zeros(len(numbers), dtype=torch.int32)
-        physical, backend = self.table.physical, self.table.physical.backend
-        state, at, _ = backend.lookup(physical.state, ids, tables, mode=FIND, clock=physical.clock)
-        return backend.gather(state, at, ids, tables), backend.read_slot(state, "sum", at)
+        physical, storage = self.table.physical, self.table.physical.storage
+        at, _ = storage.lookup(ids, tables, mode=FIND, clock=physical.clock)
+        return storage.gather(at, ids, tables), storage.read_slot("sum", at)
 
 
 def timed(table: Trained, numbers: np.ndarray) -> float:
@@ -130,7 +129,7 @@ class Build:
 
     @property
     def tiers(self) -> TieredState:
-        found = tiered(self.trained.table.physical.state)
+        found = self.trained.table.physical.storage.tiers
         if found is None:
             raise TypeError("the table has no tiers.")
         return found

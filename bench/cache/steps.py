@@ -25,7 +25,6 @@ from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.nn.prefetcher import Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.options.cache_config import CacheConfig
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tiered_state import TieredState
 
 HIDDEN = (128, 64)  # as DeepFM's, if nothing else is said
@@ -88,7 +87,7 @@ class Trainer:
 
     @property
     def tiers(self) -> TieredState | None:
-        return tiered(next(iter(self.engine.sparse_parameters().values())).physical.state)
+        return next(iter(self.engine.sparse_parameters().values())).physical.storage.tiers
 
     def close(self) -> None:
         if self.tiers is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from recis_core.backends.errors import RecisError
 from recis_core.cli.flags import flag
@@ -13,7 +12,6 @@ from recis_core.cli.train_config import TrainConfig
 from recis_core.nn import CacheConfig, HashTable
 from recis_core.options.cache_config import PRECISIONS
 from recis_core.planning.quantity import parse_bytes, parse_count
-from recis_core.table.tiers.inside import tiered
 
 ARGUMENTS = "device_bytes|device_rows|host_bytes|host_rows|disk_index_bytes|disk_mapped_bytes"
 # Of tables and ranks the largest is told; other counts are summed.
@@ -103,7 +101,7 @@ def _precisions(config: TrainConfig) -> tuple[str, str]:
 
 def cache_totals(tables: Iterable[HashTable]) -> dict[str, int]:
     """Of all storages, as `combined`; {} where none has a cache."""
-    each: list[Any] = [tiered(physical.state) for physical in dict.fromkeys(table.physical for table in tables)]
+    each = [physical.storage.tiers for physical in dict.fromkeys(table.physical for table in tables)]
     said = [tiers.summary() for tiers in each if tiers is not None]
     return combined([{name.removeprefix("cache_"): count for name, count in counts.items()} for counts in said])
 

@@ -9,17 +9,21 @@ Sizes: U unique keys, D dim of a whole row, W ranks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from recis_core.backends import Backend, SlotSpec, Snapshot, TableSpec
+from recis_core.backends import SlotSpec, Snapshot, TableSpec
 from recis_core.backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.table.physical import SLICES
+
+if TYPE_CHECKING:
+    from recis_core.table.storage import Storage
 
 
 def column_blocks(dim: int, world: int) -> list[tuple[int, int]]:
@@ -42,7 +46,9 @@ def column_blocks(dim: int, world: int) -> list[tuple[int, int]]:
 class ColumnTable(ShardedTable):
     """`spec` is of the columns that live here."""
 
-    def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, rank: int, **rest: Any) -> None:
+    def __init__(
+        self, create: Callable[[TableSpec], Storage], spec: TableSpec, names: tuple[str, ...], *, rank: int, **rest: Any
+    ) -> None:
         self.blocks = column_blocks(spec.dim, rest["world"])
         beg, end = self.blocks[rank]
         if spec.dtype != "float32" and rest["world"] > 1:
@@ -51,7 +57,7 @@ class ColumnTable(ShardedTable):
                 'Use sharding="row".'
             )
         self.rank, self.whole_dim = rank, spec.dim
-        super().__init__(backend, replace(spec, dim=end - beg, first_column=beg), names, rank=rank, **rest)
+        super().__init__(create, replace(spec, dim=end - beg, first_column=beg), names, rank=rank, **rest)
 
     def _owners(self) -> Owners | None:
         return None

@@ -23,7 +23,6 @@ from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.options.precision import Codec
 from recis_core.table.physical import Ticket
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.unapplied import Measure
 
 NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
@@ -85,7 +84,7 @@ class Exchange:
 
     def _count_on(self) -> None:
         """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
-        kept = [table for table in self.tables if (tiers := tiered(table.state)) is not None and tiers.config.keep]
+        kept = [table for table in self.tables if (tiers := table.storage.tiers) is not None and tiers.config.keep]
         if kept:
             with self.channel.failing_together("forward"):  # the forward that opens them
                 steps = torch.tensor([table.step for table in kept])
@@ -236,7 +235,7 @@ class Exchange:
 def _plan(table: ShardedTable) -> tuple[object, ...]:
     """What ranks must have alike."""
     spec = replace(table.spec, dim=table.row_dim, first_column=0)
-    hooks = str(getattr(table.backend, "hook", None)), str(getattr(table.eviction, "hook", None))
+    hooks = str(getattr(table.storage.gate, "hook", None)), str(getattr(table.eviction, "hook", None))
     return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id, hooks
 
 

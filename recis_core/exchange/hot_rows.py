@@ -125,8 +125,8 @@ class HotRows:
         """float32 [k, D]: rows that live here."""
         table, (ids, ordinals) = self.table, self.owned_keys()
         mode = LookupMode(insert=True, touch=False)
-        table.state, rows, _ = table.backend.lookup(table.state, ids, ordinals, mode=mode, clock=table.clock)
-        return table.backend.gather(table.state, rows, ids, ordinals)
+        rows, _ = table.storage.lookup(ids, ordinals, mode=mode, clock=table.clock)
+        return table.storage.gather(rows, ids, ordinals)
 
 
 def _most_used(ids: Tensor, uses: Tensor, count: int, ordinal: int) -> Tensor:

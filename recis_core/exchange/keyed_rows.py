@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recis_core.backends import Backend, Clock, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.records import Snapshot
-from recis_core.table.wrapped_backend import plain
+from recis_core.table.plain_storage import PlainStorage
 
 SLOT = "values"
 KEY_BYTES = 40  # a key's share of index and weights at the load the index grows to
@@ -25,14 +25,14 @@ class KeyedRows:
     """
 
     def __init__(self, backend: Backend, spec: TableSpec, width: int, capacity: int) -> None:
-        self.backend, self.capacity, self.device = plain(backend), capacity, torch.device(spec.device)
+        self.backend, self.capacity, self.device = backend, capacity, torch.device(spec.device)
         self.spec, self.width = spec, width
         mine = TableSpec(1, spec.uids, device=spec.device, rows=min(FIRST_ROWS, capacity), max_rows=capacity)
-        self.state = self.backend.add_slots(self.backend.create(mine), (SlotSpec(SLOT, width),))
+        self._storage = PlainStorage(self.backend, mine, (SlotSpec(SLOT, width),))
 
     @property
     def room(self) -> int:
-        return self.capacity - self.backend.counters(self.state).rows
+        return self.capacity - self._storage.counters().rows
 
     def find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
         """Row numbers int32 [U]; -1 for keys that are not here."""
@@ -40,31 +40,30 @@ class KeyedRows:
 
     def read(self, rows: Tensor) -> Tensor:
         """float32 [U, width] by row number; -1 reads as zeros."""
-        return self.backend.read_slot(self.state, SLOT, rows)
+        return self._storage.read_slot(SLOT, rows)
 
     def write(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> None:
         """Set unique keys. Raises TableFull where there is no room."""
         if len(ids):
             rows = self._lookup(ids, ordinals, insert=True)
-            self.state = self.backend.write_slot(self.state, SLOT, rows, values)
+            self._storage.write_slot(SLOT, rows, values)
 
     def erase(self, ids: Tensor, ordinals: Tensor) -> None:
         """Forget unique keys."""
         if len(ids):
-            self.state = self.backend.erase(self.state, ids, ordinals)
+            self._storage.erase(ids, ordinals)
 
     def _lookup(self, ids: Tensor, ordinals: Tensor, *, insert: bool) -> Tensor:
         mode = LookupMode(insert=insert, touch=False)
-        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=Clock())
-        return rows
+        return self._storage.lookup(ids, ordinals, mode=mode, clock=Clock())[0]
 
     def snapshot(self) -> Snapshot:
         """All keys, ascending, on the CPU; their values are the slot `SLOT`."""
-        return self.backend.export(self.state)
+        return self._storage.export()
 
     def keys(self) -> tuple[Tensor, Tensor]:
         """ids int64 [n] and ordinals int32 [n], on the CPU."""
-        kept = self.backend.marks(self.state)
+        kept = self._storage.marks()
         return kept.ids, kept.tables
 
     def another(self) -> KeyedRows:

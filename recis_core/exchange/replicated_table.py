@@ -57,4 +57,4 @@ class ReplicatedTable(ShardedTable):
         if self.touched_by_gradients:
             mode = replace(mode, touch=False)
         rows = self._find_or_insert(ids, ordinals, None, mode)
-        return self.backend.gather(self.state, rows, ids, ordinals, unknown=mode.unknown)
+        return self.storage.gather(rows, ids, ordinals, unknown=mode.unknown)

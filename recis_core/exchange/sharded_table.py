@@ -5,7 +5,7 @@ Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import (
-    Backend,
     Clock,
     LookupCall,
     LookupMode,
@@ -36,7 +35,6 @@ from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.shared_verbs import SharedVerbs
 from recis_core.options.precision import Precision
 from recis_core.options.sharding import Sharding
-from recis_core.table.admission.admitting_backend import AdmittingBackend, lookup_counted
 from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.replacement import Replacement
 from recis_core.table.unapplied import Keys, Measure, Unapplied
@@ -46,6 +44,7 @@ from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
+    from recis_core.table.storage import Storage
 
 FORWARD_RESIDUAL = "forward_residual"
 
@@ -99,7 +98,7 @@ class ShardedTable(PhysicalTable):
 
     def __init__(
         self,
-        backend: Backend,
+        create: Callable[[TableSpec], Storage],
         spec: TableSpec,
         names: tuple[str, ...],
         *,
@@ -110,7 +109,7 @@ class ShardedTable(PhysicalTable):
         rank: int,
         residual_bytes: int,
     ) -> None:
-        super().__init__(backend, spec, names, reduce_by_id=reduce_by_id)
+        super().__init__(create, spec, names, reduce_by_id=reduce_by_id)
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
         self.owners = self._owners()
         self.answered = Answered()
@@ -120,7 +119,7 @@ class ShardedTable(PhysicalTable):
         self._erasures_applied = 0  # their count at the last step
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
-        self.residuals = Residuals(backend, spec, self.row_dim, residual_bytes) if keeps else None
+        self.residuals = Residuals(self.backend, spec, self.row_dim, residual_bytes) if keeps else None
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
@@ -148,7 +147,7 @@ class ShardedTable(PhysicalTable):
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
-        self.state = self.backend.add_slots(self.state, self.own_slots)
+        self.storage.add_slots(self.own_slots)
 
     # Forward
 
@@ -156,7 +155,7 @@ class ShardedTable(PhysicalTable):
         """Dedup before the wire."""
         lengths = torch.tensor(call.lengths, dtype=torch.int64)
         ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
-        p = self.backend.partition(self.state, call.ids, ordinals.to(call.ids.device))
+        p = self.storage.partition(call.ids, ordinals.to(call.ids.device))
         owners = None if self.owners is None else self.owners.of(p.tables, p.slices)
         hot = None if self.hot is None else self.hot.find(p.ids, p.tables)
         if self.hot is not None and mode.insert and mode.touch:
@@ -171,25 +170,21 @@ class ShardedTable(PhysicalTable):
 
     def counts_to(self, mode: LookupMode) -> int | None:
         """How many of a key's occurrences its owner asks for in a lookup; None: none."""
-        counts = isinstance(self.backend, AdmittingBackend) and mode.insert and mode.touch
-        return self.backend.counts_to if counts else None  # type: ignore[attr-defined]
+        gate = self.storage.gate
+        return gate.counts_to if gate is not None and mode.insert and mode.touch else None
 
     def answer(self, asked: list[AskedHere], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
         """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
         if mode.insert and mode.touch:
             self.answered = Answered(number, [(a.ids, a.ordinals) for a in asked])
-        p = self.backend.partition(
-            self.state, torch.cat([a.ids for a in asked]), torch.cat([a.ordinals for a in asked])
-        )
+        p = self.storage.partition(torch.cat([a.ids for a in asked]), torch.cat([a.ordinals for a in asked]))
         rows = self._find_or_insert(p.ids, p.tables, _occurrences(asked, p), mode)
-        values = self.backend.gather(self.state, rows, p.ids, p.tables, unknown=mode.unknown)
+        values = self.storage.gather(rows, p.ids, p.tables, unknown=mode.unknown)
         return self._encode_forward(values, rows, p, mode), p.inverse
 
     def _find_or_insert(self, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
         """Row numbers of unique keys."""
-        self.state, rows, _ = lookup_counted(
-            self.backend, self.state, ids, ordinals, counts, mode=mode, clock=self.clock
-        )
+        rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock, counts=counts)
         if mode.insert and self.observers:
             self._tell(ids[rows >= 0], ordinals[rows >= 0])
         return rows
@@ -204,12 +199,12 @@ class ShardedTable(PhysicalTable):
             )
         noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
         feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
-        residual = self.backend.read_slot(self.state, FORWARD_RESIDUAL, rows) if feeds else None
+        residual = self.storage.read_slot(FORWARD_RESIDUAL, rows) if feeds else None
         if measures:
             residual = with_zeros(residual, values)
         encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
         if feeds:
-            self.state = self.backend.write_slot(self.state, FORWARD_RESIDUAL, rows, encoded.residual)
+            self.storage.write_slot(FORWARD_RESIDUAL, rows, encoded.residual)
         if measures:
             self.to_rows.measure(values, encoded.residual)
         return encoded
@@ -324,12 +319,12 @@ class ShardedTable(PhysicalTable):
         # A key whose row was erased since the last step has none, unless it was asked for again; others have theirs.
         erased = self.erasures.count != self._erasures_applied and not self.replicated
         mode = LookupMode(insert=not erased, touch=self.touched_by_gradients)
-        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock)
         if erased:
             here = rows >= 0
             ids, ordinals, rows, values = ids[here], ordinals[here], rows[here], values[here]
             counts = None if counts is None else counts[here]
-        gradient = self.backend.gradient(self.state, ids, ordinals, rows, values, counts)
+        gradient = self.storage.gradient(ids, ordinals, rows, values, counts)
         self.unapplied = self.unapplied.with_gradient(gradient, self.step)
 
     @property
@@ -427,7 +422,7 @@ class ShardedTable(PhysicalTable):
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         with self.lock:
             tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
-            gradient = self.backend.gradient(self.state, ids, tables, rows, values)
+            gradient = self.storage.gradient(ids, tables, rows, values)
             self.unapplied = self.unapplied.with_gradient(gradient, self.step)
 
 

@@ -100,7 +100,7 @@ class SharedVerbs(Verbs):
         return [message.cpu() for message in arrived]
 
     def _ids_here(self) -> Tensor:
-        return torch.cat([torch.zeros(0).long(), *(ids for ids, _ in self._keys(1 << 16))])
+        return torch.cat([torch.zeros(0).long(), *(ids for ids, _ in self._pieces(1 << 16))])
 
     # Lookups
 

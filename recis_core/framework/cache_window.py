@@ -8,7 +8,6 @@ from collections import Counter
 from torch import nn
 
 from recis_core.nn import filter_out_sparse_param
-from recis_core.table.tiers.inside import tiered
 
 
 class CacheWindow:
@@ -16,20 +15,19 @@ class CacheWindow:
 
     def __init__(self, model: nn.Module) -> None:
         physical = dict.fromkeys(table.physical for table in filter_out_sparse_param(model).values())
-        self._tables = [table for table in physical if tiered(table.state) is not None]
+        self._tiers = [tiers for table in physical if (tiers := table.storage.tiers) is not None]
         self._last, self._at = self._now(), time.perf_counter()
 
     def _now(self) -> Counter[str]:
         total: Counter[str] = Counter()
-        for table in self._tables:
-            stats = tiered(table.state).stats  # type: ignore[union-attr]
-            total.update(stats.counts)
-            total["stall_us"] += round(1e6 * stats.stall_seconds)
+        for tiers in self._tiers:
+            total.update(tiers.stats.counts)
+            total["stall_us"] += round(1e6 * tiers.stats.stall_seconds)
         return total
 
     def since_last(self) -> dict[str, float]:
         """{} where no table has tiers."""
-        if not self._tables:
+        if not self._tiers:
             return {}
         now, at = self._now(), time.perf_counter()
         did = {name: now[name] - self._last[name] for name in now}

@@ -5,8 +5,9 @@ Sizes: F features, T logical tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +16,14 @@ from recis_core.backends import TableSpec, select
 from recis_core.backends.interface import Backend
 from recis_core.channel.channel import open_channel
 from recis_core.channel.rank_group import world_rank, world_size
-from recis_core.nn.table_hooks import check_hooks, eviction_of, score_of, with_admission
+from recis_core.nn.table_hooks import check_hooks, eviction_of, score_of
 from recis_core.options.precision import Precision
 from recis_core.options.sharding import Sharding
+from recis_core.table.admission.admitting_storage import AdmittingStorage
+from recis_core.table.admission.gate import Gate
 from recis_core.table.physical import PhysicalTable
+from recis_core.table.plain_storage import PlainStorage
+from recis_core.table.storage import Storage
 from recis_core.table.uid import distinct_uids
 
 if TYPE_CHECKING:
@@ -104,7 +109,7 @@ def _options_by_table(options: Mapping[str, EmbeddingOption]) -> dict[str, Embed
 
 def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[str, Home]]:
     names, option = [name for name, _ in tables], tables[0][1]
-    backend = _backend(option)
+    backend = select(option.backend)
     spec = TableSpec(
         dim=option.embedding_dim,
         uids=distinct_uids(names),
@@ -115,28 +120,35 @@ def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[s
         rows=option.block_size,
         score=score_of(option),
     )
-    backend = with_admission(backend, option)
-    by_id = option.grad_reduce_by == "id"
+    create, by_id = partial(_storage, backend, option), option.grad_reduce_by == "id"
     table = (
-        PhysicalTable(backend, spec, tuple(names), reduce_by_id=by_id)
+        PhysicalTable(create, spec, tuple(names), reduce_by_id=by_id)
         if size == 1
-        else _share(backend, spec, tables, size, by_id)
+        else _share(create, spec, tables, size, by_id)
     )
     table.eviction = eviction_of([option for _, option in tables], size)
     return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
 
 
-def _backend(option: EmbeddingOption) -> Backend:
-    backend = select(option.backend)
-    if option.cache is None:
-        return backend
-    from recis_core.table.tiers.tiered_backend import TieredBackend
+def _storage(backend: Backend, option: EmbeddingOption, spec: TableSpec) -> Storage:
+    storage = _rows(backend, option, spec)
+    return storage if option.admits is None else AdmittingStorage(storage, Gate(option.admits, spec))
 
-    return TieredBackend(backend, option.cache, owner=f"rank {world_rank(option.pg)}")  # type: ignore[return-value]
+
+def _rows(backend: Backend, option: EmbeddingOption, spec: TableSpec) -> Storage:
+    if option.cache is None:
+        return PlainStorage(backend, spec)
+    from recis_core.table.tiers.tiered_storage import TieredStorage  # as heavy as tiers
+
+    return TieredStorage(backend, option.cache, f"rank {world_rank(option.pg)}", spec)
 
 
 def _share(
-    backend: Backend, spec: TableSpec, tables: list[tuple[str, EmbeddingOption]], size: int, by_id: bool
+    create: Callable[[TableSpec], Storage],
+    spec: TableSpec,
+    tables: list[tuple[str, EmbeddingOption]],
+    size: int,
+    by_id: bool,
 ) -> PhysicalTable:
     """This rank's share."""
     from recis_core.exchange.column_table import ColumnTable
@@ -148,7 +160,7 @@ def _share(
     kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
     kind = kinds.get(shardings[0].kind, ShardedTable)
     return kind(
-        backend, spec, tuple(name for name, _ in tables),
+        create, spec, tuple(name for name, _ in tables),
         reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
         rank=world_rank(tables[0][1].pg),
         residual_bytes=tables[0][1].residual_bytes,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -31,12 +30,10 @@ from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.plain_torch import in_plain_torch
 from recis_core.ragged import RaggedTensor
 from recis_core.table.physical import PhysicalTable
-from recis_core.table.tiers.inside import tiered
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.table.exchange_interface import Exchange
-    from recis_core.table.tiers.tiered_state import TieredState
 
 
 class EmbeddingEngine(TableModule, Joinable):
@@ -87,7 +84,7 @@ class EmbeddingEngine(TableModule, Joinable):
         if sharing:
             from recis_core.table.tiers.shared_budget import share_budget  # as heavy as tiers
 
-            share_budget([homes[table_name(f, options[f])].table.state for f in sharing])
+            share_budget(homes[table_name(f, options[f])].table.storage.tiers for f in sharing)
         self.tables = EngineTables()
         for feature, option in options.items():
             name = table_name(feature, option)
@@ -207,8 +204,8 @@ class EmbeddingEngine(TableModule, Joinable):
         Raises:
           StorageFull: nothing was lost; call again once there is space.
         """
-        for tiers in self._tiers():
-            tiers.flush()
+        for table in self._storages():
+            table.flush()
 
     @in_plain_torch
     def close(self) -> None:
@@ -224,15 +221,12 @@ class EmbeddingEngine(TableModule, Joinable):
         """
         if any(table.physical.is_a_parents for table in self.sparse_parameters().values()):
             return
-        errors = [
-            error for tiers in self._tiers() if (error := _error_of(partial(tiers.close, flush=True))) is not None
-        ]
+        errors = [error for table in self._storages() if (error := _error_of(table.close)) is not None]
         if errors:
             raise errors[0]
 
-    def _tiers(self) -> list[TieredState]:
-        tables = dict.fromkeys(table.physical for table in self.sparse_parameters().values())
-        return [tiers for table in tables if (tiers := tiered(table.state)) is not None]
+    def _storages(self) -> dict[PhysicalTable, None]:
+        return dict.fromkeys(table.physical for table in self.sparse_parameters().values())
 
     @in_plain_torch
     def stats(self) -> dict[str, dict[str, int]]:

@@ -16,10 +16,8 @@ from recis_core.backends.errors import RecisError
 from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.process import refuse_to_pickle
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tiered_state import TieredState
-from recis_core.table.wrapped_backend import inserts_unasked
 from recis_core.uninterrupted import as_one, uninterrupted
 
 if TYPE_CHECKING:
@@ -208,7 +206,7 @@ class Prefetcher:
 
     def _states(self) -> list[TieredState]:
         tables = dict.fromkeys(table.physical for table in self.engine.sparse_parameters().values())
-        return [state for table in tables if (state := tiered(table.state)) is not None]
+        return [state for table in tables if (state := table.storage.tiers) is not None]
 
     # On the thread
 
@@ -266,13 +264,13 @@ class Prefetcher:
     def _planned(self, batch: Any) -> _Item:
         item = _Item(batch)
         for table, call in self.engine.training_calls(self._features(batch)):
-            state = tiered(table.state)
+            state = table.storage.tiers
             if state is None:
                 continue
             keys, digest = staging.unique_keys(call), digest_of(call)
             with state.lock:
                 if not self._stopped:
-                    item.asks.append((state, staging.plan(state, digest, keys), inserts_unasked(table.backend)))
+                    item.asks.append((state, staging.plan(state, digest, keys), table.storage.gate is None))
         return item
 
     def _read(self, item: _Item) -> None:

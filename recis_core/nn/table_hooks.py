@@ -1,12 +1,11 @@
-"""What the hooks of tables that share storage make of it: its backend, its score, its eviction."""
+"""What the hooks of tables that share storage make of it: its score, its eviction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recis_core.options.sharding import Sharding
-from recis_core.table.admission.admitting_backend import AdmittingBackend
 from recis_core.table.eviction.eviction import Eviction
 
 if TYPE_CHECKING:
@@ -40,11 +39,6 @@ def check_hooks(sharding: Sharding, option: EmbeddingOption) -> None:
 def score_of(option: EmbeddingOption) -> str:
     """TableSpec.score: LFU goes by counts, everything else by the last step."""
     return "count" if option.filters is not None and option.filters.cause == "lfu" else "step"
-
-
-def with_admission(backend: Any, option: EmbeddingOption) -> Any:
-    """The backend itself where every new id gets a row."""
-    return backend if option.admits is None else AdmittingBackend(backend, option.admits)
 
 
 def eviction_of(options: Sequence[EmbeddingOption], world: int) -> Eviction | None:

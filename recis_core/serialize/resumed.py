@@ -12,8 +12,6 @@ from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.keyed_rows import KeyedRows
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.unsent import summed_by_key
-from recis_core.table.admission.admission import Admission, admission_of
-from recis_core.table.admission.admitting_backend import AdmittingBackend
 from recis_core.table.eviction.eviction import Eviction
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.replacement import Replacement
@@ -30,7 +28,8 @@ class Resumed:
         self.table, self.step, self.slots = table, table.step, slots
         self._rows = Replacement(table, range(len(table.names)))
         self._carried: Carried | None = None
-        self._policy = _empty_policy(table)
+        self._gate = table.storage.gate
+        self._policy = None if self._gate is None else self._gate.new_policy()
         self._eviction = None if table.eviction is None else Eviction(table.eviction.hook, table.eviction.spread)
         self._choosers: dict[str, Chooser] = {}
         self.residual: KeyedRows | None = None
@@ -73,8 +72,8 @@ class Resumed:
         table = self.table
         self._rows.commit()
         table.step, table.carried = self.step, self._carried
-        if self._policy is not None:
-            table.state.policy = self._policy
+        if self._gate is not None and self._policy is not None:
+            self._gate.go_on_with(self._policy)
         if table.eviction is not None and self._eviction is not None:
             table.eviction.filter.load_state(self._eviction.filter.state())
         if isinstance(table, ShardedTable):
@@ -97,8 +96,3 @@ def check_carried(carried: Carried, tables: int, dim: int) -> None:
         raise ValueError(
             f"ordinals of its gradients must be of {tables} tables; got {carried.ordinals.unique().tolist()[:9]}."
         )
-
-
-def _empty_policy(table: PhysicalTable) -> Admission | None:
-    backend = table.backend
-    return admission_of(backend.hook, table.spec) if isinstance(backend, AdmittingBackend) else None

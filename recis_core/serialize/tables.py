@@ -22,7 +22,6 @@ from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
-from recis_core.table.admission.admitting_backend import AdmittingBackend
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.unapplied import Carried
 from recis_core.uninterrupted import uninterrupted
@@ -62,8 +61,8 @@ def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
 def _hooks_state(table: PhysicalTable) -> dict[str, Any]:
     """What admission and eviction remember."""
     state: dict[str, Any] = {}
-    if isinstance(table.backend, AdmittingBackend):
-        state["admission"] = table.state.policy.state()
+    if table.storage.gate is not None:
+        state["admission"] = table.storage.gate.policy.state()
     if table.eviction is not None:
         state["eviction"] = table.eviction.state()
     return state

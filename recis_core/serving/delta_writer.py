@@ -165,6 +165,6 @@ def read_rows(table: HashTable, ids: Tensor) -> tuple[Tensor, Tensor]:
     here = ids.to(physical.device)
     ordinals = torch.full((len(ids),), table.ordinal, dtype=torch.int32, device=physical.device)
     find = LookupMode(insert=False, touch=False)
-    physical.state, numbers, _ = physical.backend.lookup(physical.state, here, ordinals, mode=find, clock=Clock())
-    rows = physical.backend.gather(physical.state, numbers, here, ordinals)
+    numbers, _ = physical.storage.lookup(here, ordinals, mode=find, clock=Clock())
+    rows = physical.storage.gather(numbers, here, ordinals)
     return rows.float().cpu(), (numbers >= 0).cpu()

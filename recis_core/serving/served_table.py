@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recis_core.backends import Clock, LookupCall, LookupMode, Request, Snapshot, TableSpec
 from recis_core.backends.interface import Backend
+from recis_core.table.plain_storage import PlainStorage
 from recis_core.table.uid import uid
 from recis_core.uninterrupted import uninterrupted
 
@@ -29,38 +30,36 @@ class ServedTable:
     """
 
     def __init__(self, name: str, dim: int, backend: Backend, option: EmbeddingOption | None, rows: int) -> None:
-        self.dim, self._backend = dim, backend
+        self.dim = dim
         self._mode = LookupMode(insert=False, unknown=option.unknown if option else "zeros", touch=False)
         start = {"seed": option.seed, "distribution": option.init.distribution(dim)} if option else {}
         spec = TableSpec(dim=dim, uids=(uid(name),), rows=max(1, rows), **start)  # type: ignore[arg-type]
         with uninterrupted():
-            self._state = backend.create(spec)
+            self._storage = PlainStorage(backend, spec)
 
     def __len__(self) -> int:
         with uninterrupted():
-            return self._backend.counters(self._state).rows
+            return self._storage.counters().rows
 
     def write(self, ids: Tensor, rows: Tensor) -> None:
         """Rows of distinct ids, new or known. A signal waits: numba makes a SystemError of it."""
         if not len(ids):
             return
         with uninterrupted():
-            self._state = self._backend.restore(self._state, Snapshot(ids, _zeros(ids), rows))
+            self._storage.restore(Snapshot(ids, _zeros(ids), rows))
 
     def erase(self, ids: Tensor) -> None:
         """Forget distinct ids."""
         for some in ids.split(ROWS_AT_ONCE):
             if len(some):
                 with uninterrupted():
-                    self._state = self._backend.erase(self._state, some, _zeros(some))
+                    self._storage.erase(some, _zeros(some))
 
     def read(self, ids: Tensor) -> Tensor:
         """Float32 [N, D]."""
         whole = Request("none", torch.tensor([0, len(ids)]))
         call = LookupCall(ids, (len(ids),), (0,), (whole,))
-        self._state, [rows], _, _ = self._backend.embed(
-            self._state, call, mode=self._mode, clock=Clock(), weights_need_grad=(False,)
-        )
+        [rows], _, _ = self._storage.embed(call, mode=self._mode, clock=Clock(), weights_need_grad=(False,))
         return rows
 
     def find(self, ids: Tensor) -> Tensor:
@@ -69,18 +68,15 @@ class ServedTable:
 
     def _find(self, ids: Tensor) -> Tensor:
         with uninterrupted():
-            self._state, numbers, _ = self._backend.lookup(
-                self._state, ids, _zeros(ids), mode=self._mode, clock=Clock()
-            )
-        return numbers
+            return self._storage.lookup(ids, _zeros(ids), mode=self._mode, clock=Clock())[0]
 
     def gather(self, numbers: Tensor, ids: Tensor) -> Tensor:
         """Float32 [U, D] of row numbers, and of -1 what the id reads as where it is unknown."""
-        return self._backend.gather(self._state, numbers, ids, _zeros(ids), unknown=self._mode.unknown)
+        return self._storage.gather(numbers, ids, _zeros(ids), unknown=self._mode.unknown)
 
     def ids(self) -> Tensor:
         """All ids, ascending."""
-        return self._backend.marks(self._state).ids
+        return self._storage.marks().ids
 
 
 def _zeros(ids: Tensor) -> Tensor:

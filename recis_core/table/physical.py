@@ -9,7 +9,7 @@ import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import (
-    Backend,
     Clock,
     Counters,
     LookupCall,
@@ -30,10 +29,9 @@ from recis_core.backends import (
 )
 from recis_core.backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
-from recis_core.table.admission.admitting_backend import FIND, AdmittingBackend, tables_of
+from recis_core.table.admission.admitting_storage import FIND, tables_of
 from recis_core.table.erasures import Erasures
-from recis_core.table.replacement import Content, Replacement
-from recis_core.table.tiers.inside import tiered
+from recis_core.table.replacement import Replacement
 from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT, Unattended
 from recis_core.table.verbs import Verbs
@@ -41,8 +39,10 @@ from recis_core.table.waiting_slots import Waiting, check_waiting, slots_without
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
+    from recis_core.table.content import Content
     from recis_core.table.eviction.eviction import Eviction
     from recis_core.table.exchange_interface import Exchange
+    from recis_core.table.storage import Storage
 
 COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 SLICES = 1 << placement.SLICE_BITS
@@ -73,13 +73,15 @@ class PhysicalTable:
     replicated = False  # whether other ranks hold the same rows
     eviction: Eviction | None = None  # which rows go when it is told to evict
 
-    def __init__(self, backend: Backend, spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool) -> None:
-        self.backend, self.spec, self.names = backend, spec, names
+    def __init__(
+        self, create: Callable[[TableSpec], Storage], spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool
+    ) -> None:
+        self.spec, self.names = spec, names
         self.reduce_by_id = reduce_by_id
         self.device = torch.device(spec.device)
         self._made_in = generation()
-        self.state = backend.create(spec)
-        self._step = 0
+        self._storage = create(spec)
+        self.backend = self._storage.backend
         self._optimizer: Callable[[], Any] = _nobody  # weakly, so that another may follow it
         self._slots: tuple[SlotSpec, ...] = ()
         self._former_slots: set[str] = set()  # of optimizers of other kinds before this one
@@ -102,19 +104,15 @@ class PhysicalTable:
         return Verbs(self, ordinal)
 
     @property
-    def state(self) -> Any:
-        """The backend's, opaque.
+    def storage(self) -> Storage:
+        """Where the rows are.
 
         Raises:
           RecisError: this is a forked child of the process that made the table.
         """
-        if self.is_a_parents:
+        if self._made_in != generation():
             refuse_in_child(f"table(s) {', '.join(self.names)}", self._made_in)
-        return self._state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._state = state
+        return self._storage
 
     @property
     def is_a_parents(self) -> bool:
@@ -128,19 +126,10 @@ class PhysicalTable:
         for observer in self.observers:
             observer(ids, ordinals)
 
-    @property
+    @cached_property
     def step(self) -> int:
-        """Finished optimizer steps. Tiers count them, for a kept disk brings those of its rows."""
-        tiers = tiered(self.state)
-        return self._step if tiers is None else tiers.finished
-
-    @step.setter
-    def step(self, step: int) -> None:
-        tiers = tiered(self.state)
-        if tiers is None:
-            self._step = step
-        else:
-            tiers.finished = step
+        """Finished optimizer steps; at first those that the rows come with."""
+        return self.storage.steps()
 
     @property
     def optimizer(self) -> Any:
@@ -165,8 +154,8 @@ class PhysicalTable:
         """One forward's outputs, what its backward needs, and the ticket that pins its rows."""
         with self.lock:
             ticket = Ticket(self.step, self.erasures.count)
-            self.state, outputs, saved, evicted = self.backend.embed(
-                self.state, call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
+            outputs, saved, evicted = self.storage.embed(
+                call, mode=mode, clock=self.clock, weights_need_grad=weights_need_grad
             )
             if self.observers and mode.insert:
                 self._tell(*self._known(call))
@@ -184,15 +173,15 @@ class PhysicalTable:
     def _known(self, call: LookupCall) -> tuple[Tensor, Tensor]:
         """Keys of a call that inserted, without those that were not admitted."""
         keys = call.ids, tables_of(call)
-        if not isinstance(self.backend, AdmittingBackend):
+        if self._storage.gate is None:
             return keys
-        p = self.backend.partition(self.state, *keys)
-        self.state, rows, _ = self.backend.lookup(self.state, p.ids, p.tables, mode=FIND, clock=self.clock)
+        p = self.storage.partition(*keys)
+        rows, _ = self.storage.lookup(p.ids, p.tables, mode=FIND, clock=self.clock)
         return p.ids[rows >= 0], p.tables[rows >= 0]
 
     def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
         """Backward of `embed`: the gradient to push, and one for each request's weights, as asked."""
-        return self.backend.embed_grad(saved, grads)
+        return self._storage.embed_grad(saved, grads)
 
     def push(self, gradient: object | None, ticket: Ticket) -> None:
         """Hold a backward's gradient until the step."""
@@ -202,15 +191,15 @@ class PhysicalTable:
             gradient = self._of_living(gradient, ticket)
             waits = self.unapplied.with_gradient(gradient, ticket.step)
             if len(waits.gradients) > KEPT and self.optimizer is None:
-                waits = waits._replace(gradients=(self.backend.combine(list(waits.gradients)),))
+                waits = waits._replace(gradients=(self._storage.combine(list(waits.gradients)),))
             self.unapplied = waits
 
     def _of_living(self, gradient: Any, ticket: Ticket) -> Any:
         """Without the keys that were erased after the gradient's forward."""
         if ticket.erasures == self.erasures.count:
             return gradient
-        gone = self.erasures.gone(ticket.erasures, *self.backend.read_gradient(gradient)[:2])
-        return self.backend.without(gradient, gone) if bool(gone.any()) else gradient
+        gone = self.erasures.gone(ticket.erasures, *self._storage.read_gradient(gradient)[:2])
+        return self._storage.without(gradient, gone) if bool(gone.any()) else gradient
 
     def forgotten(self, ticket: Ticket, backward: int) -> bool:
         """Whether gradients of several backwards wait, and no optimizer is there to take them; yes once."""
@@ -234,7 +223,7 @@ class PhysicalTable:
         with self.lock:
             waits = self.unapplied
             if waits.gradients and waits.combined is None:
-                combined = self.backend.combine(list(waits.gradients), mean=self.reduce_by_id)
+                combined = self._storage.combine(list(waits.gradients), mean=self.reduce_by_id)
                 self.unapplied = waits._replace(combined=combined)
 
     def measure(self, kind: str = "norm") -> Measure:
@@ -249,7 +238,7 @@ class PhysicalTable:
                 return Measure(0.0, True)
             if waits.measure is not None:
                 return waits.measure
-            squares, finite = self.backend.measure(waits.combined)
+            squares, finite = self._storage.measure(waits.combined)
             measure = Measure(float(squares), bool(finite))
             self.unapplied = waits._replace(measure=measure)
             return measure
@@ -268,9 +257,9 @@ class PhysicalTable:
         if gradient is None:
             self.unapplied, self.applied = after, t
             return
-        told = self.backend.read_gradient(gradient)[:2] if self.observers else None
-        apply = partial(self.backend.update, hyper=hyper, factor=factor, t=t)
-        self.state, self.unapplied, self.applied = apply(self.state, gradient, rule), after, t
+        told = self._storage.read_gradient(gradient)[:2] if self.observers else None
+        update = partial(self.storage.update, hyper=hyper, factor=factor, t=t)
+        _, self.unapplied, self.applied = update(gradient, rule), after, t
         if told is not None:
             self._tell(*told)
 
@@ -278,11 +267,11 @@ class PhysicalTable:
         """Whatever scales the others leaves the carried ones as they are: a mean over ranks, unscaled."""
         ids, ordinals, values = (x.to(self.device) for x in vars(carried).values())
         mode = LookupMode(insert=True, touch=False)
-        self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=mode, clock=self.clock)
+        rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock)
         values = values / (self.scale * self.optimizer.unscaling(self))
         none = torch.zeros_like(ordinals)
-        late = self.backend.gradient(self.state, ids, ordinals, rows, values, none)
-        return self.backend.combine([*self.unapplied.gradients, late], mean=self.reduce_by_id)
+        late = self.storage.gradient(ids, ordinals, rows, values, none)
+        return self.storage.combine([*self.unapplied.gradients, late], mean=self.reduce_by_id)
 
     @as_one
     def discard(self) -> None:
@@ -346,13 +335,13 @@ class PhysicalTable:
         with self.lock:
             self.sync()
             combined = self.unapplied.combined
-            return None if combined is None else self.backend.read_gradient(combined)
+            return None if combined is None else self._storage.read_gradient(combined)
 
     @as_one
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
         with self.lock:
             tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
-            self.push(self.backend.gradient(self.state, ids, tables, rows, values), self.ticket())
+            self.push(self.storage.gradient(ids, tables, rows, values), self.ticket())
 
     def require_free(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> set[str]:
         """Names of slots in use that a former optimizer had and this one has not.
@@ -392,7 +381,7 @@ class PhysicalTable:
 
     def _add_slots(self, slots: tuple[SlotSpec, ...], kind: str) -> None:
         try:
-            self.state = self.backend.add_slots(self.state, slots)
+            self.storage.add_slots(slots)
         except ValueError as error:
             raise RecisError(
                 f"tables {', '.join(self.names)} hold slots of a former optimizer that {kind} wants otherwise: {error} "
@@ -406,15 +395,15 @@ class PhysicalTable:
         now = self.export()
         for name in initial.keys() & now.slots.keys():
             now.slots[name].fill_(initial[name])
-        self.state = self.backend.restore(self.state, now)
+        self.storage.restore(now)
 
     def _house_slots(self, wanted: set[str]) -> None:
         """Write slots that came with rows to where those are now."""
         for part in self._homeless_slots:
             ids, ordinals = part.ids.to(self.device), part.ordinals.to(self.device)
-            self.state, rows, _ = self.backend.lookup(self.state, ids, ordinals, mode=FIND, clock=self.clock)
+            rows, _ = self.storage.lookup(ids, ordinals, mode=FIND, clock=self.clock)
             for name in part.slots.keys() & wanted:
-                self.state = self.backend.write_slot(self.state, name, rows, part.slots[name].to(self.device))
+                self.storage.write_slot(name, rows, part.slots[name].to(self.device))
 
     @as_one
     def insert(self, snapshot: Snapshot) -> None:
@@ -426,7 +415,8 @@ class PhysicalTable:
             slots = {name: values for name, values in snapshot.slots.items() if name in known}
             snapshot = dataclasses.replace(snapshot, slots=slots)
             self.written += 1
-            self.state, self._homeless_slots = self.backend.restore(self.state, snapshot), waiting
+            restore = partial(self.storage.restore, snapshot)
+            _, self._homeless_slots = restore(), waiting
             self._tell(snapshot.ids, snapshot.tables)
 
     def clear(self, ordinals: Iterable[int]) -> None:
@@ -443,15 +433,15 @@ class PhysicalTable:
         counted = self._counted if content.gone is None else _counted(self.counters(), content.gone)
         left = unapplied, waiting, erasures, counted
         self.replacements += 1
-        self.state, (self.unapplied, self._homeless_slots, self.erasures, self._counted) = content.put(), left
+        self._storage, (self.unapplied, self._homeless_slots, self.erasures, self._counted) = content.put(), left
         self.rows_went(keys)
 
     def rows_went(self, keys: Keys) -> None:
         """What hooks remember of rows goes with them."""
         if self.eviction is not None:
             self.eviction.filter.forget(keys)
-        if isinstance(self.backend, AdmittingBackend) and keys.ids is None:
-            self.state.policy.clear(keys.ordinals)
+        if self._storage.gate is not None and keys.ids is None:
+            self._storage.gate.policy.clear(keys.ordinals)
 
     @property
     def slot_specs(self) -> tuple[SlotSpec, ...]:
@@ -479,19 +469,16 @@ class PhysicalTable:
         with self.lock:
             keys = Keys(ids.cpu(), ordinals.cpu())
             ids, ordinals = ids.to(self.device), ordinals.to(self.device)
-            left = self.left_without(keys)
-            self.state, (self.unapplied, self._homeless_slots, self.erasures) = self._erased(ids, ordinals), left
+            left, erase = self.left_without(keys), partial(self.storage.erase, ids, ordinals)
+            _, (self.unapplied, self._homeless_slots, self.erasures) = erase(), left
             self._tell(ids, ordinals)
             self.rows_went(keys)
-
-    def _erased(self, ids: Tensor, ordinals: Tensor) -> Any:
-        return self.backend.erase(self.state, ids, ordinals)
 
     def left_without(self, keys: Keys) -> tuple[Unapplied, Waiting, Erasures]:
         """What of the table waits for rows, once these are erased."""
         oldest = min((t.erasures for t in self._tickets if t.waits), default=None)
         waiting = slots_without(self._homeless_slots, keys)
-        return self.unapplied.without(self.backend, keys), waiting, self.erasures.and_then(keys, oldest)
+        return self.unapplied.without(self._storage, keys), waiting, self.erasures.and_then(keys, oldest)
 
     @as_one
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
@@ -501,22 +488,31 @@ class PhysicalTable:
 
     def export(self) -> Snapshot:
         with self.lock:
-            return self.backend.export(self.state)
+            return self.storage.export()
 
     def counters(self) -> Counters:
         with self.lock:
-            now, before = self.backend.counters(self.state), self._counted
+            now, before = self.storage.counters(), self._counted
         summed = {name: getattr(now, name) + getattr(before, name) for name in COUNTED}
         return dataclasses.replace(now, **summed)
 
     def stats(self, ordinal: int) -> dict[str, int]:
         """Counts of the storage, and of one logical table its rows and what was evicted from it."""
-        admission: dict[str, int] = self.state.stats() if isinstance(self.backend, AdmittingBackend) else {}
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
-        tiers = tiered(self.state)
         counted = vars(self.counters())
         rows = {"rows": Verbs(self, ordinal).count(), "storage_rows": counted["rows"]}
-        return {**counted, **rows, **admission, **eviction, **({} if tiers is None else tiers.summary())}
+        return {**counted, **rows, **self.storage.stats(), **eviction}
+
+    def flush(self) -> None:
+        """Every row on its disk, where it has one."""
+        if self.storage.tiers is not None:
+            self.storage.tiers.flush(self.step)
+
+    def close(self) -> None:
+        """Give back the disk, once; what is kept is flushed before."""
+        tiers = self.storage.tiers
+        if tiers is not None and tiers.opened:  # or `step` would open it
+            tiers.close(self.step)
 
 
 def _nobody() -> None:

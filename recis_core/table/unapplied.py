@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.backends import Backend
+from recis_core.table.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Unapplied(NamedTuple):
         oldest = step if self.oldest is None else min(self.oldest, step)
         return Unapplied((*self.gradients, gradient), None, None, oldest, self.carried)
 
-    def without(self, backend: Backend, keys: Keys) -> Unapplied:
+    def without(self, storage: Storage, keys: Keys) -> Unapplied:
         """The gradients of all other keys."""
         if not self.gradients and self.carried is None:
             return self
-        left = tuple(without(backend, gradient, keys) for gradient in self.gradients)
+        left = tuple(without(storage, gradient, keys) for gradient in self.gradients)
         return Unapplied(left, None, None, self.oldest, _carried_without(self.carried, keys))
 
     def none(self) -> Unapplied:
@@ -80,10 +80,10 @@ class Unapplied(NamedTuple):
         return Unapplied(carried=self.carried)
 
 
-def without(backend: Backend, gradient: Any, keys: Keys) -> Any:
+def without(storage: Storage, gradient: Any, keys: Keys) -> Any:
     """The gradient of all other keys."""
-    gone = keys.among(*backend.read_gradient(gradient)[:2])
-    return backend.without(gradient, gone) if bool(gone.any()) else gradient
+    gone = keys.among(*storage.read_gradient(gradient)[:2])
+    return storage.without(gradient, gone) if bool(gone.any()) else gradient
 
 
 def _carried_without(carried: Carried | None, keys: Keys) -> Carried | None:

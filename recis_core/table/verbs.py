@@ -16,7 +16,6 @@ from torch import Tensor
 from recis_core.backends import LookupMode
 from recis_core.backends.errors import RecisError
 from recis_core.plain_torch import in_plain_torch
-from recis_core.table.tiers.inside import tiered
 
 if TYPE_CHECKING:
     from recis_core.table.physical import PhysicalTable
@@ -33,15 +32,15 @@ class Verbs:
     def count(self) -> int:
         """Rows."""
         with self.table.lock:
-            return self.table.backend.rows_by_table(self.table.state)[self.ordinal]
+            return self.table.storage.rows_by_table()[self.ordinal]
 
     def lookup(self, ids: Tensor, unknown: str) -> tuple[Tensor, Tensor]:
         """Rows float32 [N, D] of ids int64 [N], and which of them are there, bool [N]. Counts no use, and moves no row."""
         table, ordinals = self.table, self._ordinals(ids)
         with table.lock:
-            p = table.backend.partition(table.state, ids, ordinals)
+            p = table.storage.partition(ids, ordinals)
             rows = self._find(p.ids, p.tables)
-            values = table.backend.gather(table.state, rows, p.ids, p.tables, unknown=unknown)
+            values = table.storage.gather(rows, p.ids, p.tables, unknown=unknown)
         at = p.inverse.long()
         return values[at], (rows >= 0)[at]
 
@@ -52,8 +51,7 @@ class Verbs:
 
     def _find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
         mode, clock = LookupMode(insert=False, touch=False), self.table.clock
-        self.table.state, rows, _ = self.table.backend.lookup(self.table.state, ids, ordinals, mode=mode, clock=clock)
-        return rows
+        return self.table.storage.lookup(ids, ordinals, mode=mode, clock=clock)[0]
 
     def erase(self, ids: Tensor) -> int:
         """Forget ids, with all that waits for them; how many were there."""
@@ -81,11 +79,7 @@ class Verbs:
     def _version(self) -> tuple[object, ...]:
         table = self.table
         with table.lock:
-            tiers, changes = tiered(table.state), (table.step, table.replacements, table.written)
-            if tiers is not None:
-                return *changes, tiers.layout
-            counted = table.counters()
-        return *changes, counted.inserted, counted.evicted, counted.erased, counted.buckets
+            return table.step, table.replacements, table.written, table.storage.layout()
 
     def _parts(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All but the last have `most` rows."""
@@ -101,21 +95,14 @@ class Verbs:
             yield ids, self._values(ids, rows)
 
     def _pieces(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """ids, and their row numbers; or, where rows are in tiers, what they hold."""
-        tiers = tiered(self.table.state)
-        if tiers is None:
-            return self._keys(most)
-        from recis_core.table.tiers.walk import walk  # as heavy as tiers
-
-        return walk(tiers, self.ordinal, most)
-
-    def _keys(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        place = 0
-        while place >= 0:
+        """ids, and their row numbers or what they hold, as Storage.pieces."""
+        pieces = self.table.storage.pieces(self.ordinal, most)
+        while True:
             with self.table.lock:
-                ids, tables, rows, place = self.table.backend.keys_from(self.table.state, place, most)
-            mine = tables == self.ordinal
-            yield ids[mine], rows[mine]
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     @in_plain_torch
     def _values(self, ids: Tensor, rows: Tensor) -> Tensor:
@@ -124,7 +111,7 @@ class Verbs:
         table, ordinals = self.table, self._ordinals(ids)
         keys = rows.to(table.device), ids.to(table.device), ordinals.to(table.device)
         with table.lock:
-            return table.backend.gather(table.state, *keys).cpu()
+            return table.storage.gather(*keys).cpu()
 
     def _ordinals(self, ids: Tensor) -> Tensor:
         return torch.full((len(ids),), self.ordinal, dtype=torch.int32, device=ids.device)

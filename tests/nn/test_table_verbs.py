@@ -243,7 +243,7 @@ def test_items_beside_rows_that_move(tmp_path: Path) -> None:
     from recis_core.table.tiers import staging
 
     rig = Rig("disk", tmp_path)
-    state = rig.table.physical.state
+    state = rig.table.physical.storage.tiers
     parts = rig.table.items(1)
     next(parts)
     call = rig.engine.training_calls({"a": torch.arange(11, 14), "b": torch.tensor([900])})[0][1]
@@ -256,18 +256,18 @@ def test_items_beside_rows_that_move(tmp_path: Path) -> None:
 
 
 class Reads:
-    """Rows and keys that a storage's backend gives out."""
+    """Rows and keys that a storage gives out."""
 
     def __init__(self, table: PhysicalTable, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.most, backend = 0, table.backend
+        self.most, storage = 0, table.storage
         for stage in ("export", "marks"):
-            monkeypatch.setattr(backend, stage, lambda *args, stage=stage: pytest.fail(f"{stage} was called"))
-        for stage, argument in (("lookup", 1), ("gather", 1), ("erase", 1)):
-            monkeypatch.setattr(backend, stage, self._counting(getattr(backend, stage), argument))
+            monkeypatch.setattr(storage, stage, lambda *args, stage=stage: pytest.fail(f"{stage} was called"))
+        for stage in ("lookup", "gather", "erase"):
+            monkeypatch.setattr(storage, stage, self._counting(getattr(storage, stage)))
 
-    def _counting(self, call: Any, argument: int) -> Any:
+    def _counting(self, call: Any) -> Any:
         def counted(*args: Any, **kwargs: Any) -> Any:
-            self.most = max(self.most, len(args[argument]))
+            self.most = max(self.most, len(args[0]))
             return call(*args, **kwargs)
 
         return counted
@@ -341,7 +341,7 @@ def test_counts_of_what_was_made_ahead_and_left(tmp_path: Path) -> None:
     from recis_core.table.tiers import staging
 
     rig = Rig("host", tmp_path)
-    state = rig.table.physical.state
+    state = rig.table.physical.storage.tiers
     call = rig.engine.training_calls({"a": torch.tensor([901]), "b": torch.tensor([902])})[0][1]
     with state.lock:
         staging.stage(state, staging.plan(state, staging.digest_of(call), staging.unique_keys(call)), new=True)

@@ -6,9 +6,7 @@ import pickle
 
 import pytest
 
-from recis_core.backends import Backend
 from recis_core.nn import AdmitHook, EmbeddingEngine, EmbeddingOption, FilterHook
-from recis_core.table.admission.admitting_backend import AdmittingBackend
 
 TEXTS = {
     "readonly": AdmitHook("ReadOnly"),
@@ -72,11 +70,6 @@ def test_a_function_is_a_hook() -> None:
     assert hook == FilterHook(len) != FilterHook(abs)
     with pytest.raises(ValueError, match="takes no params"):
         FilterHook(len, {"n": 1})
-
-
-def test_an_admitting_backend_has_every_stage() -> None:
-    stages = [name for name, value in vars(Backend).items() if callable(value) and not name.startswith("_")]
-    assert not [name for name in stages if not callable(getattr(AdmittingBackend, name, None))]
 
 
 def test_hooks_part_storages() -> None:

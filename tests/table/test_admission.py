@@ -14,7 +14,10 @@ from recis_core.backends import Clock, LookupCall, LookupMode, Request, TableSpe
 from recis_core.backends.initial_values import Distribution
 from recis_core.nn import AdmitHook, HashTable
 from recis_core.optim import SparseSGD
-from recis_core.table.admission.admitting_backend import AdmittingBackend
+from recis_core.table.admission.admitting_storage import AdmittingStorage
+from recis_core.table.admission.gate import Gate
+from recis_core.table.plain_storage import PlainStorage
+from recis_core.table.storage import Storage
 from tests.contract.compare import assert_same
 from tests.table.admitting import D, DictOfFrequencies, bags, engine_of, initial
 
@@ -59,14 +62,16 @@ def _pooled(bag: list[int], rows: dict[int, np.ndarray], unknown: str, combiner:
     return total / len(bag) if combiner == "mean" else total
 
 
-def _with_forty_ids(name: str, hook: AdmitHook | None) -> tuple:
-    """(backend, state) of a table that has ids 0 … 39 already, in two logical tables."""
+def _with_forty_ids(name: str, hook: AdmitHook | None) -> Storage:
+    """Of a table that has ids 0 … 39 already, in two logical tables."""
     plain = backends.get(name)
     spec = TableSpec(D, (7, 3), rows=64, seed=5, distribution=Distribution("uniform", -1.0, 1.0))
     ids = torch.arange(40)
     state, *_ = plain.lookup(plain.create(spec), ids, (ids % 2).int(), mode=LookupMode(), clock=Clock())
-    backend = plain if hook is None else AdmittingBackend(plain, hook)
-    return backend, backend.restore(backend.create(spec), plain.export(state))
+    rows = PlainStorage(plain, spec)
+    storage: Storage = rows if hook is None else AdmittingStorage(rows, Gate(hook, spec))
+    storage.restore(plain.export(state))
+    return storage
 
 
 @pytest.mark.parametrize("name", ["torch", "numba", "jax", pytest.param("pallas", marks=pytest.mark.full)])
@@ -78,14 +83,12 @@ def test_the_admitted_are_as_without_it(name: str) -> None:
     call = LookupCall(ids, (10, 5), (1, 0), (Request("sum", torch.tensor([0, 3, 6, 10])), weighted))
     results = []
     for hook in (None, AdmitHook("Frequency", {"threshold": 2})):
-        backend, state = _with_forty_ids(name, hook)
-        state, outputs, saved, _ = backend.embed(
-            state, call, mode=LookupMode(), clock=Clock(3, 3), weights_need_grad=(False, True)
-        )
-        gradient, to_weights = backend.embed_grad(saved, [torch.full_like(o, 0.3) for o in outputs])
-        found, tables, _, values = backend.read_gradient(gradient)
+        storage = _with_forty_ids(name, hook)
+        outputs, saved, _ = storage.embed(call, mode=LookupMode(), clock=Clock(3, 3), weights_need_grad=(False, True))
+        gradient, to_weights = storage.embed_grad(saved, [torch.full_like(o, 0.3) for o in outputs])
+        found, tables, _, values = storage.read_gradient(gradient)
         by_key = dict(zip(zip(tables.tolist(), found.tolist(), strict=True), values, strict=True))
-        results.append((outputs, by_key, to_weights[1], backend.marks(state), backend.counters(state)))
+        results.append((outputs, by_key, to_weights[1], storage.marks(), storage.counters()))
     (plain, all_keys, w, marks, _), (admitting, by_key, v, kept, counters) = results
     assert_same("first request", admitting[0][:2], plain[0][:2])
     assert_same("second request", admitting[1][:1], plain[1][:1])
@@ -115,7 +118,7 @@ def test_frequency_against_a_dict(batches: list[list[int]], threshold: int, evic
         table(torch.tensor(ids, dtype=torch.int64))
         who.see(ids)
         assert set(table.ids().tolist()) == who.admitted
-        assert len(table.physical.state.policy.counter) == len(who.seen)
+        assert len(table.physical.storage.gate.policy.counter) == len(who.seen)
 
 
 def test_counts_of_what_happened() -> None:
@@ -141,7 +144,7 @@ def test_only_training_counts() -> None:
     ids = torch.tensor([1, 2])
     table.eval()(ids)
     table.train()(ids, AdmitHook("ReadOnly"))
-    assert len(table.physical.state.policy.counter) == 0
+    assert len(table.physical.storage.gate.policy.counter) == 0
     out = checkpoint(lambda x: table(ids) * x, torch.ones(1, requires_grad=True), use_reentrant=False)
     out.sum().backward()
     table(ids)
@@ -164,7 +167,7 @@ def test_what_is_inserted_or_loaded_is_admitted() -> None:
     table = HashTable([D], admit_hook="frequency(9)")
     table(torch.tensor([5]))
     table.insert(torch.tensor([5, 6]), torch.ones(2, D))
-    assert len(table.physical.state.policy.counter) == 0
+    assert len(table.physical.storage.gate.policy.counter) == 0
     assert table(torch.tensor([5, 6, 7]))[:, 0].tolist() == [1.0, 1.0, 0.0]
     other = HashTable([D], admit_hook="frequency(9)")
     other.load_state_dict(table.state_dict())

@@ -41,7 +41,7 @@ def test_more_ids_in_a_batch_than_a_counter_holds() -> None:
     for beg in (0, 5000):
         table(torch.arange(beg, beg + 5000))
     stats = table.stats()
-    assert stats["counter_overflow"] == 10_000 - table.physical.state.policy.counter.capacity
+    assert stats["counter_overflow"] == 10_000 - table.physical.storage.gate.policy.counter.capacity
     assert stats["rejected"] == 10_000
     table(torch.arange(9999, 9980, -1))
     assert stats["rows"] == 0

@@ -70,10 +70,10 @@ def test_marks_of_all_tiers(tmp_path: Path) -> None:
     engine = engine_of(backend="numba", cache=cache)
     _train(engine)
     physical = engine.table("f").physical
-    marks, whole = physical.backend.marks(physical.state), physical.export()
+    marks, whole = physical.storage.marks(), physical.export()
     for got, name in ((marks.ids, "ids"), (marks.tables, "tables"), (marks.stamps, "stamps")):
         assert_same(name, got, getattr(whole, name))
-    values = physical.backend.gather(physical.state, marks.rows, marks.ids, marks.tables)
+    values = physical.storage.gather(marks.rows, marks.ids, marks.tables)
     assert_same("weights by row number", values, whole.weights)
     assert len(marks.ids) > 10
     assert values.shape[1] == D

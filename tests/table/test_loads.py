@@ -113,13 +113,13 @@ def test_one_that_breaks_off_changes_nothing(kind, tmp_path, monkeypatch):
     rig = Rig(kind, tmp_path / "one")
     state = Rig("shared" if kind == "shared" else "torch", tmp_path, ids=(1, 2)).engine.state_dict()
     before = rig.content()
-    backend = rig.table.physical.backend
+    storage = rig.table.physical.storage
 
     def breaks(*_):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(backend), "restore", breaks)
+        patch.setattr(type(storage.backend), "restore", breaks)
         if kind == "tiers":
             patch.setattr("recis_core.table.tiers.replacing.restore", breaks)
         with pytest.raises(MemoryError):

@@ -14,7 +14,6 @@ import pytest
 
 from recis_core.backends.errors import RecisError, StorageInUse
 from recis_core.nn import EmbeddingEngine
-from recis_core.table.tiers.inside import tiered
 from tests.tiers.training import (
     adam,
     adam_of,
@@ -30,7 +29,7 @@ BATCHES = random_batches(12)
 
 def inherited(engine: EmbeddingEngine) -> Any:
     """The tiers that a child has of its parent, which no door of the engine gives it."""
-    return tiered(engine.table("f").physical._state)
+    return engine.table("f").physical._storage.tiers
 
 
 def leaves(engine: EmbeddingEngine) -> None:

@@ -100,7 +100,7 @@ def contents(engine: EmbeddingEngine, names: tuple[str, ...] = COUNTERS) -> dict
     """What the table is: rows, slots, uses and counters."""
     table = engine.table("f")
     snapshot, counters = table.snapshot(), table.physical.counters()
-    marks = table.physical.backend.marks(table.physical.state)
+    marks = table.physical.storage.marks()
     found = {"ids": snapshot.ids, "weights": snapshot.weights, **snapshot.slots, "scores": marks.scores}
     arrays = {
         name: values.float().numpy() if values.is_floating_point() else values.numpy() for name, values in found.items()

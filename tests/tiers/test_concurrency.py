@@ -21,7 +21,7 @@ from recis_core.table.disk import DiskStore
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.tier_sizes import resize
-from recis_core.table.tiers.tiered_backend import TieredBackend
+from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
     B,
@@ -129,15 +129,15 @@ def test_the_same_rows_are_evicted_where_rows_get_other_numbers_meanwhile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A filter asks for marks, then for rows by number; what a thread may do in between is done in between."""
-    marks = TieredBackend.marks
+    marks = TieredStorage.marks
 
-    def renumbered_after(backend: TieredBackend, state: Any) -> Any:
-        found = marks(backend, state)
+    def renumbered_after(storage: TieredStorage) -> Any:
+        found, state = marks(storage), storage.tiers
         with state.lock:
             resize(state, 40 if state.device.capacity == 24 else 24)
         return found
 
-    monkeypatch.setattr(TieredBackend, "marks", renumbered_after)
+    monkeypatch.setattr(TieredStorage, "marks", renumbered_after)
     engines = [engine_of(cache, filter_hook="norm(.35)") for cache in (None, cache_in(tmp_path))]
     for engine in engines:
         optimizer, gone = adam(engine), 0

@@ -20,7 +20,6 @@ from recis_core.metrics import auc
 from recis_core.models import DeepFM
 from recis_core.nn import CacheConfig, filter_out_sparse_param
 from recis_core.optim import SparseAdam
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.row_format import RowFormat, Rows, new_marks
 
 N, DIM = 500, 16
@@ -107,5 +106,5 @@ def test_a_model_with_cold_rows_in_few_bits_is_as_good(tmp_path: Path) -> None:
     exact, _ = _auc(None)
     rounded, model = _auc(few)
     assert abs(rounded - exact) < 0.003
-    states = [tiered(table.physical.state) for table in filter_out_sparse_param(model).values()]
+    states = [table.physical.storage.tiers for table in filter_out_sparse_param(model).values()]
     assert sum(state.lower.disk_format.rounding.values for state in states if state is not None) > 0

@@ -15,7 +15,6 @@ from recis_core.backends.errors import RecisError
 from recis_core.nn import CacheConfig, Prefetcher
 from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import snapshot_tables
-from recis_core.table.tiers.inside import tiered
 from tests.exchange.models import FEATURES, Model, batch, share
 from tests.exchange.stages import Stage
 
@@ -35,7 +34,7 @@ def _train(rank: int, world: int, cache: CacheConfig | None, **option: Any) -> d
         (world * sum(x.square().sum() + x.sum() for x in out.values())).backward()
         optimizer.step()
     tables = model.engine.sparse_parameters()
-    away = [tiered(t.physical.state).stats.counts["written_to_disk"] for t in tables.values()] if cache else []  # type: ignore[union-attr]
+    away = [t.physical.storage.tiers.stats.counts["written_to_disk"] for t in tables.values()] if cache else []  # type: ignore[union-attr]
     return {"saved": snapshot_tables(tables), "away": sum(away)}
 
 
@@ -80,7 +79,7 @@ def kept(rank: int, world: int) -> list[int]:
                     model.engine.flush()
             found.append(tables[0].step)
             for table in tables:
-                tiered(table.state).close()  # type: ignore[union-attr]
+                table.storage.tiers.close()  # type: ignore[union-attr]
     return found
 
 

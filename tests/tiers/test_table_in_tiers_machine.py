@@ -35,8 +35,8 @@ from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tier_sizes import resize
-from recis_core.table.tiers.tiered_backend import TieredBackend
 from recis_core.table.tiers.tiered_state import TieredState
+from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.machines import CountedMachine, run_steps
 from tests.tiers.machine_keys import SPEC, UIDS, D, Key, arrays, call_of, initial
 
@@ -99,22 +99,26 @@ class TiersMachine(CountedMachine):
         self.waiting: list[tuple[object, int]] = []
         self.sums: dict[Key, np.ndarray] = {}
         self.ahead: deque[tuple[list[Key], PlannedCall]] = deque()
-        self.state = self._new_state()
+        self._open()
 
-    def _new_state(self) -> TieredState:
-        self.backend = TieredBackend(backends.get(self.backend_name), self.config)
-        return self.backend.add_slots(self.backend.create(SPEC), SLOTS)
+    def _open(self) -> None:
+        self.storage = TieredStorage(backends.get(self.backend_name), self.config, "", SPEC)
+        self.storage.add_slots(SLOTS)
+
+    @property
+    def state(self) -> TieredState:
+        return self.storage.tiers
 
     def _close(self) -> None:
         self.happened.update(self.state.stats.counts)
         self.happened["compactions"] += self.state.lower.disk.stats()["compactions"]
         self.state.close()
-        del self.state
+        del self.storage
         self.ahead.clear()
         self.waiting, self.sums = [], {}
 
     def teardown(self) -> None:
-        if hasattr(self, "state"):
+        if hasattr(self, "storage"):
             self._close()
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -128,9 +132,7 @@ class TiersMachine(CountedMachine):
     def _embed(self, keys: list[Key], insert: bool) -> tuple[torch.Tensor, object]:
         self.moves += 1
         mode, asked = LookupMode(insert=insert), sorted(keys, key=lambda key: key[0])
-        self.state, [out], saved, _ = self.backend.embed(
-            self.state, call_of(keys), mode=mode, clock=self.clock, weights_need_grad=(False,)
-        )
+        [out], saved, _ = self.storage.embed(call_of(keys), mode=mode, clock=self.clock, weights_need_grad=(False,))
         if insert:
             for key in asked:
                 self.rows.setdefault(key, (initial(key), np.zeros(D, np.float32)))
@@ -154,7 +156,7 @@ class TiersMachine(CountedMachine):
         out, saved = self._embed(keys, insert=True)
         if meanwhile is not None:
             self.resize(meanwhile)
-        gradient, _ = self.backend.embed_grad(saved, [torch.full_like(out, eighths / 8)])
+        gradient, _ = self.storage.embed_grad(saved, [torch.full_like(out, eighths / 8)])
         if gradient is not None:
             self.waiting.append((gradient, step))
         for key in keys:
@@ -173,7 +175,7 @@ class TiersMachine(CountedMachine):
         keys = list(dict.fromkeys(keys))
         numbers = self._by_row_number(keys, insert)
         values = torch.full((len(numbers), D), eighths / 8)
-        self.state = self.backend.write_slot(self.state, "momentum", numbers, values)
+        self.storage.write_slot("momentum", numbers, values)
         for key in keys:
             if key in self.rows:
                 self.rows[key] = self.rows[key][0], np.full(D, eighths / 8, np.float32)
@@ -185,27 +187,27 @@ class TiersMachine(CountedMachine):
                 self.rows.setdefault(key, (initial(key), np.zeros(D, np.float32)))
         ids, tables = arrays(keys)
         mode = LookupMode(insert=insert)
-        self.state, numbers, _ = self.backend.lookup(self.state, ids, tables, mode=mode, clock=self.clock)
+        numbers, _ = self.storage.lookup(ids, tables, mode=mode, clock=self.clock)
         assert [row >= 0 for row in numbers.tolist()] == [key in self.rows for key in keys]
         nothing = np.zeros(D, np.float32)
         new = {key: initial(key) if unknown == "initial" else nothing for key in keys}
         want = np.array([self.rows.get(key, (new[key], nothing)) for key in keys], np.float32).reshape(-1, 2, D)
-        got = self.backend.gather(self.state, numbers, ids, tables, unknown=unknown)
+        got = self.storage.gather(numbers, ids, tables, unknown=unknown)
         np.testing.assert_array_equal(got.numpy(), want[:, 0])
         known = numbers >= 0
-        got = self.backend.read_slot(self.state, "momentum", numbers[known])
+        got = self.storage.read_slot("momentum", numbers[known])
         np.testing.assert_array_equal(got.numpy(), want[known.numpy(), 1])
         return numbers[known]
 
     @rule()
     def read_all_by_marks(self) -> None:
         """As an eviction by FilterHook does."""
-        marks = self.backend.marks(self.state)
+        marks = self.storage.marks()
         keys = self._keys_of(marks)
         want = np.array([self.rows[key] for key in keys], np.float32).reshape(-1, 2, D)
-        got = self.backend.gather(self.state, marks.rows, marks.ids, marks.tables)
+        got = self.storage.gather(marks.rows, marks.ids, marks.tables)
         np.testing.assert_array_equal(got.numpy(), want[:, 0])
-        got = self.backend.read_slot(self.state, "momentum", marks.rows)
+        got = self.storage.read_slot("momentum", marks.rows)
         np.testing.assert_array_equal(got.numpy(), want[:, 1])
 
     def _keys_of(self, all_rows: Any) -> list[Key]:
@@ -224,8 +226,8 @@ class TiersMachine(CountedMachine):
 
     def update(self) -> None:
         if self.waiting:
-            gradient = self.backend.combine([gradient for gradient, _ in self.waiting])
-            self.state = self.backend.update(self.state, gradient, SGD, hyper=HYPER, factor=1.0, t=(1, 1))
+            gradient = self.storage.combine([gradient for gradient, _ in self.waiting])
+            self.storage.update(gradient, SGD, hyper=HYPER, factor=1.0, t=(1, 1))
         for key, total in self.sums.items():
             weights, momentum = self.rows[key]
             self.rows[key] = weights - HYPER[key[0], 0] * (momentum + total), momentum + total
@@ -297,7 +299,7 @@ class TiersMachine(CountedMachine):
     @rule(keys=KEYS)
     def erase(self, keys: list[Key]) -> None:
         keys = [key for key in dict.fromkeys(keys) if key not in self.sums]
-        self.state = self.backend.erase(self.state, *arrays(keys))
+        self.storage.erase(*arrays(keys))
         for key in keys:
             self.rows.pop(key, None)
 
@@ -307,7 +309,7 @@ class TiersMachine(CountedMachine):
         keys = [key for key in dict.fromkeys(keys) if key not in self.sums]
         ids, tables = arrays(keys)
         weights = torch.full((len(keys), D), eighths / 8)
-        self.state = self.backend.restore(self.state, backends.Snapshot(ids, tables, weights, {}))
+        self.storage.restore(backends.Snapshot(ids, tables, weights, {}))
         for key in keys:
             self.rows[key] = np.full(D, eighths / 8, np.float32), np.zeros(D, np.float32)
 
@@ -343,7 +345,7 @@ class TiersMachine(CountedMachine):
             self.flush()
 
     def flush(self) -> None:
-        self.state.flush()
+        self.state.flush(self.step)
         assert len(self.state.lower.disk) == len(self.rows)
         self.flushed = dict(self.rows)
 
@@ -351,14 +353,15 @@ class TiersMachine(CountedMachine):
     @rule()
     def save_and_load(self) -> None:
         """On a kept disk over the rows that it holds: of those that were erased, what the last flush left comes back."""
-        saved = self.backend.export(self.state)
+        saved = self.storage.export()
         if self.config.keep:
             if self.flushed is None:
                 self.flush()
             self.rows = dict(self.flushed) | self.rows
         self._close()
-        self.state, self.flushed = self._new_state(), None
-        self.state = self.backend.restore(self.state, saved)
+        self._open()
+        self.flushed = None
+        self.storage.restore(saved)
         self.happened["loaded"] += 1
 
     @precondition(lambda self: self.config.keep)
@@ -367,7 +370,7 @@ class TiersMachine(CountedMachine):
         """Gradients that wait are lost."""
         self.flush()
         self._close()
-        self.state = self._new_state()
+        self._open()
         self.happened["reopened"] += 1
 
     @precondition(lambda self: self.config.keep and self.flushed is not None)
@@ -378,23 +381,24 @@ class TiersMachine(CountedMachine):
         shutil.copytree(self.state.lower.disk.path.parent, after)
         self._close()
         self.config = replace(self.config, disk=str(after))
-        self.state, self.rows = self._new_state(), dict(self.flushed)
+        self._open()
+        self.rows = dict(self.flushed)
         self.happened["crashed"] += 1
 
     @invariant()
     def holds_what_the_dict_holds(self) -> None:
         if self.moves % 4:
             return
-        saved = self.backend.export(self.state)
+        saved = self.storage.export()
         keys = self._keys_of(saved)
         want = np.array([self.rows[key] for key in keys], np.float32).reshape(-1, 2, D)
         np.testing.assert_array_equal(saved.weights.numpy(), want[:, 0])
         np.testing.assert_array_equal(saved.slots["momentum"].numpy(), want[:, 1])
-        assert self.backend.counters(self.state).rows == len(self.rows)
+        assert self.storage.counters().rows == len(self.rows)
 
     @invariant()
     def holds_rows_for_what_is_staged_alone(self) -> None:
-        if not hasattr(self, "state"):
+        if not hasattr(self, "storage"):
             return
         at = self.state.device.index.at
         want = np.zeros(len(at["held"]), np.int32)

@@ -59,7 +59,7 @@ def test_training_goes_on_once_there_is_space(small_disk: Path) -> None:
     ballast.give_back()
     for step in range(full_at, STEPS):
         _step(*tiered, step)
-    state = tiered[0].table("f").physical.state
+    state = tiered[0].table("f").physical.storage.tiers
     assert len(state.lower.host) <= 400
     mine, theirs = tiered[0].table("f").snapshot(), plain[0].table("f").snapshot()
     assert torch.equal(mine.ids, theirs.ids)
@@ -85,7 +85,7 @@ def test_scratch_gives_back_compacted_files_before_it_is_full(small_disk: Path) 
     """Rows of 0.8 MiB, written over and over: 8 MiB are enough."""
     engine, optimizer = _engine(CacheConfig(device_rows=300, host_rows=400, disk=str(small_disk)))
     _write_again(engine, optimizer, 40)
-    state = engine.table("f").physical.state
+    state = engine.table("f").physical.storage.tiers
     stats = state.lower.disk.stats()
     assert stats["bytes_written"] > 3 * 8 * 2**20
     assert stats["flushes"] > 0
@@ -99,7 +99,7 @@ def test_a_full_kept_disk_says_what_waits_for_a_flush(small_disk: Path) -> None:
         StorageFull, match=r"Files of [\d,]+ bytes were compacted, and go with the next engine.flush\(\)"
     ):
         _write_again(engine, optimizer, 40)
-    lower = engine.table("f").physical.state.lower
+    lower = engine.table("f").physical.storage.tiers.lower
     assert lower.disk.freed_by_flush() > 0
     assert lower.disk.stats()["flushes"] == 0  # what was flushed is there still
     lower.disk.flush()
@@ -131,7 +131,7 @@ class FullUntilFlushed:
 @pytest.mark.parametrize("flushes", [True, False])
 def test_an_erase_on_full_scratch(flushes: bool) -> None:
     """It says what it needed itself, where a flush finds no room either."""
-    lower = _engine(CacheConfig(device_rows=300))[0].table("f").physical.state.lower
+    lower = _engine(CacheConfig(device_rows=300))[0].table("f").physical.storage.tiers.lower
     lower.disk, lower.scratch = FullUntilFlushed(flushes), True
     with nullcontext() if flushes else pytest.raises(StorageFull, match="tombstone"):
         lower.erase(np.arange(3), np.zeros(3, np.int32))

@@ -76,7 +76,7 @@ def history(engine: EmbeddingEngine, *, check: Callable[[int], None] = lambda tu
 
 def marks_of(engine: EmbeddingEngine) -> Any:
     physical = engine.table("f").physical
-    return physical.backend.marks(physical.state)
+    return physical.storage.marks()
 
 
 def assert_same_uses(got: EmbeddingEngine, want: EmbeddingEngine) -> None:
@@ -183,9 +183,7 @@ def test_lookups_of_unique_ids(cache: CacheConfig, filter_hook: str, mode: Looku
         for beg in (0, 10, 20):
             ids = torch.arange(beg, beg + 30)
             clock = Clock(100 + beg, 100 + beg)
-            physical.state, _, _ = physical.backend.lookup(
-                physical.state, ids, torch.zeros(30, dtype=torch.int32), mode=mode, clock=clock
-            )
+            physical.storage.lookup(ids, torch.zeros(30, dtype=torch.int32), mode=mode, clock=clock)
     assert engines[1].table("f").stats()["found"] == engines[0].table("f").stats()["found"]
     if mode.touch or not mode.insert:  # else new rows that find no place are known by their update
         assert_same_uses(*engines)

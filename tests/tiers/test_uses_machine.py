@@ -10,11 +10,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant
 
-from recis_core.backends import Clock, LookupMode, Snapshot, TableSpec
+from recis_core.backends import Backend, Clock, LookupMode, Snapshot, TableSpec
 from recis_core.backends.records import LookupCall
+from recis_core.options.cache_config import CacheConfig
+from recis_core.table.plain_storage import PlainStorage
 from recis_core.table.tiers import lower_tiers
-from recis_core.table.tiers.tiered_backend import TieredBackend
-from recis_core.table.tiers.tiered_state import TieredState
+from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.machines import run_steps
 from tests.tiers import test_table_in_tiers_machine as machine
 from tests.tiers.test_table_in_tiers_machine import tiny_loops_on_one_thread  # noqa: F401
@@ -22,28 +23,28 @@ from tests.tiers.test_table_in_tiers_machine import tiny_loops_on_one_thread  # 
 STEPS = 5_000 if machine.FULL else 300  # of each case
 
 
-class BesidePlain(TieredBackend):
-    """Whatever finds, inserts, erases or writes rows does so in a plain table, too: `plain` is its state."""
+class BesidePlain(TieredStorage):
+    """Whatever finds, inserts, erases or writes rows does so in a plain table, too."""
 
-    def create(self, spec: TableSpec) -> TieredState:
-        self.plain = self.inner.add_slots(self.inner.create(spec), machine.SLOTS)
-        return super().create(spec)
+    def __init__(self, backend: Backend, config: CacheConfig, owner: str, spec: TableSpec) -> None:
+        super().__init__(backend, config, owner, spec)
+        self.plain = PlainStorage(backend, spec, machine.SLOTS)
 
-    def lookup(self, state: TieredState, ids: Any, tables: Any, *, mode: LookupMode, clock: Clock) -> Any:
-        self.plain, _, _ = self.inner.lookup(self.plain, ids, tables, mode=mode, clock=clock)
-        return super().lookup(state, ids, tables, mode=mode, clock=clock)
+    def lookup(self, ids: Any, tables: Any, *, mode: LookupMode, clock: Clock, counts: Any = None) -> Any:
+        self.plain.lookup(ids, tables, mode=mode, clock=clock)
+        return super().lookup(ids, tables, mode=mode, clock=clock, counts=counts)
 
-    def embed(self, state: TieredState, call: LookupCall, **how: Any) -> Any:
-        self.plain, _, _, _ = self.inner.embed(self.plain, call, **how)
-        return super().embed(state, call, **how)
+    def embed(self, call: LookupCall, **how: Any) -> Any:
+        self.plain.embed(call, **how)
+        return super().embed(call, **how)
 
-    def erase(self, state: TieredState, ids: Any, tables: Any) -> TieredState:
-        self.plain = self.inner.erase(self.plain, ids, tables)
-        return super().erase(state, ids, tables)
+    def erase(self, ids: Any, tables: Any) -> None:
+        self.plain.erase(ids, tables)
+        super().erase(ids, tables)
 
-    def restore(self, state: TieredState, snapshot: Snapshot) -> TieredState:
-        self.plain = self.inner.restore(self.plain, snapshot)
-        return super().restore(state, snapshot)
+    def restore(self, snapshot: Snapshot) -> None:
+        self.plain.restore(snapshot)
+        super().restore(snapshot)
 
 
 class UsesMachine(machine.TiersMachine):
@@ -57,13 +58,13 @@ class UsesMachine(machine.TiersMachine):
 
     @invariant()
     def used_as_in_a_plain_table(self) -> None:
-        if not hasattr(self, "state"):
+        if not hasattr(self, "storage"):
             return
-        inner, plain = self.backend.inner, self.backend.plain  # type: ignore[attr-defined]
-        got, want = self.backend.marks(self.state), inner.marks(plain)
+        plain = self.storage.plain  # type: ignore[attr-defined]
+        got, want = self.storage.marks(), plain.marks()
         for name in ("ids", "tables", "stamps", *(["scores"] if machine.SPEC.score == "count" else [])):
             assert getattr(got, name).tolist() == getattr(want, name).tolist(), name
-        mine, its = self.backend.counters(self.state), inner.counters(plain)
+        mine, its = self.storage.counters(), plain.counters()
         assert (mine.found, mine.unknown) == (its.found, its.unknown)
 
 
@@ -73,7 +74,7 @@ class UsesMachine(machine.TiersMachine):
 def test_used_as_a_plain_table(score: str, late_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """late_rows: whose marks may wait."""
     monkeypatch.setattr(machine, "SPEC", dataclasses.replace(machine.SPEC, score=score))
-    monkeypatch.setattr(machine, "TieredBackend", BesidePlain)
+    monkeypatch.setattr(machine, "TieredStorage", BesidePlain)
     monkeypatch.setattr(lower_tiers, "DEFERRED_ROWS", late_rows)
     monkeypatch.setattr(lower_tiers, "DEFERRED_SHARE", 1 << 20)
     counted = type("Machine", (UsesMachine,), {"happened": Counter()})

@@ -17,7 +17,6 @@ from torch import Tensor
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdam, SparseOptimizer
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
 from recis_core.table.tiers.tiered_state import TieredState
 from tests.contract.compare import assert_same
@@ -88,14 +87,14 @@ def train_ahead(
 
 
 def tiers_of(engine: EmbeddingEngine, name: str = "f") -> TieredState:
-    state = tiered(engine.table(name).physical.state)
+    state = engine.table(name).physical.storage.tiers
     assert state is not None
     return state
 
 
 def held(engine: EmbeddingEngine) -> int:
     """Rows that planned calls hold on the device, over all tables; and that no row is held less than not at all."""
-    states = [tiered(table.physical.state) for table in engine.sparse_parameters().values()]
+    states = [table.physical.storage.tiers for table in engine.sparse_parameters().values()]
     counts = [state.device.index.at["held"] for state in states if state is not None]
     assert all((count >= 0).all() for count in counts)
     return sum(int(count.sum()) for count in counts)

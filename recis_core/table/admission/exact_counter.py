@@ -14,6 +14,7 @@ from torch import Tensor
 from recis_core.backends import Clock, LookupMode, SlotSpec, TableSpec, get, placement
 from recis_core.backends.errors import TableFull
 from recis_core.backends.records import Snapshot
+from recis_core.table.plain_storage import PlainStorage
 
 SLOT = "occurrences"
 FIRST_ROWS = 1024
@@ -30,12 +31,11 @@ class ExactCounter:
     def __init__(self, uids: tuple[int, ...], capacity: int) -> None:
         num, den = placement.MAX_LOAD
         self.capacity = placement.initial_buckets(capacity) * placement.WAYS * num // den
-        self.backend = get("numba")
         self.spec = TableSpec(1, uids, rows=min(FIRST_ROWS, capacity), max_rows=self.capacity, evict=True)
         self._empty()
 
     def _empty(self) -> None:
-        self._table = self.backend.add_slots(self.backend.create(self.spec), (SlotSpec(SLOT, 1),))
+        self._table = PlainStorage(get("numba"), self.spec, (SlotSpec(SLOT, 1),))
         self._calls = self.overflow = 0
 
     def add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
@@ -47,14 +47,14 @@ class ExactCounter:
     def _add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
         self._calls += 1
         rows = self._insert(ids, ordinals)
-        seen = self.backend.read_slot(self._table, SLOT, rows)[:, 0].long() + counts
-        self._table = self.backend.write_slot(self._table, SLOT, rows, seen[:, None].float())
+        seen = self._table.read_slot(SLOT, rows)[:, 0].long() + counts
+        self._table.write_slot(SLOT, rows, seen[:, None].float())
         return seen
 
     def _insert(self, ids: Tensor, ordinals: Tensor) -> Tensor:
         clock = Clock(self._calls, self._calls)
         try:
-            self._table, rows, lost = self.backend.lookup(self._table, ids, ordinals, mode=LookupMode(), clock=clock)
+            rows, lost = self._table.lookup(ids, ordinals, mode=LookupMode(), clock=clock)
         except TableFull as error:
             raise TableFull(
                 f"the counter of AdmitHook('Frequency') holds {self.capacity} ids and found no place for {len(ids)} "
@@ -66,27 +66,27 @@ class ExactCounter:
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
         """Drop keys; ones that are not here are ignored."""
         if len(ids):
-            self._table = self.backend.erase(self._table, ids, ordinals)
+            self._table.erase(ids, ordinals)
 
     def clear(self, ordinals: Tensor) -> None:
         """Drop all keys of these logical tables."""
-        kept = self.backend.marks(self._table)
+        kept = self._table.marks()
         goes = torch.isin(kept.tables, ordinals)
         self.forget(kept.ids[goes], kept.tables[goes])
 
     def __len__(self) -> int:
-        return self.backend.counters(self._table).rows
+        return self._table.counters().rows
 
     def state(self) -> dict[str, Any]:
         """To go on from, and to hand out by key."""
-        kept = dict(vars(self.backend.export(self._table)))
+        kept = dict(vars(self._table.export()))
         return {"kind": "exact", "calls": self._calls, "overflow": self.overflow, "keys": kept}
 
     def load_state(self, state: dict[str, Any]) -> None:
         fields = {f.name for f in dataclasses.fields(Snapshot)}
         kept = Snapshot(**{name: value for name, value in state["keys"].items() if name in fields})
         self._empty()
-        self._table = self.backend.restore(self._table, kept)
+        self._table.restore(kept)
         self._calls, self.overflow = state["calls"], state["overflow"]
 
     def take(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> None:

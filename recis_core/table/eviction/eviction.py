@@ -41,7 +41,7 @@ class Eviction:
         return gone
 
     def _run(self, table: PhysicalTable, ordinals: Iterable[int]) -> dict[int, int]:
-        marks, chosen = table.backend.marks(table.state), {}
+        marks, chosen = table.storage.marks(), {}
         for ordinal in ordinals:
             mine = _part(marks, marks.tables == ordinal)
             chosen[ordinal] = _part(mine, self._choose(table, mine, ordinal))
@@ -60,7 +60,7 @@ class Eviction:
 
         def weights(at: Tensor) -> Tensor:
             rows, ids, tables = (x[at].to(table.device) for x in (marks.rows, marks.ids, marks.tables))
-            return table.backend.gather(table.state, rows, ids, tables).cpu()
+            return table.storage.gather(rows, ids, tables).cpu()
 
         pinned = marks.stamps >= table.clock.pinned_from
         view = View(marks, table.step, pinned, weights, self.spread[ordinal], ordinal)

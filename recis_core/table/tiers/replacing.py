@@ -9,24 +9,27 @@ Sizes: n keys.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recis_core.backends import Snapshot
-from recis_core.table.replacement import without_tables
+from recis_core.table.content import without_tables
 from recis_core.table.tiers import staging
 from recis_core.table.tiers.key_counts import no_keys
 from recis_core.table.tiers.tier_snapshot import AT_ONCE, export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.uninterrupted import as_one
 
+if TYPE_CHECKING:
+    from recis_core.table.tiers.tiered_storage import TieredStorage
+
 PARTS = ("device", "made", "gone", "never", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
 
 
-def content_in_tiers(state: TieredState, ordinals: set[int], tables: int) -> Aside | Over:
-    """Where rows of these logical tables, of so many, are to go."""
-    return Over(state, ordinals) if state.config.keep else Aside(state, ordinals, alone=len(ordinals) == tables)
+def content_in_tiers(storage: TieredStorage, ordinals: set[int]) -> Aside | Over:
+    """Where rows of these logical tables are to go."""
+    return Over(storage, ordinals) if storage.tiers.config.keep else Aside(storage, ordinals)
 
 
 class Aside:
@@ -34,8 +37,9 @@ class Aside:
 
     gone = None
 
-    def __init__(self, state: TieredState, ordinals: set[int], *, alone: bool) -> None:
-        self.state, self.ordinals, self.alone = state, ordinals, alone
+    def __init__(self, storage: TieredStorage, ordinals: set[int]) -> None:
+        self.storage, self.state, self.ordinals = storage, storage.tiers, ordinals
+        self.alone = len(ordinals) == len(self.state.spec.uids)
         self.rows: dict[str, Any] | None = None
 
     def add(self, snapshot: Snapshot) -> None:
@@ -74,14 +78,14 @@ class Aside:
                 self.rows = _rows_of(self.state)
                 _show(self.state, before)
 
-    def put(self) -> TieredState:
+    def put(self) -> TieredStorage:
         if self.rows is None and not self.alone:
             _erase(self.state, self.ordinals)
-            return self.state
+            return self.storage
         self._make()
         with self.state.lock:
             self._swap(self.rows or {})
-        return self.state
+        return self.storage
 
     def _swap(self, new: dict[str, Any]) -> None:
         state, closing, before = self.state, self.state._closing, self.state.table_rows
@@ -106,20 +110,20 @@ class Over:
 
     gone = None
 
-    def __init__(self, state: TieredState, ordinals: set[int]) -> None:
-        self.state, self.ordinals = state, ordinals
+    def __init__(self, storage: TieredStorage, ordinals: set[int]) -> None:
+        self.storage, self.state, self.ordinals = storage, storage.tiers, ordinals
         self.parts: list[Snapshot] = []
 
     def add(self, snapshot: Snapshot) -> None:
         self.parts.append(snapshot)
 
-    def put(self) -> TieredState:
+    def put(self) -> TieredStorage:
         with self.state.lock:
             for snapshot in self.parts:
                 for part in _parts(snapshot):
                     restore(self.state, part)
             _erase(self.state, self.ordinals, self.parts)
-        return self.state
+        return self.storage
 
 
 def _erase(state: TieredState, ordinals: set[int], but: list[Snapshot] | tuple[()] = ()) -> None:

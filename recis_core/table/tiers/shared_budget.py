@@ -5,10 +5,9 @@ Sizes: T tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from recis_core.table.tiers.inside import tiered
 from recis_core.table.tiers.tier_sizes import least_portion, row_bytes, take_portion
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class SharedBudget:
                     take_portion(state, portion)
 
 
-def share_budget(states: Sequence[Any]) -> None:
+def share_budget(tiers: Iterable[TieredState | None]) -> None:
     """Divide their config's bytes among these tables' tiers."""
-    each = [state for state in map(tiered, dict.fromkeys(states)) if state is not None]
+    each = [state for state in dict.fromkeys(tiers) if state is not None]
     if len(each) > 1:
         SharedBudget(each)

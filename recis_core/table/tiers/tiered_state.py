@@ -52,7 +52,7 @@ class TieredState:
     A row is on the device, below it, or both; then the device's is the newest. All rows together are the table. One that
     was made on the device ahead of its first call is none of it before that call, and goes without trace if it never comes.
 
-    `lock` guards all of it and of its parts but the disk, which has a lock of its own. Each stage of TieredBackend takes it,
+    `lock` guards all of it and of its parts but the disk, which has a lock of its own. Each stage of TieredStorage takes it,
     and a Prefetcher's thread to plan and to stage. Methods here do not, but for `summary` and `flush`: their caller holds
     it. It is free while a backend embeds in a table aside, and while rows are read from disk early; where those lay is
     kept beside them, and asked again before they are used.
@@ -76,8 +76,6 @@ class TieredState:
       budget, portion: of the engine's tables that share bytes, and this one's part of them.
     """
 
-    is_tiers = True  # for inside.tiered
-
     def __init__(self, backend: Backend, spec: TableSpec, config: CacheConfig, owner: str = "") -> None:
         self.backend, self.spec, self.config, self.owner = backend, spec, config, owner
         self.lock = Turn()
@@ -87,7 +85,7 @@ class TieredState:
         self.slots: tuple[SlotSpec, ...] = ()
         self._closing: Any = None
         check_place(config)
-        self._finished = None if config.keep else 0
+        self._steps = 0  # of a kept disk, as of when it was opened
         self.tick = self.step = self.pinned_from = self.renumbered = 0
         self.made = self.gone = self.never = no_keys(spec)
         self.found = self.unknown = self.arrived = 0
@@ -145,23 +143,17 @@ class TieredState:
         step = opened.numbers.get("step", 0)
         made, tick = self.made + rows_on(opened, self.spec), max(self.tick, opened.numbers.get("tick", 0))
         now, pinned_from = max(self.step, step), max(self.pinned_from, step)
-        finished = step if self._finished is None else self._finished
         # Closed when this state goes; not left to the store's own end, for its threads hold it.
         closing = weakref.finalize(self, let_go, opened)
         self._lower.scratch, self._lower.disk, self.lock.disk = not self.config.keep, opened, opened.path
         self.made, self.tick, self.step, self.pinned_from = made, tick, now, pinned_from
-        self._finished, self._closing, self._unopened = finished, closing, False
+        self._steps, self._closing, self._unopened = step, closing, False
 
-    @property
-    def finished(self) -> int:
-        """Optimizer steps of the table so far, those that a kept disk has seen included."""
-        if self._finished is None:
+    def steps_on_disk(self) -> int:
+        """Optimizer steps that a kept disk had seen when it was opened, which this does; else 0."""
+        if self.config.keep and self._unopened:
             self._open()
-        return self._finished or 0
-
-    @finished.setter
-    def finished(self, steps: int) -> None:
-        self._finished = steps
+        return self._steps
 
     @property
     def host_format(self) -> RowFormat:
@@ -599,8 +591,8 @@ class TieredState:
         keys = self.device.index.keys(self.device.known_rows())
         return self.lower.known_rows() + int((~self.lower.find(*keys).known).sum())
 
-    def flush(self) -> None:
-        """Every row on disk, and kept there; nothing where there is no disk."""
+    def flush(self, steps: int) -> None:
+        """Every row on disk, and kept there with the table's count of optimizer steps; nothing where there is no disk."""
         if self.config.disk is None:
             return
         with self.lock:
@@ -609,7 +601,7 @@ class TieredState:
             with uninterrupted():
                 self._save(rows)
                 self.lower.settle()
-            self.lower.flush({"tick": self.tick, "step": self.finished})
+            self.lower.flush({"tick": self.tick, "step": steps})
 
     def _save(self, rows: np.ndarray) -> None:
         """Rows on the device also below it."""
@@ -620,23 +612,28 @@ class TieredState:
         self.device.saved(rows)
 
     @property
+    def opened(self) -> bool:
+        """Whether there is a disk that has been asked for."""
+        return self._closing is not None
+
+    @property
     def closed(self) -> bool:
         return self._closing is not None and not self._closing.alive
 
-    def close(self, *, flush: bool = False) -> None:
+    def close(self, flush_at: int | None = None) -> None:
         """Give back what the disk tier holds of threads and files, once.
 
-        flush: what is kept, before. Without, it is as the last flush left it.
+        flush_at: the table's steps, to flush before what is kept. Without, it is as the last flush left it.
 
         Raises:
           StorageFull, MemoryError: nothing was given back or lost; call again once there is room.
           RecisError, OSError: what was wrong with the disk. All is given back, and a kept disk is as its last flush left it.
         """
-        if self._closing is None or self.closed or self.lock.forked:
+        if not self.opened or self.closed or self.lock.forked:
             return
         try:
-            if flush and self.config.keep:
-                self.flush()
+            if flush_at is not None and self.config.keep:
+                self.flush(flush_at)
         except (StorageFull, MemoryError):
             raise
         except Exception:

@@ -1,6 +1,6 @@
-"""A backend whose tables are larger than their device: the inner backend's stages over rows that come and go.
+"""A storage larger than its device: a backend's stages over rows that come and go.
 
-A call's keys are brought to the device first, and rows of lower score leave for them; then the inner backend embeds as if the
+A call's keys are brought to the device first, and rows of lower score leave for them; then the backend embeds as if the
 table were all there. Of a call that does not fit, what is too much is read from where it lies into a table that lives as
 long as the call. Gradients are of keys; a row that left before its update comes back for it.
 
@@ -9,7 +9,7 @@ Sizes: N ids, U unique keys, n keys of a call, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,19 +28,22 @@ from recis_core.backends import (
     TableSpec,
     UpdateRule,
 )
-from recis_core.backends.records import Evicted, Marks
+from recis_core.backends.interface import Gradient, State
+from recis_core.backends.records import Evicted, Marks, Partition
 from recis_core.options.cache_config import CacheConfig
+from recis_core.table.content import Content
 from recis_core.table.tiers.call_keys import ELSEWHERE
+from recis_core.table.tiers.replacing import content_in_tiers
 from recis_core.table.tiers.tier_snapshot import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
-from recis_core.table.wrapped_backend import WrappedBackend
+from recis_core.table.tiers.walk import walk
 
 Apply = Callable[[Any, Any], Any]  # (table, gradient) -> table
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What the inner backend saved of a forward; `numbering` is the device's by then, None off the device."""
+    """What the backend saved of a forward; `numbering` is the device's by then, None off the device."""
 
     inner: Any
     state: TieredState
@@ -60,53 +63,45 @@ class TieredGradient:
         return self.numbering == self.state.renumbered
 
 
-class TieredBackend(WrappedBackend):
-    """The stages of one table in tiers, as `config` says."""
+class TieredStorage:
+    """Of one table, in tiers as `config` says. owner: who it is on a disk shared by tables and ranks."""
 
-    takes_counts = True
+    gate = None
 
-    def __init__(self, inner: Backend, config: CacheConfig, owner: str = "") -> None:
-        super().__init__(inner)
-        self.config, self.owner = config, owner
+    def __init__(self, backend: Backend, config: CacheConfig, owner: str, spec: TableSpec) -> None:
+        self.backend, self.tiers = backend, TieredState(backend, spec, config, owner)
 
-    def create(self, spec: TableSpec) -> TieredState:
-        return TieredState(self.inner, spec, self.config, self.owner)
+    def steps(self) -> int:
+        return self.tiers.steps_on_disk()
 
-    def add_slots(self, state: TieredState, slots: tuple[SlotSpec, ...]) -> TieredState:
-        with state.lock:
-            state.add_slots(slots)
-        return state
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
+        return content_in_tiers(self, ordinals)
+
+    def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
+        with self.tiers.lock:
+            self.tiers.add_slots(slots)
+
+    def partition(self, ids: Tensor, tables: Tensor) -> Partition:
+        return self.backend.partition(self.tiers.inner, ids, tables)
 
     def lookup(
-        self,
-        state: TieredState,
-        ids: Tensor,
-        tables: Tensor,
-        *,
-        mode: LookupMode,
-        clock: Clock,
-        counts: Tensor | None = None,
-    ) -> tuple[TieredState, Tensor, Evicted | None]:
-        """Rows on the device by their number there; others known by ELSEWHERE and up, until the next lookup.
-
-        counts: int32 [U], occurrences each key stands for; None is one each.
-        """
-        keys = _numpy(ids), _numpy(tables)
+        self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
+    ) -> tuple[Tensor, Evicted | None]:
+        """Rows on the device by their number there; others known by ELSEWHERE and up, until the next lookup."""
+        state, keys = self.tiers, (_numpy(ids), _numpy(tables))
         with state.lock:
             state.starts(clock)
             times = np.ones(len(ids), np.int32) if counts is None else _numpy(counts)
             rows = state.lookup(*keys, times, mode)
-        return state, torch.from_numpy(rows).to(ids.device), None
+        return torch.from_numpy(rows).to(ids.device), None
 
-    def gather(
-        self, state: TieredState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros"
-    ) -> Tensor:
+    def gather(self, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
         """By key: since `rows` were given, a Prefetcher's thread may have moved them."""
-        keys, known = (_numpy(ids), _numpy(tables)), _numpy(rows) != -1
+        state, keys, known = self.tiers, (_numpy(ids), _numpy(tables)), _numpy(rows) != -1
         with state.lock:
             here = np.where(known, state.device.find(*keys), np.int32(-1))
             at = torch.from_numpy(here).to(rows.device)
-            values = self.inner.gather(state.inner, at, ids, tables, unknown=unknown)
+            values = self.backend.gather(state.inner, at, ids, tables, unknown=unknown)
             away = np.flatnonzero(known & (here < 0))
             if not len(away):
                 return values
@@ -116,33 +111,23 @@ class TieredBackend(WrappedBackend):
         return values
 
     def embed(
-        self,
-        state: TieredState,
-        call: LookupCall,
-        *,
-        mode: LookupMode,
-        clock: Clock,
-        weights_need_grad: tuple[bool, ...],
-    ) -> tuple[TieredState, list[Tensor], Saved, Evicted | None]:
+        self, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+    ) -> tuple[list[Tensor], Saved, Evicted | None]:
+        state = self.tiers
         with state.lock:
             state.starts(clock)
             outputs, inner, numbering = state.embed(call, mode=mode, clock=clock, weights_need_grad=weights_need_grad)
-        return state, outputs, Saved(inner, state, numbering), None
+        return outputs, Saved(inner, state, numbering), None
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
-        gradient, to_weights = self.inner.embed_grad(saved.inner, grads)
+        gradient, to_weights = self.backend.embed_grad(saved.inner, grads)
         return None if gradient is None else TieredGradient(gradient, saved.state, saved.numbering), to_weights
 
     def gradient(
-        self,
-        state: TieredState,
-        ids: Tensor,
-        tables: Tensor,
-        rows: Tensor,
-        values: Tensor,
-        counts: Tensor | None = None,
+        self, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
     ) -> TieredGradient:
-        inner = self.inner.gradient(state.inner, ids, tables, rows, values, counts)
+        state = self.tiers
+        inner = self.backend.gradient(state.inner, ids, tables, rows, values, counts)
         return TieredGradient(inner, state, None if bool((rows >= ELSEWHERE).any()) else state.renumbered)
 
     def combine(self, gradients: list[TieredGradient], *, mean: bool = False) -> TieredGradient:
@@ -150,117 +135,119 @@ class TieredBackend(WrappedBackend):
         placed = all(g.placed for g in gradients)
         if not placed and len(gradients) > 1:
             inner = self._numbered_alike(inner)
-        return TieredGradient(self.inner.combine(inner, mean=mean), state, state.renumbered if placed else None)
+        return TieredGradient(self.backend.combine(inner, mean=mean), state, state.renumbered if placed else None)
 
     def _numbered_alike(self, gradients: Sequence[Any]) -> list[Any]:
         """One row number a key, whatever the keys' rows were when each gradient was made; -1 stays -1."""
-        read = [self.inner.read_gradient(g)[:3] for g in gradients]
+        read = [self.backend.read_gradient(g)[:3] for g in gradients]
         ids, tables, rows = (torch.cat([r[k].cpu() for r in read]) for k in range(3))
         _, numbers = torch.unique(torch.stack([tables.long(), ids]), dim=1, return_inverse=True)
         numbers = torch.where(rows < 0, -1, numbers.int())
         parts = numbers.split([len(r[0]) for r in read])
-        return [self.inner.renumber(g, part.to(r[0].device)) for g, part, r in zip(gradients, parts, read, strict=True)]
+        return [
+            self.backend.renumber(g, part.to(r[0].device)) for g, part, r in zip(gradients, parts, read, strict=True)
+        ]
 
     def read_gradient(self, gradient: TieredGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.inner.read_gradient(gradient.inner)
-
-    def renumber(self, gradient: TieredGradient, rows: Tensor) -> TieredGradient:
-        return TieredGradient(self.inner.renumber(gradient.inner, rows), gradient.state, None)
+        return self.backend.read_gradient(gradient.inner)
 
     def without(self, gradient: TieredGradient, gone: Tensor) -> TieredGradient:
-        return TieredGradient(self.inner.without(gradient.inner, gone), gradient.state, gradient.numbering)
+        return TieredGradient(self.backend.without(gradient.inner, gone), gradient.state, gradient.numbering)
 
     def measure(self, gradient: TieredGradient) -> tuple[Tensor, Tensor]:
-        return self.inner.measure(gradient.inner)
+        return self.backend.measure(gradient.inner)
 
     def update(
-        self,
-        state: TieredState,
-        gradient: TieredGradient,
-        rule: UpdateRule,
-        *,
-        hyper: np.ndarray,
-        factor: float,
-        t: tuple[int, ...],
-    ) -> TieredState:
+        self, gradient: TieredGradient, rule: UpdateRule, *, hyper: np.ndarray, factor: float, t: tuple[int, ...]
+    ) -> None:
+        state = self.tiers
+
         def apply(table: Any, by: Any) -> Any:
-            return self.inner.update(table, by, rule, hyper=hyper, factor=factor, t=t)
+            return self.backend.update(table, by, rule, hyper=hyper, factor=factor, t=t)
 
         with state.lock:
-            ids, tables, rows = (_numpy(x) for x in self.inner.read_gradient(gradient.inner)[:3])
+            ids, tables, rows = (_numpy(x) for x in self.backend.read_gradient(gradient.inner)[:3])
             if gradient.placed:
                 state.device.changed(rows[rows >= 0])  # first: what is interrupted is written back too
                 state.device.state = apply(state.device.state, gradient.inner)
             else:
-                self._update_away(state, gradient.inner, (ids, tables), rows >= 0, apply)
+                self._update_away(gradient.inner, (ids, tables), rows >= 0, apply)
             state.updated()
-        return state
 
-    def _update_away(self, state: TieredState, gradient: Any, keys: Keys, known: np.ndarray, apply: Apply) -> None:
+    def _update_away(self, gradient: Gradient, keys: Keys, known: np.ndarray, apply: Apply) -> None:
         """The rows that are on the device there, the others below it."""
-        device = state.inner_device
+        state, device = self.tiers, self.tiers.inner_device
         here = np.where(known, state.device.find(*keys), -1)
         away = np.flatnonzero(known & (here < 0))
 
         def change(table: Any, numbers: Tensor) -> Any:
             rows = torch.full((len(known),), -1, dtype=torch.int32, device=device)
             rows[torch.from_numpy(away).to(device)] = numbers
-            return apply(table, self.inner.renumber(gradient, rows))
+            return apply(table, self.backend.renumber(gradient, rows))
 
-        there = self.inner.renumber(gradient, torch.from_numpy(here).to(device))
+        there = self.backend.renumber(gradient, torch.from_numpy(here).to(device))
         below = keys[0][away], keys[1][away]
         state.change(below, change, here[here >= 0], lambda table: apply(table, there))
 
-    def read_slot(self, state: TieredState, name: str, rows: Tensor) -> Tensor:
+    def read_slot(self, name: str, rows: Tensor) -> Tensor:
+        state = self.tiers
         with state.lock:
             away = rows >= ELSEWHERE
-            values = self.inner.read_slot(state.inner, name, torch.where(away, -1, rows))
+            values = self.backend.read_slot(state.inner, name, torch.where(away, -1, rows))
             if bool(away.any()):
                 values[away] = state.read_slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
         return values
 
-    def write_slot(self, state: TieredState, name: str, rows: Tensor, values: Tensor) -> TieredState:
+    def write_slot(self, name: str, rows: Tensor, values: Tensor) -> None:
+        state = self.tiers
         with state.lock:
             away = rows >= ELSEWHERE
             here, elsewhere = torch.where(away, -1, rows), _numpy(rows[away]) - ELSEWHERE
             there = values[away].float().to(state.inner_device)
             state.change(
                 (state.elsewhere[0][elsewhere], state.elsewhere[1][elsewhere]),
-                lambda table, numbers: self.inner.write_slot(table, name, numbers, there),
+                lambda table, numbers: self.backend.write_slot(table, name, numbers, there),
                 _numpy(here[here >= 0]),
-                lambda table: self.inner.write_slot(table, name, here, values),
+                lambda table: self.backend.write_slot(table, name, here, values),
             )
-        return state
 
-    def erase(self, state: TieredState, ids: Tensor, tables: Tensor) -> TieredState:
-        with state.lock:
-            state.erase(_numpy(ids), _numpy(tables))
-        return state
+    def erase(self, ids: Tensor, tables: Tensor) -> None:
+        with self.tiers.lock:
+            self.tiers.erase(_numpy(ids), _numpy(tables))
 
-    def marks(self, state: TieredState) -> Marks:
+    def marks(self) -> Marks:
         """Of all tiers; rows that are not on the device have numbers as those of a lookup."""
+        state = self.tiers
         with state.lock:
             found, away = marks(state)
             state.elsewhere = found.ids.numpy()[away], found.tables.numpy()[away]
         found.rows[torch.from_numpy(away)] = ELSEWHERE + torch.arange(int(away.sum()), dtype=torch.int32)
         return found
 
-    def rows_by_table(self, state: TieredState) -> tuple[int, ...]:
-        with state.lock:
-            return tuple(state.rows_by_table().tolist())
+    def pieces(self, ordinal: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return walk(self.tiers, ordinal, most)
 
-    def export(self, state: TieredState) -> Snapshot:
-        with state.lock:
-            return export(state)
+    def layout(self) -> tuple[int, ...]:
+        return self.tiers.layout
 
-    def restore(self, state: TieredState, snapshot: Snapshot) -> TieredState:
-        with state.lock:
-            restore(state, snapshot)
-        return state
+    def rows_by_table(self) -> tuple[int, ...]:
+        with self.tiers.lock:
+            return tuple(self.tiers.rows_by_table().tolist())
 
-    def counters(self, state: TieredState) -> Counters:
-        with state.lock:
-            return state.counters()
+    def export(self) -> Snapshot:
+        with self.tiers.lock:
+            return export(self.tiers)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        with self.tiers.lock:
+            restore(self.tiers, snapshot)
+
+    def counters(self) -> Counters:
+        with self.tiers.lock:
+            return self.tiers.counters()
+
+    def stats(self) -> dict[str, int]:
+        return self.tiers.summary()
 
 
 def _numpy(x: Tensor) -> np.ndarray:

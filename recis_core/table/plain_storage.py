@@ -1,0 +1,126 @@
+"""A backend bound to its state: all of a table on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from recis_core.backends import (
+    Backend,
+    Clock,
+    Counters,
+    LookupCall,
+    LookupMode,
+    SlotSpec,
+    Snapshot,
+    TableSpec,
+    UpdateRule,
+)
+from recis_core.backends.records import Evicted, Marks, Partition
+from recis_core.table.content import Content, CopiedWhenNeeded, Fresh, InPlace, of_tables
+
+
+class PlainStorage:
+    """Empty at first. Each stage hands the state over and keeps what comes back."""
+
+    gate = tiers = None
+
+    def __init__(self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...] = ()) -> None:
+        self.backend, self.spec = backend, spec
+        self.state = backend.add_slots(backend.create(spec), slots)
+        # Stages without a state are the backend's own, at the cost of no further call.
+        self.embed_grad, self.combine, self.measure = backend.embed_grad, backend.combine, backend.measure
+        self.read_gradient, self.without = backend.read_gradient, backend.without
+
+    def steps(self) -> int:
+        return 0
+
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
+        """Rows of other logical tables stay where they are, unless rows come in the place of some."""
+        empty = partial(PlainStorage, self.backend, self.spec, slots)
+        if len(ordinals) == len(self.spec.uids):
+            return Fresh(empty(), self.counters().rows)
+        marks = self.marks()
+        theirs = of_tables(marks, ordinals)
+        if bool(theirs.all()):
+            return Fresh(empty(), len(theirs))
+        device = self.spec.device
+        in_place = InPlace(self, (marks.ids[theirs].to(device), marks.tables[theirs].to(device)))
+        return CopiedWhenNeeded(self, empty, ordinals, in_place) if bool(theirs.any()) else in_place
+
+    def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
+        self.state = self.backend.add_slots(self.state, slots)
+
+    def partition(self, ids: Tensor, tables: Tensor) -> Partition:
+        return self.backend.partition(self.state, ids, tables)
+
+    def lookup(
+        self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
+    ) -> tuple[Tensor, Evicted | None]:
+        self.state, rows, evicted = self.backend.lookup(self.state, ids, tables, mode=mode, clock=clock)
+        return rows, evicted
+
+    def gather(self, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
+        return self.backend.gather(self.state, rows, ids, tables, unknown=unknown)
+
+    def embed(
+        self, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+    ) -> tuple[list[Tensor], Any, Evicted | None]:
+        self.state, outputs, saved, evicted = self.backend.embed(
+            self.state, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+        )
+        return outputs, saved, evicted
+
+    def gradient(self, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None) -> Any:
+        return self.backend.gradient(self.state, ids, tables, rows, values, counts)
+
+    def update(self, gradient: Any, rule: UpdateRule, *, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
+        self.state = self.backend.update(self.state, gradient, rule, hyper=hyper, factor=factor, t=t)
+
+    def read_rows(self, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.backend.read_rows(self.state, rows)
+
+    def write_rows(self, rows: Tensor, weights: Tensor, slots: dict[str, Tensor]) -> None:
+        self.state = self.backend.write_rows(self.state, rows, weights, slots)
+
+    def read_slot(self, name: str, rows: Tensor) -> Tensor:
+        return self.backend.read_slot(self.state, name, rows)
+
+    def write_slot(self, name: str, rows: Tensor, values: Tensor) -> None:
+        self.state = self.backend.write_slot(self.state, name, rows, values)
+
+    def erase(self, ids: Tensor, tables: Tensor) -> None:
+        self.state = self.backend.erase(self.state, ids, tables)
+
+    def marks(self) -> Marks:
+        return self.backend.marks(self.state)
+
+    def pieces(self, ordinal: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        place = 0
+        while place >= 0:
+            ids, tables, rows, place = self.backend.keys_from(self.state, place, most)
+            mine = tables == ordinal
+            yield ids[mine], rows[mine]
+
+    def layout(self) -> tuple[int, ...]:
+        counted = self.counters()
+        return counted.inserted, counted.evicted, counted.erased, counted.buckets
+
+    def rows_by_table(self) -> tuple[int, ...]:
+        return self.backend.rows_by_table(self.state)
+
+    def export(self) -> Snapshot:
+        return self.backend.export(self.state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.state = self.backend.restore(self.state, snapshot)
+
+    def counters(self) -> Counters:
+        return self.backend.counters(self.state)
+
+    def stats(self) -> dict[str, int]:
+        return {}

@@ -1,0 +1,118 @@
+"""The rows of a physical table, wherever they are.
+
+    AdmittingStorage    new ids get a row as an AdmitHook says      ─┐ each over one of those below
+    TieredStorage       rows leave the device, and come back         │
+    PlainStorage        a backend bound to its state                <┘
+
+Sizes: N ids, U unique keys, n keys, D dim, T logical tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from recis_core.backends import Backend, Clock, Counters, LookupCall, LookupMode, SlotSpec, Snapshot, UpdateRule
+from recis_core.backends.records import Evicted, Marks, Partition
+
+if TYPE_CHECKING:
+    from recis_core.table.admission.gate import Gate
+    from recis_core.table.content import Content
+    from recis_core.table.tiers.tiered_state import TieredState
+
+Gradient = Any  # of the storage that made it
+
+
+class Storage(Protocol):
+    """Every stage that reads or changes a table's rows: as Backend has it, with the state bound.
+
+    A stage that raises leaves the rows as they were.
+
+    Attributes:
+      backend: computes on the rows. Stages without a state, as pool and encode, are its own.
+      gate: decides which new ids get a row; None: all do.
+      tiers: that the rows move between; None: all rows are on the device.
+    """
+
+    backend: Backend
+
+    @property
+    def gate(self) -> Gate | None: ...
+
+    @property
+    def tiers(self) -> TieredState | None: ...
+
+    def steps(self) -> int:
+        """Optimizer steps that its rows come with: of a kept disk, which this opens, those of its last flush, else 0."""
+        ...
+
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
+        """For rows that are to take the place of these logical tables' rows."""
+        ...
+
+    def add_slots(self, slots: tuple[SlotSpec, ...]) -> None: ...
+
+    def partition(self, ids: Tensor, tables: Tensor) -> Partition: ...
+
+    def lookup(
+        self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
+    ) -> tuple[Tensor, Evicted | None]:
+        """counts: int32 [U], occurrences each key stands for; None is one each."""
+        ...
+
+    def gather(self, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor: ...
+
+    def embed(
+        self, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
+    ) -> tuple[list[Tensor], Any, Evicted | None]: ...
+
+    def embed_grad(self, saved: Any, grads: list[Tensor | None], /) -> tuple[Gradient | None, list[Tensor | None]]: ...
+
+    def gradient(
+        self, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
+    ) -> Gradient: ...
+
+    def combine(self, gradients: list[Gradient], /, *, mean: bool = False) -> Gradient: ...
+
+    def read_gradient(self, gradient: Gradient, /) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+
+    def without(self, gradient: Gradient, gone: Tensor, /) -> Gradient: ...
+
+    def measure(self, gradient: Gradient, /) -> tuple[Tensor, Tensor]: ...
+
+    def update(
+        self, gradient: Gradient, rule: UpdateRule, *, hyper: np.ndarray, factor: float, t: tuple[int, ...]
+    ) -> None: ...
+
+    def read_slot(self, name: str, rows: Tensor) -> Tensor: ...
+
+    def write_slot(self, name: str, rows: Tensor, values: Tensor) -> None: ...
+
+    def erase(self, ids: Tensor, tables: Tensor) -> None: ...
+
+    def marks(self) -> Marks: ...
+
+    def pieces(self, ordinal: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A logical table's ids int64 [n] in the order in which rows lie, and their row numbers int32 [n]; or, where those do
+        not last, the rows [n, D]. n ≤ most. No row moves, and none may.
+        """
+        ...
+
+    def layout(self) -> tuple[int, ...]:
+        """Another one whenever a row may lie elsewhere."""
+        ...
+
+    def rows_by_table(self) -> tuple[int, ...]: ...
+
+    def export(self) -> Snapshot: ...
+
+    def restore(self, snapshot: Snapshot) -> None: ...
+
+    def counters(self) -> Counters: ...
+
+    def stats(self) -> dict[str, int]:
+        """What is counted beside `counters`: by the gate and the tiers."""
+        ...
