@@ -38,7 +38,7 @@ from recis_core.table.tiers.tier_snapshot import export, marks, restore
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.tiers.walk import walk
 
-Apply = Callable[[Any, Any], Any]  # (table, gradient) -> table
+Apply = Callable[[State, Gradient], State]
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class TieredStorage:
     ) -> None:
         state = self.tiers
 
-        def apply(table: Any, by: Any) -> Any:
+        def apply(table: State, by: Gradient) -> State:
             return self.backend.update(table, by, rule, hyper=hyper, factor=factor, t=t)
 
         with state.lock:
@@ -175,12 +175,12 @@ class TieredStorage:
             state.updated()
 
     def _update_away(self, gradient: Gradient, keys: Keys, known: np.ndarray, apply: Apply) -> None:
-        """The rows that are on the device there, the others below it."""
+        """The rows that are on the device there, the others in a table aside."""
         state, device = self.tiers, self.tiers.inner_device
         here = np.where(known, state.device.find(*keys), -1)
         away = np.flatnonzero(known & (here < 0))
 
-        def change(table: Any, numbers: Tensor) -> Any:
+        def change(table: State, numbers: Tensor) -> State:
             rows = torch.full((len(known),), -1, dtype=torch.int32, device=device)
             rows[torch.from_numpy(away).to(device)] = numbers
             return apply(table, self.backend.renumber(gradient, rows))
