@@ -17,6 +17,7 @@ import torch
 
 from recis_core.backends import Backend, Clock, LookupCall, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.errors import RecisError
+from recis_core.backends.interface import State
 from recis_core.backends.numba_backend.backend import NumbaBackend
 from recis_core.backends.numba_backend.embed import embed_rows
 from recis_core.backends.numba_backend.lookup import begin_rows
@@ -262,7 +263,7 @@ class DeviceTier:
 
     def table_of(
         self, ids: np.ndarray, tables: np.ndarray, weights: torch.Tensor, slots: dict[str, torch.Tensor] | None
-    ) -> tuple[Any, torch.Tensor]:
+    ) -> tuple[State, torch.Tensor]:
         """A table of the backend's that lives as long as a call and holds these rows; row numbers int32 [n] there.
 
         slots: None for a table without.
