@@ -65,33 +65,22 @@ def embed(
     weights_need_grad: tuple[bool, ...],
 ) -> tuple[list[Tensor], Saved, Evicted | None]:
     with whole(programs, state):
-        return _embed(programs, state, call, mode, clock, weights_need_grad)
-
-
-def _embed(
-    programs: Programs,
-    state: TableState,
-    call: LookupCall,
-    mode: LookupMode,
-    clock: Clock,
-    weights_need_grad: tuple[bool, ...],
-) -> tuple[list[Tensor], Saved, Evicted | None]:
-    prepare(programs, state, mode, len(call.ids))
-    lengths = inputs.run_lengths(call)
-    counts = tuple(len(r.offsets) - 1 for r in call.requests)
-    sizes, bag_sizes = _rungs(state, call, lengths, counts)
-    plan = _plan(programs, state, call, mode, sizes, weights_need_grad)
-    crossing = inputs.Crossing()
-    shapes = zip(call.requests, lengths, sizes, bag_sizes, strict=True)
-    bags = tuple(inputs.bags(crossing, r.offsets, r.weights, *sizes_of) for r, *sizes_of in shapes)
-    ids = inputs.call_words(crossing, call, lengths, sizes)
-    control = inputs.control(call, lengths, sizes, (clock.step, clock.pinned_from))
-    state.incoming = len(call.ids) if mode.insert else 0
-    done = _run(programs, state, plan, ids, control, bags)
-    crossing.done(done.outputs)
-    saved = Saved(plan, done.kept, bags, lengths, counts, bag_sizes, state.spec.dim, call.ids.device)
-    cut = zip(done.outputs, plan.poolings, lengths, counts, strict=True)
-    return [_cut(*each) for each in cut], saved, done.evicted
+        prepare(programs, state, mode, len(call.ids))
+        lengths = inputs.run_lengths(call)
+        counts = tuple(len(r.offsets) - 1 for r in call.requests)
+        sizes, bag_sizes = _rungs(state, call, lengths, counts)
+        plan = _plan(programs, state, call, mode, sizes, weights_need_grad)
+        crossing = inputs.Crossing()
+        shapes = zip(call.requests, lengths, sizes, bag_sizes, strict=True)
+        bags = tuple(inputs.bags(crossing, r.offsets, r.weights, *sizes_of) for r, *sizes_of in shapes)
+        ids = inputs.call_words(crossing, call, lengths, sizes)
+        control = inputs.control(call, lengths, sizes, (clock.step, clock.pinned_from))
+        state.incoming = len(call.ids) if mode.insert else 0
+        done = _run(programs, state, plan, ids, control, bags)
+        crossing.done(done.outputs)
+        saved = Saved(plan, done.kept, bags, lengths, counts, bag_sizes, state.spec.dim, call.ids.device)
+        cut = zip(done.outputs, plan.poolings, lengths, counts, strict=True)
+        return [_cut(*each) for each in cut], saved, done.evicted
 
 
 def _rungs(

@@ -27,22 +27,16 @@ def lookup(
     programs: Programs, state: TableState, ids: Tensor, tables: Tensor, mode: LookupMode, clock: Clock
 ) -> tuple[Tensor, Evicted | None]:
     with whole(programs, state):
-        return _lookup(programs, state, ids, tables, mode, clock)
-
-
-def _lookup(
-    programs: Programs, state: TableState, ids: Tensor, tables: Tensor, mode: LookupMode, clock: Clock
-) -> tuple[Tensor, Evicted | None]:
-    prepare(programs, state, mode, len(ids))
-    size, crossing = rung(len(ids)), Crossing()
-    keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
-    numbers = np.array([len(ids), clock.step, clock.pinned_from], np.int32)
-    manner = replace(manner_of(state.spec, mode), repeats=False)
-    state.incoming = len(ids) if mode.insert else 0
-    state.index, state.sought = programs.lookup(state.index, state.constants, *keys, numbers, manner=manner)
-    crossing.done(state.sought.rows)
-    sought, evicted = begun(programs, state, manner)
-    return to_torch(sought.rows)[: len(ids)], evicted
+        prepare(programs, state, mode, len(ids))
+        size, crossing = rung(len(ids)), Crossing()
+        keys = crossing.words(ids, size), crossing.array(tables, size, torch.int32)
+        numbers = np.array([len(ids), clock.step, clock.pinned_from], np.int32)
+        manner = replace(manner_of(state.spec, mode), repeats=False)
+        state.incoming = len(ids) if mode.insert else 0
+        state.index, state.sought = programs.lookup(state.index, state.constants, *keys, numbers, manner=manner)
+        crossing.done(state.sought.rows)
+        sought, evicted = begun(programs, state, manner)
+        return to_torch(sought.rows)[: len(ids)], evicted
 
 
 def erase(programs: Programs, state: TableState, ids: Tensor, tables: Tensor) -> None:

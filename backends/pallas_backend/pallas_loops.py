@@ -30,21 +30,11 @@ from recis_core.pallas_kernels.select_rows import squared_norms as row_norms
 @cache
 def pallas_loops(interpret: bool) -> Loops:
     """Made once, for jit compares it by identity. interpret: run kernels of tables on the CPU, slowly."""
-    return Loops(
-        find=partial(find, interpret=interpret),
-        touch=partial(touch, interpret=interpret),
-        insert=partial(insert, interpret=interpret),
-        dedup=partial(dedup, interpret=interpret),
-        gather_pool=partial(gather_pool, interpret=interpret),
-        row_dot=partial(row_dot, interpret=interpret),
-        segment_sum=partial(segment_sum, interpret=interpret),
-        update=partial(update, interpret=interpret),
-        quantise=partial(quantise, interpret=interpret),
-        dequantise=partial(dequantise, interpret=interpret),
-        pack_ids=partial(pack_ids, interpret=interpret),
-        unpack_ids=partial(unpack_ids, interpret=interpret),
-        squared_norms=partial(squared_norms, interpret=interpret),
-    )
+    loops = (
+        find, touch, insert, dedup, gather_pool, row_dot, segment_sum, update, quantise, dequantise, pack_ids, unpack_ids,
+        squared_norms,
+    )  # fmt: skip
+    return Loops(**{loop.__name__: partial(loop, interpret=interpret) for loop in loops})
 
 
 def run(kernel: Callable[..., Any], *arrays: Any, interpret: bool) -> Any:
