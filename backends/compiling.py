@@ -1,7 +1,7 @@
-"""Log lines while loops or programs are compiled, at INFO of this module's logger, so that nobody waits without a word.
+"""Log lines, at INFO of this module's logger, while loops or programs are compiled.
 
-Compilations come in bursts: most of them in the first step, some when a table grows or a batch has another size. A burst
-begins with a line, and a line follows every few seconds. What is read from a cache on disk is no compilation.
+Compilations come in bursts: most in the first step, some when a table grows or a batch has another size. A burst logs a
+line at its begin and one every few seconds. Loading from a cache on disk is no compilation.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ EVERY = 2.0  # seconds between lines of a burst
 
 
 class Compiling:
-    """What one compiler does: `seconds` of it so far, and the `count` of compilations.
+    """Of one compiler: `seconds` spent so far, and the `count` of compilations.
 
-    nests: one may begin inside of another; else one that begins tells that the last one is over, also if it failed.
-    usual: compilations of a first step, about; None where that depends on sizes.
+    nests: a compilation may begin inside another; else the begin of one is the end of the last, even of a failed one.
+    usual: roughly how many a first step needs; None where that depends on sizes.
     """
 
     def __init__(self, compiler: str, of: str, *, nests: bool, usual: int | None = None) -> None:
@@ -31,9 +31,9 @@ class Compiling:
         self._opening = ""
 
     def begins(self, name: str, opening: str, *, news: bool = False) -> None:
-        """Compiling something of this name.
+        """A compilation of `name` begins.
 
-        opening: the first line of a burst; with news, of one of its own, also right after another.
+        opening: the first line of a burst. news: another opening starts a new burst at once.
         """
         now = time.monotonic()
         self._depth = self._depth if self._nests else 0
@@ -56,7 +56,7 @@ class Compiling:
         return f"{done}{of} {self._of}"
 
     def ends(self) -> None:
-        """The last one that began."""
+        """The compilation that began last ends."""
         if self._depth == 0:
             return
         self._depth -= 1

@@ -1,4 +1,4 @@
-"""What the encode and decode of every backend share: checks at the door, and the rows that travel as they are.
+"""Shared by every backend's encode and decode: checks of arguments, and the rows that are sent unencoded.
 
 Sizes: U rows, D dim, E exact rows.
 """

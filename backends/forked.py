@@ -1,9 +1,9 @@
-"""What a forked child has not: its parent's threads.
+"""A forked child lacks its parent's threads.
 
-    generation 0 ── fork ──▶ 1 ── fork ──▶ 2        what is made in one cannot be used in the next
+    generation 0 ── fork ──▶ 1 ── fork ──▶ 2        an engine made in one cannot be used in the next
 
-Memory is copied by fork, threads are not: those of OpenMP, of numba's loops, of JAX and of process groups are gone, and a
-call that needs one waits for ever or ends the process. What is made anew in the child gets along without them.
+A fork copies memory, but no threads: those of OpenMP, of numba's loops, of JAX and of process groups are gone, and a call
+that needs one hangs or ends the process. Tables made in the child work without them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def made_in(number: int) -> int:
 
 
 def prepare(backend: str) -> None:
-    """Before a forked child makes anything of a backend.
+    """Call in a forked child before it makes a table.
 
-    Torch's loops run on one thread there, as in a worker of a DataLoader: more would wait for threads that are not there.
+    Torch's loops then run on one thread, as in a DataLoader worker: with more they would wait for threads that are gone.
 
     Raises:
       BackendUnavailable: JAX ran in the parent, and cannot in the child.

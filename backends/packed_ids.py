@@ -1,4 +1,4 @@
-"""The bytes of packed ids taken apart: what every backend's unpack_ids checks before it reads by them.
+"""The bytes of packed ids, cut into sections and checked before any backend's unpack_ids reads by them.
 
 Sizes: N ids, F = ⌈N/128⌉ frames.
 """
@@ -56,5 +56,5 @@ def joined(bases: Tensor, widths: Tensor, words: Tensor) -> Tensor:
 
 
 def _viewed(part: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copied, for a view of wider elements must start where they may."""
+    """Copied, for a view of wider elements must start at an aligned byte."""
     return part.clone(memory_format=torch.contiguous_format).view(dtype)

@@ -20,8 +20,8 @@ lie apart, so growing the index moves none. A key lives in one of two buckets, n
 No compare-and-swap and no atomics, so the result depends on the keys alone. Found keys are stamped
 before new ones are placed, and a way stamped at or after the clock's `pinned_from` is no victim.
 Growth doubles S by the next bit of the word a key was placed by: nothing can overflow; then the
-stash is placed anew. Changing anything here changes where ids live and what they start from, so it
-is versioned with the checkpoint. docs/placement.md has it at length, tests/contract/test_placement_format.py golden values.
+stash is placed anew. A change here moves ids and changes initial values, so the format's version is
+saved with checkpoints. Full text: docs/placement.md; golden values: tests/contract/test_placement_format.py.
 
 Sizes: N ids, S buckets, W ways.
 """
@@ -92,7 +92,7 @@ def initial_buckets(rows: int) -> int:
 def grown_buckets(buckets: int, used: int, incoming: int) -> int:
     """Bucket count before `incoming` raw ids are looked up in a table that may grow.
 
-    Depends on counts every backend knows exactly, so that growth, too, is placement.
+    Depends only on counts that every backend knows exactly, so all grow at the same call.
     """
     num, den = MAX_LOAD
     while (used + incoming) * den > num * buckets * WAYS:
@@ -101,6 +101,6 @@ def grown_buckets(buckets: int, used: int, incoming: int) -> int:
 
 
 def row_capacity(buckets: int) -> int:
-    """Rows a table of so many buckets can need: full to the maximum load, and its stash."""
+    """The most rows that a table of so many buckets needs: the maximum load, and the stash."""
     num, den = MAX_LOAD
     return buckets * WAYS * num // den + STASH

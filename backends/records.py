@@ -1,4 +1,4 @@
-"""What goes into a backend's stages and comes out of them, beside single tensors.
+"""Arguments and results of a backend's stages that are more than one tensor.
 
 Sizes: N ids, U unique ids, B bags, D dim.
 """
@@ -86,7 +86,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Marks:
-    """A table's keys and what eviction goes by, without what their rows hold. On the CPU, ascending by (uid, signed id)."""
+    """A table's keys with what eviction orders them by, without weights and slots. On the CPU, ascending by (uid, signed id)."""
 
     ids: Tensor  # int64 [n]
     tables: Tensor  # int32 [n], ordinals

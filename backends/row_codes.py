@@ -1,4 +1,4 @@
-"""The numbers of the row codecs' arithmetic, one place for all backends; Backend.encode says what they do.
+"""Constants of the row codecs, for all backends; Backend.encode has the formulas.
 
 Sizes: D dim.
 """

@@ -1,7 +1,7 @@
-"""Whether a Snapshot may be written into a table: all of it is looked at before anything changes.
+"""Whether a Snapshot may be written into a table: all of it is checked before anything changes.
 
-A state that comes from a disk may say anything, and be hashed right all the same. Numbers out of range, repeated or
-crossed would make a backend write outside its index, or give two ids one row.
+A state from a disk may hold any numbers, even with a correct hash. Numbers out of range, repeated or crossed would make
+a backend write outside its index, or give two ids one row.
 
 Sizes: n keys, f free rows, D dim, T logical tables, S buckets, W ways.
 """
@@ -119,7 +119,7 @@ def _check_buckets(buckets: int, n: int) -> None:
 
 
 def _check_rows(rows: np.ndarray, free: np.ndarray, next_row: int) -> None:
-    """Every row below next_row is a key's or free, and only once: so no absurd number makes room for rows nobody has."""
+    """Every row below next_row belongs to one key or is free once: so an absurd next_row takes no memory."""
     wanted = len(rows) + len(free)
     if not _is_int(next_row) or next_row != wanted:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What recis_core tells a backend: frozen, hashable descriptions, without torch or JAX arrays."""
+"""Descriptions of tables, slots, rules, codecs and lookups: frozen and hashable, without torch or JAX arrays."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class Clock:
 
 @dataclass
 class Counters:
-    """What became of the ids a table was asked for since it was created; unique keys a call, not occurrences."""
+    """Counts since the table was created, of unique keys of each call, not of occurrences."""
 
     found: int = 0
     inserted: int = 0

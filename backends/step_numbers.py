@@ -19,7 +19,7 @@ BOUND = 2.0**127  # a rate must be below, so that the power of two above it is a
 
 
 class StepNumbers(NamedTuple):
-    """What multiplies, in two parts where one float32 cannot hold it: gradient · ahead · factor."""
+    """hyper, and the gradient's factor in two parts where one float32 cannot hold it: gradient · ahead · factor."""
 
     hyper: np.ndarray  # float32 [T, K], contiguous
     factor: np.float32
@@ -49,7 +49,7 @@ def step_numbers(rule: UpdateRule, hyper: np.ndarray, factor: float, tables: int
 
 
 def _ordinary(hyper: np.ndarray, factor: float) -> bool:
-    """Whether nothing is to be changed or refused; in Python, which is faster than numpy for a few numbers."""
+    """Whether all numbers may be used as they are; in Python, which is faster than numpy for a few numbers."""
     return all(LEAST <= abs(x) < BOUND or x == 0 for x in (*np.asarray(hyper).ravel().tolist(), float(factor)))
 
 
@@ -61,7 +61,7 @@ def check_line(kind: str, line: Sequence[float], where: str) -> None:
 
 
 def _parts(factor: float) -> tuple[np.float32, np.float32 | None]:
-    """A factor beyond float32 times a gradient at the other end may be an ordinary number."""
+    """A factor beyond float32, in two parts: its product with a gradient may still be an ordinary number."""
     if not math.isfinite(factor):
         raise ValueError(f"factor must be finite; got {factor}. A step by it would write NaN or inf into every row.")
     if factor == 0 or LEAST <= abs(factor) <= FLOAT32_MAX:

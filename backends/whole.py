@@ -1,12 +1,12 @@
 """A stage that changes a table happens whole or not at all.
 
     with whole(state) as undo:
-        undo.note(put, array, at, array[at].copy())     before what stands there is overwritten
+        undo.note(put, array, at, array[at].copy())     before array[at] is overwritten
         array[at] = values
-        state.used += 1                                 attributes come back by themselves
+        state.used += 1                                 attributes are restored without a note
 
-What was noted lies in the state until the stage has ended. An exception plays it back; where that is broken off as
-well, the next stage on the table does so first (`settle`). Memory for what a stage writes is taken before it writes.
+The state keeps the notes until the stage ends. An exception plays them back; if that breaks off as well, the next stage
+on the table does so first (`settle`). A stage takes its memory before it writes.
 
 Sizes: n entries or rows.
 """
@@ -21,18 +21,18 @@ from recis_core.backends import placement
 from recis_core.backends.errors import TableFull
 from recis_core.backends.spec import Counters, TableSpec
 
-# What torch's allocators say; on a CPU it is no class of its own.
+# Messages of torch's allocators: on a CPU the error has no class of its own.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 class Unfinished(Protocol):
-    """What an interrupted stage left to do, before anything else is done with the table. May be done again."""
+    """What an interrupted stage left to do; the table's next stage does it first. May run twice."""
 
     def run(self, state: Any) -> None: ...
 
 
 class Changing(Protocol):
-    """A table's state, as far as a change of it is concerned."""
+    """The part of a table's state that stages change."""
 
     spec: TableSpec
     index: Any
@@ -56,11 +56,11 @@ class Undo:
         self._writes: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def note(self, put_back: Callable[..., None], *args: Any) -> None:
-        """put_back(*args) takes back what is written next; it may run where nothing was written, and twice."""
+        """put_back(*args) takes the next write back; it may run before that write, and twice."""
         self._writes.append((put_back, args))
 
     def grown(self, index: Any) -> None:
-        """The index grew, as for any call that asks for so many ids: a full table keeps that."""
+        """The index grew; TableFull keeps the growth, every other exception takes it back."""
         self.note(_shrink, self, self._index, self._stashed)
         self._index, self._stashed = index, index.stashed
 
@@ -81,7 +81,7 @@ def _shrink(undo: Undo, index: Any, stashed: int) -> None:
 
 
 class Writes:
-    """Writes whose arguments are there already, so that they can be finished whenever one of them was broken off."""
+    """Writes with all their arguments, so that a later stage can finish what was broken off."""
 
     __slots__ = ("_writes",)
 
@@ -94,7 +94,7 @@ class Writes:
 
 
 def write_all(state: Any, writes: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
-    """All of these writes, each of which says the same however often it runs."""
+    """Run all of these writes; each may run several times."""
     settle(state)
     state.unfinished = Writes(writes)
     settle(state)

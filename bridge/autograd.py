@@ -73,7 +73,7 @@ _is_single = torch.compiler.assume_constant_result(graph_op.is_single)
 
 
 class _Programs:
-    """A function's programs, one for each structure of its arguments and value of its statics."""
+    """A function's programs: one for each structure of arguments and each value of statics."""
 
     def __init__(self, f: Callable, x64: bool) -> None:
         self._f, self._x64 = f, x64
@@ -116,7 +116,7 @@ class _Call(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient as a node of its own, only to say clearly that it goes no further."""
+    """The gradient as a node whose own backward raises: it cannot be differentiated again."""
 
     @staticmethod
     def forward(

@@ -1,8 +1,8 @@
 """A dense PyTorch tower as a JAX function, so that it can run inside one JAX program.
 
-The translation is torch2jax's (0.1.0): the module's own forward runs while JAX traces, with each
-torch function replaced by a JAX one. What it has no function for raises; what it gets wrong in
-silence is refused here, or found by comparing on an example.
+torch2jax (0.1.0) translates: the module's own forward runs while JAX traces, with each torch function
+replaced by a JAX one. A function that torch2jax lacks raises; its known wrong translations are refused
+here, and others found by comparing on an example.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """torch ⇄ JAX on one memory, by DLPack.
 
-Neither side may write to memory it shares. JAX takes its arrays for constant; a torch write to
-a tensor whose array is still in use races with JAX's threads (or stream). Donating a shared array
-to a jit copies it in silence: let JAX own what it updates in place, and give torch short views.
+Neither side may write to shared memory. JAX treats its arrays as constants; a torch write to a
+tensor whose array is still in use races with JAX's threads (or stream). Donating a shared array to a
+jit silently copies it: let JAX own what it updates in place, and give torch short views.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def ids_to_torch(words: jax.Array) -> Tensor:
 
 
 def is_aligned(tensor: Tensor) -> bool:
-    """Whether JAX can share the tensor's memory as to where it starts."""
+    """Whether the tensor starts where JAX can share its memory."""
     return tensor.data_ptr() % ALIGNMENT == 0
 
 
@@ -197,7 +197,7 @@ def _check_views(tensor: Tensor) -> None:
     if tensor.is_conj():
         raise BridgeError("the tensor is a lazy conjugate; its memory holds other values. Send tensor.resolve_conj().")
     if tensor.is_neg():
-        # torch exports this one without a word, and the signs are lost.
+        # torch exports a negative view without an error, and its signs are lost.
         raise BridgeError("the tensor is a lazy negative; its memory holds other signs. Send tensor.resolve_neg().")
 
 

@@ -1,6 +1,6 @@
-"""A `Program` as an operator that torch.compile carries through its graphs unseen: fullgraph, any backend.
+"""A `Program` as an opaque operator in torch.compile's graphs: fullgraph, any backend.
 
-Only tensors and constants may stand in a graph, so a program does by number.
+A graph holds tensors and constants alone, so it names a program by a number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _programs: list[Program] = []
 
 
 def number_of(program: Program) -> int:
-    """The program's number, for as long as this process lives: a compiled graph may outlast all else."""
+    """The program's number. Both live as long as the process, for a compiled graph may."""
     if program not in _programs:
         _programs.append(program)
     return _programs.index(program)

@@ -1,8 +1,8 @@
 """Keeping memory alive until the other side's GPU work is done with it.
 
-DLPack orders the streams of both sides by events. It does not cover *reuse*: the allocator that
-owns a buffer takes it back when the last reference goes, though the other side's kernels that
-read it may still be queued. So references wait here until the device has passed.
+DLPack orders the streams of both sides by events. It does not cover *reuse*: an allocator reuses a
+buffer when its last reference goes, even while kernels of the other side that read it are queued.
+So references are kept here until the device has run these kernels.
 
 Written from the sources of torch and XLA; run on CPU tensors and stand-in events only.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class Waiting:
-    """References, each with a question that says when it may go. Never waits for the device itself."""
+    """References, each with a function that returns whether it may be dropped. Never waits for the device."""
 
     def __init__(self) -> None:
         self._entries: deque[tuple[Callable[[], bool], Any]] = deque()
@@ -36,7 +36,7 @@ class Waiting:
             self._entries.append((is_done, held))
 
     def release(self) -> None:
-        """Drop what is done. Work is queued in order, so the first entry not done ends the look."""
+        """Drop references whose work is done. Work is queued in order, so the first one not done is the last checked."""
         with self._lock:
             while self._entries and self._entries[0][0]():
                 self._entries.popleft()
@@ -51,8 +51,8 @@ def hold(tensors: Iterable[Tensor], until: Iterable[jax.Array]) -> None:
 
     Needed where tensors may die before the JAX program that reads them has run: an argument made
     for the call, or an activation. CPU tensors need no hold: XLA's CPU client keeps its inputs itself.
-    Name at least one result that is not donated later: of a donated one it cannot be asked whether it
-    was ready. What is done is let go at the next `hold`; nothing here waits for the device.
+    Name at least one result that is not donated later: a donated array cannot be asked whether it is
+    ready. The next `hold` drops tensors whose work is done; nothing here waits for the device.
     """
     _for_jax.release()
     tensors = [tensor for tensor in tensors if tensor.is_cuda]
@@ -64,9 +64,9 @@ def hold(tensors: Iterable[Tensor], until: Iterable[jax.Array]) -> None:
 def guard(tensor: Tensor, array: jax.Array) -> None:
     """Keep `array` until torch's work on `tensor`, a CUDA view of it, has passed.
 
-    When the last torch tensor over that memory dies, an event is recorded on the stream then
-    current, and the array waits for it. Work on a torch stream other than that one is the
-    caller's to order, as with any tensor that torch's own record_stream was not told of.
+    When the last torch tensor over that memory dies, an event is recorded on the current stream, and
+    the array is kept until it. The caller must order work on other streams, as for any tensor without
+    torch's record_stream.
     """
     _for_torch.release()
     weakref.finalize(tensor.untyped_storage(), _wait_for_torch, array, tensor.device).atexit = False

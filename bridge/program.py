@@ -1,7 +1,7 @@
 """One JAX function at one argument structure, called with a flat list of torch tensors.
 
 JAX compiles it once for each set of shapes and dtypes, and its gradient once for each set of
-inputs that want one.
+inputs that need one.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _shareable(tensor: Tensor) -> Tensor:
 
 
 def _unshared(outputs: list[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """A jit may hand an input, or one output twice, back as it came; torch must see memory of each one's own."""
+    """Copies outputs that share memory: a jit may return an input, or one output twice, but torch outputs must not alias."""
     seen = {x.data_ptr() for x in inputs}
     for i, output in enumerate(outputs):
         if output.data_ptr() in seen and output.numel():

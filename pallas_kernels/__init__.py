@@ -1,4 +1,4 @@
-"""GPU kernels in Pallas: JAX arrays and a frozen config in, arrays out. Knows no torch and no tables."""
+"""GPU kernels in Pallas: JAX arrays and a frozen config in, arrays out; without torch and without tables."""
 
 from recis_core.pallas_kernels.bulk_insert import bulk_insert
 from recis_core.pallas_kernels.dedup import Unique, dedup

@@ -1,4 +1,4 @@
-"""Compile a JAX program for an H200 on a machine without a GPU: proof that kernels build and update in place.
+"""Compile a JAX program for an H200 on a machine without a GPU: shows that kernels compile and update in place.
 
 Needs jax-cuda13-plugin and jax-cuda13-pjrt of jax's own version, and ptxas (CUDA toolkit, or pip's nvidia-cuda-nvcc
 with XLA_FLAGS=--xla_gpu_cuda_data_dir=…); no driver. jax 0.10: on 0.11 use a machine with a GPU, or lower only.
@@ -37,7 +37,7 @@ dnn_version_info { major: 9 minor: 12 }
 device_description_str: "NVIDIA H200"
 """
 
-# Whatever the environment asks for: JAX_DISABLE_MOST_OPTIMIZATIONS, which tests set, makes other machine code.
+# Against the environment: with JAX_DISABLE_MOST_OPTIMIZATIONS, which tests set, machine code differs.
 AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 TOOLKIT = Path("/usr/local/cuda/bin/ptxas")  # where NVIDIA's installer puts it
 
@@ -48,7 +48,7 @@ class ToolchainMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiler made: optimized HLO, PTX by module, the launches, bytes aliased and in temporaries, seconds."""
+    """A compiled program: optimized HLO, PTX by module, the launches, bytes aliased and in temporaries, seconds."""
 
     text: str
     modules: tuple[str, ...]
@@ -87,7 +87,7 @@ def compile_for_h200(f: Callable[..., Any], *shapes: Any, donate_argnums: tuple[
 
 @cache
 def h200() -> NamedSharding:
-    """A sharding on one described, absent H200."""
+    """A sharding on an H200 that only its description stands for."""
     if find_spec("jax_cuda13_plugin") is None:
         raise ToolchainMissing(
             f"compiling for CUDA needs jax-cuda13-plugin and jax-cuda13-pjrt {jax.__version__}; pip install them."

@@ -1,6 +1,6 @@
 """python -m recis_core.pallas_kernels.autotune: time the configs of each tunable kernel on this GPU and keep the fastest.
 
-A config is a candidate only if its result has the default's bits; findings.py says where they are kept.
+A config is a candidate only if its result has the default's bits. findings.py has the folder of the results.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from recis_core.pallas_kernels.catalog import KERNELS
 from recis_core.pallas_kernels.catalog.inputs import WAYS
 from recis_core.pallas_kernels.kernel import Kernel, Sizes, Workload
 
-# What a kernel's config is found under, and by what key: segment_sum takes gather_pool's, dequantise
-# quantise's, unpack_ids pack_ids'.
-# Not here: row_dot and select_rows, whose sums over columns are in an order that follows from the config.
+# Each kernel's name and key in the findings. segment_sum uses gather_pool's config, dequantise quantise's,
+# unpack_ids pack_ids'. Not tuned: row_dot and select_rows, whose sums over columns have an order that the config sets.
 TUNABLE = {
     "gather_pool": "pool",
     "fused_update": "update",
@@ -53,7 +52,7 @@ def neighbours(config: Any) -> Iterator[Any]:
 
 
 def seconds(call: Callable[[], Any], repeats: int = 10) -> float:
-    """Median of single calls, the first two aside."""
+    """Median of single calls, without the first two."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
@@ -74,7 +73,7 @@ def tune(kernel: Kernel, sizes: Sizes, timer: Timer = seconds, interpret: bool =
         call = partial(_run(kernel, work, config, interpret), *work.arrays)
         try:
             got = jax.block_until_ready(call())
-        except Exception as error:  # what a compiler refuses, be it for registers or shared memory, is no candidate
+        except Exception as error:  # a config that does not compile is no candidate
             if config == default:
                 raise RuntimeError(f"{kernel.name} does not run with its default {config}: {error}") from error
             continue
@@ -85,7 +84,7 @@ def tune(kernel: Kernel, sizes: Sizes, timer: Timer = seconds, interpret: bool =
 
 
 def _run(kernel: Kernel, work: Workload, config: Any, interpret: bool) -> Callable[..., Any]:
-    """Nothing is donated, so that every candidate sees the same arguments."""
+    """Without donation, so that every candidate gets the same arguments."""
     return jax.jit(partial(kernel.call, **work.options, config=config, interpret=interpret))
 
 

@@ -1,6 +1,6 @@
-"""What a bucket can still give, as a list of its ways in the order they are given: free ones, or victims.
+"""Lists of the ways that buckets offer, in the order of use: free ways, or victims.
 
-A list of W ≤ 16 ways is W nibbles in two words, so that a kernel reaches the n-th by a shift.
+A list of W ≤ 16 ways is W nibbles in two words, so that a kernel reads the n-th by a shift.
 
 Reads    8·W bytes of rows a lane; for victims 40·W more of what the ways hold, each W times, mostly from L1.
 Writes   24 bytes a lane.
@@ -26,7 +26,7 @@ Ref = Any
 
 
 class Offer(NamedTuple):
-    """Of one candidate bucket of each lane, int32 [M]: how many ways, the first 8 of them, and the rest."""
+    """The list of one candidate bucket of each lane, int32 [M]: its length, its first 8 ways, its other ways."""
 
     limit: jax.Array
     low: jax.Array
@@ -34,7 +34,7 @@ class Offer(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """What victims are ordered by: int32 score, then the key."""
+    """The order of victims: int32 score, then the key."""
 
     scores: Any
     uids: Any
@@ -139,7 +139,7 @@ def _before(x: Holder, y: Holder) -> jax.Array:
 
 
 def _store(offer: Any, at: jax.Array, here: jax.Array, usable: jax.Array, place: jax.Array) -> None:
-    """Lay each usable way into the nibble of its place; nibbles are disjoint, so a sum is their union."""
+    """Write each usable way into the nibble of its place; nibbles are disjoint, so their sum is their union."""
     way = jnp.zeros_like(place) + jnp.arange(place.shape[1], dtype=jnp.int32)[None, :]
     nibble = way << ((place & 7) << 2)
     low, high = (jnp.where(usable & ((place < 8) == first), nibble, 0) for first in (True, False))

@@ -1,6 +1,6 @@
-"""Insert new keys into a bucketed index, in place and free of atomics: offers of ways, rounds of askings, one write.
+"""Insert new keys into a bucketed index, in place and without atomics: lists of ways, rounds of requests, one write.
 
-Reads    a new key: 12 bytes, its offers (bucket_offers.py), its rounds (placement_rounds.py); evicting, 24 of what stood there.
+Reads    a new key: 12 bytes, its lists (bucket_offers.py), its rounds (placement_rounds.py); evicting, 24 of the victim.
 Writes   32 bytes a new key, in 7 arrays, each a sector of its own.
 Ceiling  launches: some 20 a chunk of new keys, then random sectors.
 
@@ -38,7 +38,7 @@ def bulk_insert(
     config: KeyConfig | None = None,
     interpret: bool = False,
 ) -> tuple[Index, Inserted]:
-    """Insert new keys in chunks of form.chunk, so that cost follows their number and not the index's size.
+    """Insert new keys in chunks of form.chunk, so that the cost depends on their number, not on the index's size.
 
     Donate the index: it is updated in place.
 
@@ -48,9 +48,9 @@ def bulk_insert(
       evict: whether keys that find no free way may displace others, those of the lowest (score, uid, id) first.
 
     Returns:
-      The index; new rows in the keys' order, erased rows first (last erased, first used), then rows never used, or the
-      row of who was evicted; the evicted keys and the rows to drain, without holes. Keys without a way go to the stash.
-      Where rows or the stash run out, `failed` is true and the index as it was.
+      The index; new rows in the keys' order: the victim's, or erased rows (last erased, first used), then rows never
+      used; the evicted keys and the rows to drain, without holes. Keys without a way go to the stash.
+      Where rows or the stash run out, `failed` is true and the index unchanged.
 
     Raises:
       TypeError, ValueError: a dtype or a shape is wrong.

@@ -53,13 +53,13 @@ def scale_of(parts: list[jax.Array], dtype: str) -> jax.Array | None:
     for part in parts[1:]:
         top = jnp.maximum(top, jnp.max(jnp.abs(part), axis=1))
         odd = jnp.maximum(odd, jnp.max(jnp.where(jnp.isfinite(part), 0, 1), axis=1))
-    # Not top / largest: XLA may divide by multiplying, a last bit aside; a product by a constant is one rounding.
+    # Not top / largest: XLA may multiply by a rounded inverse instead; a product with a constant rounds once.
     scale = jnp.minimum(top * jnp.float32(1 / largest), _largest_scale(largest))
     return jnp.where(odd > 0, jnp.float32(jnp.nan), jnp.where(top >= SMALLEST, scale, 0.0))
 
 
 def _largest_scale(largest: float) -> np.float32:
-    """Of which no code's product overflows."""
+    """The largest scale whose product with every code is finite."""
     return np.nextafter(np.float32(FLOAT32_MAX / largest), np.float32(0))
 
 
@@ -84,8 +84,8 @@ def rounded(x: jax.Array) -> jax.Array:
 def decoded(code: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
     """float32 [U, c]: code · scale, rounded once.
 
-    In two exact products, for a code has 8 bits at most: where x − decoded follows, no compiler's fused
-    multiply-add can change its last bit.
+    In two exact products, for a code has 8 bits at most: so a compiler's fused multiply-add of x − decoded has the
+    same bits.
     """
     value = code.astype(jnp.float32)
     if scale is None:

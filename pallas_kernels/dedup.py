@@ -29,7 +29,7 @@ Ref = Any
 
 
 class Unique(NamedTuple):
-    """The first min(count, size) unique keys, ascending by (uid, signed id), zeros behind; and where they occur.
+    """The first min(count, size) unique keys, ascending by (uid, signed id), then zeros; and their occurrences.
 
     Key u's occurrences are order[offsets[u]] to order[offsets[u + 1] - 1], in their order: what segment_sum takes.
     """
@@ -50,8 +50,8 @@ def dedup(
     Args:
       keys: [N], any of them several times.
       valid: bool [N].
-      size: how many unique keys the result has room for; N where not given. Compare `count` with it: nothing else
-        tells that some found no room.
+      size: the number of unique keys that the result can hold; N where not given. Where `count` is above it, keys are
+        missing; nothing else shows that.
 
     Raises:
       TypeError, ValueError: a dtype, a shape or the size is wrong.
@@ -98,10 +98,10 @@ def _nothing(size: int) -> Unique:
 def _finished(
     keys: Keys, begins: jax.Array, inverse: jax.Array, order: jax.Array, count: jax.Array, real: jax.Array
 ) -> Unique:
-    """Blank what no kernel wrote: the lines past the last unique key."""
+    """Zeros in lines past the last unique key, which no kernel wrote."""
     size = begins.shape[0]
     inside = jnp.arange(size, dtype=jnp.int32) < count
-    # Past `size` keys the last offset would be the first dropped key's; its begin is not written, so count it.
+    # With more than `size` keys the last offset is the first dropped key's begin, which no kernel wrote: count it.
     kept = jnp.where(count > size, (inverse >= 0).sum(dtype=jnp.int32), real)
     offsets = jnp.concatenate([jnp.where(inside, begins, kept), kept[None]])
     keys = jax.tree.map(lambda x: jnp.where(inside, x, 0), keys)

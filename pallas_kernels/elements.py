@@ -1,4 +1,4 @@
-"""Loads of table elements as float32, whatever they are stored as.
+"""Loads of table elements as float32, from any storage dtype.
 
 Sizes: n rows, c columns of a tile.
 """

@@ -1,4 +1,4 @@
-"""What autotune.py found, by device: a JSON file that tuning.py asks before its heuristics.
+"""Results of autotune.py, by device: a JSON file that tuning.py reads before its heuristics.
 
     {"device": "NVIDIA H200", "jax": "0.11.2", "findings": {"pool": {"64": {"bags": 8, "unroll": 4, "num_warps": 4}}}}
 
@@ -21,10 +21,10 @@ Findings = dict[str, dict[str, dict[str, int]]]
 
 
 def tuned(name: str, key: int, heuristic: Config) -> Config:
-    """The config found for `name` at this key (a dim, or ways), else the heuristic one.
+    """The tuned config of `name` at this key (a dim, or ways), else the heuristic one.
 
     Raises:
-      ValueError: the file says something that is no such config.
+      ValueError: the file's entry is no such config.
     """
     device = device_kind()
     entry = None if device is None else read(findings_file(device)).get(name, {}).get(str(key))
@@ -60,7 +60,7 @@ def read(path: Path) -> Findings:
 
 
 def write(path: Path, device: str, findings: Findings) -> None:
-    """Add findings to what the file says already."""
+    """Add findings to the file's."""
     known: dict[str, Any] = {name: dict(by_key) for name, by_key in read(path).items()}
     for name, by_key in findings.items():
         known[name] = {**known.get(name, {}), **by_key}

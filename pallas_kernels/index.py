@@ -5,7 +5,7 @@
     …
     stash      keys that found no way, entries S·W and on; probed only when it holds any
 
-Whose constants they are is the caller's business: a Format comes in.
+The caller's Format has the constants of the hash.
 
 Sizes: N keys, S buckets (a power of two), W ways, E = S·W + stash entries, R rows.
 """
@@ -48,10 +48,10 @@ class Keys(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where keys are. rows < 0 means free; whatever else a free entry holds is of no meaning.
+    """The keys' entries. rows < 0 means free; the other fields of a free entry are undefined.
 
-    taken and claims are scratch: at rest everywhere 0 and NOWHERE. They are kept, so that no program
-    has to clear memory that grows with the index.
+    taken and claims are scratch, all 0 and all NOWHERE between calls. They are part of the index, so that no
+    program has to clear memory of the index's size.
     """
 
     tags: jax.Array  # uint32 [S, W], fingerprints of the ways' keys

@@ -1,7 +1,7 @@
 """New keys into an index, in place, chunk by chunk; all of them or, where one finds no room, none.
 
-What a chunk does is handed in as Stages: bulk_insert's are Pallas kernels, others may be XLA's. Conditional work
-on state is a while loop of no trips: lax.cond would keep a second index.
+Stages place and write a chunk: Pallas kernels in bulk_insert, XLA in jax_backend. Conditional work on the index is a
+while loop of one or no trips: lax.cond would keep a second index.
 
 Sizes: Q new keys (padded), M lanes of a chunk, E entries, S buckets, W ways.
 """
@@ -23,7 +23,7 @@ MANY = 8192  # below so many lanes one loop is enough, and half as much to compi
 
 
 class Holding(NamedTuple):
-    """What stood in entries before: rows -1 where they were free. Kept to take an insertion back, and to drain."""
+    """The old content of entries, rows -1 where they were free: to take an insertion back, and to drain."""
 
     keys: Keys
     rows: jax.Array
@@ -32,7 +32,7 @@ class Holding(NamedTuple):
 
 
 class Evicted(NamedTuple):
-    """Keys that lost their place, and the rows to drain, which are the new keys' now; the first `count`, no holes."""
+    """Evicted keys, and the rows to drain, which the new keys have now; the first `count`, without holes."""
 
     keys: Keys  # [Q]
     rows: jax.Array  # int32 [Q]
@@ -57,7 +57,7 @@ class Inserted(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What the chunks so far did, kept to take it back."""
+    """Writes of the chunks so far, to take them back."""
 
     entry: jax.Array  # int32 [Q], E past the last
     rows: jax.Array  # int32 [Q], -1 past the last
@@ -85,7 +85,7 @@ class Place(Protocol):
     def __call__(
         self, index: Index, keys: Keys, valid: jax.Array, has_room: jax.Array, pinned_from: jax.Array, *, evict: bool
     ) -> tuple[Index, jax.Array, Holding | None]:
-        """An entry int32 [M] for each valid key or -1, and what stands there; only scratch of the index changes.
+        """An entry int32 [M] for each valid key or -1, and its old content; only scratch of the index changes.
 
         Lanes with room may take free ways; where `evict`, lanes without one may take a victim's.
         """
@@ -123,7 +123,7 @@ def insert(
 
 
 def _evicted(written: Written, size: int) -> Evicted:
-    """Compacted; nobody where the call failed."""
+    """Compacted; none where the call failed."""
     held = jax.tree.map(lambda x: x[:size], written.before)
     displaced = (held.rows >= 0) & ~written.failed
     number = jnp.arange(size, dtype=jnp.int32)
@@ -150,7 +150,7 @@ def _nothing(index: Index, size: int, failed: jax.Array, evict: bool) -> Written
 def _chunks(
     progress: Progress, keys: Keys, settings: Settings, lanes: int, *, last: bool, evict: bool, stages: Stages
 ) -> Progress:
-    """Go on in chunks of `lanes`, the last loop to the end, an earlier one only where one chunk of it is all."""
+    """Go on in chunks of `lanes`: in the last loop to the end, in an earlier one only if a single chunk is enough."""
 
     def goes_on(p: Progress) -> jax.Array:
         fits = True if last else settings.count <= lanes
@@ -184,7 +184,7 @@ def _put(into: object, chunk: object, at: jax.Array) -> object:
 def _rows_and_stash(
     index: Index, entry: jax.Array, held: Holding | None, valid: jax.Array, room: jax.Array
 ) -> tuple[Index, jax.Array, jax.Array, jax.Array]:
-    """Send what is pending to the stash and give each key a row: (index, entry, E where not to write; rows; failed)."""
+    """Send pending keys to the stash, give each key a row: (index; entries, E for none; rows; failed)."""
     pending = valid & (entry < 0)
     entry = jnp.where(pending, index.ways + index.stashed + jnp.cumsum(pending, dtype=jnp.int32) - 1, entry)
     needs = valid if held is None else valid & (held.rows < 0)
@@ -204,7 +204,7 @@ def _rows_and_stash(
 
 
 def _undo_if_failed(index: Index, before: Index, written: Written, keys: Keys, *, evict: bool, form: Format) -> Index:
-    """Take back what earlier chunks wrote. No trip unless a later one failed."""
+    """Take back earlier chunks' writes. A loop of no trips unless a later chunk failed."""
     ways = index.tags.shape[1]
     numbers = (before.free_count, before.next_row, before.stashed)
 

@@ -1,4 +1,4 @@
-"""What a kernel says of itself: its two forms, what it moves, what it must compile at, what to time it on."""
+"""A catalog row: a kernel's two forms, the bytes it moves, the programs it must compile, a workload to time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Kernel:
     """A row of the catalog.
 
     call: the kernel, which takes `interpret` beside its arguments. reference: the same in plain jnp, without it.
-    moves: its bytes as a formula for people. programs: every config and dtype that the heuristics can choose.
+    moves: its bytes as a formula, to print. programs: every config and dtype that the heuristics can choose.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The one place where a kernel meets a lowering: Triton today, chosen by us and never by the jax version.
+"""The one place that chooses a lowering: Triton, whatever the jax version's default.
 
 Without compiler_params jax 0.10 would take Mosaic GPU, whose loads by an index vector do not exist.
 """

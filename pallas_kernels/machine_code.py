@@ -1,4 +1,4 @@
-"""What a kernel asks of an H200: registers, spills and shared memory, read from its machine code.
+"""Registers, spills and shared memory of each kernel on an H200, read from its machine code.
 
 python -m recis_core.pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md
 """
@@ -83,7 +83,7 @@ def table() -> Iterable[str]:
 
 
 def versions() -> str:
-    """Of what makes the code."""
+    """Versions of the compilers."""
     said = subprocess.run([aot.ptxas(), "--version"], capture_output=True, text=True, check=True).stdout
     return f"jax {jax.__version__}, ptxas {said.split('release ')[-1].split(',')[0]}"
 

@@ -24,9 +24,9 @@ def check_table(table: jax.Array, scale: jax.Array | None) -> None:
 
 
 def stored(table: jax.Array) -> jax.Array:
-    """The table as kernels index it: itself, or two one-byte columns in an int16 where offsets would overflow.
+    """The table as kernels index it: itself, or pairs of one-byte columns as int16 where offsets would overflow. No copy.
 
-    Pallas-Triton counts elements in i32 up to 4 GiB, which one-byte elements overflow from 2 GiB on. No copy.
+    Pallas-Triton counts elements in i32 up to 4 GiB, which one-byte elements overflow from 2 GiB on.
     """
     if table.dtype.itemsize > 1 or not 2**31 < table.size <= 2**32:
         return table

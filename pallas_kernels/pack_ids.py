@@ -1,11 +1,11 @@
 """64-bit ids in few bits: differences of neighbours, in frames of 128, each of its own width.
 
-    ids     base  +d1 +d2 … +d127            differences modulo 2⁶⁴, so any ids are said exactly; sorted ones in few bits
+    ids     base  +d1 +d2 … +d127            differences modulo 2⁶⁴, so any ids pack exactly, sorted ones in few bits
     lanes   0 1 2 3 0 1 2 3 …                difference i is number i // 4 of lane i % 4
     words   lane 0's first, lane 1's first, …, lane 0's second, …       width words a lane, low bits first
 
-A frame of width b takes 4·b uint32 words; frames follow each other without gaps. This is a wire format: base
-(the frame's first id), width and words say it all, whatever machine reads them; bytes of a word as the array's.
+A frame of width b takes 4·b uint32 words; frames follow each other without gaps. This is a wire format: bases (frames'
+first ids), widths and words hold all ids; a word's bytes are in the array's order.
 
 Reads    packing 16 bytes an id twice and, a word, as many ids as it holds, from L1; unpacking the words, 12 a frame.
 Writes   packing the words and 12 bytes a frame; unpacking 8 bytes an id.
@@ -183,7 +183,7 @@ def right(x: jax.Array, by: jax.Array) -> jax.Array:
 def window(hi: jax.Array, lo: jax.Array, offset: jax.Array) -> jax.Array:
     """What of a 64-bit number, its bit 0 at bit `offset` (−63 to any) of a word, lies in the word."""
     back = jnp.maximum(-offset, 0)
-    # Shifted back by less than 32 both halves count, by more the high one; left(…, 32 − 0) is 0.
+    # For shifts back below 32 both halves add bits, from 32 on only the high one; left(…, 32 − 0) is 0.
     behind = jnp.where(back < 32, right(lo, back) | left(hi, 32 - jnp.minimum(back, 32)), right(hi, back - 32))
     return jnp.where(offset >= 0, left(lo, jnp.maximum(offset, 0)), behind)
 

@@ -1,7 +1,7 @@
-"""Rounds in which keys ask buckets for ways, free of atomics.
+"""Rounds in which keys request ways of buckets, without atomics.
 
-XLA sorts the askings by bucket; a key's rank among its bucket's is then how many of the W askings before it name the
-same, and of all that a bucket accepts the last one alone writes how many they were.
+XLA sorts the requests by bucket; a key's rank is the number of the W requests before it with the same bucket, and the
+last request that a bucket accepts writes the bucket's count.
 
     ask      lanes  0 1 2 3 4 5      buckets  7 2 7 7 2 9
     sort     2:1 2:4 | 7:0 7:2 7:3 | 9:5
@@ -33,7 +33,7 @@ Ref = Any
 
 
 class Asking(NamedTuple):
-    """What each lane asks, int32 [M]: a bucket, S for none; how many that accepts; and how many it gave before."""
+    """Each lane's request, int32 [M]: a bucket, S for none; how many requests it accepts; its ways given before."""
 
     bucket: jax.Array
     quota: jax.Array
@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 
 class Game(NamedTuple):
-    """What stays the same over rounds."""
+    """The constant inputs of all rounds."""
 
     both: tuple[jax.Array, jax.Array]  # int32 [M], candidate buckets
     offers: tuple[Offer, Offer]
@@ -71,7 +71,7 @@ def play(
         fixed = (bucket.astype(jnp.int32), by, asking, game.both, game.offers)
         flat = len(jax.tree.leaves(fixed))
         taken, entry = run(settle, *fixed, taken, entry, out_shape=changed, aliases={flat: 0, flat + 1: 1})
-        # Where nobody asks, nobody will again: all who wait have found their buckets empty.
+        # A round without requests is the last: all pending lanes found their buckets empty.
         return jnp.where(bucket[0] >= rest, rounds, r + 1), taken, entry
 
     def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
@@ -85,7 +85,7 @@ def play(
 def ask_kernel(
     r: Ref, game: Any, taken: Ref, bucket: Ref, quota: Ref, given: Ref, *, rounds: int, ways: int, config: KeyConfig
 ) -> None:
-    """One program: `config.keys` lanes choose between their buckets, as both stood when the round began."""
+    """One program: `config.keys` lanes choose between their two buckets, by the counts when the round began."""
     at = pl.program_id(0) * config.keys + jnp.arange(config.keys, dtype=jnp.int32)
     here = at < bucket.shape[0]
     waiting = plt.load(game.pending.at[at], mask=here, other=False)
@@ -113,7 +113,7 @@ def settle_kernel(
     sorted_bucket: Ref, by: Ref, asking: Any, both: Any, offers: Any, _: Ref, __: Ref, taken: Ref, entry: Ref,
     *, ways: int, config: KeyConfig,
 ) -> None:  # fmt: skip
-    """One program: `config.keys` askings in bucket order; who is accepted gets its entry."""
+    """One program: `config.keys` requests in bucket order; accepted ones get their entries."""
     at = pl.program_id(0) * config.keys + jnp.arange(config.keys, dtype=jnp.int32)
     here = at < by.shape[0]
     bucket = plt.load(sorted_bucket.at[at], mask=here, other=taken.shape[0])
@@ -134,7 +134,7 @@ def settle_kernel(
 
 
 def _rank(sorted_bucket: Ref, at: jax.Array, bucket: jax.Array, ways: int) -> jax.Array:
-    """How many before each name the same bucket; `ways` stands for that and more, which no quota reaches."""
+    """The number of requests before each with the same bucket, at most `ways`, which no quota reaches."""
     rank = jnp.zeros_like(at)
     for back in range(1, ways + 1):
         before = plt.load(sorted_bucket.at[at - back], mask=(at >= back) & (at < sorted_bucket.shape[0]), other=-1)

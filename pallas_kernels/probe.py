@@ -1,4 +1,4 @@
-"""Find keys in a bucketed index, and in the same pass stamp and score what was found.
+"""Find keys in a bucketed index, and in the same pass stamp and score the found entries.
 
 Reads    12 bytes a key; 8·W bytes of fingerprints in its two candidate buckets; 16 bytes of the way that matched.
 Writes   8 bytes a key; touching, 8 bytes of the entry and 8 a key of what it held before.
@@ -28,7 +28,7 @@ Ref = Any
 
 
 class Found(NamedTuple):
-    """Where each key is, -1 where it is not; and what its entry held before this call touched it."""
+    """Each key's entry and row, -1 where it is absent; and its score and stamp before this call."""
 
     entry: jax.Array  # int32 [N]
     rows: jax.Array  # int32 [N]
@@ -63,8 +63,8 @@ def probe(
       step: int32 [1], with touch and only then.
 
     Returns:
-      The index, and what was found. An entry found several times in one call may report the new score and stamp as
-      those before, but never a value that is neither.
+      The index, and what was found. For an entry found several times in one call the score and stamp before may be the
+      new ones, but nothing else.
 
     Raises:
       TypeError, ValueError: a dtype or a shape is wrong.
@@ -92,7 +92,7 @@ def probe(
 
 
 def _searched(index: Index) -> Index:
-    """What is read to find a key, and no more."""
+    """The arrays that a search reads."""
     others = dict.fromkeys(("scores", "stamps", "free", "free_count", "next_row", "taken", "claims"))
     return index._replace(stashed=index.stashed.reshape(1), **others)
 

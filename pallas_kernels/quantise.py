@@ -1,4 +1,4 @@
-"""Rows to few bits and back: int8, int4, fp8 with a scale a row, bfloat16 as it is; what was lost, carried over.
+"""Rows to few bits and back: int8, int4, fp8 with a scale a row, bfloat16 without; rounding errors go to a residual.
 
 Reads    U rows of D float32, twice that with a residual; back, the codes and 4 bytes a row.
 Writes   the codes, 4 bytes a row of scale, and U rows of D float32 of residual.
@@ -42,8 +42,8 @@ def quantise(
     """Encode x = values + residual in one pass, and keep x − decoded(x) as the next residual (error feedback).
 
     A row's scale is its largest |x| over the code's largest number; codes are rounded to nearest, half to even.
-    A row of zeros has scale 0. A row that holds inf or NaN cannot be said in few bits: its scale is NaN, so that all
-    of it reads NaN where it is decoded, and its residual 0. bfloat16 passes inf and NaN on, residual 0 at them.
+    A row of zeros has scale 0. A row that holds inf or NaN has scale NaN, so that all of it decodes to NaN, and
+    residual 0. bfloat16 keeps inf and NaN, with residual 0 there.
 
     Args:
       values: [U, D] float32.

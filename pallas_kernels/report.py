@@ -1,4 +1,4 @@
-"""What the catalog says of each kernel, and whether it compiles for an H200 here."""
+"""The catalog as a list, and whether each kernel compiles for an H200 here."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PARITY = 0x1BD11BDA
 
 
 class Rounding(NamedTuple):
-    """Whose noise: seed uint32 [2], high word first; of each row the id's halves, table uid and step t, uint32 [U]."""
+    """Source of the noise: seed uint32 [2], high word first; of each row the id's halves, table uid and step t, uint32 [U]."""
 
     seed: jax.Array
     hi: jax.Array

@@ -1,4 +1,4 @@
-"""The rows of largest norm, out; the others stay, as the residual of next time.
+"""Take out the rows of largest norm; the others are the next residual.
 
 Reads    U rows of D float32 twice, four times with a residual.
 Writes   4 bytes a row of norm; K rows of D float32, and U rows of residual.
@@ -39,7 +39,7 @@ def select_rows(
     k: int,
     interpret: bool = False,
 ) -> Selected:
-    """Of x = values + residual, the k rows of largest L2 norm; what is left of x is the next residual.
+    """The k rows of x = values + residual with the largest L2 norm; the other rows of x are the next residual.
 
     Equal norms: the lower index first. A row that holds inf or NaN counts as the largest, so that it is sent and seen.
 
@@ -103,8 +103,8 @@ def norm_kernel(values: Ref, residual: Ref | None, out: Ref, *, config: RowConfi
 def squared_norm(x: jax.Array) -> jax.Array:
     """float32 [rows] of [rows, a power of two columns]: half added to half, the same bits from every compiler.
 
-    A half is taken by a sum that has but one number, for Triton slices no values, and XLA makes one sum, in an
-    order of its own, of sums that follow each other.
+    Each half is read as a sum with one nonzero term, for Triton cannot slice values. XLA would merge sums that follow
+    each other into one, in another order.
     """
     total, half = square(x), jnp.arange(2, dtype=jnp.int32)[None, :, None]
     while total.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""Block shapes and warps of each kernel, by shape: heuristics, and before them what a tuner found on this device.
+"""Block shapes and warps of each kernel, by shape: the tuner's findings for this device, else heuristics.
 
 No choice here changes the order in which a table's sums run.
 

@@ -1,4 +1,4 @@
-"""The JAX backend's stages, as backends.interface names them. State is updated in place and handed back."""
+"""The JAX backend's stages, as backends.interface names them; each updates its state in place and returns it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The codec stages as the contract's calls: padding up the ladder, programs, cutting back.
+"""The codec stages: pad torch tensors up the ladder, run programs, cut the results.
 
 Sizes: U rows, P rows (padded), D dim, N ids, F frames.
 """
@@ -52,7 +52,7 @@ def _words(crossing: Crossing, noise: RowNoise | None, size: int) -> Words | Non
 
 
 def decode(programs: Programs, codes: Tensor, codec: RowCodec, dim: int, tail: Tensor | None) -> Tensor:
-    """The tail is padded to what it could be at most, so that its length names no program."""
+    """The tail is padded to its largest possible size, so that its length compiles no further program."""
     check_decode(codes, codec, dim, tail)
     size, crossing = rung(len(codes)), Crossing()
     given = crossing.array(codes, size)
@@ -89,7 +89,7 @@ def unpack_ids(programs: Programs, packed: Tensor, count: int) -> Tensor:
 
 
 def select_rows(programs: Programs, values: Tensor, k: int) -> Tensor:
-    """The program orders all rows, so that k names none."""
+    """The program orders all rows, so that another k compiles no further program."""
     check_select(values, k)
     crossing = Crossing()
     order = programs.norm_order(crossing.array(values, rung(len(values))), np.int32(len(values)))

@@ -1,4 +1,4 @@
-"""Unique keys: of known ones by their row number; of missing ones in key order.
+"""Unique keys: found ones by row number, missing ones in key order.
 
 Sizes: N ids, U unique keys.
 """
@@ -32,7 +32,7 @@ class Numbered(NamedTuple):
 
 
 def number_rows(rows: jax.Array) -> Numbered:
-    """Number the distinct rows >= 0 of int32 [N]. Ascending, so that whoever walks them meets memory in its order."""
+    """Number the distinct rows >= 0 of int32 [N], ascending, so that later loops walk memory in order."""
     size = rows.shape[0]
     order, ordered = sort_rows(rows)
     starts = (ordered >= 0) & _differs(ordered)
@@ -76,7 +76,7 @@ def _sorted_keys(keys: Keys, missing: jax.Array, count: jax.Array, *, size: int)
 
 
 def _sort(keys: Keys, position: jax.Array) -> tuple[jax.Array, ...]:
-    """By (uid, signed id, position); positions past the end sort last, behind a real key of all ones, too."""
+    """By (uid, signed id, position); positions past the end come last, even behind a key of all ones."""
     at = {"mode": "fill", "fill_value": 0xFFFFFFFF}
     uids, lo = keys.uids.at[position].get(**at), keys.lo.at[position].get(**at)
     hi = signed_order(keys.hi).at[position].get(**at)

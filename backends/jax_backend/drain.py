@@ -20,7 +20,7 @@ from recis_core.bridge.dlpack import to_torch
 
 
 def drained(programs: Programs, state: TableState, sought: Sought) -> Evicted:
-    """Waits for the lookup: what it evicted is compacted, so its number must be known."""
+    """Waits for the lookup: the evicted keys are compacted, so their number is needed."""
     settle(state, wait=True)
     evicted = sought.inserted.evicted
     count = int(evicted.count)

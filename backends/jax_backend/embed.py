@@ -25,7 +25,7 @@ from recis_core.pallas_kernels.index import Index, Keys
 
 @dataclass(frozen=True)
 class Pooling:
-    """What of a request is static."""
+    """The static part of a request."""
 
     combiner: str
     tile_len: int | None
@@ -35,7 +35,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Asked:
-    """What of a call the index half depends on: no dim, no combiner."""
+    """The static part of a call's index half: without dim and combiners."""
 
     manner: Manner
     sizes: tuple[int, ...]  # n of each request
@@ -52,7 +52,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a call is static: a program each."""
+    """The static part of a call; each value compiles a program."""
 
     asked: Asked
     poolings: tuple[Pooling, ...]
@@ -87,7 +87,7 @@ class Kept(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A call's small numbers, in one int32 vector: a transfer costs by the piece."""
+    """A call's small numbers, as parts of one int32 vector: each transfer has its cost."""
 
     clock: jax.Array  # [2]
     lengths: jax.Array  # [requests], real ids of each run
@@ -151,7 +151,7 @@ def embed_call(
     index: Index, weights: jax.Array, slots: Slots, constants: Constants, ids: jax.Array, control: jax.Array,
     bags: tuple[Bags, ...], plan: Plan,
 ) -> tuple[Index, jax.Array, Slots, tuple[jax.Array, ...], Kept | None, jax.Array]:  # fmt: skip
-    """All of it in one program: find or insert, write new rows, pool. Each write hangs on what was read before it."""
+    """A call as one program: find or insert, write new rows, pool. Each write depends on the read before it."""
     index, sought = seek_call(index, constants, ids, control, plan.asked, loops=plan.loops)
     if sought.new is not None:
         weights, slots = write_initial(weights, slots, constants, sought.new, plan.slot_initials)

@@ -26,8 +26,8 @@ from recis_core.backends.records import Evicted, LookupCall, Request
 from recis_core.backends.spec import Clock, LookupMode, TableSpec
 from recis_core.bridge.dlpack import to_torch
 
-# Up to so many ids the index half and the rows' half are programs of their own: a call takes some 20 µs
-# longer, and tables of all dims and combiners share the half that takes the longest to compile.
+# Up to so many ids the index half and the rows' half are two programs: a call takes some 20 µs longer, but
+# tables of all dims and combiners share the index half, which compiles the longest.
 APART = 4096
 
 
@@ -133,7 +133,7 @@ def _run_as_one(
 def _run_apart(
     programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
-    """The index, then the rows. A table that evicts is read in between: what it lost comes out compacted, so counted."""
+    """The index, then the rows. In between, evicted rows are copied out, which waits for their number."""
     state.index, state.sought = programs.seek_call(state.index, state.constants, ids, control, asked=plan.asked)
     sought, evicted = begun(programs, state, plan.asked.manner)
     outputs, kept = programs.pool_call(state.weights, state.constants, sought, ids, control, bags, plan=plan)
@@ -141,7 +141,7 @@ def _run_apart(
 
 
 def begun(programs: Programs, state: TableState, manner: Manner) -> tuple[Sought, Evicted | None]:
-    """What was sought, once its new rows hold what they begin as, and what they held; what remains is of use to pooling."""
+    """Write the new rows' initial values. Returns what pooling needs of the lookup, and what was evicted."""
     sought = state.sought
     reported(state)
     evicted = drained(programs, state, sought) if manner.evict else None
@@ -161,7 +161,7 @@ def embed_grad(
         return None, [None] * len(grads)
     crossing = inputs.Crossing()
     arrays = tuple(_padded_grad(crossing, saved, r, grad) for r, grad in enumerate(grads))
-    # What the plan says of the forward alone would only make further programs.
+    # Parts of the plan that only the forward needs would compile further programs.
     asked = replace(plan.asked, manner=Manner(True, True, False, False), features=0)
     plan = replace(plan, asked=asked, slot_initials=(), unknown_initial=False)
     gradient, to_weights = programs.embed_grad(saved.kept, saved.bags, arrays, plan=plan)
@@ -171,7 +171,7 @@ def embed_grad(
 
 
 def _padded_grad(crossing: inputs.Crossing, saved: Saved, r: int, grad: Tensor | None) -> jax.Array:
-    """float32 of the padded size; None stands for zeros, which need no program of their own."""
+    """float32 of the padded size; None becomes zeros, for a program without the argument would be another one."""
     pooling = saved.plan.poolings[r]
     lines = pooling.size if pooling.combiner == "none" else saved.bag_sizes[r]
     width = saved.dim * ((pooling.tile_len or 1) if pooling.combiner == "tile" else 1)

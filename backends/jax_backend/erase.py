@@ -19,7 +19,7 @@ from recis_core.pallas_kernels.order import compact
 def erase(
     index: Index, constants: Constants, ids: jax.Array, ordinals: jax.Array, count: jax.Array, *, loops: Loops
 ) -> tuple[Index, jax.Array]:
-    """The index without these keys, and the numbers of a report."""
+    """The index without these keys, and the call's report."""
     lo, hi = split(ids)
     keys = Keys(lo, hi, constants.uids.at[ordinals].get(mode="clip"))
     entry = loops.find(index, keys, jnp.arange(lo.shape[0], dtype=jnp.int32) < count)

@@ -94,13 +94,13 @@ def restore(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
 
 
 def _keeps_placement(state: TableState, snapshot: Snapshot) -> bool:
-    """Never with fewer buckets than there are: rows have room for those."""
+    """Never with fewer buckets than the table has, for its rows are as many as these need."""
     kept = keeps_placement(state.spec, state.known, state.index.buckets, snapshot)
     return kept and snapshot.buckets >= state.index.buckets
 
 
 def _restore_placement(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
-    """All that is seen of an empty table changes at the end, at once."""
+    """The empty table's fields are all replaced at the end, at once."""
     capacity = max(row_capacity(state.spec, snapshot.buckets), state.index.free.shape[0], snapshot.next_row)
     host = _index_as_saved(state, snapshot, capacity)
     index = jax.tree.map(lambda x: jax.device_put(x, state.device, may_alias=False), host)
@@ -136,7 +136,7 @@ def _index_as_saved(state: TableState, snapshot: Snapshot, capacity: int) -> Ind
 
 
 def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
-    """In a copy of the index, which takes the index's place when the rows are written."""
+    """Works on a copy of the index, which replaces the index when the rows are written."""
     device, n = torch.device(state.spec.device), len(snapshot.ids)
     prepare(programs, state, LookupMode(touch=False), n)
     size, crossing = rung(n), Crossing()
@@ -167,9 +167,9 @@ def _find_or_insert(programs: Programs, state: TableState, snapshot: Snapshot) -
 def _write_values(
     programs: Programs, state: TableState, snapshot: Snapshot, rows: np.ndarray
 ) -> tuple[Callable[[], tuple[jax.Array, ...]], Crossing]:
-    """The program that writes weights and slots, with all it needs, and what is done when its results are.
+    """The program that writes weights and slots, its arguments bound; and the crossing to end after it.
 
-    These are to be landed by the statement that calls it: from then on the table's arrays are gone.
+    The statement that calls the program must land its results: from the call on the table's arrays are gone.
     """
     size, crossing = rung(len(rows)), Crossing()
     device = torch.device(state.spec.device)

@@ -28,9 +28,9 @@ def find(index: Index, keys: Keys, valid: jax.Array) -> jax.Array:
 
 
 def _by_fingerprint(index: Index, keys: Keys, valid: jax.Array) -> jax.Array:
-    """As find, but for the stash; UNSURE where several fingerprints match and the first is another key's.
+    """As find, without the stash; UNSURE where several fingerprints match and the first is another key's.
 
-    UNSURE is said in the same array, for XLA would compute the masks again for an array of its own.
+    UNSURE is a value of the same array: for a second array XLA would compute the masks again.
     """
     a, b = hashing.buckets(keys, index.buckets)
     tags = hashing.tags(keys)
@@ -67,7 +67,7 @@ def holds(index: Index, entry: jax.Array, keys: Keys) -> jax.Array:
 
 
 def _compare_fully(index: Index, keys: Keys, entry: jax.Array) -> jax.Array:
-    """Equal fingerprints of unequal keys in one bucket: look at each way. No trip unless that happens."""
+    """For UNSURE keys, compare each way of both buckets. A loop of no trips where there are none."""
     unsure = entry == UNSURE
 
     def way(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Gradients between backward and step, as the contract's calls: padding, folding, reading.
+"""Gradients between backward and step: pad torch tensors, run programs, cut the results.
 
 Sizes: U unique keys, P keys (padded), D dim.
 """
@@ -32,7 +32,7 @@ def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts:
 
 
 def combine(programs: Programs, gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:
-    """Several are brought to one size first, so that programs are as many as rungs, not as mixtures of them."""
+    """Several are padded to one size first: one program a rung, not one for each mixture of rungs."""
     summed = gradients[0]
     if len(gradients) > 1:
         size = max(g.rows.shape[0] for g in gradients)
@@ -48,7 +48,7 @@ def read(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def without(programs: Programs, g: KeyedGradient, gone: Tensor) -> KeyedGradient:
-    """Through the host: keys are left out when rows were erased, and then the table has been there as well."""
+    """Through the host: used only after rows were erased, which takes longer."""
     stay = ~gone
     lines = (*read(programs, g), to_torch(g.counts)[: len(gone)])
     return from_keys(*(x[stay.to(x.device)] for x in lines))

@@ -1,4 +1,4 @@
-"""Hash words of keys: pallas_kernels.index by the constants of backends.placement.
+"""Hash words of keys: pallas_kernels.index with the constants of backends.placement.
 
 Sizes: N keys.
 """

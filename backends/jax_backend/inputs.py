@@ -1,4 +1,4 @@
-"""torch tensors into padded JAX arrays. What already has its rung's size crosses without a copy.
+"""torch tensors into padded JAX arrays. A tensor of its rung's size crosses without a copy.
 
 Sizes: N ids, B bags, F features.
 """
@@ -17,7 +17,7 @@ from recis_core.bridge.dlpack import ids_to_jax, to_jax
 
 
 def padded(tensor: Tensor, size: int, dtype: torch.dtype | None = None, fill: int = 0) -> Tensor:
-    """Contiguous, of `size` lines, `fill` behind; the tensor itself where it is all that already."""
+    """The tensor, contiguous, padded with `fill` to `size` lines; no copy where it has both already."""
     dtype = dtype or tensor.dtype
     tensor = tensor.detach()
     if len(tensor) == size and tensor.dtype == dtype:
@@ -29,7 +29,7 @@ def padded(tensor: Tensor, size: int, dtype: torch.dtype | None = None, fill: in
 
 
 class Crossing:
-    """Tensors on their way into one program, kept until `done`: on a GPU torch may not reuse their memory before."""
+    """Tensors that one program reads, kept until `done`: on a GPU torch must not reuse their memory before."""
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
@@ -44,12 +44,12 @@ class Crossing:
         return ids_to_jax(self.tensors[-1])
 
     def done(self, until: object) -> None:
-        """The program was started; `until` is a tree of what it gives."""
+        """The program was started; `until` is the tree of its results."""
         hold(self.tensors, jax.tree.leaves(until))
 
 
 def run_lengths(call: LookupCall) -> tuple[int, ...]:
-    """Real ids of each request, without a look at device memory where something else says it."""
+    """Ids of each request, without padding; reads device memory only where it must."""
     lengths = [_length(r) for r in call.requests[:-1]]
     return (*lengths, len(call.ids) - sum(lengths))
 
@@ -79,7 +79,7 @@ def control(call: LookupCall, lengths: tuple[int, ...], sizes: tuple[int, ...], 
 
 
 def _feature_ends(ends: np.ndarray, starts: np.ndarray, padded_starts: np.ndarray) -> np.ndarray:
-    """Where features end in the padded ids: each run has moved as a whole."""
+    """Where features end in the padded ids; padding moves whole runs."""
     run = np.maximum(np.searchsorted(starts, ends, side="left") - 1, 0)
     return ends - starts[run] + padded_starts[run]
 

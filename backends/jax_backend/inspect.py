@@ -1,4 +1,4 @@
-"""What XLA made of the programs that change a table: their memory, for tests of in-place updates."""
+"""The memory of compiled programs that change a table, for tests of in-place updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recis_core.backends.jax_backend.state import TableState
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. In place means: alias is all of the donated state, and temp, where a copy would lie, does not grow with it."""
+    """Bytes. In place: alias is all of the donated state, and temp, which a copy would enlarge, does not grow with it."""
 
     state: int
     alias: int

@@ -1,4 +1,4 @@
-"""Row numbers of unique keys, and the forgetting of keys.
+"""Look up unique keys, and erase keys.
 
 Sizes: U unique keys, R rows.
 """

@@ -22,7 +22,7 @@ Slots = tuple[jax.Array, ...]
 
 
 class Noise(NamedTuple):
-    """What bfloat16 rounding noise is made of: words(seed, uid, id, counter=t) & 0xFFFF, a word a column."""
+    """Source of bfloat16 rounding noise: words(seed, uid, id, counter=t) & 0xFFFF, a word a column."""
 
     seed: jax.Array  # uint32 [2], high word first
     keys: Keys  # [P]
@@ -30,7 +30,7 @@ class Noise(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """Rows an optimizer step works on: the first `count`, distinct; row -1 is left alone."""
+    """Rows of an optimizer step: the first `count` are distinct; row -1 is left out."""
 
     rows: jax.Array  # int32 [P]
     ordinals: jax.Array  # int32 [P], the lines of hyper
@@ -40,7 +40,7 @@ class Touched(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Keys [N], the first `count` of them unique and in key order, and which occurrences they stand for."""
+    """Keys [N], the first `count` of them unique and in key order; and the occurrences of each."""
 
     keys: Keys
     count: jax.Array  # int32 []
@@ -55,7 +55,7 @@ class Find(Protocol):
 
 
 class Changed(NamedTuple):
-    """What a touch overwrote: entries, E where nothing was, and what they held."""
+    """What a touch overwrote: the entries, E where nothing was written, and their old values."""
 
     score_at: jax.Array  # int32 [N], as are all
     stamp_at: jax.Array
@@ -67,9 +67,9 @@ class Touch(Protocol):
     def __call__(
         self, index: Index, keys: Keys, valid: jax.Array, step: jax.Array, *, counts: bool, repeats: bool
     ) -> tuple[Index, jax.Array, Changed]:
-        """Find, then stamp what was found with the step (int32 []); score it by the step, too, or by one touch more.
+        """Find keys, and stamp found entries with the step (int32 []). counts: the score grows by 1; else it is the step.
 
-        repeats: keys may repeat; an entry counts one touch all the same.
+        repeats: keys may repeat; each entry counts one touch.
         """
         ...
 
@@ -124,7 +124,7 @@ class SegmentSum(Protocol):
         In chunks of placement.SUM_CHUNK from offsets[p], each in order, then the chunks in order.
         vectors: float32 [V, D]. source: int32 [N] in [0, V), scale: float32 [N] or None; both padded past offsets[-1].
         offsets: int32 [P + 1]; segments from `count` (int32 []) on are empty, and their rows are never read: an
-        implementation may use them as scratch. There is one for each chunk that a segment has beyond its first.
+        implementation may use them as scratch. They are at least as many as the chunks past each segment's first.
         """
         ...
 

@@ -14,18 +14,18 @@ from recis_core.backends.jax_backend.seek import New
 from recis_core.backends.jax_backend.state import Constants
 from recis_core.pallas_kernels.index import Keys
 
-C = 2048  # keys at a time: what lies past the last new key costs at most one chunk
+C = 2048  # keys at a time: padding costs at most one chunk
 
 
 def chunked(array: jax.Array, size: int) -> jax.Array:
-    """Padded by zeros to a multiple of `size`, so that no slice of that size is moved back at the end."""
+    """Padded with zeros to a multiple of `size`: a slice that runs over the end would be moved back."""
     return jnp.pad(array, [(0, -array.shape[0] % size)] + [(0, 0)] * (array.ndim - 1))
 
 
 def write_initial(
     weights: jax.Array, slots: Slots, constants: Constants, new: New, slot_initials: tuple[float, ...]
 ) -> tuple[jax.Array, Slots]:
-    """Give the rows of new keys what they begin as. No trip where there are none."""
+    """Write the initial weights and slots of new keys. A loop of no trips where there are none."""
     size = min(C, new.rows.shape[0])
     keys, rows = jax.tree.map(lambda x: chunked(x, size), (new.keys, new.rows))
 

@@ -2,8 +2,8 @@
 
     source   4 0 | 2 | | 7 7 1      offsets 0 2 3 3 6     out[0] = v[4] + v[0], out[2] = 0
 
-XLA's scatter-add is one loop in order on a CPU and float atomics on a GPU. So a CPU takes it, and
-every other platform adds runs of RADIX neighbours, then runs of those sums, until one a segment is left.
+XLA's scatter-add is one loop in order on a CPU and float atomics on a GPU. So only a CPU uses it;
+other platforms add runs of RADIX neighbours, then runs of those sums, until each segment has one.
 
 Sizes: N occurrences (padded), P segments (padded), V vectors, D dim, C occurrences of a chunk.
 """
@@ -56,7 +56,7 @@ def scatter_sum(
 
 
 def weighted(vectors: jax.Array, source: jax.Array, scale: jax.Array | None) -> jax.Array:
-    """scale[j] · vectors[source[j]], float32; rows of a negative source are of no meaning."""
+    """scale[j] · vectors[source[j]], float32; undefined where a source is negative."""
     terms = vectors.at[source].get(mode="clip").astype(jnp.float32)
     return terms if scale is None else terms * scale[:, None]
 

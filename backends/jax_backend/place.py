@@ -1,7 +1,7 @@
 """Placement of new ids: backends.placement's rounds in jnp, free ways first, then victims.
 
-Ranks inside a bucket come from integer scatter-min into scratch the index keeps: no sort, and
-nothing whose order could matter.
+Ranks inside a bucket come from integer scatter-min into scratch of the index: no sort, and the
+result depends on no order of execution.
 
 Sizes: M lanes of a chunk, S buckets, W ways.
 """
@@ -22,7 +22,7 @@ W = placement.WAYS
 
 
 class Offers(Protocol):
-    """What both candidate buckets of each lane offer in a phase."""
+    """Usable ways of both candidate buckets of each lane in a phase."""
 
     limit: jax.Array  # int32 [M, 2], usable ways
 
@@ -46,7 +46,7 @@ class FreeWays(NamedTuple):
 
 
 class Victims(NamedTuple):
-    """Ways in the order they are given up; fields [M, 2, W] of what they hold, so that no later read is needed."""
+    """Ways in the order of eviction, with the fields [M, 2, W] of the keys there, read once."""
 
     limit: jax.Array
     ways: jax.Array
@@ -70,7 +70,7 @@ class Victims(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """entry is -1 where a lane got none; side and nth say which offer it took."""
+    """entry: -1 where a lane got none. side, nth: the bucket, and the place in its list of ways."""
 
     entry: jax.Array  # int32 [M]
     side: jax.Array  # int32 [M]
@@ -139,7 +139,7 @@ def run_rounds(index: Index, buckets: jax.Array, offers: Offers, pending: jax.Ar
 
 
 def rank_within(claims: jax.Array, bucket: jax.Array, asking: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Position of each asking lane among those of its bucket; W stands for W and more, which no quota reaches."""
+    """Position of each asking lane among those of its bucket, at most W, which no quota reaches."""
     lane = jnp.arange(bucket.shape[0], dtype=jnp.int32)
 
     def unfinished(state: tuple) -> jax.Array:

@@ -50,7 +50,7 @@ def _tile(table: jax.Array, rows: jax.Array, offsets: jax.Array, weights: jax.Ar
 
 
 class Weighing(NamedTuple):
-    """What a bag's sum is divided by, and weights of one scale with it."""
+    """The divisor of each bag's sum, and weights lifted as the divisor is."""
 
     weights: jax.Array | None  # float32 [N], times the lift of their bag; None for ones
     inverse: jax.Array  # float32 [B], 1 / divisor of these weights; 0 where a bag gives zeros
@@ -58,7 +58,7 @@ class Weighing(NamedTuple):
 
 
 def weighing(offsets: jax.Array, weights: jax.Array | None, combiner: str, pooled: GatherPool) -> Weighing:
-    """Of "mean" and "sqrtn"; see the contract's pool. pooled: who sums."""
+    """For "mean" and "sqrtn"; see Backend.pool. pooled: the loop that sums."""
     if weights is None:
         count = (offsets[1:] - offsets[:-1]).astype(jnp.float32)
         return Weighing(None, inverse(count if combiner == "mean" else jnp.sqrt(count), None), None)

@@ -1,4 +1,4 @@
-"""pool and pool_grad as the contract's calls.
+"""pool and pool_grad: pad torch tensors, run programs, cut the results.
 
 Sizes: N ids, U rows, B bags, D dim.
 """

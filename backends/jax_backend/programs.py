@@ -1,7 +1,7 @@
 """Every jitted program of the backend, and how often each was compiled.
 
-A program is compiled when jit traces it for shapes and static arguments it has not met, which a
-side effect of the Python function sees. State arguments are donated.
+jit compiles a program when it traces it for new shapes and static arguments; a side effect of the
+Python function counts these traces. State arguments are donated.
 
 Sizes: N keys (padded), R rows, D dim.
 """

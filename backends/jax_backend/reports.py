@@ -1,7 +1,7 @@
-"""What programs report, read a step later, and growth decided by it: no host sync while a table is far from full.
+"""Reports of programs, read a step later, and growth: no host sync while a table is far from full.
 
-The host keeps an upper bound of the keys, the last count read plus all ids asked for since. While
-that bound asks for no growth nothing waits; else the exact count is waited for and the rule applied to it.
+The host keeps an upper bound of the keys: the last count read plus all ids since. Only if this bound would grow the
+table does the host wait for the exact count, and apply placement's rule to it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _counted(counters: Counters, numbers: dict[str, int]) -> Counters:
 
 
 def reported(state: TableState) -> None:
-    """Take note of the last program's report. Waits only where it may have failed."""
+    """Queue the last program's report. Waits only where the call may have failed."""
     note_report(state)
     limit = state.spec.max_rows
     if limit is not None and state.upper > limit:
@@ -50,7 +50,7 @@ def reported(state: TableState) -> None:
 
 
 def make_room(state: TableState, programs: Programs, incoming: int) -> None:
-    """Grow, if it must be, before `incoming` ids are looked up."""
+    """Grow as placement says, before `incoming` ids are looked up."""
     settle(state, wait=False)
     if (
         not state.spec.grows
@@ -62,7 +62,7 @@ def make_room(state: TableState, programs: Programs, incoming: int) -> None:
 
 
 def grow(state: TableState, programs: Programs, buckets: int) -> None:
-    """One array at a time, so that never more than one is there twice; the index last, for more rows alone change nothing."""
+    """One array at a time, so that at most one is held twice; the index last, for an array with more rows changes nothing."""
     if buckets == state.index.buckets:
         return
     capacity = row_capacity(state.spec, buckets)

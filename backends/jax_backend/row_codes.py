@@ -27,7 +27,7 @@ DTYPES = {"fp8": "float8_e4m3fn", "int8": "int8", "int4": "int4"}  # as pallas_k
 
 
 class Words(NamedTuple):
-    """What a stochastic encode's noise is made of."""
+    """Source of a stochastic encode's noise."""
 
     seed: jax.Array  # uint32 [2], high word first
     ids: jax.Array  # uint32 [P, 2], low word first
@@ -170,7 +170,7 @@ def _mean(x: jax.Array) -> jax.Array:
 
 
 def _floats(x: jax.Array, word: jax.Array | None, kind: str) -> tuple:
-    """(bytes, what they say), and for lossless rows the tail and its lengths."""
+    """(bytes, the floats they decode to), and for lossless rows the tail and its lengths."""
     if kind == "fp32":
         return _bytes(x), x
     if kind == "fp16":

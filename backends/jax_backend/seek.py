@@ -1,4 +1,4 @@
-"""Find or insert a call's keys: the index half of a lookup, traced inside the programs that need it.
+"""Find or insert a call's keys: the index half of a lookup, traced inside larger programs.
 
 Sizes: N ids (padded), U unique keys, E entries.
 """
@@ -22,7 +22,7 @@ from recis_core.pallas_kernels.insertion import Inserted, Settings
 
 @dataclass(frozen=True)
 class Manner:
-    """What of a lookup is static: a program each."""
+    """The static part of a lookup; each value compiles a program."""
 
     insert: bool
     touch: bool
@@ -32,7 +32,7 @@ class Manner:
 
 
 class New(NamedTuple):
-    """Keys that got a row in this call; the first `count`, none where the call failed."""
+    """Keys that got a row in this call: the first `count`, which is 0 where the call failed."""
 
     keys: Keys  # [N]
     rows: jax.Array  # int32 [N]
@@ -72,7 +72,7 @@ def seek(
 
 
 def _rows_of(index: Index, entry: jax.Array, keys: Keys, found: jax.Array, manner: Manner) -> jax.Array:
-    """Rows of found keys. One that was not stamped may have been displaced by a new one."""
+    """Rows of found keys. A new key may have displaced a found one that was not stamped."""
     at = jnp.where(found, entry, 0)
     if manner.insert and manner.evict and not manner.touch:
         found = found & holds(index, at, keys)

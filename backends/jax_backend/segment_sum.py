@@ -26,10 +26,10 @@ def segment_sum(
 def _by_chunks(
     vectors: jax.Array, source: jax.Array, scale: jax.Array | None, offsets: jax.Array, count: jax.Array
 ) -> jax.Array:
-    """Each segment's first chunk into its own row, further ones into rows past `count`, then these onto their segment's.
+    """Sum each segment's first chunk into its row, further chunks into rows past `count`, and add these to the first.
 
-    Rows past `count` suffice: a segment of k further chunks leaves at least k of them unused, having over 256·k
-    occurrences.
+    There are enough rows past `count`: a segment with k further chunks has over 256·k occurrences, and so leaves more
+    than k rows unused.
     """
     size, segments = source.shape[0], offsets.shape[0] - 1
     more = jnp.maximum((offsets[1:] - offsets[:-1] + CHUNK - 1) // CHUNK - 1, 0)
@@ -42,7 +42,7 @@ def _by_chunks(
 
 
 def _add_further_chunks(sums: jax.Array, more_end: jax.Array, count: jax.Array, most: int) -> jax.Array:
-    """Row count + x holds the x-th further chunk, of `most` at most; few segments have any."""
+    """Row count + x holds the x-th further chunk; most: an upper bound of their number. Few segments have any."""
     owner = segment_of(jnp.concatenate([jnp.zeros(1, jnp.int32), more_end]), most)
     nth = jnp.arange(most, dtype=jnp.int32)
     further = sums.at[count + nth].get(mode="clip")

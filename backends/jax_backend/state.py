@@ -1,6 +1,6 @@
 """A table in JAX arrays of our own, donated to each program that changes it.
 
-No torch view of them ever lives, for donating an array with one copies it.
+torch never holds a view of them, for donating an array with a live view copies it.
 
 Sizes: S buckets, W ways, E = S·W + STASH entries, R rows, D dim, T logical tables.
 """
@@ -42,8 +42,8 @@ class Constants(NamedTuple):
 
 @dataclass
 class TableState:
-    """What a program gives back stands here at once, by one assignment with the arrays that it replaces; what remains to
-    be done with it is done then, or, if that breaks off, before the next stage (unfinished.py).
+    """One assignment stores a program's results where the replaced arrays were. What remains to be done with them follows,
+    or, if that breaks off, the next stage does it first (unfinished.py).
     """
 
     spec: TableSpec
@@ -67,7 +67,7 @@ class TableState:
 
     @property
     def upper(self) -> int:
-        """No more keys than this are in the table, whatever the unread reports say."""
+        """An upper bound of the table's keys, whatever the unread reports hold."""
         return self.known + sum(incoming for _, incoming in self.reports)
 
     @property
@@ -76,7 +76,7 @@ class TableState:
 
     @property
     def slot_initials(self) -> tuple[float, ...]:
-        """What new rows' slots begin as, in the order of slot_arrays."""
+        """Initial values of slots, in the order of slot_arrays."""
         return tuple(spec.initial for spec in self.slot_specs.values())
 
 

@@ -23,7 +23,7 @@ def touch(
 
 
 def touch_entries(index: Index, entry: jax.Array, step: jax.Array, counts: bool) -> tuple[Index, Changed]:
-    """Only what changes is written, so each write hangs on its read and stays in place."""
+    """Writes only what changes, so that each write depends on its read and stays in place."""
     at = jnp.where(entry >= 0, entry, index.entries)
     scores, stamps = (x.at[at].get(mode="fill", fill_value=0) for x in (index.scores, index.stamps))
     new_scores = scores + 1 if counts else jnp.broadcast_to(step, scores.shape)
@@ -45,7 +45,7 @@ def changes(
 
 
 def untouch_if_failed(index: Index, changed: Changed, failed: jax.Array) -> Index:
-    """Put back what was overwritten. No trip unless the call failed."""
+    """Restore the old scores and stamps. A loop of no trips unless the call failed."""
 
     def undo(state: tuple[jax.Array, Index]) -> tuple[jax.Array, Index]:
         index = state[1]

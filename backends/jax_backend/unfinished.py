@@ -1,13 +1,13 @@
-"""A stage that breaks off: what is finished before the next, what is taken back, and what is lost.
+"""A stage that breaks off: what the next stage finishes, what is taken back, and what is lost.
 
-Programs are given a table's arrays to write into. One that was refused, or did not compile, has taken none, and the table
-is as before. One that ran has its results in the state, and what remains is done by `finish`, by this stage or the next:
+A table's arrays are donated to programs. A program that was refused, or did not compile, has taken none: the table is as
+before. The results of a program that ran are in the state, and `finish` does the rest, in this stage or the next:
 
-    landed   new weights and slots go where they belong
-    report   is counted
-    sought   rows of new keys get their initial values; else they would read what other keys left there
+    landed   new weights and slots replace the old ones
+    report   is queued
+    sought   rows of new keys get their initial values, for they still hold other keys'
 
-Between the two, when a signal's exception comes between a program's end and the assignment of its results, arrays are gone.
+A signal's exception between a program's end and the assignment of its results loses the arrays: TableLost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class whole:  # noqa: N801, a context manager is used like a function
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         state, grown = self._state, self._state.grown
-        # Growth belongs to a call, as does all else it changed; a full table keeps it.
+        # A call that breaks off takes its growth back, as all else it changed; TableFull keeps the growth.
         unused = kind not in (None, TableFull) and grown is not None and grown is state.index and not _gone(grown.rows)
         state.index, state.grown = self._before if unused else state.index, None
         if error is not None and is_out_of_memory(error):
@@ -47,7 +47,7 @@ class whole:  # noqa: N801, a context manager is used like a function
 
 
 def finish(programs: Programs, state: TableState) -> None:
-    """See above.
+    """Do what an earlier stage left to do.
 
     Raises:
       TableLost: arrays of the table are gone.
@@ -66,7 +66,7 @@ def land(state: TableState) -> None:
 
 
 def note_report(state: TableState) -> None:
-    """Among those that are not read yet."""
+    """Queue the last call's report among the unread ones."""
     report, sought = state.report, state.sought
     if report is not None:
         state.reports, state.report = (*state.reports, (report, state.incoming)), None
@@ -76,7 +76,7 @@ def note_report(state: TableState) -> None:
 
 
 def begin_new(programs: Programs, state: TableState) -> None:
-    """Write what new rows begin as; harmless if done again."""
+    """Write the initial values of new rows; may run twice."""
     if state.sought is None:
         return
     if state.sought.new is not None:
@@ -105,7 +105,7 @@ def _gone(array: jax.Array) -> bool:
 
 
 def revive(state: TableState) -> None:
-    """A lost table is an empty one from now on; what it has counted it keeps."""
+    """Make a lost table an empty one; its counters stay."""
     new = create_state(state.spec, state.device)
     add_slots(new, tuple(state.slot_specs.values()))
     new.ladder, new.counters = state.ladder, replace(state.counters, rows=0, stashed=0)

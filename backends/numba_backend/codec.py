@@ -138,7 +138,7 @@ def encode_block(
 
 @compiled
 def add_row(kind, values, residual, u, x):  # type: ignore[no-untyped-def]
-    """x of one row, and whether all of it is finite. fp32 without a residual is not flushed."""
+    """x of one row, and whether it is finite. Subnormals stay in fp32 rows without a residual."""
     bits, full = x.view(np.uint32), np.uint32(0)
     x[:] = values[u]
     if len(residual) > 0:
@@ -170,7 +170,7 @@ def subtract(x, back, left):  # type: ignore[no-untyped-def]
 
 @compiled
 def clamp_row(x, bound, out):  # type: ignore[no-untyped-def]
-    """Into out; how many were past the bound."""
+    """Clamp x into out; returns how many numbers were past the bound."""
     bits, into, over = x.view(np.uint32), out.view(np.uint32), 0
     for d in range(len(x)):
         over += (bits[d] & SIZE) > bound
@@ -180,7 +180,7 @@ def clamp_row(x, bound, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def put_float(kind, x, word, noisy, bound, out, back):  # type: ignore[no-untyped-def]
-    """fp32, bf16 and fp16; how many values were clamped."""
+    """fp32, bf16 and fp16; returns how many values were clamped."""
     bits = back.view(np.uint32)
     over = clamp_row(x, bound, back)
     if kind == FP32_ID:

@@ -1,4 +1,4 @@
-"""What numba tells when it compiles one of our loops, not when it reads one from its cache."""
+"""numba's events of compilations of our loops; a loop from its cache raises none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How loops are compiled here, and the few machine instructions numba has no name for.
+"""Decorators that compile loops, and the few machine instructions that numba lacks.
 
 error_model="numpy": a division by zero gives inf instead of a branch that keeps a loop from being vectorised.
 fastmath stays off everywhere: it would change the order of sums.
@@ -35,10 +35,10 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """A step of an inner loop that takes arrays and hands back numbers.
+    """A step of an inner loop that takes arrays and returns numbers, always inlined.
 
-    Left to LLVM it may stay a call, and a call hands over each array as seven numbers. Nor does it count references: its
-    caller holds the arrays, and two atomic steps for each cost more than a probe. So it may make or return no array.
+    LLVM might keep a call, which passes each array as seven numbers. References are not counted, for the caller holds the
+    arrays, and two atomic operations for each cost more than a probe. So such a step must not make or return an array.
     """
     return compiled_once(njit(forceinline=True, _nrt=False, **_OPTIONS)(function))
 
@@ -52,10 +52,10 @@ class ThreadedLoop:
     """A parallel loop that several Python threads may call.
 
     numba's last resort among threading layers, workqueue, ends the process when two threads enter it at once; there
-    calls wait for one another. Which layer there is numba tells only after the first loop.
+    calls wait for one another. numba names its layer only after the first loop.
 
-    No layer survives a fork: OpenMP ends the process, others wait for threads that are not there. A forked process whose
-    parent had started one runs the same loop compiled without threads.
+    No layer survives a fork: OpenMP ends the process, others wait for threads that are gone. A forked process whose
+    parent had started a layer runs the same loop compiled without threads.
     """
 
     _lock = Lock()
@@ -67,7 +67,7 @@ class ThreadedLoop:
 
     @property
     def alone(self) -> Callable[..., Any]:
-        """Without threads. Under a name of its own, by which numba's cache knows it."""
+        """The loop without threads, under another name, for numba's cache is by name."""
         if self._alone is None:
             f = self._function
             same = FunctionType(f.__code__, f.__globals__, f"{f.__name__}_alone", f.__defaults__, f.__closure__)
@@ -97,8 +97,8 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def start_threads() -> None:
-    """What the first loop would start. numba asks OpenMP for NUMBA_NUM_THREADS then, and torch, which shares it, would
-    take that for its own loops, whatever OMP_NUM_THREADS or torch.set_num_threads said: torch's count stays.
+    """Start the threads of parallel loops, and keep torch's thread count: numba sets OpenMP's to NUMBA_NUM_THREADS, and
+    torch, which shares OpenMP, would use as many, whatever OMP_NUM_THREADS or torch.set_num_threads asked for.
     """
     before = torch.get_num_threads()
     get_num_threads()
@@ -107,7 +107,7 @@ def start_threads() -> None:
 
 
 def on_one_thread() -> None:
-    """From now on parallel loops of the calling Python thread run on it alone, beside what other threads do."""
+    """From now on parallel loops that the calling thread starts run on that thread alone."""
     start_threads()
     set_num_threads(1)
 
@@ -154,9 +154,9 @@ def float_of(typing_context, bits):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def prefetch(typing_context, array, offset):  # type: ignore[no-untyped-def]
-    """Ask for the cache line `offset` bytes into a contiguous array before it is read.
+    """Prefetch the cache line `offset` bytes into a contiguous array.
 
-    Rows and index entries lie at random in memory, and a processor looks only a few rows ahead by itself.
+    Rows and index entries are read at random places, and a processor looks only a few rows ahead by itself.
     """
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

@@ -1,5 +1,5 @@
-"""Processes that start together, as ranks do, compile each loop once: one does it, and the others wait and find it in numba's
-cache. Without that, each of them compiles all of it, for a minute or two, on cores that they share.
+"""Processes that start together, as ranks do, compile each loop once: one compiles, the others wait and load it from numba's
+cache. Else each would compile all loops, for a minute or two, on cores that they share.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PAUSE = 0.002  # seconds between looks; what is in the cache already is read in 
 
 
 def compiled_once(loop: Any) -> Any:
-    """A numba dispatcher with a cache, whose `compile` waits for other processes'.
+    """A numba dispatcher with a cache, whose `compile` waits for other processes.
 
-    A loop is compiled inside of its callers' compilations, never the reverse, so that processes do not wait in a circle.
+    A loop is compiled inside its callers' compilations, never the reverse, so no circle of processes waits.
     """
     compile_ = loop.compile
     place = crc32(f"{loop.__module__}.{loop.__qualname__}".encode())
@@ -46,7 +46,7 @@ def compiled_once(loop: Any) -> Any:
 
 @contextmanager
 def _alone(folder: str, place: int) -> Iterator[None]:
-    """The only process at this place of this folder; or not, where a file system knows no locks."""
+    """Hold the lock of this place in this folder; without effect where a file system has no locks."""
     handle = _handle(folder, os.getpid())
     held = handle is not None and _wait(handle, place)
     try:
@@ -58,7 +58,7 @@ def _alone(folder: str, place: int) -> Iterator[None]:
 
 @cache
 def _handle(folder: str, process: int) -> int | None:
-    """Open for the life of the process; to close it would give up its locks."""
+    """Stays open until the process ends, for closing a file releases its locks."""
     path = Path(folder)
     if fcntl is None:
         return None
@@ -70,7 +70,7 @@ def _handle(folder: str, process: int) -> int | None:
 
 
 def _wait(handle: int, place: int) -> bool:
-    """Whether the place is held now."""
+    """Wait for the lock; whether this process has it."""
     start = time.monotonic()
     while time.monotonic() < start + LONGEST:
         try:

@@ -26,7 +26,7 @@ from recis_core.backends.whole import whole
 
 @dataclass(frozen=True)
 class Run:
-    """A request as loops read it, with its part of the call's ids."""
+    """A request as arrays, and its range of the call's ids."""
 
     combiner: str
     tile_len: int | None
@@ -69,7 +69,7 @@ def embed_rows(
     weights_need_grad: tuple[bool, ...],
     values: np.ndarray | None = None,
 ) -> tuple[list[Tensor], Saved]:
-    """The rest of a call whose keys and their rows, int32 [U], -1 for unknown, are known already.
+    """The rest of a call after its lookup; rows: int32 [U] of its keys, -1 for unknown.
 
     values: float32 [U, D], where rows are positions in them instead of row numbers of the table.
     """
@@ -129,7 +129,7 @@ def _weights_grad(saved: Saved, run: Run, vectors: np.ndarray | None) -> Tensor:
 
 
 def _sum(saved: Saved, vectors: list[np.ndarray | None]) -> tuple[np.ndarray, float]:
-    """The requests' gradients by unique key, occurrences in the call's order; and their squares' sum."""
+    """The requests' gradients summed by unique key, occurrences in the call's order; and the sum of their squares."""
     keys = saved.keys
     occurrences = empty_occurrences(keys.counts, len(keys.inverse))
     base = 0

@@ -113,7 +113,7 @@ def restore(state: TableState, snapshot: Snapshot) -> TableState:
 
 
 def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
-    """Scores and stamps as the snapshot has them, whatever the layout."""
+    """Scores and stamps are the snapshot's, whatever the layout."""
     mode = LookupMode(touch=False)
     rows, _ = lookup(state, undo, ids, tables, mode=mode, clock=Clock(), incoming=len(ids))
     entries, entry = state.index.entries, find(state, ids, tables, None).entries
@@ -125,7 +125,7 @@ def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: np.n
 
 
 def _restore_placement(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
-    """All that is seen of an empty table changes at the end, at once."""
+    """The empty table's fields are all replaced at the end, at once."""
     index = _index_as_saved(state, snapshot, ids, tables)
     free = snapshot.free_rows.numpy().copy()  # type: ignore[union-attr]
     make_room(state, snapshot.next_row)

@@ -30,7 +30,7 @@ HIGH_BITS = np.uint64(0x8080808080808080)
 
 @dataclass(frozen=True)
 class Found:
-    """What a find gives of each key: its entry and row, -1 for unknown; and the entry's score and stamp before."""
+    """Of each key: its entry and row, -1 for unknown; and the entry's score and stamp before a touch."""
 
     entries: np.ndarray  # int64 [U]
     rows: np.ndarray  # int32 [U]
@@ -44,7 +44,7 @@ class Found:
 def find(
     state: TableState, ids: np.ndarray, tables: np.ndarray, clock: Clock | None, undo: Undo | None = None
 ) -> Found:
-    """Unique keys; with a clock, what is found is touched."""
+    """Find unique keys; with a clock, touch the found ones."""
     U, index = len(ids), state.index
     int32 = [empty(U, np.int32) for _ in range(3)]
     found = Found(empty(U, np.int64), *int32, empty(U, np.uint32), empty(U, np.uint32), np.zeros(1, np.bool_))
@@ -59,7 +59,7 @@ def find(
 
 
 def not_found(state: TableState, ids: np.ndarray, tables: np.ndarray) -> Found:
-    """What `find` gives of keys that are known not to be here."""
+    """As find, for keys that are known to be absent."""
     U, nothing = len(ids), np.zeros(0, np.int32)
     rows, a, b = np.full(U, -1, np.int32), empty(U, np.uint32), empty(U, np.uint32)
     bucket_words(ids, tables, state.uids, 0, U, a, b)
@@ -67,7 +67,7 @@ def not_found(state: TableState, ids: np.ndarray, tables: np.ndarray) -> Found:
 
 
 def untouch(index: Index, found: Found) -> None:
-    """Take back what a find with a clock wrote, a few entries at a time: memory may be short."""
+    """Restore scores and stamps from before a touch, a few entries at a time: memory may be short."""
     for beg in range(0, len(found.entries) if found.touched[0] else 0, AT_ONCE):
         entries = found.entries[beg : beg + AT_ONCE]
         known = entries >= 0
@@ -92,7 +92,7 @@ def _find_all(  # type: ignore[no-untyped-def]
 
 @compiled
 def _probe_tags(a, b, words, entries, beg, end, found):  # type: ignore[no-untyped-def]
-    """Each key's first entry of equal tag, or -1. Apart from reading the entry, so that many reads overlap."""
+    """Each key's first entry of equal tag, or -1. A pass of its own before entries are read, so that many reads overlap."""
     mask = np.uint32(len(words) // WORDS - 1)
     for u in range(beg, end):
         prefetch(words, np.int64(a[u] & mask) * WAYS)
@@ -138,7 +138,7 @@ def _is_key(entries, e, id_, table):  # type: ignore[no-untyped-def]
 
 @inlined
 def hits_in(word, pattern):  # type: ignore[no-untyped-def]
-    """The high bit of every byte equal to the pattern's, and of no other: a free way may still hold its last key."""
+    """The high bit of exactly those bytes that equal the pattern's: a free way may still hold its last key."""
     differs = word ^ pattern
     return ~(((differs & ~HIGH_BITS) + ~HIGH_BITS) | differs | ~HIGH_BITS)
 

@@ -59,7 +59,7 @@ def _copy_block(array, rows, beg, end, values):  # type: ignore[no-untyped-def]
 def _write_unknown(
     state: TableState, absent: np.ndarray, ids: np.ndarray, tables: np.ndarray, values: np.ndarray
 ) -> None:
-    """What the keys would begin as, in the table's own precision."""
+    """The keys' initial values, in the table's dtype."""
     stored = np.empty((len(absent), state.spec.dim), state.weights.dtype)
     write_initial(state, np.arange(len(absent), dtype=np.int32), ids[absent], tables[absent], stored)
     fresh = np.empty((len(absent), state.spec.dim), np.float32)

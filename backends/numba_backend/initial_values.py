@@ -105,9 +105,7 @@ def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, first, wei
 
 
 def scratch_lines(count: int, columns: int, dtype: type) -> np.ndarray:
-    """[count · threads, columns or more]: memory of a parallel loop that takes none itself. No two threads share a
-    cache line.
-    """
+    """[count · threads, columns or more], for a parallel loop that allocates nothing. No two threads share a cache line."""
     return empty((count * config.NUMBA_NUM_THREADS, -(-columns // 16) * 16), dtype)
 
 
@@ -131,7 +129,7 @@ def exponent_full(bits):  # type: ignore[no-untyped-def]
 
 @inlined
 def cut(bits):  # type: ignore[no-untyped-def]
-    """The upper half of inf's or NaN's bits; NaN stays NaN even if only lower bits said so."""
+    """The upper half of inf's or NaN's bits; NaN stays NaN even if only its lower half has bits set."""
     quiet = QUIET if bits & FRACTION else np.uint32(0)
     return np.uint16(np.uint32(bits | quiet) >> np.uint32(16))
 

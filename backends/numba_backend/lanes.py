@@ -123,7 +123,7 @@ def store(typing_context, array, position, count, lanes):  # type: ignore[no-unt
 
 @intrinsic
 def put(typing_context, weights, at, fresh, to, count, lanes):  # type: ignore[no-untyped-def]
-    """New weights into their place where that is float32, else into `fresh`."""
+    """New weights into the table where it is float32, else into `fresh`."""
     in_place = weights.dtype == types.float32
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

@@ -40,7 +40,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Placed:
-    """A chunk that stands in the index."""
+    """A chunk of new keys, after its insertion."""
 
     rows: np.ndarray  # int32 [M]
     victims: Victims
@@ -57,9 +57,9 @@ def lookup(
     incoming: int,
     begin: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Evicted | None]:
-    """Row numbers int32 [U] of unique keys, -1 for unknown; and what was evicted for them.
+    """Row numbers int32 [U] of unique keys, -1 for unknown; and the evicted keys.
 
-    begin: bool [U], which of the new keys get initial values; the others' rows are the caller's to write. None: all.
+    begin: bool [U], which of the new keys get initial values; the caller writes the others' rows. None: all.
     """
     if clock.pinned_from > clock.step:
         raise ValueError(f"pinned_from must be at most step = {clock.step}; got {clock.pinned_from}.")
@@ -75,7 +75,7 @@ def lookup(
 
 
 def insert(state: TableState, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """Row numbers int32 [U] of unique keys that are known not to be here; what the rows hold is the caller's to write."""
+    """Insert unique keys that are known to be absent; row numbers int32 [U]. The caller writes the rows."""
     with whole(state) as undo:
         grow(state, undo, len(ids))
         found, begin = not_found(state, ids, tables), np.zeros(len(ids), np.bool_)
@@ -84,7 +84,7 @@ def insert(state: TableState, ids: np.ndarray, tables: np.ndarray) -> np.ndarray
 
 
 def begin_rows(state: TableState, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray, begin: np.ndarray) -> None:
-    """There is memory for rows that a caller numbers by an index of its own, and those that begin have initial values.
+    """Make room for rows that the caller's own index numbers; where `begin`, write initial values.
 
     rows: int32 [U]. begin: bool [U].
     """
@@ -152,7 +152,7 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
 
 
 def _rows_for(state: TableState, displaces: np.ndarray, victims: Victims, M: int) -> np.ndarray:
-    """A key that displaces takes over the row; the others take free ones, in key order."""
+    """A key that displaces another takes its row; the others take free rows, in key order."""
     own = np.ones(M, bool)
     own[displaces] = False
     rows = np.empty(M, np.int32)

@@ -1,7 +1,7 @@
 """Zeroed memory for tables: aligned to cache lines, on huge pages where the system has them.
 
 Rows are read at random; with 4 KiB pages each read of a large table also misses the TLB.
-Memory counts only once it is touched, so room for rows to come is free until they come.
+Memory takes no pages until it is written, so room for later rows costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways for new keys: backends.placement's rounds. A chunk's buckets are renumbered, so that scratch follows the chunk.
+"""Ways for new keys: backends.placement's rounds. A chunk's buckets are renumbered, so that scratch has the chunk's size.
 
 Sizes: M new keys of a chunk, K distinct buckets among their candidates, S buckets, W ways.
 """

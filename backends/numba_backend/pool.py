@@ -33,7 +33,7 @@ def code_of(combiner: str) -> int:
 
 
 def offsets_of(offsets: Tensor, count: int | None = None) -> np.ndarray:
-    """int64 [B + 1], checked to rise from 0 to `count`: compiled loops do not check what they index with."""
+    """int64 [B + 1], checked to rise from 0 to `count`, for compiled loops check no index."""
     bounds = np.ascontiguousarray(offsets.numpy(), np.int64)
     count = int(bounds[-1]) if count is None else count
     if bounds[0] != 0 or bounds[-1] != count or _decreases(bounds):
@@ -97,7 +97,7 @@ def pool_rows(
 
 
 def even_bags(N: int) -> np.ndarray:
-    """Offsets that share out N ids over threads."""
+    """Offsets that divide N ids evenly among threads."""
     return np.minimum(np.arange(-(-N // LAID) + 1, dtype=np.int64) * LAID, N)
 
 
@@ -123,7 +123,7 @@ def _pool_all(table, rows, inverse, offsets, weights, code, out):  # type: ignor
 
 @compiled
 def _lay_bags(first, last, table, rows, inverse, offsets, weights, code, out):  # type: ignore[no-untyped-def]
-    """One weighted row after another, from the place of the first on."""
+    """Write weighted rows one after another, from the first one's place."""
     D, width, weighted = table.shape[1], out.shape[1], len(weights) > 0
     for b in range(first, last):
         beg, to = offsets[b], offsets[b] * D if code == NONE else b * width
@@ -142,7 +142,7 @@ def _lay_bags(first, last, table, rows, inverse, offsets, weights, code, out):  
 @compiled
 def sum_bags(first, last, table, rows, inverse, offsets, weights, code, out, start):  # type: ignore[no-untyped-def]
     """out[start + b - first] = Σ weights[i] · table[rows[inverse[i]]] / divisor, summed in order; zeros for divisor 0."""
-    # One function, without calls that take arrays: each such call counts references, by atomics threads fight over.
+    # One function, without calls that take arrays: each such call counts references, by atomics that slow threads.
     D, weighted, size = table.shape[1], len(weights) > 0, table.shape[1] * table.itemsize
     of = rows[inverse[offsets[first] : min(offsets[last] + AHEAD, len(inverse))]]
     for b in range(first, last):

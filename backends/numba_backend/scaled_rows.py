@@ -1,6 +1,6 @@
 """Rows with a scale before their codes: fp8, int8, int4 and signs; one row at a time.
 
-`out` is a row's bytes, `x` its flushed float32, `word` its noise; `back` takes what the codes say.
+`out` is a row's bytes, `x` its flushed float32, `word` its noise; `back` receives the decoded row.
 
 Sizes: D dim.
 """

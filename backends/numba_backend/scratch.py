@@ -1,8 +1,7 @@
-"""Arrays of one step whose memory serves the next: outputs, gradients, and what lies between.
+"""Arrays of one step whose memory the next step reuses: outputs, gradients and intermediate values.
 
-Given back to the system, megabytes come again as fresh pages, each a fault to be zeroed: measured, 5 ms of a 6 ms
-step. A block is free again once nobody holds an array or tensor that looks into it, which its reference count says;
-so results may be kept for as long as anyone likes.
+Memory freed to the system comes back as new pages, each a fault and zeroed: measured, 5 ms of a 6 ms step. A block is
+free again once its reference count shows that no array or tensor views it, so results may be kept for any time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 class Blocks:
-    """Blocks of memory by size, powers of two; a list holds each block once, a view of it once more."""
+    """Blocks of memory by size, powers of two. References: one by the list, one by each view."""
 
     def __init__(self) -> None:
         self._by_size: dict[int, list[np.ndarray]] = {}

@@ -72,7 +72,7 @@ def _source_of(i, b, position, by, code, tile_len, base):  # type: ignore[no-unt
 
 
 def sum_by_key(vectors: np.ndarray, o: Occurrences) -> tuple[np.ndarray, float]:
-    """The sums, float32 [U, D], and Σ sums² of all of them, while they are at hand."""
+    """The sums, float32 [U, D], and Σ sums² over all of them, in the same pass."""
     sums = empty((len(o.starts) - 1, vectors.shape[1]), np.float32)
     bounds, hot, chunks = _plan(o.starts)
     partials = np.empty((chunks[-1], vectors.shape[1]), np.float32)
@@ -100,7 +100,7 @@ def _plan(starts):  # type: ignore[no-untyped-def]
 
 @compiled
 def _share_out(starts, bounds):  # type: ignore[no-untyped-def]
-    """Blocks of equal work: a row costs as much as one occurrence, besides its own; a hot one is summed elsewhere."""
+    """Blocks of equal work: a row costs its occurrences and one more; rows of more than a chunk are summed apart."""
     U, total, done, block = len(starts) - 1, 0, 0, 0
     for u in range(U):
         total += _work(starts[u + 1] - starts[u])
@@ -132,7 +132,7 @@ def _sum_all(vectors, starts, source, scale, bounds, hot, chunks, partials, sums
 @compiled
 def _sum_range(vectors, starts, source, scale, first, last, chunk, sums, to, squares, block):  # type: ignore[no-untyped-def]
     """Rows first to last into sums from `to` on: chunk number `chunk` of each, or for -1 all of those of one chunk."""
-    # One function, without calls that take arrays: each such call counts references, by atomics threads fight over.
+    # One function, without calls that take arrays: each such call counts references, by atomics that slow threads.
     D, N, size, padded = vectors.shape[1], len(source), vectors.shape[1] * 4, squares.shape[1]
     for u in range(first, last):
         beg, end = starts[u], starts[u + 1]

@@ -1,4 +1,4 @@
-"""A table in memory of this process: the index with its stash behind it, the rows, the free rows.
+"""A table in host memory: the index with its stash behind it, the rows, the free rows.
 
 Sizes: S buckets, W ways, R rows, D dim, T logical tables.
 """
@@ -101,7 +101,7 @@ def create_state(spec: TableSpec) -> TableState:
 
 
 def count_tables(state: TableState, tables: np.ndarray, by: int) -> None:
-    """Keys of these ordinals came, by=1, or went, by=-1."""
+    """Count inserted (by=1) or removed (by=-1) keys by their tables' ordinals."""
     if len(state.uids) > 1:
         state.by_table = state.by_table + by * np.bincount(tables, minlength=len(state.uids))
     else:
@@ -131,8 +131,8 @@ def take_rows(state: TableState, count: int) -> np.ndarray:
 def make_room(state: TableState, rows: int) -> None:
     """Grow weights and slots to at least `rows`, doubling, one array at a time: only one is ever held twice.
 
-    An array that has more room than the others changes nothing, so a growth that is broken off needs no undoing: what
-    was left short grows at the next call.
+    A growth that is broken off needs no undoing: an array with more room than the others does no harm, and the others
+    grow at the next call.
     """
     if rows > len(state.weights):
         state.weights = _grown(state.weights, rows, state.spec.max_rows)
@@ -152,13 +152,13 @@ def _grown(array: np.ndarray, rows: int, most: int | None) -> np.ndarray:
 
 
 def check_highest(rows: np.ndarray, *arrays: np.ndarray) -> None:
-    """Of loops that leave out all numbers below 0."""
+    """For loops that skip all row numbers below 0."""
     if len(rows) and np.maximum.reduce(rows) >= min(map(len, arrays)):
         raise ValueError(f"row numbers must be below {min(map(len, arrays))}, the table's rows; got {rows.max()}.")
 
 
 def check_numbers(rows: np.ndarray, *arrays: np.ndarray) -> None:
-    """Compiled loops do not look at bounds. rows: int32 [n] of each of the arrays, -1 for none."""
+    """For compiled loops check no index. rows: int32 [n] of each of the arrays, -1 for none."""
     end, low, high = min(map(len, arrays)), int(rows.min(initial=-1)), int(rows.max(initial=-1))
     if high >= end or low < -1:
         raise ValueError(f"row numbers must be in [-1, {end}); got {low} to {high}.")

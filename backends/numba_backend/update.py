@@ -78,7 +78,7 @@ def _scaled(values: np.ndarray, by: np.float32) -> np.ndarray:
 def _scratch(D: int) -> tuple[np.ndarray, np.ndarray]:
     """For each thread new weights of a block before they are rounded, and random words of a row.
 
-    The loops take no memory themselves, so that one that runs ends.
+    The loops allocate nothing, so that no lack of memory breaks one off.
     """
     return empty((config.NUMBA_NUM_THREADS, BLOCK, D), np.float32), scratch_lines(2, (D + 1) // 2, np.uint32)
 
@@ -130,8 +130,8 @@ def _round(beg, end, fresh, weights, rows, tables, ids, uids, seed, steps, even,
             store_noisy(fresh[u - beg], even, odd, weights, np.int64(rows[u]))
 
 
-# Each rule is one function without calls that take arrays: such calls count references, by atomics threads fight over.
-# New weights go where they belong, or into `fresh` for rounding where storage is narrower. Rows below 0 are left out.
+# Each rule is one function without calls that take arrays: such calls count references, by atomics that slow threads.
+# New weights go into the table, or into `fresh` for rounding where storage is bfloat16. Rows below 0 are skipped.
 
 
 @compiled

@@ -40,7 +40,7 @@ def copy_entries(entries, tags, entry):  # type: ignore[no-untyped-def]
 def put_entries_back(
     entries: np.ndarray, tags: np.ndarray, entry: np.ndarray, entries_before: np.ndarray, tags_before: np.ndarray
 ) -> None:
-    """Not compiled, for memory may be short, and a few at a time."""
+    """A few at a time, and not compiled, for memory may be short."""
     for beg in range(0, len(entry), AT_ONCE):
         at, inside = entry[beg : beg + AT_ONCE], entry[beg : beg + AT_ONCE] < len(tags)
         entries[at] = entries_before[beg : beg + AT_ONCE]

@@ -1,4 +1,4 @@
-"""The JAX backend on Pallas kernels: compiled for a GPU, interpreted for a CPU where the environment asks for it."""
+"""The JAX backend on Pallas kernels: compiled for a GPU, or interpreted on a CPU (RECIS_PALLAS_INTERPRET=1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recis_core.pallas_kernels.tuning import MAX_DIM
 
 
 class PallasBackend(JaxBackend):
-    """JaxBackend, but for who finds, inserts, numbers, pools, sums and updates; and for what the kernels cannot serve."""
+    """JaxBackend with kernels as its loops; refuses tables that the kernels cannot serve."""
 
     name = "pallas"
 
@@ -40,5 +40,5 @@ class PallasBackend(JaxBackend):
 
 
 def create_backend() -> Backend:
-    """RECIS_PALLAS_INTERPRET=1 lets tables live on the CPU, too, their kernels interpreted."""
+    """RECIS_PALLAS_INTERPRET=1 allows tables on the CPU, with interpreted kernels."""
     return PallasBackend(interpret=os.environ.get("RECIS_PALLAS_INTERPRET") == "1")

@@ -1,7 +1,7 @@
-"""The loops of the JAX backend by Pallas kernels: jax_backend/loops.py said in pallas_kernels' words.
+"""The loops of the JAX backend as Pallas kernels: each function here adapts one of pallas_kernels to jax_backend/loops.py.
 
-What stays XLA's beside them: sorts, which Triton has not, and the numbering of sorted rows; the initial values of new
-rows; growth, erasure and draining; the norm of a gradient; touches counted once however often a key repeats.
+XLA still does: sorts, which Triton lacks, and the numbering of sorted rows; initial values; growth, erasure and draining;
+the norm of a gradient; touches of repeated keys that count once.
 
 Sizes: N ids, B bags, P keys, V vectors, R rows, D dim, T logical tables, K numbers of a rule.
 """
@@ -29,7 +29,7 @@ from recis_core.pallas_kernels.select_rows import squared_norms as row_norms
 
 @cache
 def pallas_loops(interpret: bool) -> Loops:
-    """Made once, for jit compares it by identity. interpret: run kernels of tables on the CPU, slowly."""
+    """Cached, for jit compares partials by identity. interpret: interpret kernels on the CPU, slowly."""
     loops = (
         find, touch, insert, dedup, gather_pool, row_dot, segment_sum, update, quantise, dequantise, pack_ids, unpack_ids,
         squared_norms,
@@ -38,7 +38,7 @@ def pallas_loops(interpret: bool) -> Loops:
 
 
 def run(kernel: Callable[..., Any], *arrays: Any, interpret: bool) -> Any:
-    """Compiled; or, where allowed and for a CPU only, interpreted: a GPU's tables keep their kernels beside it."""
+    """Run the kernel compiled; with `interpret`, interpreted on a CPU and compiled on a GPU."""
     if not interpret:
         return kernel(*arrays)
     return jax.lax.platform_dependent(*arrays, cpu=partial(kernel, interpret=True), default=kernel)
@@ -52,7 +52,7 @@ def find(index: Index, keys: Keys, valid: jax.Array, *, interpret: bool) -> jax.
 def touch(
     index: Index, keys: Keys, valid: jax.Array, step: jax.Array, *, counts: bool, repeats: bool, interpret: bool
 ) -> tuple[Index, jax.Array, Changed]:
-    if counts and repeats:  # one more touch whatever the repetitions: read all before any is written
+    if counts and repeats:  # a repeated key counts once: read all scores before writing any
         entry = find(index, keys, valid, interpret=interpret)
         index, changed = touch_entries(index, entry, step, counts)
         return index, entry, changed
@@ -67,7 +67,7 @@ def insert(index: Index, keys: Keys, settings: Settings, *, evict: bool, interpr
 
 
 def dedup(keys: Keys, flags: jax.Array, *, interpret: bool) -> Missing:
-    """Sorts only where anything is flagged, for mostly nothing is."""
+    """Sorts only where a key is flagged; in most calls none is."""
     size = flags.shape[0]
 
     def number(keys: Keys, flags: jax.Array) -> Missing:

@@ -1,4 +1,4 @@
-"""Uses that lose weight as time goes, kept as logarithms.
+"""Uses whose weight decays with time, as logarithms.
 
 Sizes: n rows of a call, R rows.
 """

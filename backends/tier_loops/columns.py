@@ -1,6 +1,6 @@
-"""What stands beside rows, an array each, by row number.
+"""Arrays beside rows, by row number.
 
-numpy takes an index of any kind apart again for each array; these loops take row numbers alone.
+numpy analyses an index anew for each array; these loops take row numbers alone.
 
 Sizes: n rows of a call, R rows.
 """
@@ -51,10 +51,9 @@ def count_down(column, rows):  # type: ignore[no-untyped-def]
 
 @compiled
 def use_rows(pinned, dirty, stored, used, uses, rows, step, touch, counted):  # type: ignore[no-untyped-def]
-    """A call asks for distinct rows int [n], which are pinned by `step` at least; how many were pinned before, or dirty, or
-    stored.
+    """Pin a call's distinct rows int [n] to `step` at least. Returns how many were pinned, dirty or stored before.
 
-    touch: it is a use of them, at `step`. counted: whether `uses` counts those; new rows begin with one in any case.
+    touch: the call is a use of them. counted: write `uses`, too; a new row starts at one use even without touch.
     """
     known = 0
     for i in range(len(rows)):
@@ -70,7 +69,7 @@ def use_rows(pinned, dirty, stored, used, uses, rows, step, touch, counted):  # 
 
 @compiled
 def touch_rows(used, uses, rows, step, counted):  # type: ignore[no-untyped-def]
-    """Distinct rows int [n] were used at `step`, and stay where they are; how many they are."""
+    """Note a use of distinct rows int [n] at `step`; returns n."""
     for i in range(len(rows)):
         used[rows[i]] = step
         if counted:
@@ -80,9 +79,9 @@ def touch_rows(used, uses, rows, step, counted):  # type: ignore[no-untyped-def]
 
 @compiled
 def note_uses(used, uses, score, rows, steps, more, scores, nothing):  # type: ignore[no-untyped-def]
-    """Distinct rows int [n] were used: by so many more, at last at these steps, to these scores, NaN for what they were.
+    """Note uses of distinct rows int [n]: so many more, the last at these steps, with these scores; NaN keeps a score.
 
-    Of rows whose `used` is `nothing` all begins anew; how many those were.
+    Rows whose `used` is `nothing` start anew; returns how many did.
     """
     new = 0
     for i in range(len(rows)):
@@ -99,7 +98,7 @@ def note_uses(used, uses, score, rows, steps, more, scores, nothing):  # type: i
 
 @compiled
 def clear_rows(used, rows, nothing):  # type: ignore[no-untyped-def]
-    """`nothing` at distinct rows int [n]; how many they are."""
+    """Write `nothing` at distinct rows int [n]; returns n."""
     for i in range(len(rows)):
         used[rows[i]] = nothing
     return len(rows)

@@ -40,13 +40,13 @@ def _partition_of(h):  # type: ignore[no-untyped-def]
 
 @inlined
 def _group_of(h, groups):  # type: ignore[no-untyped-def]
-    """A number below `groups`, which need not be a power of two."""
+    """The first group of a hash, below `groups`, which may be any number."""
     return np.int64(((h & LOW_HALF) * np.uint64(groups)) >> HALF)
 
 
 @inlined
 def _word_of(p, g):  # type: ignore[no-untyped-def]
-    """Where group g of partition p lies, so that while partitions are of like sizes, what is used lies together."""
+    """The position of group g of partition p: used groups are adjacent while partitions have similar sizes."""
     return ((g // CHUNK) * P + p) * CHUNK + g % CHUNK
 
 
@@ -57,8 +57,8 @@ def _fingerprint_of(h):  # type: ignore[no-untyped-def]
 
 @inlined
 def _hits(word, pattern):  # type: ignore[no-untyped-def]
-    """The high bit of every byte equal to the pattern's. One above it may be set too, of a fingerprint that is not
-    free or erased either: keys decide."""
+    """The high bit of every byte equal to the pattern's; in error that of a byte above one, too, but of no free or erased
+    slot. Keys are compared afterwards."""
     differs = word ^ pattern
     return (differs - LOW_BITS) & ~differs & HIGH_BITS
 
@@ -130,7 +130,7 @@ def _take_slot(h, words, groups, counts):  # type: ignore[no-untyped-def]
 
 @inlined
 def _free_slot(e, words, counts):  # type: ignore[no-untyped-def]
-    """Probes end at a group with a free slot: there one more is free, elsewhere it must be remembered as erased."""
+    """Erase a slot: free in a group that has a free slot, where probes end anyway; elsewhere marked as erased."""
     at, shift = e // GROUP, np.uint64(8 * (e % GROUP))
     word = words[at]
     free, p = _hits(word, FREE) != FREE, at // CHUNK % P
@@ -178,9 +178,7 @@ def _table_of(key):  # type: ignore[no-untyped-def]
 
 @compiled
 def apply_keys(keys, segment, first, words, groups, counts, entries, live):  # type: ignore[no-untyped-def]
-    """What the log says from row `first` of a segment on, in its order: the last word on a key counts. Whether there was
-    a slot for each.
-    """
+    """Apply a segment's records from row `first` on, in order: the last record of a key counts. Whether each found a slot."""
     whole = True
     hashes = np.empty(BLOCK, np.uint64)
     for beg in range(0, len(keys), BLOCK):
@@ -223,7 +221,7 @@ def count_keys(keys, counts):  # type: ignore[no-untyped-def]
 
 @compiled
 def regroup(p, size, words, groups, counts, entries):  # type: ignore[no-untyped-def]
-    """Make of partition p one of `size` groups, without erased slots."""
+    """Rebuild partition p with `size` groups, without erased slots."""
     kept = np.empty(counts[p, 1], entries.dtype)
     n = 0
     for g in range(groups[p]):

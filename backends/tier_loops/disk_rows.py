@@ -1,4 +1,4 @@
-"""Rows of the disk tier, to and from segments. A record there is a row and its check, which binds its bytes to its key.
+"""Rows of the disk tier, to and from segments. A record is a row and a checksum of its key and bytes.
 
 A read moves each record once from its file, mapped or not, and checks it in the first-level cache.
 
@@ -76,7 +76,7 @@ def gather_rows(ids, tables, locations, files, row_bytes, lanes, beg, end, rows)
 
 @compiled
 def any_absent(locations, files, row_bytes, step):  # type: ignore[no-untyped-def]
-    """Whether of each step-th row, one's page is not in memory."""
+    """Whether the page of any step-th row is not in memory."""
     answer = np.ones(1, np.uint8)
     for i in range(step // 2, len(locations), step):
         if locations[i] >= 0:
@@ -88,7 +88,7 @@ def any_absent(locations, files, row_bytes, step):  # type: ignore[no-untyped-de
 
 @compiled
 def ask_ahead(locations, files, row_bytes, beg, end):  # type: ignore[no-untyped-def]
-    """Have the system read pages of rows, in order, from beg to end, that are not in memory, and wait for none."""
+    """Ask the system to read the pages of rows beg to end, which are in order, and do not wait."""
     first = behind = np.int64(0)
     for i in range(beg, end):
         address = _address_of(locations[i], files, row_bytes)
@@ -118,7 +118,7 @@ def _prefetch_record(location, files, row_bytes, memory):  # type: ignore[no-unt
 
 @inlined
 def _record_at(location, files, row_bytes, record_address):  # type: ignore[no-untyped-def]
-    """Its address, which is the given one where it must be read by a handle; 0 if the file does not have it."""
+    """A record's address: in the mapped file, or `record_address` after a read by a handle; 0 if the file is too short."""
     address, handle, size = (
         _address_of(location, files, row_bytes),
         files[location >> 32, HANDLE],
@@ -132,5 +132,5 @@ def _record_at(location, files, row_bytes, record_address):  # type: ignore[no-u
 
 @inlined
 def _check_behind(address, memory):  # type: ignore[no-untyped-def]
-    """Of a row that ends there: the last of eight bytes that are read at once."""
+    """The checksum that follows a row's end, as the last bytes of one 8-byte load."""
     return load_word(memory, address + CHECK_BYTES - 8) >> HALF

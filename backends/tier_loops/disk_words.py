@@ -43,10 +43,10 @@ def lanes_of(row_bytes: int) -> np.ndarray:
 
 @inlined
 def row_check(rows, beg, row_bytes, lanes, hashed):  # type: ignore[no-untyped-def]
-    """The 32 bits that tell a damaged row, or another key's, from rows[beg : beg + row_bytes] of the hashed key.
+    """A 32-bit checksum of rows[beg : beg + row_bytes] and the hashed key.
 
     A sum of products of half words, so that it is vectorised: NH of UMAC (Black et al. 1999), with the words added as
-    in xxh3. A byte that changed goes unseen once in 2³².
+    in xxh3. A changed byte goes unseen once in 2³².
     """
     total = np.uint64(row_bytes)
     for k in range(row_bytes >> 3):
@@ -112,7 +112,7 @@ def pread(typing_context, handle, address, size, offset):  # type: ignore[no-unt
 
 @intrinsic
 def madvise(typing_context, address, size, advice):  # type: ignore[no-untyped-def]
-    """The system's call, of whole pages; 0 if it was heard."""
+    """The system's call, of whole pages; 0 on success."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         word, number = ir.IntType(64), ir.IntType(32)
@@ -125,7 +125,7 @@ def madvise(typing_context, address, size, advice):  # type: ignore[no-untyped-d
 
 @intrinsic
 def mincore(typing_context, address, size, answers):  # type: ignore[no-untyped-def]
-    """The system's call: which pages are in memory, bit 0 of a byte each, to memory at an address; 0 if it knows."""
+    """The system's call: which pages are in memory, bit 0 of a byte each, to memory at an address; 0 on success."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         word, number = ir.IntType(64), ir.IntType(32)

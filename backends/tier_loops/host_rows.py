@@ -1,6 +1,6 @@
-"""Rows of bytes that lie in blocks, by number.
+"""Rows of bytes in blocks, by number.
 
-A call moves n rows of B bytes, once: what bounds it is one read and one write of them.
+A call reads and writes n rows of B bytes once, which bounds its speed.
 
 Sizes: n rows of a call, B bytes of a row.
 """

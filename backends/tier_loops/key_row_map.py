@@ -1,8 +1,7 @@
-"""Row numbers of keys that stand beside the rows: open addressing, linear probing, places closed up after a key goes.
+"""Row numbers of keys, whose ids are arrays by row: open addressing, linear probing, gaps closed when a key is dropped.
 
-A place holds a row number and the upper half of its key's hash, so a probe reads the key of hardly any row but the right
-one, and to close up reads places alone.
-Where rows have the numbers of docs/placement.md, the table's own index is the one to use; this is for what nobody else sees.
+A place holds a row number and the upper half of its key's hash, so a probe reads hardly any key but the right one, and
+closing a gap reads places alone. For rows outside a table; a table has its own index (docs/placement.md).
 
 Sizes: n keys of a call, at most one of each; R rows; C places, a power of two.
 """
@@ -59,7 +58,7 @@ def _find_part(ids, tables, places, row_ids, row_tables, rows, beg, end):  # typ
 
 @compiled
 def insert_rows(ids, tables, rows, places):  # type: ignore[no-untyped-def]
-    """Keys that are not here; rows int32 [n]. Whether there was a place for each."""
+    """Insert absent keys; rows int32 [n]. Whether each found a place."""
     last, shift = len(places) - 1, _shift(len(places))
     for i in range(len(ids)):
         if i + AHEAD < len(ids):
@@ -99,13 +98,13 @@ def drop_rows(rows, places, row_ids, row_tables):  # type: ignore[no-untyped-def
 
 @inlined
 def _shift(size):  # type: ignore[no-untyped-def]
-    """Of a hash, to its home among `size` places."""
+    """How far to shift a hash right for its home among `size` places."""
     return np.uint64(64) - np.uint64(trailing_zeros(np.uint64(size)))
 
 
 @inlined
 def _home(hashed, shift):  # type: ignore[no-untyped-def]
-    """The highest bits; a place has them too."""
+    """A hash's highest bits, which a place holds too."""
     return np.int64(hashed >> shift)
 
 

@@ -13,7 +13,7 @@ from recis_core.backends.numba_backend.compiled import start_threads
 
 
 class _Wishes(threading.local):
-    """Of one thread: what its loops ran on before, torch's and numba's, and what was asked since."""
+    """Of one thread: the thread counts of its loops before, torch's and numba's, and those asked for since."""
 
     def __init__(self) -> None:
         self.before = (1, 1)
@@ -25,10 +25,10 @@ _wishes = _Wishes()
 
 @contextmanager
 def loop_threads(count: int | None) -> Iterator[None]:
-    """Inside, loops of torch and of numba that the calling thread starts run on so many threads; None leaves them alone.
+    """Inside, loops of torch and numba that the calling thread starts run on `count` threads; None changes nothing.
 
-    A loop waits for the last of its threads: one that shares its core with a thread at work costs all of them that time.
-    Of several such blocks, which may end in any order, the smallest count holds.
+    A loop waits for its last thread, so a core that another thread uses slows all of them. Blocks may overlap and end in
+    any order; the smallest count holds.
     """
     if count is None:
         yield

@@ -1,8 +1,8 @@
-"""Of the calls to come, which one asks for each key next.
+"""Which planned call uses each key next.
 
-A call takes a position for each of its keys, counted on from call to call. A ring holds what is noted at each, and a map the
-last position of each key: open addressing, linear probing. Positions of calls that came are not taken out of the map; they
-lie before all others, count for nothing, and go when it is made anew.
+Each key of a call has a position, counted on from call to call. A ring holds a number by position; a map holds the last
+position of each key: open addressing, linear probing. Positions of past calls stay in the map until it is rebuilt; they
+are below all others and ignored.
 
 Sizes: n keys of a call, at most one of each; C places and positions of the ring, powers of two.
 """
@@ -29,8 +29,8 @@ class NextUses:
         self._oldest = self._end = 0  # positions of the calls to come
 
     def note(self, ids: np.ndarray, tables: np.ndarray, call: int) -> tuple[int, np.ndarray]:
-        """Tell earlier calls which of their keys this one asks for next. Its first position; and which of its keys, int64,
-        no call to come asks for sooner.
+        """Note a call after all noted ones. Returns its first position; and which of its keys, int64, no earlier planned
+        call uses.
         """
         n, begin = len(ids), self._end
         self._widen_ring(n)
@@ -42,11 +42,11 @@ class NextUses:
         return begin, first[:count]
 
     def noted(self, begin: int, count: int) -> np.ndarray:
-        """int64 [count] from this position on: the call that asks for the key next, or NEVER."""
+        """int64 [count] from this position on: the call that uses the key next, or NEVER."""
         return self._ring[np.arange(begin, begin + count) & (len(self._ring) - 1)]
 
     def forget(self, position: int) -> None:
-        """Calls before this position have come."""
+        """Drop the calls before this position."""
         self._oldest = position
 
     def _widen_ring(self, coming: int) -> None:

@@ -102,7 +102,7 @@ def restore(state: TableState, undo: Undo, snapshot: Snapshot) -> None:
 
 
 def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> None:
-    """Scores and stamps, which eviction goes by, outlive a change of layout."""
+    """Scores and stamps are the snapshot's, whatever the layout."""
     mode = LookupMode(touch=False)
     rows, _ = lookup(state, undo, ids, uids, mode=mode, clock=Clock(), incoming=len(ids))
     marks = {"scores": snapshot.scores, "stamps": snapshot.stamps}
@@ -112,7 +112,7 @@ def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: Tens
 
 
 def _restore_placement(state: TableState, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> None:
-    """All that is seen of an empty table changes at the end, at once."""
+    """The empty table's fields are all replaced at the end, at once."""
     index = _index_as_saved(state, snapshot, ids, uids)
     free = snapshot.free_rows.to(state.device, copy=True)  # type: ignore[union-attr]
     make_room(state, snapshot.next_row)

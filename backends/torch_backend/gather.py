@@ -10,7 +10,7 @@ from recis_core.backends.torch_backend.state import TableState
 
 
 def gather(state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, unknown: str) -> Tensor:
-    """float32 [U, D]; row -1 reads as zeros or as the key's initial value."""
+    """float32 [U, D]; row -1 reads as zeros or as its key's initial value."""
     values = state.weights[rows.long().clamp(min=0)].float()
     absent = rows < 0
     if bool(absent.any()):

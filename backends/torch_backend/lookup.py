@@ -44,7 +44,7 @@ def _matching(index: Index, at: Tensor, ids: Tensor, uids: Tensor) -> Tensor:
 def lookup(
     state: TableState, undo: Undo, ids: Tensor, uids: Tensor, *, mode: LookupMode, clock: Clock, incoming: int
 ) -> tuple[Tensor, Evicted | None]:
-    """Row numbers int32 [U] of unique keys, -1 for unknown; and what was evicted for them."""
+    """Row numbers int32 [U] of unique keys, -1 for unknown; and the evicted keys."""
     if mode.insert:
         grow(state, undo, incoming)
     index = state.index
@@ -109,7 +109,7 @@ def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, cloc
 
 
 def _drain(state: TableState, entry: Tensor) -> Evicted:
-    """Copy out what the victims hold before it is overwritten."""
+    """Copy the victims' keys and rows before they are overwritten."""
     old = state.index.read(entry)
     rows = old["rows"].long()
     slots = {name: array[rows] for name, array in state.slots.items()}
@@ -117,7 +117,7 @@ def _drain(state: TableState, entry: Tensor) -> Evicted:
 
 
 def _begin(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, rows: Tensor, lost: Evicted) -> None:
-    """Initial weights and slots of new ids. Only what victims held is worth keeping: other rows belong to nobody yet."""
+    """Initial weights and slots of new ids. Undo keeps victims' rows alone: the other rows had no key."""
     spec, at, taken = state.spec, rows.long(), lost.rows.long()
     values = initial_values(spec, uids, ids).to(DTYPE[spec.dtype])
     undo.note(put, state.weights, taken, lost.weights)

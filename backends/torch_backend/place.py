@@ -29,7 +29,7 @@ def way_numbers(buckets: Tensor) -> Tensor:
 def place(index: Index, ids: Tensor, uids: Tensor, may_be_new: Tensor, pinned_from: int, evict: bool) -> Tensor:
     """An entry for each new key, int64 [M], or -1: free ways first, then victims.
 
-    Keys are unique, absent and in key order. may_be_new: bool [M], those the free rows suffice for.
+    Keys are unique, absent and in key order. may_be_new: bool [M], as many first keys as there are free rows.
     """
     buckets = candidates(index, ids, uids)
     entry = torch.full_like(ids, -1)

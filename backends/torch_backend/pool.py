@@ -22,7 +22,7 @@ PLAIN = (2.0**-10, 2.0**10)  # weights of these sizes need no scaling
 
 @dataclass(frozen=True)
 class Bags:
-    """What pooling needs to know of each occurrence, and of each bag."""
+    """Numbers of each occurrence and of each bag."""
 
     bag: Tensor  # int64 [N]
     weights: Tensor  # float32 [N], times the lift of their bag
@@ -72,7 +72,7 @@ def _lifted(bag: Tensor, weights: Tensor, offsets: Tensor, combiner: str) -> Bag
 
 
 def _plain(weights: Tensor) -> bool:
-    """Whether lifting changes no bit: all weights are 0 or of ordinary size. On a CPU, where asking is cheap."""
+    """Whether lifting changes no bit: all weights are 0 or of ordinary size. Checked on a CPU alone, for it syncs a GPU."""
     if weights.device.type != "cpu" or not len(weights):
         return not len(weights)
     low, high = map(float, weights.aminmax())
@@ -119,7 +119,7 @@ def _tile(rows: Tensor, inverse: Tensor, b: Bags, tile_len: int) -> Tensor:
 
 
 def position(b: Bags) -> Tensor:
-    """Where in its bag each occurrence stands, int64 [N]."""
+    """The position of each occurrence in its bag, int64 [N]."""
     return torch.arange(len(b.bag), device=b.bag.device) - b.offsets[b.bag]
 
 

@@ -42,13 +42,13 @@ class Index:
         return {name: getattr(self, name)[at] for name in FIELDS}
 
     def write(self, undo: Undo | None, at: Tensor, **entries: Tensor | int) -> None:
-        """Overwrite fields of entries. undo: None for an index that nobody has seen yet."""
+        """Overwrite fields of entries. undo: None for a new index, not yet the table's."""
         for name, value in entries.items():
             overwrite(undo, getattr(self, name), at, value)
 
 
 def overwrite(undo: Undo | None, array: Tensor, at: Tensor, values: Tensor | float, old: Tensor | None = None) -> None:
-    """array[at] = values, int64 [n]. old: what stood there, where that is at hand."""
+    """array[at] = values, int64 [n]. old: array[at], where the caller has it."""
     if undo is not None:
         undo.note(put, array, at, array[at] if old is None else old)
     put(array, at, values)
@@ -96,7 +96,7 @@ class TableState:
 
 @contextmanager
 def outside_inference() -> Iterator[None]:
-    """A table's tensors outlive an inference mode in which they are made or written; that mode's own do not."""
+    """A table's tensors are made and written outside inference mode, for training cannot use that mode's tensors."""
     if not torch.is_inference_mode_enabled():
         yield
         return
@@ -131,7 +131,7 @@ def ordinals(state: TableState, uids: Tensor) -> Tensor:
 
 
 def count_tables(state: TableState, uids: Tensor, by: int) -> None:
-    """Keys of these tables came, by=1, or went, by=-1."""
+    """Count inserted (by=1) or removed (by=-1) keys by their tables."""
     tables = len(state.spec.uids)
     counts = torch.bincount(ordinals(state, uids), minlength=tables) if tables > 1 else len(uids)
     state.by_table = state.by_table + by * counts
@@ -151,8 +151,8 @@ def take_rows(state: TableState, count: int) -> Tensor:
 def make_room(state: TableState, rows: int) -> None:
     """Grow weights and slots to at least `rows`, doubling, one array at a time: only one is ever held twice.
 
-    An array that has more room than the others changes nothing, so a growth that is broken off needs no undoing: what
-    was left short grows at the next call.
+    A growth that is broken off needs no undoing: an array with more room than the others does no harm, and the others
+    grow at the next call.
     """
     if rows > len(state.weights):
         state.weights = _grown(state.weights, rows)
