@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -16,19 +17,18 @@ from torch.distributed.algorithms.join import Join, Joinable, JoinHook
 
 from recis_core.backends import LookupCall
 from recis_core.backends.errors import RecisError
+from recis_core.nn.call_plan import CallPlans
 from recis_core.nn.coalesce import coalesce, table_name
 from recis_core.nn.engine_tables import EngineTables
-from recis_core.nn.feature_input import FeatureInput, read_feature
+from recis_core.nn.feature_input import FeatureInput, FeatureReader
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.joining import channel_of, names_here
 from recis_core.nn.lookup_node import run_jobs
 from recis_core.nn.outside_graphs import outside_graphs, require_eager
-from recis_core.nn.requests import Group, call_of, group_features, job_of
 from recis_core.nn.table_module import TableModule
 from recis_core.options.cache_config import CacheConfig
 from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.plain_torch import in_plain_torch
-from recis_core.ragged import RaggedTensor
 from recis_core.table.physical import PhysicalTable
 from recis_core.uninterrupted import as_one
 
@@ -78,7 +78,7 @@ class EmbeddingEngine(TableModule, Joinable):
                 )
         sharing = [feature for feature, option in options.items() if option.cache is None and cache is not None]
         options = {f: replace(o, cache=cache) if f in sharing else o for f, o in options.items()}
-        self.options = dict(options)
+        self.options = MappingProxyType(dict(options))
         self._embed = outside_graphs(_embed)
         homes = coalesce(options, overlap=overlap, hierarchical=hierarchical)
         if sharing:
@@ -91,6 +91,13 @@ class EmbeddingEngine(TableModule, Joinable):
             if name not in self.tables._modules:
                 # Not add_module: a table may well be named "type" or "forward".
                 self.tables._modules[name] = HashTable.of(name, option, homes[name])
+        tables = [self._table_of(feature) for feature in options]
+        self._readers = [
+            FeatureReader(feature, option.use_weight, option.padding_id, table, table.physical.device)
+            for (feature, option), table in zip(options.items(), tables, strict=True)
+        ]
+        self._plans = CallPlans(options, tables)
+        self._exchange = tables[0].physical.exchange if tables else None
 
     def table(self, name: str) -> HashTable:
         """The table of that name.
@@ -136,14 +143,16 @@ class EmbeddingEngine(TableModule, Joinable):
         Raises:
           KeyError, TypeError, ValueError: as forward.
         """
-        groups = _read(self, features)[1]
-        return [(group.table, call_of(group, ())) for group in groups if group.mode.insert]
+        inputs = self._read(_as_dict(features))
+        return [(planned.table, planned.call(inputs)) for planned in self._plans.of(inputs) if planned.mode.insert]
 
-    def _read(self, feature: str, value: Any) -> FeatureInput:
-        option = self.options[feature]
-        read = read_feature(feature, value, option.use_weight, option.padding_id)
-        self._table_of(feature).check_ids(read.ids, feature)
-        return read
+    def _read(self, features: Mapping[str, Any]) -> list[FeatureInput]:
+        """In the order of the options."""
+        if not self.options.keys() <= features.keys():
+            missing = [name for name in self.options if name not in features]
+            raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(features)}.")
+        offsets: dict[tuple[int, int], Tensor] = {}
+        return [reader.read(features[reader.name], offsets) for reader in self._readers]
 
     def _table_of(self, feature: str) -> HashTable:
         return self.table(table_name(feature, self.options[feature]))
@@ -155,8 +164,7 @@ class EmbeddingEngine(TableModule, Joinable):
     @property
     def exchange(self) -> Exchange | None:
         """How its tables speak to other ranks; None on one rank."""
-        tables = self.sparse_parameters().values()
-        return next(iter(tables)).physical.exchange if tables else None
+        return self._exchange
 
     @in_plain_torch
     @as_one
@@ -258,23 +266,17 @@ def _error_of(call: Callable[[], None]) -> Exception | None:
 @as_one
 def _embed(engine: EmbeddingEngine, features: Any) -> dict[str, Any]:
     require_eager()
-    exchange = engine.exchange
+    exchange = engine._exchange
     with nullcontext() if exchange is None else exchange.channel.failing_together("forward"):
-        inputs, groups = _read(engine, features)
-        jobs = [job_of(g) for g in groups]
-    outputs = dict(inputs)
-    for group, tensors in zip(groups, run_jobs(jobs), strict=True):
-        outputs.update(_named(group, tensors))
+        given = _as_dict(features)
+        inputs = engine._read(given)
+        plan = engine._plans.of(inputs)
+        jobs = [planned.job(inputs) for planned in plan]
+    outputs = dict(given)
+    for planned, tensors in zip(plan, run_jobs(jobs), strict=True):
+        for f, combiner, tensor in zip(planned.features, planned.combiners, tensors, strict=True):
+            outputs[inputs[f].name] = inputs[f].shaped(tensor, combiner)
     return outputs
-
-
-def _read(engine: EmbeddingEngine, features: Any) -> tuple[Mapping[str, Any], list[Group]]:
-    inputs = _as_dict(features)
-    missing = [name for name in engine.options if name not in inputs]
-    if missing:
-        raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(inputs)}.")
-    read = {name: engine._read(name, inputs[name]) for name in engine.options}
-    return inputs, group_features(engine.options, read, engine._table_of)
 
 
 def _as_dict(features: Any) -> Mapping[str, Any]:
@@ -285,10 +287,3 @@ def _as_dict(features: Any) -> Mapping[str, Any]:
 
         return from_keyed_jagged(features)
     raise TypeError(f"features must be a dict or a KeyedJaggedTensor; got {type(features).__name__}.")
-
-
-def _named(group: Group, tensors: list[Tensor]) -> dict[str, Tensor | RaggedTensor]:
-    return {
-        feature.name: feature.shaped(tensor, combiner)
-        for (feature, combiner), tensor in zip(group.in_order(), tensors, strict=True)
-    }

@@ -6,7 +6,7 @@ Sizes: N ids, n of them real, B bags.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from recis_core.nn.id_input import HASHED, as_ids
 from recis_core.ragged import RaggedTensor
+
+if TYPE_CHECKING:
+    from recis_core.nn.hash_table import HashTable
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class FeatureInput:
 
     ids: int64 [N]. offsets: int64 [B + 1]. weights: float32 [N] or None.
     outer: offsets of levels above the bags, outermost first. padded: where padding was left out, what it was.
+    width: ids of every bag, where all have as many; other features may then have the same offsets tensor.
     """
 
     name: str
@@ -43,16 +47,17 @@ class FeatureInput:
     weights: Tensor | None
     outer: tuple[Tensor, ...] = ()
     padded: Padded | None = None
+    width: int | None = None
 
     @property
     def bags(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1
 
     def shaped(self, pooled: Tensor, combiner: str) -> Tensor | RaggedTensor:
         """The output as the input's structure asks for it."""
         if combiner == "none":
             rows, offsets = (pooled, self.offsets) if self.padded is None else self._laid_out(self.padded, pooled)
-            return RaggedTensor(rows, [*self.outer, offsets])
+            return RaggedTensor(rows, [*self.outer, offsets if self.width is None else offsets.clone()])
         if not self.outer:
             return pooled
         return RaggedTensor(pooled, list(self.outer)).to_dense(0)
@@ -73,31 +78,56 @@ class FeatureInput:
             offsets=before[self.offsets],
             weights=None if self.weights is None else self.weights[places],
             padded=Padded(places, len(self.ids), self.offsets),
+            width=None,
         )
 
 
-def read_feature(name: str, value: Any, use_weight: bool, padding_id: int | None = None) -> FeatureInput:
-    """Raises TypeError for anything but integers in a Tensor, array or RaggedTensor, ValueError for a wrong shape."""
-    read = _of_ragged(name, value, use_weight) if isinstance(value, RaggedTensor) else _of_dense(name, value)
-    return read if padding_id is None else read.without(padding_id)
+@dataclass(frozen=True)
+class FeatureReader:
+    """How one feature is read."""
 
+    name: str
+    use_weight: bool
+    padding_id: int | None
+    table: HashTable
+    device: torch.device
 
-def _of_ragged(name: str, value: RaggedTensor, use_weight: bool) -> FeatureInput:
-    offsets = value.offsets()
-    weight = value.weight() if use_weight else None
-    if weight is not None and not weight.is_floating_point():
-        raise TypeError(f"weights of feature {name!r} must be floating point; got {weight.dtype}.")
-    if value.dtype == torch.uint8:
-        raise TypeError(f"feature {name!r} is ragged bytes, uint8, as readers give of a column of text. {HASHED}")
-    weights = None if weight is None else weight.float()
-    ids = as_ids(value.values(), f"ids of feature {name!r}")
-    return FeatureInput(name, ids, offsets[-1], weights, tuple(offsets[:-1]))
+    def read(self, value: Any, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
+        """offsets: those of bags of equal width, by (bags, width), which features of one forward share.
 
+        Raises:
+          TypeError: value is no Tensor, array or RaggedTensor of integers. ValueError: its shape or device is wrong.
+        """
+        read = self._of_ragged(value) if isinstance(value, RaggedTensor) else self._of_dense(value, offsets)
+        if read.ids.device != self.device:
+            self.table.check_ids(read.ids, self.name)
+        return read if self.padding_id is None else read.without(self.padding_id)
 
-def _of_dense(name: str, value: Tensor | np.ndarray) -> FeatureInput:
-    ids = as_ids(value, f"ids of feature {name!r}")
-    if ids.dim() not in (1, 2):
-        raise ValueError(f"feature {name!r} as a Tensor must be [B] or [B, F]; got {list(ids.shape)}.")
-    width = 1 if ids.dim() == 1 else ids.shape[1]
-    offsets = torch.arange(ids.shape[0] + 1, device=ids.device) * width
-    return FeatureInput(name, ids.reshape(-1), offsets, None)
+    def _of_ragged(self, value: RaggedTensor) -> FeatureInput:
+        offsets = value.offsets()
+        weight = value.weight() if self.use_weight else None
+        if weight is not None and not weight.is_floating_point():
+            raise TypeError(f"weights of feature {self.name!r} must be floating point; got {weight.dtype}.")
+        if value.dtype == torch.uint8:
+            raise TypeError(
+                f"feature {self.name!r} is ragged bytes, uint8, as readers give of a column of text. {HASHED}"
+            )
+        weights = None if weight is None else weight.float()
+        ids = as_ids(value.values(), f"ids of feature {self.name!r}")
+        return FeatureInput(self.name, ids, offsets[-1], weights, tuple(offsets[:-1]))
+
+    def _of_dense(self, value: Tensor | np.ndarray, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
+        ids = (
+            value
+            if type(value) is Tensor and value.dtype is torch.int64
+            else as_ids(value, f"ids of feature {self.name!r}")
+        )
+        if len(shape := ids.shape) == 1:
+            bags, width, flat = shape[0], 1, ids
+        elif len(shape) == 2:
+            bags, width, flat = *shape, ids.reshape(-1)
+        else:
+            raise ValueError(f"feature {self.name!r} as a Tensor must be [B] or [B, F]; got {list(shape)}.")
+        if (bags, width) not in offsets:
+            offsets[bags, width] = torch.arange(bags + 1, device=ids.device) * width
+        return FeatureInput(self.name, flat, offsets[bags, width], None, width=width)

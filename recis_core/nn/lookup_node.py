@@ -11,7 +11,7 @@ Sizes: N ids, B bags, D dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ class Job:
     mode: LookupMode
     trainable: bool
     splits: list[list[int]]
-    dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,)
 
 
 Held = list[tuple[PhysicalTable, object, Ticket, bool]]  # the last: whether the graph is kept for another backward
@@ -151,23 +151,15 @@ def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list
 
 
 def _per_feature(job: Job, pooled: list[Tensor]) -> list[Tensor]:
-    outputs = []
-    for out, split, dtype in zip(pooled, job.splits, job.dtypes, strict=True):
-        out, start = out.to(dtype), 0
-        for rows in split:
-            outputs.append(_window(out, start, rows))
-            start += rows
-    return outputs
-
-
-def _window(out: Tensor, start: int, rows: int) -> Tensor:
-    """Rows of a contiguous tensor as a tensor of its own on the same memory.
+    """Rows of each feature, on the memory of the whole output, of which autograd takes them for tensors of their own.
 
     A view would make autograd refuse in-place operations on the outputs of this node.
     """
-    window = torch.empty(0, dtype=out.dtype, device=out.device)
-    offset = out.storage_offset() + start * out.shape[1]
-    return window.set_(out.untyped_storage(), offset, (rows, out.shape[1]), (out.shape[1], 1))
+    return [
+        rows
+        for out, split, dtype in zip(pooled, job.splits, job.dtypes, strict=True)
+        for rows in torch.unsafe_split_with_sizes(out.to(dtype), split)
+    ]
 
 
 def _joined(grads: list[Tensor | None], split: list[int]) -> Tensor | None:

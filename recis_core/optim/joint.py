@@ -15,8 +15,9 @@ from recis_core.backends.errors import RecisError
 from recis_core.nn.joining import names_here
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.joint_groups import JointGroups, JointState, joint_defaults
+from recis_core.optim.optimized_tables import tables_in
 from recis_core.optim.optimizer_state import after_hooks, check_dense, check_joint
-from recis_core.optim.sparse_optimizer import SparseOptimizer, tables_in
+from recis_core.optim.sparse_optimizer import SparseOptimizer
 from recis_core.plain_torch import with_gradients, without_gradients
 from recis_core.uninterrupted import as_one
 

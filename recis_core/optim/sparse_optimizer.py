@@ -5,9 +5,7 @@ Sizes: T logical tables of a physical one, K numbers of a rule.
 
 from __future__ import annotations
 
-import gc
 import math
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn
@@ -25,6 +23,7 @@ from recis_core.nn.joining import StepShadow, channel_of, names_here
 from recis_core.nn.outside_graphs import outside_graphs
 from recis_core.optim.gradient_handle import GradientHandle
 from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse_torch_only
+from recis_core.optim.optimized_tables import OptimizedTables, check_tables, tables_in
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
 from recis_core.optim.table_step import TableStep, said_of
@@ -63,12 +62,9 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
-        self._t: dict[str, int] = {}
+        self._tables = OptimizedTables()
         self._stepped: set[PhysicalTable] = set()  # by a step that is not over, or failed after them
         self.ends_with_dense = False  # whether the step under way is a joined one
-        self._tables: dict[str, HashTable] = {}
-        self._storages: dict[PhysicalTable, None] = {}  # under them, each once
-        self._all_attached = False  # whether no storage has another table; not known to be so
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
@@ -129,35 +125,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @in_plain_torch
     def _group(self, param_dict: Mapping[str, HashTable], numbers: dict[str, Any]) -> TableGroup:
-        _check_tables(param_dict)
-        twice = set(param_dict) & set(self._tables)
-        if twice:
-            raise ValueError(f"tables {sorted(twice)} are in this optimizer already.")
+        check_tables(param_dict)
         device = next(iter(param_dict.values())).physical.device
         names = list(param_dict)
-        self._attach(param_dict)
-        self._tables.update(param_dict)
-        self._storages.update({table.physical: None for table in param_dict.values()})
-        self._all_attached = False
-        self._t.update({name: table.physical.applied[table.ordinal] for name, table in param_dict.items()})
+        self._tables.take(self, param_dict, self.slot_specs)
         handle = GradientHandle(*_weakly(self, names), device)
         return TableGroup({"params": [handle], "tables": names, **numbers})
-
-    def _attach(self, param_dict: Mapping[str, HashTable]) -> None:
-        """Take the tables, all or none."""
-        slots = {table.physical: self.slot_specs(table.dim) for table in param_dict.values()}
-        if any(storage.optimizer not in (None, self) for storage in slots):
-            gc.collect()  # an optimizer that is gone but for a circle of references
-        left = {name for storage, specs in slots.items() for name in storage.require_free(self, specs)}
-        if left:
-            warnings.warn(
-                f"{type(self).__name__} starts anew on tables that an optimizer of another kind has trained; that one's "
-                f"slots, {', '.join(sorted(left))}, stay in memory and in saved states. To be rid of them, load the rows "
-                "into a second engine: engine.load_state_dict({k: v for k, v in state.items() if '.slot.' not in k}).",
-                stacklevel=5,
-            )
-        for storage, specs in slots.items():
-            storage.attach(self, specs)
 
     def set_grad_accum_steps(self, n: int) -> None:
         """Divide the summed gradient by n at each step."""
@@ -166,10 +139,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._grad_accum_steps = n
 
     def _physical(self, names: list[str] | None = None) -> list[PhysicalTable]:
-        """The storage under these tables, each once."""
-        if names is None:
-            return list(self._storages)
-        return list(dict.fromkeys(self._tables[name].physical for name in names))
+        """The storage under these tables, or under all; each once."""
+        return self._tables.storages(names)
 
     @in_plain_torch
     @as_one
@@ -247,14 +218,18 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             )
         return max(factors)
 
-    def require_finite(self) -> None:
-        """Raises NonFiniteGradient if a pending gradient, or what scales it, is NaN or inf."""
+    def _sync_gradients(self) -> None:
+        """Gradients of several backwards become one a table, at the owners of its rows; ranks without any agree to step."""
         for exchange in self._exchanges_without_gradient():
             exchange.agree_to_step()
         for table in self._physical():
-            if not table.has_gradient:
-                continue
-            if not (table.measure().finite and np.isfinite(self._factor(table))):
+            if table.has_gradient:
+                table.sync()
+
+    def _require_finite(self) -> None:
+        """Raises NonFiniteGradient if a synced gradient, or what scales it, is NaN or inf."""
+        for table in self._physical():
+            if table.has_gradient and not (table.measure().finite and math.isfinite(self._factor(table))):
                 raise NonFiniteGradient(
                     f"the gradient of table(s) {', '.join(table.names)} holds NaN or inf; no row was changed. "
                     "Call zero_grad() to go on without it; with loss scaling, use optim.join(dense, sparse), "
@@ -288,7 +263,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             where = f" of tables {group['tables']}"
             check_numbers(self._numbers_of(group), where)
             refuse_torch_only(type(self).__name__ + where, self._torch_only_of(group), self.torch_only)
-            for t in {self._t[name] for name in group["tables"]}:
+            for t in {self._tables.t[name] for name in group["tables"]}:
                 check_line(self.rule_kind, self.numbers(group, t + 1), where)
 
     def house_momentum(self) -> None:
@@ -296,21 +271,24 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @in_plain_torch
     @as_one
-    def prepare_step(self) -> None:
-        """What of a step can be refused, before any row changes."""
-        self._require_all_attached()
-        self.require_numbers()
-        self.require_finite()
-        self.house_momentum()
-
-    @in_plain_torch
-    @as_one
     def _step(self) -> None:
-        self.prepare_step()
+        self._tables.require_complete()
+        self.require_numbers()
+        self._sync_gradients()
+        self._require_finite()
+        self.house_momentum()
+        self._update(self._planned_steps())
+        if not self.ends_with_dense:
+            self.ends()
+
+    def _planned_steps(self) -> list[TableStep]:
+        """Of the tables that this step has not stepped yet, with all numbers; no row has changed."""
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
         lines: Lines = {}
         waiting = [storage for storage in self._physical() if storage not in self._stepped or storage.has_gradient]
-        steps = [self._step_of(storage, group_of, lines) for storage in waiting]
+        return [self._step_of(storage, group_of, lines) for storage in waiting]
+
+    def _update(self, steps: list[TableStep]) -> None:
         try:
             for step in steps:
                 step.apply()
@@ -319,14 +297,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             raise
         finally:
             self._after(steps)
-        if not self.ends_with_dense:
-            self.ends()
 
     def _after(self, steps: list[TableStep]) -> None:
         """What was done of them counts, and is not done again."""
         for step in steps:
             if step.done:
-                self._t.update(step.t_of_tables())
+                self._tables.t.update(step.t_of_tables())
                 self._stepped.add(step.storage)
 
     def _line(self, group: Group, t: int, lines: Lines) -> tuple[float, ...]:
@@ -337,7 +313,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return lines[key]
 
     def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group], lines: Lines) -> TableStep:
-        t = tuple(self._t[name] + self._tables[name].requires_grad for name in storage.names)
+        t = self._tables.next_t(storage)
         hyper = [self._line(group_of[name], n, lines) for name, n in zip(storage.names, t, strict=True)]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(storage.spec.dim)))
         return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)
@@ -351,18 +327,6 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def waits_for_dense(self) -> bool:
         """Whether all tables were stepped, and the dense side was not: the next step is of that one."""
         return self._stepped.issuperset(self._physical())
-
-    def _require_all_attached(self) -> None:
-        if self._all_attached:
-            return
-        for table in self._physical():
-            missing = set(table.names) - set(self._tables)
-            if missing:
-                raise RecisError(
-                    f"tables {sorted(missing)} share one storage with {sorted(set(table.names) - missing)} but are in no "
-                    "group of this optimizer; their gradients would be lost. Add them with add_params."
-                )
-        self._all_attached = True
 
     @in_plain_torch
     @as_one
@@ -395,7 +359,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         groups = [plain(group, ("params", *self.torch_only)) | {"kind": self.rule_kind} for group in self.param_groups]
-        state = {"t": dict(self._t), "grad_accum_steps": self._grad_accum_steps, "param_groups": groups}
+        state = {"t": dict(self._tables.t), "grad_accum_steps": self._grad_accum_steps, "param_groups": groups}
         return after_hooks(self._optimizer_state_dict_post_hooks, self, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -412,7 +376,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def take_state(self, state: dict[str, Any], groups: list[dict[str, Any]]) -> None:
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in saved.items() if k not in ("tables", "kind", *self.torch_only)})
-        self._t = {name: int(state["t"][name]) for name in self._t}
+        self._tables.t = {name: int(state["t"][name]) for name in self._tables.t}
         self._grad_accum_steps = int(state["grad_accum_steps"])
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
@@ -453,24 +417,3 @@ def _weakly(
             found.drop(names)
 
     return sync, norm, drop
-
-
-def tables_in(params: Any) -> dict[str, HashTable] | None:
-    """The tables of a group's "params": {name: table}, a table, or several; None where they are none."""
-    if isinstance(params, HashTable):
-        params = [params]
-    if isinstance(params, Mapping):
-        return dict(params)
-    if isinstance(params, list | tuple) and params and all(isinstance(p, HashTable) for p in params):
-        return {table.name: table for table in params}
-    return None
-
-
-def _check_tables(param_dict: Mapping[str, HashTable]) -> None:
-    if not isinstance(param_dict, Mapping) or not all(isinstance(t, HashTable) for t in param_dict.values()):
-        raise TypeError(
-            "a sparse optimizer takes {table name: HashTable}, from engine.sparse_parameters() or "
-            f"filter_out_sparse_param(model); got {type(param_dict).__name__}."
-        )
-    if not param_dict:
-        raise ValueError("a sparse optimizer needs at least one table; the dict is empty.")

@@ -34,7 +34,7 @@ def is_there(name: str) -> bool:
 
 
 def test_a_file_that_is_gone_is_seen() -> None:
-    assert is_there("nn/requests.py")
+    assert is_there("nn/call_plan.py")
     assert is_there("place.py")
     assert not is_there("nn/place.py")
     assert not is_there("no_such_file.py")
