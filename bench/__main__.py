@@ -1,13 +1,14 @@
-"""python -m bench step | kernels | bridge | exchange | cache | table [--help]"""
+"""python -m bench step | planning | kernels | bridge | exchange | cache | table [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,kernels,bridge,exchange,cache,table} ...
+USAGE = """usage: python -m bench {step,planning,kernels,bridge,exchange,cache,table} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
+  planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
@@ -25,6 +26,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.step import run
 
         return run(rest)
+    if command == "planning":
+        from recis_core.bench.planning import run as run_planning
+
+        return run_planning(rest)
     if command == "kernels":
         from recis_core.bench.kernels import run as run_kernels
 
