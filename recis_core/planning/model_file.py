@@ -13,7 +13,7 @@ from recis_core.options.sharding import Sharding
 from recis_core.options.yaml_file import read_yaml
 from recis_core.planning.quantity import Bytes, Count
 
-Codec = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "sign"]
+Codec = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "sign", "lossless"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 CHECKED = ConfigDict(extra="forbid", strict=True)

@@ -1,9 +1,14 @@
 """Bytes of rows and ids on the wire: by hand, and against packed ids."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
+import torch
 
-from recis_core.planning.model_file import Precision
+from recis_core.backends import select
+from recis_core.backends.spec import CODEC_IDS, RowCodec
+from recis_core.planning.model_file import Codec, Precision
 from recis_core.planning.wire import gradient_bytes, id_bytes, reduced_bytes, row_bytes
 
 
@@ -11,11 +16,23 @@ from recis_core.planning.wire import gradient_bytes, id_bytes, reduced_bytes, ro
     ("codec", "even", "odd"),
     [
         ("fp32", 256, 28), ("bf16", 128, 14), ("fp16", 128, 14), ("fp8", 68, 11), ("int8", 68, 11), ("int4", 36, 8),
-        ("sign", 12, 5),
+        ("sign", 12, 5), ("lossless", 89 + 1.28, 11 + 0.14),
     ],
 )  # fmt: skip
 def test_rows(codec, even, odd):
-    assert (row_bytes(codec, 64), row_bytes(codec, 7)) == (even, odd)
+    assert (row_bytes(codec, 64), row_bytes(codec, 7)) == pytest.approx((even, odd), rel=1e-12)
+
+
+def test_every_codec_of_an_exchange_can_be_planned():
+    assert set(get_args(Codec)) == set(CODEC_IDS)
+
+
+@pytest.mark.parametrize("dim", [7, 64])
+def test_lossless_rows_as_they_are_encoded(dim):
+    rows = torch.randn(4000, dim, generator=torch.Generator().manual_seed(0))
+    encoded = select("torch").encode(rows, codec=RowCodec("lossless"))
+    measured = (encoded.codes.numel() + encoded.tail.numel()) / len(rows)
+    assert row_bytes("lossless", dim) == pytest.approx(measured, rel=0.01)
 
 
 def test_gradients():
