@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from recis_core.cli.aside import beside
-from recis_core.cli.flags import plain_errors
+from recis_core.cli.flags import plain_errors, read_flags
 
 USAGE = "usage: recis data synth --preset NAME --rows N --out FILE.parquet [--seed N]"
 
@@ -40,7 +39,7 @@ def run(argv: list[str]) -> int:
     if command != "synth":
         print(f"recis data: there is no command {command!r}.\n{USAGE}", file=sys.stderr)
         return 2
-    synth(tyro.cli(SynthConfig, args=rest, prog="recis data synth"))
+    synth(read_flags(SynthConfig, rest, "recis data synth"))
     return 0
 
 

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from recis_core.cli.train_config import TrainConfig
 from recis_core.io.formats import SUFFIXES
 from recis_core.io.paths import expand
 
@@ -24,18 +23,16 @@ SAMPLES, SAMPLE = 64, 1 << 12  # so many of so many bytes before the end
 Files = list[list[Any]]
 
 
-def fingerprint(config: TrainConfig) -> dict[str, Any]:
-    """Of the training files; {} of a preset.
+def fingerprint(data: str, *, held_out: bool) -> dict[str, Any]:
+    """Of the training files, whose last rows are held out for the test, or not.
 
     Raises:
       FileNotFoundError: there are none. OSError: one cannot be read.
     """
-    if config.data is None:
-        return {}
-    files = files_of(config.data)
+    files = files_of(data)
     root = os.path.commonpath([os.path.dirname(file) or "." for file in files])
     named = [[os.path.relpath(file, root), *_described(file)] for file in files]
-    return {"files": named, "test": config.test_data is None}
+    return {"files": named, "test": held_out}
 
 
 def files_of(data: str) -> list[str]:

@@ -8,10 +8,11 @@ import os
 import platform
 from typing import Any
 
-import tyro
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
+
+from recis_core.cli.flags import read_flags
 
 PACKAGES = ("recis-core", "torch", "jax", "jaxlib", "numba", "numpy", "torch2jax", "pyarrow", "msgpack")
 
@@ -25,7 +26,7 @@ class DoctorConfig:
 
 
 def run(argv: list[str]) -> int:
-    config = tyro.cli(DoctorConfig, args=argv, prog="recis doctor")
+    config = read_flags(DoctorConfig, argv, "recis doctor")
     report = examine()
     if config.json:
         print(json.dumps(report))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recis_core.backends import select
@@ -15,9 +14,9 @@ from recis_core.cli import stopping, torchrun
 from recis_core.cli.flags import plain_errors, read_flags
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import counted
-from recis_core.cli.saved_run import SavedRun, batches_of, files_of
+from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
 from recis_core.cli.screen import rows_shown
-from recis_core.cli.source import TEST_BATCH, Taker
+from recis_core.cli.source import Taker
 from recis_core.framework import evaluate
 from recis_core.framework.train_loop import exchange_of
 from recis_core.nn.coalesce import default_device
@@ -25,25 +24,13 @@ from recis_core.nn.coalesce import default_device
 
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
+class EvalConfig(SavedRunFlags):
     """Evaluate a saved run on files: AUC and log loss. The model is built as the state says."""
 
-    state: str
-    """A directory given to --save, whose latest state is taken, or one state."""
-    data: str
-    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
     label: str | None = None
     """The label column; default: that of the run."""
     truth: str | None = None
     """A column of true click probabilities, whose AUC is reported beside."""
-    backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
-    """Default: RECIS_BACKEND, else auto."""
-    batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
-    """Rows of a batch."""
-    cache_disk: str | None = None
-    """Where the run had rows on disk: another directory for them."""
-    json: bool = False
-    """One JSON object instead of words."""
 
 
 def run(argv: list[str]) -> int:

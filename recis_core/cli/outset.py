@@ -7,49 +7,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from recis_core.cli import torchrun
-from recis_core.cli.build import read_sharding
-from recis_core.cli.cache import read_cache
 from recis_core.cli.data_files import files_of
 from recis_core.cli.flags import flag
-from recis_core.cli.tensorboard import summary_writer
-from recis_core.cli.train_config import TrainConfig
-from recis_core.exchange import Precision
-from recis_core.serialize import latest_state
-
-
-def check_outset(config: TrainConfig) -> None:
-    """Raises what the flag's value would raise later on: ValueError, OSError, ModuleNotFoundError, CorruptCheckpoint."""
-    for name in ("data", "test_data"):
-        if getattr(config, name) is not None:
-            check_files(name, getattr(config, name))
-    for name in ("save", "tensorboard", "cache_disk"):
-        if getattr(config, name) is not None:
-            check_writable(name, getattr(config, name))
-    if config.tensorboard is not None:
-        summary_writer()
-    read_sharding(config.sharding, torchrun.started())
-    Precision.parse(config.precision)
-    read_cache(config)
-    if torchrun.is_first():  # whose disk the others may not see
-        _check_states(config)
 
 
 def choose_backend(name: str | None) -> None:
     """A --backend is every table's."""
     if name is not None:
         os.environ["RECIS_BACKEND"] = name
-
-
-def _check_states(config: TrainConfig) -> None:
-    try:
-        if config.resume is not None:
-            latest_state(config.resume)
-    except FileNotFoundError:
-        if not config.resume_if_any:
-            raise
-    if config.init_from is not None:
-        latest_state(config.init_from)
 
 
 def check_files(name: str, data: str) -> None:

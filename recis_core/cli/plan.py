@@ -9,7 +9,7 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recis_core.cli.flags import plain_errors
+from recis_core.cli.flags import plain_errors, read_flags
 from recis_core.options.plan_file import write_plan
 from recis_core.planning import Plan, make_plan, read_model
 from recis_core.planning.quantity import parse_bytes
@@ -33,7 +33,7 @@ class PlanConfig:
 
 
 def run(argv: list[str]) -> int:
-    config = tyro.cli(PlanConfig, args=argv, prog="recis plan")
+    config = read_flags(PlanConfig, argv, "recis plan")
     plan = make_plan(read_model(config.model), config.world, _hbm(config.hbm))
     if config.out is not None:
         write_plan(config.out, plan.shardings, _comment(config, plan))

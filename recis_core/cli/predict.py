@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -15,23 +13,19 @@ from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
 from recis_core.cli.flags import plain_errors, read_flags
 from recis_core.cli.outset import choose_backend
-from recis_core.cli.saved_run import SavedRun, batches_of, files_of
+from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
 from recis_core.cli.score_file import Kept, check_out, written
 from recis_core.cli.screen import rows_shown
-from recis_core.cli.source import TEST_BATCH, Batch, Taker
+from recis_core.cli.source import Batch, Taker
 from recis_core.nn.coalesce import default_device
 from recis_core.plain_torch import without_gradients
 
 
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class PredictConfig(SavedRunFlags):
     """Score the rows of files by a saved run: a Parquet file of one score a row, in their order. No label is needed."""
 
-    state: str
-    """A directory given to --save, whose latest state is taken, or one state."""
-    data: str
-    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
     out: str
     """The .parquet file to write, whole or not at all."""
     keep_columns: tuple[str, ...] = ()
@@ -40,14 +34,6 @@ class PredictConfig:
     """The name of the scores, click probabilities, float32."""
     overwrite: bool = False
     """Replace --out where it is there."""
-    backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
-    """Default: RECIS_BACKEND, else auto."""
-    batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
-    """Rows of a batch."""
-    cache_disk: str | None = None
-    """Where the run had rows on disk: another directory for them."""
-    json: bool = False
-    """One JSON object instead of words."""
 
 
 def run(argv: list[str]) -> int:

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 from recis_core.cli.progress_text import final_lines, step_line
-from recis_core.cli.source import Batch
 from recis_core.framework import Logged, TrainLoop
 
 EVERY = 5.0  # seconds between lines of an evaluation
@@ -154,7 +153,7 @@ def shown_log(note: Callable[[str], None]) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def counted(batches: Iterable[Batch], told: Callable[[int], None]) -> Iterator[Batch]:
+def counted(batches: Iterable[dict[str, Any]], told: Callable[[int], None]) -> Iterator[dict[str, Any]]:
     """The batches; `told` hears of the rows so far, each batch's when the next one is asked for."""
     rows = 0
     for batch in batches:

@@ -9,11 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from recis_core.cli.build import read_sharding
 from recis_core.cli.cache import cache_totals, combined
+from recis_core.cli.exchange import ExchangeFlags
 from recis_core.cli.source import Batch
-from recis_core.cli.train_config import TrainConfig
-from recis_core.exchange import Precision
 from recis_core.exchange.gathering import gathered_json
 from recis_core.framework import TrainLoop, evaluate
 from recis_core.nn import HashTable, filter_out_sparse_param
@@ -21,7 +19,7 @@ from recis_core.serialize import tables_sha256
 
 
 def final_result(
-    config: TrainConfig, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
+    flags: ExchangeFlags, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
 ) -> dict[str, Any]:
     """Collective."""
     exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
@@ -41,7 +39,7 @@ def final_result(
         "hooks": _total(loop, _hook_counts(tables.values())),
         "tables_sha256": tables_sha256(tables),
         "exchange": exchanged,
-        **_between_ranks(config, world),
+        **_between_ranks(flags, world),
     }
 
 
@@ -78,7 +76,7 @@ def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
     return [counts] if loop.exchange is None else gathered_json(loop.exchange.channel, counts, kind="report")
 
 
-def _between_ranks(config: TrainConfig, world: int) -> dict[str, Any]:
-    sharding = read_sharding(config.sharding, world)
+def _between_ranks(flags: ExchangeFlags, world: int) -> dict[str, Any]:
+    sharding = flags.read_sharding(world)
     said = {name: str(s) for name, s in sharding.items()} if isinstance(sharding, dict) else str(sharding)
-    return {"world_size": world, "precision": str(Precision.parse(config.precision)), "sharding": said}
+    return {"world_size": world, "precision": str(flags.read_precision()), "sharding": said}

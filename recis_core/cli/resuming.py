@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from recis_core.backends.errors import StateMismatch
+from recis_core.cli import torchrun
 from recis_core.cli.column_kinds import other_kinds
 from recis_core.cli.data_files import difference
-from recis_core.cli.flags import flag
+from recis_core.cli.flags import flag, plain_errors
 from recis_core.cli.saving import Run
-from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
 from recis_core.serialize import SavedState, latest_shared_state, latest_state
 from recis_core.serialize.parts import naming, part_of_state
@@ -21,51 +23,92 @@ RESUMABLE = ("model", "preset", "label", "dim", "batch_size", "optimizer", "seed
 NEW_RUN = "Resume with the same, or begin a new run from the saved tables and weights: --init-from {}."
 
 
-def begin(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
-    """Loads what the config says; a resumed run's id is its own. Collective."""
-    if config.resume is not None:
-        _resume(config, loop, run)
-    elif config.init_from is not None:
-        _init(config, loop, run)
+@plain_errors
+@dataclass(frozen=True, kw_only=True)
+class StartFlags:
+    """Where the run begins; by default with nothing."""
+
+    resume: str | None = None
+    """A directory given to --save: go on from its latest state, of any number of processes."""
+    resume_if_any: bool = False
+    """With --resume: begin anew where the directory holds no state yet, so that one command serves the first
+    start and every restart (torchrun --max-restarts)."""
+    init_from: str | None = None
+    """A directory given to --save: begin a new run, on these rows or others, with the tables, dense weights and
+    optimizer of its latest state."""
+    fresh_optimizer: bool = False
+    """With --init-from: begin with tables and dense weights alone."""
+
+    def __post_init__(self) -> None:
+        if self.resume_if_any and self.resume is None:
+            raise ValueError("--resume-if-any needs --resume DIR.")
+        if self.resume is not None and self.init_from is not None:
+            raise ValueError("--resume goes on with a run, --init-from begins a new one; give one of the two.")
+        if self.fresh_optimizer and self.init_from is None:
+            raise ValueError("--fresh-optimizer needs --init-from DIR; a run that is resumed goes on with its own.")
+
+    def check_here(self) -> None:
+        if not torchrun.is_first():  # the others may not see its disk
+            return
+        try:
+            if self.resume is not None:
+                latest_state(self.resume)
+        except FileNotFoundError:
+            if not self.resume_if_any:
+                raise
+        if self.init_from is not None:
+            latest_state(self.init_from)
+
+
+def begin(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
+    """Loads what the flags say; a resumed run's id is its own. Collective.
+
+    settings: all flags of this run by keyword.
+    """
+    if start.resume is not None:
+        _resume(start, loop, run, settings)
+    elif start.init_from is not None:
+        _init(start, loop, run, settings)
     for group in loop.optimizer.param_groups:
-        group["lr"] = group["lr"] if config.lr is None else config.lr
+        group["lr"] = group["lr"] if settings["lr"] is None else settings["lr"]
 
 
-def _resume(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
-    path = _latest(str(config.resume), loop, config.resume_if_any)
+def _resume(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
+    directory = str(start.resume)
+    path = _latest(directory, loop, start.resume_if_any)
     if path is None:
         return
     with failing_together(loop.exchange):
         state = SavedState(path)
-        _check_settings(config, state)
+        _check_settings(settings, state, directory)
         saved = dict(part_of_state(state, "run")) if "run" in state else {}  # older states have none
-        _check_data(config, saved, run)
+        _check_data(saved, run, directory)
     loop.load_state(state)
     run["id"] = saved.get("id", "")
 
 
-def _init(config: TrainConfig, loop: TrainLoop, run: Run) -> None:
-    path = _latest(str(config.init_from), loop, False)
+def _init(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
+    path = _latest(str(start.init_from), loop, False)
     with failing_together(loop.exchange):
         state = SavedState(path)  # type: ignore[arg-type]
-        _check_same_model(config, state, run)
+        _check_same_model(settings, state, run)
     try:
-        loop.start_from(state, optimizer=not config.fresh_optimizer)
+        loop.start_from(state, optimizer=not start.fresh_optimizer)
     except StateMismatch as error:
-        raise StateMismatch(f"{error} {_way_out(config)}") from error
+        raise StateMismatch(f"{error} {_way_out(start)}") from error
 
 
-def _check_same_model(config: TrainConfig, state: SavedState, run: Run) -> None:
+def _check_same_model(settings: dict[str, Any], state: SavedState, run: Run) -> None:
     """What the rows and weights mean, as far as the state says it."""
     if "settings" not in state or "run" not in state:
         return
-    settings, mine = part_of_state(state, "settings"), run["features"]
+    before, mine = part_of_state(state, "settings"), run["features"]
     with naming(state, "run"):
         saved = part_of_state(state, "run")["features"]
         apart = [
-            f"{flag(name)} {settings[name]}, not {getattr(config, name)}"
+            f"{flag(name)} {before[name]}, not {settings[name]}"
             for name in ("model", "dim")
-            if settings[name] != getattr(config, name)
+            if before[name] != settings[name]
         ]
         if (saved["fields"], saved["dense"]) != (mine["fields"], mine["dense"]):
             apart.append(f"{_columns({'features': saved})}, not {_columns(run)}")
@@ -78,8 +121,8 @@ def _check_same_model(config: TrainConfig, state: SavedState, run: Run) -> None:
         )
 
 
-def _way_out(config: TrainConfig) -> str:
-    if config.fresh_optimizer:
+def _way_out(start: StartFlags) -> str:
+    if start.fresh_optimizer:
         return "--init-from needs a run of the same --model, --dim and columns."
     return (
         "--init-from needs a run of the same --model, --dim, columns and --optimizer; of another optimizer it takes "
@@ -98,19 +141,18 @@ def _latest(directory: str, loop: TrainLoop, may_lack: bool) -> Path | None:
         raise
 
 
-def _check_settings(config: TrainConfig, state: SavedState) -> None:
+def _check_settings(settings: dict[str, Any], state: SavedState, directory: str) -> None:
     saved = part_of_state(state, "settings")
     with naming(state, "settings"):
-        settings = {name: saved[name] for name in RESUMABLE}
-    for name, value in settings.items():
-        if value != getattr(config, name):
+        before = {name: saved[name] for name in RESUMABLE}
+    for name, value in before.items():
+        if value != settings[name]:
             raise ValueError(
-                f"the saved run had {flag(name)} {value}; this one has {getattr(config, name)}. "
-                + NEW_RUN.format(config.resume)
+                f"the saved run had {flag(name)} {value}; this one has {settings[name]}. " + NEW_RUN.format(directory)
             )
 
 
-def _check_data(config: TrainConfig, saved: dict[str, Any], run: Run) -> None:
+def _check_data(saved: dict[str, Any], run: Run, directory: str) -> None:
     """Raises ValueError where steps of this run would be of other rows or columns."""
     if "data" not in saved:
         return
@@ -118,7 +160,7 @@ def _check_data(config: TrainConfig, saved: dict[str, Any], run: Run) -> None:
     if what is None and _inputs(saved) != _inputs(run):
         what = f"the saved run read {_columns(saved)}; this one reads {_columns(run)}"
     if what is not None:
-        raise ValueError(f"{what}. A run goes on with the rows it has begun with. {NEW_RUN.format(config.resume)}")
+        raise ValueError(f"{what}. A run goes on with the rows it has begun with. {NEW_RUN.format(directory)}")
 
 
 def _inputs(run: Run) -> dict[str, Any]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from recis_core.backends.errors import StateMismatch
 from recis_core.cli.build import build_model
-from recis_core.cli.cache import named_by_flags
+from recis_core.cli.cache import CacheFlags, named_by_flags
 from recis_core.cli.column_kinds import require_kinds
 from recis_core.cli.columns import Columns
-from recis_core.cli.flags import flag
+from recis_core.cli.data_flags import DataFlags
+from recis_core.cli.flags import flag, keywords
+from recis_core.cli.model import ModelFlags
 from recis_core.cli.outset import check_files
 from recis_core.cli.source import TEST_BATCH, Batch, FileBatches, Taker
 from recis_core.cli.train_config import TrainConfig
@@ -24,9 +29,32 @@ from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 from recis_core.serialize import SavedState, latest_state, load_model
 from recis_core.serialize.parts import naming, part_of_state
 
-# What only training asks for, or is of the machine that trained.
-OF_TRAINING = ("save", "save_every", "keep", "overwrite", "resume", "resume_if_any", "init_from", "fresh_optimizer",
-               "tensorboard", "prefetch", "prefetch_threads", "precision", "sharding", "backend", "evict")  # fmt: skip
+# Of the flags that a run was trained with: what says how its model is built and how its files are read.
+BUILDING = (
+    *keywords(DataFlags).values(),
+    *keywords(ModelFlags).values(),
+    *keywords(CacheFlags).values(),
+    "admit",
+    "seed",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRunFlags:
+    """What every command of a saved run takes."""
+
+    state: str
+    """A directory given to --save, whose latest state is taken, or one state."""
+    data: str
+    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
+    backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
+    """Default: RECIS_BACKEND, else auto."""
+    batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
+    """Rows of a batch."""
+    cache_disk: str | None = None
+    """Where the run had rows on disk: another directory for them."""
+    json: bool = False
+    """One JSON object instead of words."""
 
 
 class SavedRun:
@@ -48,8 +76,7 @@ class SavedRun:
             )
         settings, run = part_of_state(self.state, "settings"), part_of_state(self.state, "run")
         with naming(self.state, "settings"):
-            known = {f.name for f in dataclasses.fields(TrainConfig)} - set(OF_TRAINING)
-            self.config = TrainConfig(**{name: value for name, value in settings.items() if name in known})
+            self.config = TrainConfig(**{name: settings[name] for name in BUILDING if name in settings})
         with naming(self.state, "run"):
             self.fields: list[str] = list(run["features"]["fields"])
             self.dense = int(run["features"]["dense"])
@@ -63,7 +90,9 @@ class SavedRun:
 
     def model(self, device: str, cache_disk: str | None = None) -> nn.Module:
         """In eval mode, with its tables' rows. Collective."""
-        config = self.config if cache_disk is None else dataclasses.replace(self.config, cache_disk=cache_disk)
+        config = self.config
+        if cache_disk is not None:
+            config = dataclasses.replace(config, cache=dataclasses.replace(config.cache, disk=cache_disk))
         torch.manual_seed(config.seed)
         model = build_model(config, self).to(device)
         with named_by_flags():
@@ -80,7 +109,7 @@ class SavedRun:
     @property
     def label(self) -> str:
         """The column that the run read labels from."""
-        return str(self.config.label or "label")
+        return str(self.config.data.label or "label")
 
 
 def files_of(data: str) -> FileSet:

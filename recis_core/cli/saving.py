@@ -9,13 +9,16 @@ A state's part "run" says what another command needs beside the flags, which are
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from recis_core.backends.errors import CorruptCheckpoint
-from recis_core.cli.train_config import TrainConfig
+from recis_core.cli.flags import flag, named, plain_errors
+from recis_core.cli.outset import check_writable
 from recis_core.framework import TrainLoop
 from recis_core.serialize import SavedState, save_shared_state, save_state
 from recis_core.serialize.shared_state import failing_together
@@ -28,8 +31,36 @@ def new_run(features: dict[str, Any], data: Any) -> Run:
     return {"id": uuid.uuid4().hex, "features": features, "data": data}
 
 
+@plain_errors
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFlags:
+    """Saved states."""
+
+    directory: Annotated[str | None, named("save")] = None
+    """Directory for saved states, each whole and committed by a rename."""
+    every: Annotated[int | None, Field(ge=1), named("save_every")] = None
+    """With --save: steps between states; default: only at the end."""
+    keep: Annotated[int | None, Field(ge=1)] = None
+    """With --save: keep the newest so many states, by step, and remove older ones; default: all."""
+    overwrite: bool = False
+    """With --save: a directory that holds another run's states may be taken; they are removed once this run has
+    saved one."""
+
+    def __post_init__(self) -> None:
+        for keyword, value in (("save_every", self.every), ("keep", self.keep), ("overwrite", self.overwrite or None)):
+            if value is not None and self.directory is None:
+                raise ValueError(f"{flag(keyword)} needs --save DIR.")
+
+    def check_here(self) -> None:
+        if self.directory is not None:
+            check_writable("save", self.directory)
+
+
 class Saver:
     """Saves states of one run where --save is given.
+
+    Args:
+      settings: the run's flags, which a state holds. resumed: the run goes on with another one's states.
 
     saved: the step of the last state it wrote; None before.
 
@@ -37,43 +68,45 @@ class Saver:
       ValueError: --save holds states that are not this run's, and --overwrite is not given. Nothing was changed.
     """
 
-    def __init__(self, config: TrainConfig, loop: TrainLoop, run: Run) -> None:
-        self._config, self._loop, self._run = config, loop, run
+    def __init__(
+        self, flags: CheckpointFlags, loop: TrainLoop, run: Run, settings: dict[str, Any], *, resumed: bool = False
+    ) -> None:
+        self._flags, self._loop, self._run, self._settings, self._resumed = flags, loop, run, settings, resumed
         self.saved: int | None = None
         self._others: list[Path] = []  # which go when the first state of this run is there
-        if config.save is not None:
+        if flags.directory is not None:
             with failing_together(loop.exchange):
                 if loop.rank == 0:
-                    self._others = self._states_of_others(Path(config.save))
+                    self._others = self._states_of_others(Path(flags.directory))
 
     def _states_of_others(self, directory: Path) -> list[Path]:
         states = states_in(directory) if directory.is_dir() else []
         later = [state for state in states if (step_of(state) or 0) > self._loop.step]
         others = [state for state in states if state in later or _run_id(state) != self._run["id"]]
-        if others and not self._config.overwrite:
-            raise ValueError(_refusal(directory, others, later == others and self._config.resume is not None))
+        if others and not self._flags.overwrite:
+            raise ValueError(_refusal(directory, others, later == others and self._resumed))
         return others
 
     def after_step(self) -> None:
-        every = self._config.save_every
+        every = self._flags.every
         if every is not None and self._loop.step % every == 0:
             self.save()
 
     def save(self) -> None:
         """The state of this step, unless it is there. Collective."""
-        if self._config.save is None or self.saved == self._loop.step:
+        if self._flags.directory is None or self.saved == self._loop.step:
             return
         loop, shared = self._loop, self._shared()
         if loop.exchange is None:
-            save_state(self._config.save, loop.step, shared | loop.own_state())
+            save_state(self._flags.directory, loop.step, shared | loop.own_state())
         else:
-            save_shared_state(self._config.save, loop.step, shared, loop.own_state(), loop.exchange)
+            save_shared_state(self._flags.directory, loop.step, shared, loop.own_state(), loop.exchange)
         self.saved = loop.step
         if loop.rank == 0:
-            self._remove_old(Path(self._config.save))
+            self._remove_old(Path(self._flags.directory))
 
     def _shared(self) -> dict[str, Any]:
-        return {"settings": dataclasses.asdict(self._config), "run": self._run, **self._loop.shared_state()}
+        return {"settings": self._settings, "run": self._run, **self._loop.shared_state()}
 
     def _remove_old(self, directory: Path) -> None:
         just_made = state_path(directory, self._loop.step)
@@ -81,20 +114,20 @@ class Saver:
             if state != just_made:
                 remove_state(state)
         self._others = []
-        if self._config.keep is not None:
-            for state in states_in(directory)[: -self._config.keep]:
+        if self._flags.keep is not None:
+            for state in states_in(directory)[: -self._flags.keep]:
                 remove_state(state)
 
     @property
     def said(self) -> str:
         """How far the run has come, and where that is saved."""
         step = self._loop.step
-        if self._config.save is None:
+        if self._flags.directory is None:
             return f"after step {step}, not saved, for --save DIR was not given"
         if self.saved is None:
             return f"after step {step}; nothing was saved"
         after = f"after step {step}, " if self.saved != step else ""
-        return f"{after}saved at step {self.saved}: --resume {self._config.save} goes on from there"
+        return f"{after}saved at step {self.saved}: --resume {self._flags.directory} goes on from there"
 
 
 def _run_id(state: Path) -> str | None:

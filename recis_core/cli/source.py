@@ -16,6 +16,7 @@ import torch
 
 from recis_core.cli.column_kinds import kinds_of
 from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns, choose, field_name
+from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import SyntheticClicks, dataset_of
 from recis_core.io.dataset import Dataset
@@ -63,9 +64,10 @@ class Taker:
 
 def open_source(config: TrainConfig, taker: Taker = Taker()) -> Source:
     """Raises ValueError or FileNotFoundError where the config names nothing to train on."""
-    if config.preset is not None:
-        return PresetSource(config.preset, config.seed, config.rows, config.test_fraction, taker)
-    return FileSource(config, taker)
+    data = config.data
+    if data.preset is not None:
+        return PresetSource(data.preset, config.seed, data.rows, data.test_fraction, taker)
+    return FileSource(data, taker)
 
 
 class PresetSource:
@@ -93,18 +95,18 @@ class PresetSource:
 class FileSource:
     """Files: columns of ids are sparse fields, columns of floats dense inputs, as `columns.choose` sorts them."""
 
-    def __init__(self, config: TrainConfig, taker: Taker) -> None:
-        data, test = str(config.data), config.test_data
+    def __init__(self, flags: DataFlags, taker: Taker) -> None:
+        data, test = str(flags.files), flags.test_files
         self._train = self._test = _files_of(data)
         self.train_rows, self._test_begin = self._train.all_rows, 0
         if test is None:
-            self.train_rows = self._test_begin = _split(self.train_rows, config.test_fraction, data)
+            self.train_rows = self._test_begin = _split(self.train_rows, flags.test_fraction, data)
         else:
             self._test = _files_of(test)
             _require_rows(self._train, data)
             _require_rows(self._test, test)
         both = self._train.beside(self._test)
-        self._reader = FileBatches(choose(both, str(config.label), config), taker)
+        self._reader = FileBatches(choose(both, str(flags.label), flags), taker)
         self._reader.check(self._train, self._test, both)
         self.fields, self.dense = self._reader.fields, self._reader.dense
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,30 +10,25 @@ from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
 from recis_core.cli.build import build_model, build_optimizer
 from recis_core.cli.cache import named_by_flags
-from recis_core.cli.data_files import fingerprint
-from recis_core.cli.flags import read_flags
-from recis_core.cli.outset import check_outset, choose_backend
-from recis_core.cli.report import Display, JsonReport, Report, SilentReport, counted, display
+from recis_core.cli.flags import by_flag, read_flags
+from recis_core.cli.outset import choose_backend
+from recis_core.cli.report import Display, Report, SilentReport, counted, display
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
 from recis_core.cli.saving import Saver, new_run
-from recis_core.cli.screen import text_report
-from recis_core.cli.source import Batch, Source, Taker, open_source
+from recis_core.cli.source import Source, Taker, open_source
 from recis_core.cli.stopping import Ending, Stopped
-from recis_core.cli.tensorboard import TensorBoardReport
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
-from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.nn.coalesce import default_device
 
 
 def run(argv: list[str]) -> int:
     with torchrun.flags_checked():
         config = read_flags(TrainConfig, argv, "recis train")
-        check_outset(config)
+        config.check_here()
     choose_backend(config.backend)
-    report: Display = JsonReport() if config.json else text_report()
-    train(config, report if config.tensorboard is None else TensorBoardReport(report, config.tensorboard))
+    train(config, config.log.build())
     return 0
 
 
@@ -56,23 +50,25 @@ def _train(config: TrainConfig, report: Display, taker: Taker) -> dict[str, Any]
     torch.manual_seed(config.seed)
     ending = stopping.current()
     ending.done = "nothing was trained"
-    report.note(f"{config.model} on {config.preset or config.data}, tables by {select(config.backend).name}")
+    report.note(
+        f"{config.model.name} on {config.data.preset or config.data.files}, tables by {select(config.backend).name}"
+    )
     source = open_source(config, taker)
     model = build_model(config, source, taker.world).to(taker.device)
     loop = TrainLoop(
-        model, build_optimizer(config, model), log_every=config.log_every, on_log=report.log,
-        evict_every=None if config.evict is None else config.evict_every,
+        model, build_optimizer(config, model), log_every=config.log.every, on_log=report.log,
+        evict_every=config.hooks.steps_between,
     )  # fmt: skip
-    run = new_run(source.features(), fingerprint(config))
-    begin(config, loop, run)
-    saver = Saver(config, loop, run)
+    run, settings = new_run(source.features(), config.data.fingerprint()), by_flag(config)
+    begin(config.start, loop, run, settings)
+    saver = Saver(config.checkpoint, loop, run, settings, resumed=config.start.resume is not None)
     _train_and_save(config, source, loop, report, saver, ending)
     with ending.noting(loop.exchange is not None), report.evaluating() as told:
         test = counted(ending.read(source.test_batches(), loop.exchange), told)
-        final = final_result(config, test, model, loop, taker.world)
+        final = final_result(config.exchange, test, model, loop, taker.world)
         ending.check(loop.exchange)
     report.final(final)
-    _engine(loop).close()
+    model.embeddings.close()  # type: ignore[operator, union-attr]
     return final
 
 
@@ -82,7 +78,7 @@ def _train_and_save(
     """Raises Stopped, when all is saved, where a signal asks for it."""
     with ending.noting():
         try:
-            with report.training(config.rows_in_all(source.train_rows), loop), named_by_flags():
+            with report.training(config.training.rows_in_all(source.train_rows), loop), named_by_flags():
                 _train_epochs(config, source, loop, saver, ending)
         finally:
             ending.done = saver.said
@@ -92,13 +88,15 @@ def _train_and_save(
 
 
 def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop, saver: Saver, ending: Ending) -> None:
+    flags = config.training
     loop.begin()
     try:
-        while loop.epoch < config.epochs and (config.steps is None or loop.step < config.steps):
-            for batch in ending.read(_batches(config, source, loop), loop.exchange):
-                loop.train_step(batch, min(config.batch_size, source.train_rows - loop.rows_in_epoch))
+        while loop.epoch < flags.epochs and (flags.steps is None or loop.step < flags.steps):
+            batches = source.train_batches(flags.batch_size, first_row=loop.rows_in_epoch)  # the rest of the epoch
+            for batch in ending.read(config.prefetch.build(loop.model, batches), loop.exchange):
+                loop.train_step(batch, min(flags.batch_size, source.train_rows - loop.rows_in_epoch))
                 saver.after_step()
-                if loop.step == config.steps:
+                if loop.step == flags.steps:
                     break
             else:
                 loop.end_epoch()
@@ -106,17 +104,3 @@ def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop, saver: S
         if ending.hurried:
             raise
     loop.flush_log()
-
-
-def _batches(config: TrainConfig, source: Source, loop: TrainLoop) -> Iterator[Batch]:
-    """The rest of the epoch, its rows fetched ahead as the config says."""
-    batches = source.train_batches(config.batch_size, first_row=loop.rows_in_epoch)
-    model: Any = loop.model
-    engine, threads = _engine(loop), config.prefetch_threads
-    return iter(Prefetcher(engine, batches, config.prefetch, threads=threads, features=model.sparse_features))
-
-
-def _engine(loop: TrainLoop) -> EmbeddingEngine:
-    model: Any = loop.model
-    engine: EmbeddingEngine = model.embeddings
-    return engine

@@ -87,26 +87,7 @@ def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (
-            "--cache-device-rows 5% --cache-device-bytes 1MB",
-            "give --cache-device-bytes or --cache-device-rows, not both",
-        ),
-        ("--cache-device-rows 150%", "--cache-device-rows must be a share above 0% and up to 100% of all rows"),
-        ("--cache-device-rows 0%", "--cache-device-rows must be a share above 0% and up to 100% of all rows"),
-        ("--cache-device-rows 0", "--cache-device-rows must be at least 1; got 0"),
-        ("--cache-device-rows 1.5", "--cache-device-rows must be a count such as 100000 or 40M, or a share of each"),
-        ("--cache-device-rows x", "table's rows as 1%; got 'x'"),
-        ("--cache-device-bytes 5%", "got '5%'. A share of each table's rows is --cache-device-rows 5%."),
-        ("--cache-device-rows 5% --cache-host-bytes x", "--cache-host-bytes must be a size such as 512MB"),
-        ("--cache-device-rows 5% --cache-disk d", "--cache-disk DIR needs --cache-host-bytes or --cache-host-rows"),
-        ("--cache-device-rows 5% --cache-disk-index-bytes 1GB", "--cache-disk-index-bytes needs --cache-disk DIR"),
-        ("--cache-device-rows 5% --cache-disk-mapped-bytes 1GB", "--cache-disk-mapped-bytes needs --cache-disk DIR"),
-        ("--cache-device-rows 5% --cache-policy lfu(2)", "--cache-policy 'lfu(2)': decay must be between 0 and 1"),
-        ("--cache-device-rows 5% --cache-policy mru", "--cache-policy must be one of lru, lfu(decay)"),
         ("--cache-device-bytes 10", "--cache-device-bytes must hold at least one row"),
-        ("--cache-device-rows 5% --cache-precision bf16,", "one precision, or two by comma as bf16,int8"),
-        ("--cache-device-rows 5% --cache-precision bf8", "--cache-precision must be of same, bf16"),
-        ("--cache-device-rows 5% --cache-precision bf16,int8", "--cache-precision bf16,int8 needs --cache-disk DIR"),
         ("--cache-device-rows 2 --cache-host-rows 2", "Raise it, or give --cache-disk DIR"),
         (
             "--cache-device-rows 200 --cache-policy none",
@@ -114,43 +95,14 @@ def test_the_bar_tells_of_the_cache(capsys: pytest.CaptureFixture[str], tmp_path
         ),
     ],
 )
-def test_bad_flags_say_what_is_wanted(capsys: pytest.CaptureFixture[str], flags: str, said: str) -> None:
+def test_what_the_tables_are_too_large_for_is_told_in_flags(
+    capsys: pytest.CaptureFixture[str], flags: str, said: str
+) -> None:
     status, _, err = run(capsys, *TINY, *flags.split(), "--json")
     assert status == 1
     assert said in err
     assert err.startswith("recis train: ")
     assert len(err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(("flag", "value"), [("--cache-disk", "d"), ("--cache-precision", "bf16")])
-def test_a_cache_needs_to_know_what_the_device_keeps(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
-    with pytest.raises(SystemExit):
-        run(capsys, *TINY, flag, value)
-    assert f"{flag} needs --cache-device-rows" in words(capsys)
-
-
-def words(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was said in a box, as one line."""
-    return " ".join(capsys.readouterr().err.replace("│", " ").split())
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ([*TINY, "--prefetch-threads", "1"], "--prefetch-threads needs --prefetch L"),
-        ([*TINY, "--dim", "0"], "--dim should be greater than or equal to 1; got 0."),
-        (["train"], "give --preset NAME or --data GLOB, one of the two."),
-    ],
-)
-def test_flags_that_do_not_fit_are_told_in_words_of_ours(
-    capsys: pytest.CaptureFixture[str], flags: list[str], said: str
-) -> None:
-    with pytest.raises(SystemExit):
-        run(capsys, *flags)
-    err = words(capsys)
-    assert said in err
-    assert "pydantic" not in err
-    assert "input_value" not in err
 
 
 def test_a_disk_that_cannot_be_used_is_refused_before_training(

@@ -213,8 +213,6 @@ BEFORE = [
     (["--resume", "{none}"], "{none} holds no saved state"),
     (["--init-from", "{none}"], "{none} holds no saved state"),
     (["--sharding", "{none}.yaml"], "{none}.yaml"),
-    (["--sharding", "columns"], "columns"),
-    (["--precision", "int5"], "a codec is one of"),
 ]
 
 

@@ -10,7 +10,7 @@ from recis_core.cli import main
 from tests.cli.torchrun import torchrun
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
-PARSED = (["--preset", "tiny", "--dim", "0"], "Error parsing TrainConfig", "--dim should be")
+PARSED = (["--preset", "tiny", "--dim", "0"], "recis train: --dim should be", "")
 CHECKED = (["--preset", "tiny", "--resume", "/nowhere/at/all"], "/nowhere/at/all holds no saved state", "")
 OPENED = (["--preset", "huge"], "preset must be one of tiny, small", "")
 

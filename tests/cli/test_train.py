@@ -187,6 +187,3 @@ def test_admission_and_eviction(capsys):
     assert hooks["admitted"] - hooks["evicted_by_lru"] == final["table_rows"]
     assert hooks["rejected"] > 0
     assert 0.4 < final["auc"] < 1
-    status, _, err = run(capsys, *args, "--evict", "oldest(3)")
-    assert status == 1
-    assert "filter_hook must read step(filter_step), lru(max_rows)" in err

@@ -1,0 +1,36 @@
+"""The flags of what `recis train` shows and writes while it trains."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from recis_core.cli.flags import named, plain_errors
+from recis_core.cli.outset import check_writable
+from recis_core.cli.report import Display, JsonReport
+from recis_core.cli.screen import text_report
+from recis_core.cli.tensorboard import TensorBoardReport, summary_writer
+
+
+@plain_errors
+@dataclass(frozen=True, kw_only=True)
+class LogFlags:
+    """What is shown."""
+
+    every: Annotated[int, Field(ge=1), named("log_every")] = 10
+    """Steps between log lines."""
+    tensorboard: str | None = None
+    """Directory for TensorBoard: loss, AUC, rows/s and what the cache did."""
+    json: bool = False
+    """One JSON object a logged step, of what TensorBoard gets, and a last one; in place of the progress bar and all else."""
+
+    def check_here(self) -> None:
+        if self.tensorboard is not None:
+            check_writable("tensorboard", self.tensorboard)
+            summary_writer()
+
+    def build(self) -> Display:
+        report: Display = JsonReport() if self.json else text_report()
+        return report if self.tensorboard is None else TensorBoardReport(report, self.tensorboard)
