@@ -11,6 +11,7 @@ from recis_core.cli.column_flags import ColumnFlags, check_columns
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import flag, named, plain_errors
 from recis_core.cli.outset import check_files
+from recis_core.io.synthetic import PRESETS
 
 
 @plain_errors
@@ -36,6 +37,8 @@ class DataFlags(ColumnFlags):
     def __post_init__(self) -> None:
         if (self.preset is None) == (self.files is None):
             raise ValueError("give --preset NAME or --data GLOB, one of the two.")
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"--preset must be one of {', '.join(PRESETS)}; got {self.preset!r}.")
         if self.files is not None and self.label is None:
             raise ValueError("--data needs --label COLUMN.")
         for keyword, value in (("label", self.label), ("test_data", self.test_files)):

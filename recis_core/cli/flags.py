@@ -110,14 +110,16 @@ def _said(error: Any, config: type) -> str:
 
 @contextmanager
 def naming_flag(keyword: str, value: object, argument: str = "") -> Iterator[None]:
-    """A ValueError inside names the flag: in place of `argument`, or before all of the message."""
+    """A ValueError or FileNotFoundError inside names the flag and its value; the flag in place of `argument`."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         said = str(error)
         if argument and said.startswith(f"{argument} "):
-            raise ValueError(f"{flag(keyword)}{said.removeprefix(argument)}") from error
-        raise ValueError(f"{flag(keyword)} {value}: {said}") from error
+            raise kind(flag(keyword) + said.removeprefix(argument)) from error
+        before = "" if said.startswith(str(value)) else f"{value}: "
+        raise kind(f"{flag(keyword)} {before}{said}") from error
 
 
 def read_flags(kind: type[T], argv: Sequence[str], command: str) -> T:

@@ -50,14 +50,18 @@ class StartFlags:
     def check_here(self) -> None:
         if not torchrun.is_first():  # the others may not see its disk
             return
-        try:
-            if self.resume is not None:
-                latest_state(self.resume)
-        except FileNotFoundError:
-            if not self.resume_if_any:
-                raise
+        if self.resume is not None:
+            _require_state("resume", self.resume, may_lack=self.resume_if_any)
         if self.init_from is not None:
-            latest_state(self.init_from)
+            _require_state("init_from", self.init_from)
+
+
+def _require_state(keyword: str, directory: str, *, may_lack: bool = False) -> None:
+    try:
+        latest_state(directory)
+    except FileNotFoundError as error:
+        if not may_lack:
+            raise FileNotFoundError(f"{flag(keyword)} {error}") from error
 
 
 def begin(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:

@@ -210,9 +210,9 @@ BEFORE = [
     (["--save", "{file}"], "--save {file} cannot be written to: Not a directory"),
     (["--save", "{file}/deep/er"], "--save {file}/deep/er cannot be written to ({file} is what there is): Not a"),
     (["--tensorboard", "{file}"], "--tensorboard {file} cannot be written to: Not a directory"),
-    (["--resume", "{none}"], "{none} holds no saved state"),
-    (["--init-from", "{none}"], "{none} holds no saved state"),
-    (["--sharding", "{none}.yaml"], "{none}.yaml"),
+    (["--resume", "{none}"], "--resume {none} holds no saved state"),
+    (["--init-from", "{none}"], "--init-from {none} holds no saved state"),
+    (["--sharding", "{none}.yaml"], "--sharding {none}.yaml: there is no file"),
 ]
 
 

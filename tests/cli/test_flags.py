@@ -60,6 +60,7 @@ def test_commands_of_a_saved_run_share_their_flags() -> None:
 
 WRONG: list[tuple[str, str]] = [
     ("", "give --preset NAME or --data GLOB, one of the two."),
+    ("--preset huge", "--preset must be one of tiny, small, criteo-shape, drift, adversarial; got 'huge'."),
     ("--preset tiny --dim 0", "--dim should be greater than or equal to 1; got 0."),
     ("--preset tiny --lr nan", "--lr should be a finite number; got nan."),
     ("--preset tiny --save-every 0 --save d", "--save-every should be greater than or equal to 1; got 0."),
