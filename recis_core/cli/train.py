@@ -78,7 +78,7 @@ def _train_and_save(
     """Raises Stopped, when all is saved, where a signal asks for it."""
     with ending.noting():
         try:
-            with report.training(config.training.rows_in_all(source.train_rows), loop), named_by_flags():
+            with report.training(config.rows_in_all(source.train_rows), loop), named_by_flags():
                 _train_epochs(config, source, loop, saver, ending)
         finally:
             ending.done = saver.said
@@ -88,15 +88,14 @@ def _train_and_save(
 
 
 def _train_epochs(config: TrainConfig, source: Source, loop: TrainLoop, saver: Saver, ending: Ending) -> None:
-    flags = config.training
     loop.begin()
     try:
-        while loop.epoch < flags.epochs and (flags.steps is None or loop.step < flags.steps):
-            batches = source.train_batches(flags.batch_size, first_row=loop.rows_in_epoch)  # the rest of the epoch
+        while loop.epoch < config.epochs and (config.steps is None or loop.step < config.steps):
+            batches = source.train_batches(config.batch_size, first_row=loop.rows_in_epoch)  # the rest of the epoch
             for batch in ending.read(config.prefetch.build(loop.model, batches), loop.exchange):
-                loop.train_step(batch, min(flags.batch_size, source.train_rows - loop.rows_in_epoch))
+                loop.train_step(batch, min(config.batch_size, source.train_rows - loop.rows_in_epoch))
                 saver.after_step()
-                if loop.step == flags.steps:
+                if loop.step == config.steps:
                     break
             else:
                 loop.end_epoch()

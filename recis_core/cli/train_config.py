@@ -19,26 +19,6 @@ from recis_core.cli.resuming import StartFlags
 from recis_core.cli.saving import CheckpointFlags
 
 
-@plain_errors
-@dataclass(frozen=True, kw_only=True)
-class TrainingFlags:
-    """How long, and in what batches."""
-
-    batch_size: Annotated[int, Field(ge=1)] = 2048
-    """Rows of a batch; of all processes together, where torchrun starts several."""
-    epochs: Annotated[int, Field(ge=1)] = 1
-    """Passes over the training rows."""
-    steps: Annotated[int | None, Field(ge=1)] = None
-    """Stop after so many steps in all; default: the epochs decide."""
-
-    def rows_in_all(self, epoch: int) -> int:
-        """Rows that training sees until it ends, where an epoch has so many."""
-        if self.steps is None:
-            return epoch * self.epochs
-        whole, more = divmod(self.steps, -(-epoch // self.batch_size))
-        return min(epoch * self.epochs, epoch * whole + self.batch_size * more)
-
-
 @takes_flags
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +28,6 @@ class TrainConfig:
     data: DataFlags
     model: ModelFlags
     optimizer: OptimizerFlags
-    training: TrainingFlags
     hooks: HookFlags
     cache: CacheFlags
     prefetch: PrefetchFlags
@@ -56,10 +35,23 @@ class TrainConfig:
     checkpoint: CheckpointFlags
     start: StartFlags
     log: LogFlags
+    batch_size: Annotated[int, Field(ge=1)] = 2048
+    """Rows of a batch; of all processes together, where torchrun starts several."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Passes over the training rows."""
+    steps: Annotated[int | None, Field(ge=1)] = None
+    """Stop after so many steps in all; default: the epochs decide."""
     backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
     """Default: RECIS_BACKEND, else auto."""
     seed: int = 0
     """Of initial values, on both sides, and of a preset's samples."""
+
+    def rows_in_all(self, epoch: int) -> int:
+        """Rows that training sees until it ends, where an epoch has so many."""
+        if self.steps is None:
+            return epoch * self.epochs
+        whole, more = divmod(self.steps, -(-epoch // self.batch_size))
+        return min(epoch * self.epochs, epoch * whole + self.batch_size * more)
 
     def check_here(self) -> None:
         """Finds before the run begins what would fail later on this machine, so that no hours are trained in vain.

@@ -300,7 +300,7 @@ def test_clock(seconds, text):
     ],
 )  # fmt: skip
 def test_rows_in_all(flags, rows):
-    assert TrainConfig(preset="tiny", batch_size=300, **flags).training.rows_in_all(1000) == rows
+    assert TrainConfig(preset="tiny", batch_size=300, **flags).rows_in_all(1000) == rows
 
 
 def test_a_slow_start_is_said(monkeypatch, capsys):
