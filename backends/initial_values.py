@@ -121,7 +121,7 @@ def words(seed: int, uids: np.ndarray, ids: np.ndarray, dim: int, counter: int =
     pair = np.broadcast_to(pair, (len(hi), len(pair)))
     count = np.full_like(pair, counter & 0xFFFFFFFF)
     pairs = threefry2x32(k0[:, None] + 0 * pair, k1[:, None] + 0 * pair, pair, count)
-    return np.stack(pairs, -1).reshape(len(hi), 2 * pair.shape[1])[:, :dim]
+    return np.stack(pairs, -1).reshape(len(hi), dim + dim % 2)[:, :dim]
 
 
 def look_up(quantiles: np.ndarray, word: np.ndarray) -> np.ndarray:

@@ -96,7 +96,7 @@ def _constants(module: nn.Module) -> Params:
 
 
 def _constant(name: str, buffer: Tensor) -> jax.Array:
-    if is_wide(buffer.dtype) and not is_inexact(buffer) and not jax.config.jax_enable_x64:
+    if is_wide(buffer.dtype) and not is_inexact(buffer) and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         # BatchNorm's count of batches is one; eval never reads it.
         bounds = torch.iinfo(torch.int32)
         if buffer.numel() and not bounds.min <= int(buffer.min()) <= int(buffer.max()) <= bounds.max:

@@ -181,7 +181,7 @@ def _check_kind(tensor: Tensor) -> None:
             f"a tensor on {tensor.device} needs a JAX that sees CUDA; jax.devices() gives {jax.devices()}. "
             "Install jax[cuda13], or send tensor.cpu()."
         )
-    if tensor.dtype in _WIDE and not jax.config.jax_enable_x64:
+    if tensor.dtype in _WIDE and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise BridgeError(
             f"{tensor.dtype} would be narrowed by JAX without x64. Cross and compute inside "
             "`with jax.enable_x64(True):`, send ids by recis_core.bridge.ids_to_jax, or convert the tensor to 32 bits."

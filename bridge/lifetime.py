@@ -58,7 +58,7 @@ def hold(tensors: Iterable[Tensor], until: Iterable[jax.Array]) -> None:
     tensors = [tensor for tensor in tensors if tensor.is_cuda]
     if tensors:
         results = tuple(until)
-        _for_jax.add(lambda: all(result.is_deleted() or result.is_ready() for result in results), tensors)
+        _for_jax.add(lambda: all(x.is_deleted() or x.is_ready() for x in results), tensors)  # type: ignore[attr-defined]
 
 
 def guard(tensor: Tensor, array: jax.Array) -> None:

@@ -38,7 +38,7 @@ device_description_str: "NVIDIA H200"
 """
 
 # Against the environment: with JAX_DISABLE_MOST_OPTIMIZATIONS, which tests set, machine code differs.
-AS_USERS_RUN = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+AS_USERS_RUN: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 TOOLKIT = Path("/usr/local/cuda/bin/ptxas")  # where NVIDIA's installer puts it
 
 

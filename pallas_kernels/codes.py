@@ -65,9 +65,9 @@ def _largest_scale(largest: float) -> np.float32:
 
 def encoded(x: jax.Array, scale: jax.Array | None, dtype: str) -> jax.Array:
     """Codes of x [U, c]: int32 for int8 and int4, else the stored dtype."""
-    if scale is None:
-        return x.astype(CODES[dtype].stored)
     largest = CODES[dtype].largest
+    if scale is None or largest is None:
+        return x.astype(CODES[dtype].stored)
     safe = jnp.where(scale > 0, scale, 1.0)[:, None]  # NaN, too, is not above 0
     ratio = jnp.where((scale > 0)[:, None], x / safe, 0.0)
     ratio = jnp.minimum(jnp.maximum(ratio, -largest), largest)

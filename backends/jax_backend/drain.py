@@ -5,6 +5,8 @@ Sizes: Q new keys (padded), E evicted keys, D dim.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from recis_core.bridge.dlpack import to_torch
 def drained(programs: Programs, state: TableState, sought: Sought) -> Evicted:
     """Waits for the lookup: the evicted keys are compacted, so their number is needed."""
     settle(state, wait=True)
-    evicted = sought.inserted.evicted
+    evicted: Any = sought.inserted.evicted  # type: ignore[union-attr]
     count = int(evicted.count)
     if count == 0:
         return _evicted(programs, state, np.zeros(0, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.int32))

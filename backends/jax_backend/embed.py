@@ -171,7 +171,7 @@ def read_rows(
 
 
 def _kept(sought: Sought, keys: Keys, ordinals: jax.Array, values: jax.Array | None) -> Kept:
-    order, offsets, first, count = sought.numbered
+    order, offsets, first, count = sought.numbered  # type: ignore[misc]
     lo, hi, ordinals, rows = (
         x.at[first].get(mode="promise_in_bounds") for x in (keys.lo, keys.hi, ordinals, sought.rows)
     )
@@ -242,6 +242,6 @@ def weights_grad(
     by = weighing(b.offsets, b.weights, p.combiner, loops.gather_pool)
     out = loops.gather_pool(values, rows, b.offsets, b.weights, combiner=p.combiner, tile_len=None)
     shared = ((out * grad).sum(1) * by.inverse).at[bag].get(mode="clip")
-    scale, lift = by.inverse.at[bag].get(mode="clip"), by.lift.at[bag].get(mode="clip")
-    slope = dots * scale - (shared if p.combiner == "mean" else by.weights * shared * scale)
+    scale, lift = by.inverse.at[bag].get(mode="clip"), by.lift.at[bag].get(mode="clip")  # type: ignore[union-attr]
+    slope = dots * scale - (shared if p.combiner == "mean" else by.weights * shared * scale)  # type: ignore[operator]
     return jnp.where(terms.source >= 0, slope * lift, 0.0)

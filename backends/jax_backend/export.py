@@ -117,7 +117,7 @@ def _index_as_saved(state: TableState, snapshot: Snapshot, capacity: int) -> Ind
     # A host copy of an empty index: device_get may show JAX's own memory, which is not ours to write.
     host = jax.tree.map(np.array, empty_index(snapshot.buckets, capacity, state.device))
     ids, ordinals, slot, rows, scores, stamps, free = (
-        x.numpy() for x in (
+        x.numpy() for x in (  # type: ignore[union-attr]
             snapshot.ids, snapshot.tables, snapshot.slot_numbers, snapshot.row_numbers, snapshot.scores,
             snapshot.stamps, snapshot.free_rows,
         )

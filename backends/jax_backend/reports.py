@@ -26,7 +26,7 @@ def settle(state: TableState, *, wait: bool) -> None:
     Raises:
       TableFull: a call so far found no room; it wrote nothing.
     """
-    while state.reports and (wait or state.reports[0][0].is_ready()):
+    while state.reports and (wait or state.reports[0][0].is_ready()):  # type: ignore[attr-defined]
         numbers = dict(zip(REPORT, np.asarray(state.reports[0][0]).tolist(), strict=True))
         failed = state.failed or numbers["failed"]
         counted, rest = _counted(state.counters, numbers), state.reports[1:]

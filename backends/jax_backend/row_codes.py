@@ -122,13 +122,13 @@ def _left(x: jax.Array, said: jax.Array, residual: jax.Array | None) -> jax.Arra
 def _quantised(values: jax.Array, residual: jax.Array | None, dtype: str, loops: Loops) -> Encoded:
     codes, scale, left = loops.quantise(values, residual, dtype=dtype)
     finite = ~jnp.isnan(scale)
-    joined = jnp.concatenate([_bytes(scale[:, None]), _bytes(codes)], 1)
+    joined = jnp.concatenate([_bytes(scale[:, None]), _bytes(codes)], 1)  # type: ignore[index]
     return Encoded(jnp.where(finite[:, None], joined, 0), left, finite, jnp.int32(0))
 
 
 def _noisy(x: jax.Array, word: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
     scale, top = scale_of([x], DTYPES[kind]), LARGEST[kind]
-    ratio = jnp.clip(_ratio(x, scale[:, None]), -top, top)
+    ratio = jnp.clip(_ratio(x, scale[:, None]), -top, top)  # type: ignore[index]
     if kind == "fp8":
         code = to_small_float(ratio, word, FP8).astype(jnp.uint8)
         number, stored = jax.lax.bitcast_convert_type(code, jnp.float8_e4m3fn), code
@@ -136,7 +136,8 @@ def _noisy(x: jax.Array, word: jax.Array, kind: str) -> tuple[jax.Array, jax.Arr
         u = (word >> 8).astype(jnp.float32) * 2.0**-24
         number = jnp.clip(jnp.floor(_no_dust(ratio) + u), -top, top).astype(jnp.int32)
         stored = _bytes(number.astype(jnp.int8)) if kind == "int8" else _halves_joined(number & 15)
-    return jnp.concatenate([_bytes(scale[:, None]), stored], 1), decoded(number, scale, DTYPES[kind])
+    head = _bytes(scale[:, None])  # type: ignore[index]
+    return jnp.concatenate([head, stored], 1), decoded(number, scale, DTYPES[kind])
 
 
 def _ratio(x: jax.Array, scale: jax.Array) -> jax.Array:

@@ -96,7 +96,7 @@ class NumbaBackend:
         (at,) = as_arrays(rows)
         state_.check_numbers(at, state.weights, *state.slots.values())
         values = [(state.weights, state_.as_stored(weights))]
-        values += [(array, *as_arrays(slots[name])) for name, array in state.slots.items()]
+        values += [(array, as_arrays(slots[name])[0]) for name, array in state.slots.items()]
         write_all(state, [(write_.write_rows, (array, at, value)) for array, value in values])
         return state
 

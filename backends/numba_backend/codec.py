@@ -97,9 +97,9 @@ def _tail(escapes: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 @compiled_parallel
-def encode_rows(
+def encode_rows(  # type: ignore[no-untyped-def]
     kind, noisy, bound, values, residual, seed, uids, ids, counter, codes, left, finite, over, escapes, lengths
-):  # type: ignore[no-untyped-def]
+):
     """over: how many values were clamped, by block."""
     for block in prange(len(over)):
         beg, end = block * BLOCK, min(block * BLOCK + BLOCK, len(values))
@@ -110,9 +110,9 @@ def encode_rows(
 
 
 @compiled
-def encode_block(
+def encode_block(  # type: ignore[no-untyped-def]
     beg, end, kind, noisy, bound, values, residual, seed, uids, ids, counter, codes, left, finite, escapes, lengths
-):  # type: ignore[no-untyped-def]
+):
     dim, over, size = values.shape[1], 0, 1
     while size < dim:
         size *= 2

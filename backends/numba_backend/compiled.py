@@ -40,7 +40,7 @@ def inlined(function: Callable[..., Any]) -> Any:
     LLVM might keep a call, which passes each array as seven numbers. References are not counted, for the caller holds the
     arrays, and two atomic operations for each cost more than a probe. So such a step must not make or return an array.
     """
-    return compiled_once(njit(forceinline=True, _nrt=False, **_OPTIONS)(function))
+    return compiled_once(njit(forceinline=True, _nrt=False, **_OPTIONS)(function))  # type: ignore[call-overload]
 
 
 def compiled_parallel(function: Callable[..., Any]) -> Any:
@@ -88,7 +88,7 @@ class ThreadedLoop:
 def _in_a_forked_child() -> None:
     ThreadedLoop._lock = Lock()  # some thread of the parent may have held it
     if parallel._is_initialized:
-        ThreadedLoop.__call__ = lambda loop, *arrays: loop.alone(*arrays)  # type: ignore[method-assign]
+        ThreadedLoop.__call__ = lambda loop, *arrays: loop.alone(*arrays)
 
 
 if hasattr(os, "register_at_fork"):

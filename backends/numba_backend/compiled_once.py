@@ -19,7 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 try:
     import fcntl
 except ImportError:  # Windows has none; there each process compiles for itself
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 LOG = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a process waits for another, which may have been stopped; then it compiles, too

@@ -106,7 +106,7 @@ def fill_all_initial(rows, ids, tables, uids, quantiles, scale, seed, first, wei
 
 def scratch_lines(count: int, columns: int, dtype: type) -> np.ndarray:
     """[count · threads, columns or more], for a parallel loop that allocates nothing. No two threads share a cache line."""
-    return empty((count * config.NUMBA_NUM_THREADS, -(-columns // 16) * 16), dtype)
+    return empty((count * config.NUMBA_NUM_THREADS, -(-columns // 16) * 16), dtype)  # type: ignore[attr-defined]
 
 
 def write_initial(

@@ -80,7 +80,8 @@ def _scratch(D: int) -> tuple[np.ndarray, np.ndarray]:
 
     The loops allocate nothing, so that no lack of memory breaks one off.
     """
-    return empty((config.NUMBA_NUM_THREADS, BLOCK, D), np.float32), scratch_lines(2, (D + 1) // 2, np.uint32)
+    threads = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return empty((threads, BLOCK, D), np.float32), scratch_lines(2, (D + 1) // 2, np.uint32)
 
 
 @compiled_parallel

@@ -55,14 +55,14 @@ def overwrite(undo: Undo | None, array: Tensor, at: Tensor, values: Tensor | flo
 
 
 def put(array: Tensor, at: Tensor, values: Tensor | float) -> None:
-    array[at] = values  # type: ignore[assignment]
+    array[at] = values
 
 
 def empty_index(buckets: int, device: torch.device) -> Index:
     size = buckets * placement.WAYS + placement.STASH
     kinds = {"ids": torch.int64, "uids": torch.int64}
     make = {n: torch.full((size,), EMPTY[n], dtype=kinds.get(n, torch.int32), device=device) for n in FIELDS}
-    return Index(buckets, **make)
+    return Index(buckets, **make)  # type: ignore[arg-type]
 
 
 @dataclass

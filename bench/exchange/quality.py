@@ -70,7 +70,7 @@ def train(log: Log, codec: str) -> dict[str, Any]:
         optimizer.step()
     seconds = time.perf_counter() - start
     auc, bayes = evaluate(model, log.test)
-    sent = model.embeddings.exchange.stats()
+    sent = model.embeddings.exchange.stats()  # type: ignore[union-attr]
     return {"codec": codec, "seed": log.seed, "auc": auc, "bayes_auc": bayes, "seconds": seconds, "sent": sent}
 
 

@@ -72,7 +72,7 @@ def interactions(v: Tensor) -> Tensor:
 
 
 def _sent(engine: EmbeddingEngine) -> Counter[str]:
-    return Counter(engine.exchange.channel.sent)
+    return Counter(engine.exchange.channel.sent)  # type: ignore[union-attr]
 
 
 def off_rank(engine: EmbeddingEngine, batch: Batch, fields: list[str], rank: int) -> dict[str, int]:

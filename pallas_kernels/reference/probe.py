@@ -40,7 +40,7 @@ def probe(
     score = scores + 1 if touch.counts else jnp.broadcast_to(step, scores.shape)
     index = index._replace(
         scores=index.scores.at[into].set(score, mode="drop"),
-        stamps=index.stamps.at[into].set(step[0], mode="drop"),
+        stamps=index.stamps.at[into].set(step[0], mode="drop"),  # type: ignore[index]
     )
     return index, Found(entry, rows, scores, stamps)
 
