@@ -1,4 +1,4 @@
-# make demo | test | test-quick | check | bench: each sets itself up first.
+# make demo | test | test-quick | check | bench: each sets itself up first. make gpu sets nothing up.
 #   PYTHON=python3.12       which interpreter (3.11 or newer)
 #   VENV=.venv              where to install
 #   CONSTRAINTS=file        other pins, or /dev/null for the newest of everything
@@ -31,7 +31,7 @@ MACHINE := tests/tiers/test_table_in_tiers_machine.py
 BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
 FULL := $(BY_NAME) full-kernels
 
-.PHONY: demo test test-quick slowest test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
+.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -45,6 +45,11 @@ test: $(READY)
 # tests/quick.txt: every stage on every backend, a few tests of every room.
 test-quick: $(READY)
 	$(BIN)/python -m tests.quick
+
+# On a machine with a GPU, by its own Python, jax and torch: see tests/gpu/__init__.py. 2 where there is none.
+GPU_RESULTS ?= gpu-results
+gpu:
+	$(PYTHON) -m tests.gpu --out $(GPU_RESULTS)
 
 # LOG: what `make test` printed.
 slowest: $(READY)

@@ -119,7 +119,7 @@ def case(
 
 def check(competitor: Competitor, batch: Bags) -> None:
     """Pooled sums equal the table's rows added one by one."""
-    got = competitor.output().detach()[:16]
+    got = competitor.output().detach()[:16].cpu()
     end = int(batch.offsets[16])
     each = competitor.rows(batch.ids[:end])
     want = torch.stack(

@@ -6,19 +6,20 @@ import pytest
 
 from recis_core import backends
 from recis_core.backends.selection import NAMES
+from tests.contract.on_device import on_device
 from tests.contract.recorded import Recorded
 from tests.pairwise import pairwise
 
 
 @pytest.fixture(params=NAMES)
 def backend(request: pytest.FixtureRequest) -> Recorded:
-    return Recorded(request.param, backends.get(request.param))
+    return Recorded(request.param, on_device(backends.get(request.param)))
 
 
 @pytest.fixture(params=[name for name in NAMES if name != "pallas"])
 def compiled_backend(request: pytest.FixtureRequest) -> Recorded:
     """For thousands of rows: Pallas' interpreter copies the table at each kernel, and places ids as jax does."""
-    return Recorded(request.param, backends.get(request.param))
+    return Recorded(request.param, on_device(backends.get(request.param)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -75,7 +75,7 @@ def result(model: nn.Module, losses: list[float], **more: Any) -> dict[str, Any]
 def tower_of(model: nn.Module) -> np.ndarray:
     """All dense parameters, whole, flat. Collective under FSDP2."""
     whole = [getattr(p, "full_tensor", lambda p=p: p)() for p in model.parameters()]
-    return torch.cat([p.detach().float().flatten() for p in whole]).numpy()
+    return torch.cat([p.detach().cpu().float().flatten() for p in whole]).numpy()
 
 
 def assert_same_run(ranks: list[dict[str, Any]], want: dict[str, Any], rtol: float = 1e-5) -> None:
