@@ -84,8 +84,8 @@ def table() -> Iterable[str]:
 
 def versions() -> str:
     """Versions of the compilers."""
-    said = subprocess.run([aot.ptxas(), "--version"], capture_output=True, text=True, check=True).stdout
-    return f"jax {jax.__version__}, ptxas {said.split('release ')[-1].split(',')[0]}"
+    output = subprocess.run([aot.ptxas(), "--version"], capture_output=True, text=True, check=True).stdout
+    return f"jax {jax.__version__}, ptxas {output.split('release ')[-1].split(',')[0]}"
 
 
 def rows(kernel: Kernel, program: Program, made: aot.Program) -> list[str]:

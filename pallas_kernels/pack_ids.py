@@ -67,8 +67,8 @@ def pack_ids(
     widths, base_hi, base_lo = run(width_kernel, *ids, out_shape=(_column(frames, jnp.int32), column, column))
     ends = jnp.cumsum(widths * LANES, dtype=jnp.int32)
     packed = run(pack_kernel, *ids, widths, ends, out_shape=words)
-    said = jnp.arange(frames * WORDS, dtype=jnp.int32) < ends[-1]
-    return Packed(jnp.where(said, packed, 0), widths, base_hi, base_lo, count, ends[-1])
+    used = jnp.arange(frames * WORDS, dtype=jnp.int32) < ends[-1]
+    return Packed(jnp.where(used, packed, 0), widths, base_hi, base_lo, count, ends[-1])
 
 
 def unpack_ids(

@@ -162,11 +162,11 @@ def _compare(index: Any, keys: Keys, a: jax.Array, b: jax.Array, matches: jax.Ar
     return jax.lax.while_loop(lambda s: jnp.max(jnp.where(s[0] != 0, 1, 0)) > 0, trip, (matches, nothing, nothing))[1:]
 
 
-def _row_if_holds(index: Any, at: jax.Array, keys: Keys, asked: jax.Array) -> jax.Array:
+def _row_if_holds(index: Any, at: jax.Array, keys: Keys, lanes: jax.Array) -> jax.Array:
     """The row of the entry where it holds the key, else -1."""
-    lo, hi, uids = (plt.load(x.at[at], mask=asked, other=0) for x in (index.lo, index.hi, index.uids))
-    row = plt.load(index.rows.at[at], mask=asked, other=-1)
-    return jnp.where(asked & (lo == keys.lo) & (hi == keys.hi) & (uids == keys.uids), row, -1)
+    lo, hi, uids = (plt.load(x.at[at], mask=lanes, other=0) for x in (index.lo, index.hi, index.uids))
+    row = plt.load(index.rows.at[at], mask=lanes, other=-1)
+    return jnp.where(lanes & (lo == keys.lo) & (hi == keys.hi) & (uids == keys.uids), row, -1)
 
 
 def _search_stash(

@@ -34,9 +34,9 @@ def table(rows: int) -> tuple[Any, Any, Any, Any]:
 
 
 def plan(loops: Loops) -> embed.Plan:
-    asked = embed.Asked(Manner(insert=True, touch=True, evict=False, counts=False), (N,), T)
+    index_plan = embed.IndexPlan(Manner(insert=True, touch=True, evict=False, counts=False), (N,), T)
     pooling = embed.Pooling("mean", None, N, weights_need_grad=False)
-    return embed.Plan(asked, (pooling,), unknown_initial=False, learns=True, slot_initials=(0.0, 0.0), loops=loops)
+    return embed.Plan(index_plan, (pooling,), unknown_initial=False, learns=True, slot_initials=(0.0, 0.0), loops=loops)
 
 
 def bags() -> tuple[embed.Bags, ...]:

@@ -34,7 +34,7 @@ class Pooling:
 
 
 @dataclass(frozen=True)
-class Asked:
+class IndexPlan:
     """The static part of a call's index half: without dim and combiners."""
 
     manner: Manner
@@ -54,7 +54,7 @@ class Asked:
 class Plan:
     """The static part of a call; each value compiles a program."""
 
-    asked: Asked
+    index_plan: IndexPlan
     poolings: tuple[Pooling, ...]
     learns: bool
     unknown_initial: bool
@@ -95,14 +95,14 @@ class Control(NamedTuple):
     ordinals: jax.Array  # [F]
 
 
-def read_control(control: jax.Array, asked: Asked) -> Control:
-    requests, features = len(asked.sizes), asked.features
+def read_control(control: jax.Array, index_plan: IndexPlan) -> Control:
+    requests, features = len(index_plan.sizes), index_plan.features
     bounds = [0, 2, 2 + requests, 2 + requests + features, 2 + requests + 2 * features]
     return Control(*(control[beg:end] for beg, end in pairwise(bounds)))
 
 
 def call_keys(
-    ids: jax.Array, control: Control, constants: Constants, asked: Asked
+    ids: jax.Array, control: Control, constants: Constants, index_plan: IndexPlan
 ) -> tuple[Keys, jax.Array, jax.Array]:
     """(keys [N], which are real, their ordinals) of uint32 ids [N, 2]."""
     lo, hi = split(ids)
@@ -112,17 +112,17 @@ def call_keys(
     else:
         feature = jnp.searchsorted(control.ends, position, side="right", method="scan_unrolled")
         ordinals = control.ordinals.at[feature].get(mode="clip")
-    inside = [jnp.arange(size, dtype=jnp.int32) < control.lengths[r] for r, size in enumerate(asked.sizes)]
+    inside = [jnp.arange(size, dtype=jnp.int32) < control.lengths[r] for r, size in enumerate(index_plan.sizes)]
     return Keys(lo, hi, constants.uids.at[ordinals].get(mode="clip")), jnp.concatenate(inside), ordinals
 
 
 def seek_call(
-    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, asked: Asked, *, loops: Loops
+    index: Index, constants: Constants, ids: jax.Array, control: jax.Array, index_plan: IndexPlan, *, loops: Loops
 ) -> tuple[Index, Sought]:
     """The index half of a call."""
-    numbers = read_control(control, asked)
-    keys, valid, _ = call_keys(ids, numbers, constants, asked)
-    return seek(index, constants, keys, valid, numbers.clock, asked.manner, loops)
+    numbers = read_control(control, index_plan)
+    keys, valid, _ = call_keys(ids, numbers, constants, index_plan)
+    return seek(index, constants, keys, valid, numbers.clock, index_plan.manner, loops)
 
 
 def pool_call(
@@ -130,7 +130,7 @@ def pool_call(
     bags: tuple[Bags, ...], plan: Plan,
 ) -> tuple[tuple[jax.Array, ...], Kept | None]:  # fmt: skip
     """The rows' half of a call, once new rows are written."""
-    keys, _, ordinals = call_keys(ids, read_control(control, plan.asked), constants, plan.asked)
+    keys, _, ordinals = call_keys(ids, read_control(control, plan.index_plan), constants, plan.index_plan)
     table, rows, values = weights, sought.rows, None
     if plan.unknown_initial or plan.keeps_values:
         values = read_rows(weights, rows, keys, constants, plan.unknown_initial, plan.loops)
@@ -140,7 +140,7 @@ def pool_call(
         plan.loops.gather_pool(
             table, rows[beg : beg + p.size], b.offsets, b.weights, combiner=p.combiner, tile_len=p.tile_len
         )
-        for p, b, beg in zip(plan.poolings, bags, plan.asked.starts, strict=False)
+        for p, b, beg in zip(plan.poolings, bags, plan.index_plan.starts, strict=False)
     )
     if not plan.learns and not plan.keeps_values:
         return outputs, None
@@ -152,7 +152,7 @@ def embed_call(
     bags: tuple[Bags, ...], plan: Plan,
 ) -> tuple[Index, jax.Array, Slots, tuple[jax.Array, ...], Kept | None, jax.Array]:  # fmt: skip
     """A call as one program: find or insert, write new rows, pool. Each write depends on the read before it."""
-    index, sought = seek_call(index, constants, ids, control, plan.asked, loops=plan.loops)
+    index, sought = seek_call(index, constants, ids, control, plan.index_plan, loops=plan.loops)
     if sought.new is not None:
         weights, slots = write_initial(weights, slots, constants, sought.new, plan.slot_initials)
     outputs, kept = pool_call(weights, constants, sought, ids, control, bags, plan)
@@ -187,7 +187,7 @@ def embed_grad_call(
         weights_grad(g, kept.values, beg + jnp.arange(p.size, dtype=jnp.int32), b, t, p, plan.loops)
         if p.weights_need_grad
         else None
-        for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.asked.starts, strict=False)
+        for g, b, t, p, beg in zip(grads, bags, terms, plan.poolings, plan.index_plan.starts, strict=False)
     )
     if not plan.learns:
         return None, to_weights

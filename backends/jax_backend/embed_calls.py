@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recis_core.backends.jax_backend import inputs
 from recis_core.backends.jax_backend.drain import drained
-from recis_core.backends.jax_backend.embed import Asked, Bags, Kept, Plan, Pooling
+from recis_core.backends.jax_backend.embed import Bags, IndexPlan, Kept, Plan, Pooling
 from recis_core.backends.jax_backend.gradient import KeyedGradient
 from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.reports import make_room, reported, settle
@@ -97,8 +97,8 @@ def _plan(
 ) -> Plan:  # fmt: skip
     poolings = tuple(map(_pooling, call.requests, sizes, weights_need_grad))
     unknown_initial = not mode.insert and mode.unknown == "initial"
-    asked = Asked(manner_of(state.spec, mode), sizes, len(call.lengths))
-    return Plan(asked, poolings, mode.learns, unknown_initial, state.slot_initials, programs.loops)
+    index_plan = IndexPlan(manner_of(state.spec, mode), sizes, len(call.lengths))
+    return Plan(index_plan, poolings, mode.learns, unknown_initial, state.slot_initials, programs.loops)
 
 
 def _pooling(request: Request, size: int, weights_need_grad: bool) -> Pooling:
@@ -114,7 +114,7 @@ class Done(NamedTuple):
 def _run(
     programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
-    apart = plan.asked.manner.evict or ids.shape[0] <= APART
+    apart = plan.index_plan.manner.evict or ids.shape[0] <= APART
     return (_run_apart if apart else _run_as_one)(programs, state, plan, ids, control, bags)
 
 
@@ -134,8 +134,10 @@ def _run_apart(
     programs: Programs, state: TableState, plan: Plan, ids: jax.Array, control: np.ndarray, bags: tuple[Bags, ...]
 ) -> Done:  # fmt: skip
     """The index, then the rows. In between, evicted rows are copied out, which waits for their number."""
-    state.index, state.sought = programs.seek_call(state.index, state.constants, ids, control, asked=plan.asked)
-    sought, evicted = begun(programs, state, plan.asked.manner)
+    state.index, state.sought = programs.seek_call(
+        state.index, state.constants, ids, control, index_plan=plan.index_plan
+    )
+    sought, evicted = begun(programs, state, plan.index_plan.manner)
     outputs, kept = programs.pool_call(state.weights, state.constants, sought, ids, control, bags, plan=plan)
     return Done(outputs, kept, evicted)
 
@@ -162,8 +164,8 @@ def embed_grad(
     crossing = inputs.Crossing()
     arrays = tuple(_padded_grad(crossing, saved, r, grad) for r, grad in enumerate(grads))
     # Parts of the plan that only the forward needs would compile further programs.
-    asked = replace(plan.asked, manner=Manner(True, True, False, False), features=0)
-    plan = replace(plan, asked=asked, slot_initials=(), unknown_initial=False)
+    index_plan = replace(plan.index_plan, manner=Manner(True, True, False, False), features=0)
+    plan = replace(plan, index_plan=index_plan, slot_initials=(), unknown_initial=False)
     gradient, to_weights = programs.embed_grad(saved.kept, saved.bags, arrays, plan=plan)
     crossing.done((gradient, to_weights))
     cut = [None if w is None else to_torch(w)[:n] for w, n in zip(to_weights, saved.lengths, strict=True)]

@@ -31,8 +31,8 @@ def from_lossless(codes: jax.Array, dim: int, tail: jax.Array) -> tuple[jax.Arra
     delta = bits[:, :, 0] | bits[:, :, 1] << 1 | bits[:, :, 2] << 2
     escaped = delta == ESCAPE
     nth = jnp.cumsum(escaped.reshape(-1), dtype=jnp.int32).reshape(escaped.shape)
-    said = tail.at[nth - 1].get(mode="clip").astype(jnp.uint32)
-    exponent = jnp.where(escaped, said, (codes[:, :1].astype(jnp.uint32) - delta) & 255)
+    escape = tail.at[nth - 1].get(mode="clip").astype(jnp.uint32)
+    exponent = jnp.where(escaped, escape, (codes[:, :1].astype(jnp.uint32) - delta) & 255)
     fraction = codes[:, 1 : 1 + dim].astype(jnp.uint32)
     return (fraction & 128) << 8 | exponent << 7 | (fraction & 127), nth[-1, -1]
 

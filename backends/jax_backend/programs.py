@@ -46,7 +46,7 @@ class Programs:
         self.loops = loops
         self.compiled: Counter[str] = Counter()
         self.embed = self._program(embed.embed_call, donate=(0, 1, 2), static=("plan",))
-        self.seek_call = self._program(partial(embed.seek_call, loops=loops), donate=(0,), static=("asked",))
+        self.seek_call = self._program(partial(embed.seek_call, loops=loops), donate=(0,), static=("index_plan",))
         self.pool_call = self._program(embed.pool_call, static=("plan",))
         self.embed_grad = self._program(embed.embed_grad_call, static=("plan",))
         self.partition = self._program(partial(stages.partition, loops=loops))

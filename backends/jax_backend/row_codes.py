@@ -55,12 +55,12 @@ def encode(
     x = jnp.where(finite[:, None], x, 0)
     word = None if noise is None else _words(noise, x.shape[1])
     if kind in DTYPES or kind == "sign":
-        codes, said = _signs(x, word) if kind == "sign" else _noisy(x, word, kind)
-        return Encoded(codes, _left(x, said, residual), finite, jnp.int32(0))
+        codes, back = _signs(x, word) if kind == "sign" else _noisy(x, word, kind)
+        return Encoded(codes, _left(x, back, residual), finite, jnp.int32(0))
     bound = CLAMPS.get(kind, float("inf"))
     over = (jnp.abs(x) > bound).sum(dtype=jnp.int32)
-    codes, said, *tail = _floats(jnp.clip(x, -bound, bound) if kind in CLAMPS else x, word, kind)
-    return Encoded(codes, _left(x, said, residual), finite, over, *tail)
+    codes, back, *tail = _floats(jnp.clip(x, -bound, bound) if kind in CLAMPS else x, word, kind)
+    return Encoded(codes, _left(x, back, residual), finite, over, *tail)
 
 
 def decode(codes: jax.Array, tail: jax.Array | None, *, codec: RowCodec, dim: int, loops: Loops) -> tuple:
@@ -115,8 +115,8 @@ def _words(noise: Words, dim: int) -> jax.Array:
     return words(noise.seed, keys, dim, noise.counter)
 
 
-def _left(x: jax.Array, said: jax.Array, residual: jax.Array | None) -> jax.Array | None:
-    return None if residual is None else flushed(x - said)
+def _left(x: jax.Array, back: jax.Array, residual: jax.Array | None) -> jax.Array | None:
+    return None if residual is None else flushed(x - back)
 
 
 def _quantised(values: jax.Array, residual: jax.Array | None, dtype: str, loops: Loops) -> Encoded:

@@ -50,12 +50,12 @@ def unpack_ids(packed: Tensor, count: int) -> Tensor:
 @compiled_parallel
 def measure_frames(ids, widths):  # type: ignore[no-untyped-def]
     for frame in prange(len(widths)):
-        said = np.uint64(0)
+        bits = np.uint64(0)
         for i in range(frame * FRAME + 1, min(frame * FRAME + FRAME, len(ids))):
-            said |= np.uint64(ids[i]) - np.uint64(ids[i - 1])
+            bits |= np.uint64(ids[i]) - np.uint64(ids[i - 1])
         width = 0
-        while said != 0:
-            said >>= ONE
+        while bits != 0:
+            bits >>= ONE
             width += 1
         widths[frame] = width
 

@@ -48,19 +48,21 @@ def forward() -> Iterator[Stage]:
     call = partial(embed.embed_call, plan=step_programs.plan(KERNELS))
     found = {"touch_kernel", "pool_kernel"} | INSERT | DEDUP
     yield stage("embed", call, *step_programs.embed_shapes(ROWS), kernels=found, donated=(0, 1, 2))
-    asked = step_programs.plan(KERNELS).asked
+    index_plan = step_programs.plan(KERNELS).index_plan
     for name, kernels, how in (
         ("seek, evicting", {"touch_kernel", "victims_kernel"} | INSERT | DEDUP, {"evict": True}),
         ("seek, scored by touches", {"probe_kernel"} | INSERT | DEDUP, {"counts": True}),
         ("seek, eval", {"probe_kernel"} | DEDUP, {"insert": False, "touch": False}),
     ):
-        seek = partial(embed.seek_call, asked=replace(asked, manner=replace(asked.manner, **how)), loops=KERNELS)
+        seek = partial(
+            embed.seek_call, index_plan=replace(index_plan, manner=replace(index_plan.manner, **how)), loops=KERNELS
+        )
         yield stage(
             name, seek, index, constants, IDS, CONTROL, kernels=kernels, donated=(0,) if "insert" not in how else ()
         )
     sought = Sought(i32(N), None, None, None, i32(10))
-    asked = replace(asked, manner=Manner(insert=False, touch=False, evict=False, counts=False))
-    plan = replace(embed_plan("sqrtn"), asked=asked, learns=False, unknown_initial=True)
+    index_plan = replace(index_plan, manner=Manner(insert=False, touch=False, evict=False, counts=False))
+    plan = replace(embed_plan("sqrtn"), index_plan=index_plan, learns=False, unknown_initial=True)
     eval_ = partial(embed.pool_call, plan=plan)
     yield stage(
         "pool, eval", eval_, weights, constants, sought, IDS, CONTROL, step_programs.bags(), kernels={"pool_kernel"}
