@@ -15,7 +15,7 @@ from numba import prange
 from recis_core.backends import placement
 from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch, trailing_zeros
 from recis_core.backends.numba_backend.hashing import bucket_words, tag_of
-from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.scratch import columns
 from recis_core.backends.numba_backend.state import Index, TableState
 from recis_core.backends.spec import Clock
 from recis_core.backends.whole import Undo
@@ -46,8 +46,8 @@ def find(
 ) -> Found:
     """Find unique keys; with a clock, touch the found ones."""
     U, index = len(ids), state.index
-    int32 = [empty(U, np.int32) for _ in range(3)]
-    found = Found(empty(U, np.int64), *int32, empty(U, np.uint32), empty(U, np.uint32), np.zeros(1, np.bool_))
+    arrays = columns(U, np.int64, np.int32, np.int32, np.int32, np.uint32, np.uint32)
+    found = Found(*arrays, np.zeros(1, np.bool_))
     if undo is not None and clock is not None:
         undo.note(untouch, index, found)
     _find_all(
@@ -61,7 +61,7 @@ def find(
 def not_found(state: TableState, ids: np.ndarray, tables: np.ndarray) -> Found:
     """As find, for keys that are known to be absent."""
     U, nothing = len(ids), np.zeros(0, np.int32)
-    rows, a, b = np.full(U, -1, np.int32), empty(U, np.uint32), empty(U, np.uint32)
+    rows, (a, b) = np.full(U, -1, np.int32), columns(U, np.uint32, np.uint32)
     bucket_words(ids, tables, state.uids, 0, U, a, b)
     return Found(np.full(U, -1, np.int64), rows, nothing, nothing, a, b, np.zeros(1, np.bool_))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recis_core.backends.numba_backend.compiled import compiled
 from recis_core.backends.numba_backend.hashing import fill_slices
-from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.scratch import columns, empty
 from recis_core.backends.numba_backend.state import TableState
 from recis_core.backends.records import Partition
 
@@ -34,7 +34,7 @@ class Unique:
 def unique_keys(ids: np.ndarray, lengths: np.ndarray, ordinals: np.ndarray) -> Unique:
     """Dedup ids whose tables come in runs: lengths int64 [F], ordinals int32 [F]."""
     N = len(ids)
-    out = empty(N, np.int64), empty(N, np.int32), empty(N, np.int32), empty(N, np.int32)
+    out = columns(N, np.int64, np.int32, np.int32, np.int32)
     heads = empty(1 << max(4, (2 * N - 1).bit_length()), np.int32)
     U = _dedup(ids, lengths, ordinals, heads, *out)
     unique, tables, inverse, counts = out

@@ -54,3 +54,8 @@ def empty(shape: int | Shape, dtype: type) -> np.ndarray:
     shape = (shape,) if isinstance(shape, int) else shape
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.empty(shape, dtype) if size < SMALLEST else _BLOCKS.take(size).view(dtype).reshape(shape)
+
+
+def columns(rows: int, *dtypes: type) -> list[np.ndarray]:
+    """An empty array [rows] of each dtype, of 8 bytes at most."""
+    return [np.empty(rows, dtype) if 8 * rows < SMALLEST else empty(rows, dtype) for dtype in dtypes]

@@ -17,7 +17,7 @@ from recis_core.backends import placement
 from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined, prefetch
 from recis_core.backends.numba_backend.lanes import LANES, add_squares, load, spread, store
 from recis_core.backends.numba_backend.pool import NONE, TILE, inverse_divisor
-from recis_core.backends.numba_backend.scratch import empty
+from recis_core.backends.numba_backend.scratch import columns, empty
 
 CHUNK = placement.SUM_CHUNK
 BLOCKS = 64  # of rows, of about equal work
@@ -37,7 +37,7 @@ class Occurrences:
 def empty_occurrences(counts: np.ndarray, N: int) -> Occurrences:
     starts, cursor = empty(len(counts) + 1, np.int64), empty(len(counts), np.int64)
     _add_up(counts, starts, cursor)
-    return Occurrences(starts, empty(N, np.int32), empty(N, np.float32), cursor)
+    return Occurrences(starts, *columns(N, np.int32, np.float32), cursor)
 
 
 @compiled
