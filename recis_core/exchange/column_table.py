@@ -20,7 +20,7 @@ from recis_core.backends import SlotSpec, Snapshot, TableSpec
 from recis_core.backends.errors import RecisError
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.table.physical import SLICES
+from recis_core.table.table import SLICES
 
 if TYPE_CHECKING:
     from recis_core.table.storage import Storage

@@ -22,7 +22,7 @@ from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
 from recis_core.options.precision import Codec
-from recis_core.table.physical import Ticket
+from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Measure
 
 NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors

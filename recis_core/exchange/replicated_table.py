@@ -33,7 +33,7 @@ class ReplicatedTable(ShardedTable):
         return None
 
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
-        """See PhysicalTable.evict; on all ranks at the same step, so that they stay alike.
+        """See Table.evict; on all ranks at the same step, so that they stay alike.
 
         Raises:
           RecisError: gradients may be on their way, which not all ranks know of.

@@ -35,11 +35,11 @@ from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.shared_verbs import SharedVerbs
 from recis_core.options.precision import Precision
 from recis_core.options.sharding import Sharding
-from recis_core.table.physical import PhysicalTable, Ticket
 from recis_core.table.replacement import Replacement
+from recis_core.table.table import Table
+from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT
-from recis_core.table.verbs import Verbs
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class AskedHere:
     counts: Tensor | None
 
 
-class ShardedTable(PhysicalTable):
+class ShardedTable(Table):
     """A physical table whose rows live on many ranks.
 
     Backward holds gradients here; `exchange.sync` sends them to the owners, whose `update` consumes them.
@@ -254,7 +254,7 @@ class ShardedTable(PhysicalTable):
                 self._held = [joined(self._held, self.backend, self.owners, self.world, len(self.names))]
 
     @property
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
         return len(self._held)
 
     def _of_living(self, gradient: Held, ticket: Ticket) -> Held:
@@ -284,7 +284,7 @@ class ShardedTable(PhysicalTable):
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
         return self.owners_of(ids, ordinals) == self.exchange.channel.rank
 
-    def verbs(self, ordinal: int) -> Verbs:
+    def verbs(self, ordinal: int) -> SharedVerbs:
         return SharedVerbs(self, ordinal)
 
     # The step
@@ -339,24 +339,18 @@ class ShardedTable(PhysicalTable):
 
     @property
     def has_gradient(self) -> bool:
-        """Whether any rank may have one; equal on all ranks."""
         return self.exchange.forwards > self.consumed_at or bool(self.received)
 
     def sync(self) -> None:
         self.exchange.sync()
-        super().sync()
+        self.combine()
 
     def flags(self) -> tuple[bool, bool]:
         return self.exchange.flags()
 
     def measure(self, kind: str = "norm") -> Measure:
-        """Of all ranks' rows; equal on all ranks."""
         self.sync()
         return self.exchange.measure(self, kind)
-
-    def local_measure(self) -> Measure:
-        """Of the rows that live here, as received."""
-        return super().measure()
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
         self.sync()
@@ -380,7 +374,7 @@ class ShardedTable(PhysicalTable):
         self.exchange.forget()
 
     def clear(self, ordinals: Iterable[int]) -> None:
-        """See PhysicalTable.clear. Collective: on all ranks, or on none."""
+        """Collective."""
         with self.exchange.channel.failing_together("clear"):
             new = Replacement(self, set(ordinals))
         self.exchange.channel.meet("clear", digest("clear", self.names, sorted(ordinals)))
@@ -400,7 +394,7 @@ class ShardedTable(PhysicalTable):
             self.to_rows, self.to_gradients = Chooser(self.precision.forward), Chooser(self.precision.backward)
 
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
-        """Ranks whose part of a state is refused: then none takes its own. Collective."""
+        """Collective."""
         said = torch.full((self.world, 1), int(refuses))
         theirs = self.exchange.channel.meet("load_state_dict", digest("load", self.names, sorted(ordinals)), said)
         return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from recis_core.channel.agreement import digest
-from recis_core.table.verbs import Verbs
 
 if TYPE_CHECKING:
     from recis_core.exchange.sharded_table import ShardedTable
@@ -24,16 +23,18 @@ if TYPE_CHECKING:
 Answers = list[tuple[Tensor, Tensor]]  # by rank: bool [U], which it has; float32 [U, D of that rank]
 
 
-class SharedVerbs(Verbs):
-    """Of one logical table, wherever its rows are; `items` are those of this rank."""
+class SharedVerbs:
+    """Of one logical table, wherever its rows are; `items` are those of this rank, of `own`."""
 
-    table: ShardedTable
+    def __init__(self, table: ShardedTable, ordinal: int) -> None:
+        self.table, self.own = table, table.named(ordinal)
+        self.name, self.items = self.own.name, self.own.items
 
     def count(self) -> int:
         """Of tables that every rank has whole, one that a single rank has counts."""
         self.table.exchange.finish()
         with self._telling("len"):
-            mine = super().count()
+            mine = self.own.count()
         if self.table.replicated:
             return len(torch.cat(self._said_to_all("len", self._ids_here)).unique())
         counts = self._meet("len", torch.tensor([mine]))
@@ -54,9 +55,9 @@ class SharedVerbs(Verbs):
         self.table.exchange.finish()
         ids = torch.cat(self._said_to_all("erase", ids.cpu().unique)).unique()
         with self._telling("erase"):
-            here = super().found(ids.to(self.table.device)).cpu().byte()
+            here = self.own.found(ids.to(self.table.device)).cpu().byte()
         masks = self._swapped("erase", [here] * self._world, [len(ids)] * self._world)
-        self.table.erase(ids.to(self.table.device), self.ordinal)
+        self.table.erase(ids.to(self.table.device), self.own.ordinal)
         return int(torch.stack(masks).amax(0).sum()) if len(ids) else 0
 
     # What ranks say
@@ -100,7 +101,7 @@ class SharedVerbs(Verbs):
         return [message.cpu() for message in arrived]
 
     def _ids_here(self) -> Tensor:
-        return torch.cat([torch.zeros(0).long(), *(ids for ids, _ in self._pieces(1 << 16))])
+        return torch.cat([torch.zeros(0).long(), *(ids for ids, _ in self.own.pieces(1 << 16))])
 
     # Lookups
 
@@ -108,13 +109,13 @@ class SharedVerbs(Verbs):
         """Positions of the keys that each rank is asked for."""
         if self.table.owners is None:
             return [torch.arange(len(keys))] * self._world
-        owners = self.table.owners_of(keys, self._ordinals(keys))
+        owners = self.table.owners_of(keys, self.own.ordinals(keys))
         return [torch.nonzero(owners == rank).squeeze(1) for rank in range(self._world)]
 
     def _answered(self, asked: list[Tensor], routes: list[Tensor], unknown: str) -> Answers:
         with self._telling("lookup"):
             device, sizes = self.table.device, [len(ids) for ids in asked]
-            rows, found = super().lookup(torch.cat(asked).to(device), unknown)
+            rows, found = self.own.lookup(torch.cat(asked).to(device), unknown)
             parts = zip(found.cpu().split(sizes), rows.cpu().split(sizes), strict=True)
             messages = [torch.cat([here.byte(), _bytes(values)]) for here, values in parts]
             dims = [self.table.dim_of(rank) for rank in range(self._world)]

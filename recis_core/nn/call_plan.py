@@ -26,7 +26,7 @@ from recis_core.nn.hash_table import HashTable
 from recis_core.nn.lookup_node import Job
 from recis_core.options.admit_hook import AdmitHook
 from recis_core.options.embedding_option import EmbeddingOption
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 
 Inputs = Sequence[FeatureInput]  # of all features, in the order of the options
 State = tuple[
@@ -61,7 +61,7 @@ class PlannedRequest:
 class PlannedCall:
     """Features that ask one storage in one mode. `features` are positions, in the order of the call's ids and outputs."""
 
-    table: PhysicalTable
+    table: Table
     mode: LookupMode
     trainable: bool
     requests: tuple[PlannedRequest, ...]
@@ -104,7 +104,7 @@ class CallPlans:
 
     def _made(self, state: State) -> tuple[PlannedCall, ...]:
         weighted = state[2]
-        groups: dict[tuple[PhysicalTable, LookupMode, bool], list[int]] = {}
+        groups: dict[tuple[Table, LookupMode, bool], list[int]] = {}
         for f, (option, table) in enumerate(zip(self._options, self._tables, strict=True)):
             key = table.physical, table.lookup_mode(AdmitHook.of(option.admit_hook)), table.requires_grad
             groups.setdefault(key, []).append(f)
@@ -115,7 +115,7 @@ class CallPlans:
         return plan
 
     def _planned(
-        self, table: PhysicalTable, mode: LookupMode, trainable: bool, features: list[int], weighted: Sequence[bool]
+        self, table: Table, mode: LookupMode, trainable: bool, features: list[int], weighted: Sequence[bool]
     ) -> PlannedCall:
         kinds: dict[tuple[str, int | None, torch.dtype, bool], list[int]] = {}
         for f in features:

@@ -24,6 +24,7 @@ from recis_core.table.admission.gate import Gate
 from recis_core.table.physical import PhysicalTable
 from recis_core.table.plain_storage import PlainStorage
 from recis_core.table.storage import Storage
+from recis_core.table.table import Table
 from recis_core.table.uid import distinct_uids
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ ATTRIBUTES = (
 class Home:
     """Where a logical table lives: its physical table, and its ordinal there."""
 
-    table: PhysicalTable
+    table: Table
     ordinal: int
 
 
@@ -149,7 +150,7 @@ def _share(
     tables: list[tuple[str, EmbeddingOption]],
     size: int,
     by_id: bool,
-) -> PhysicalTable:
+) -> Table:
     """This rank's share."""
     from recis_core.exchange.column_table import ColumnTable
     from recis_core.exchange.replicated_table import ReplicatedTable

@@ -29,7 +29,7 @@ from recis_core.nn.table_module import TableModule
 from recis_core.options.cache_config import CacheConfig
 from recis_core.options.embedding_option import EmbeddingOption
 from recis_core.plain_torch import in_plain_torch
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class EmbeddingEngine(TableModule, Joinable):
         return embedded
 
     @in_plain_torch
-    def training_calls(self, features: Mapping[str, Any]) -> list[tuple[PhysicalTable, LookupCall]]:
+    def training_calls(self, features: Mapping[str, Any]) -> list[tuple[Table, LookupCall]]:
         """The ids that a training forward of these features will ask of each storage, without its requests; nothing is
         looked up. None in eval, and none of tables that learn no ids.
 
@@ -233,7 +233,7 @@ class EmbeddingEngine(TableModule, Joinable):
         if errors:
             raise errors[0]
 
-    def _storages(self) -> dict[PhysicalTable, None]:
+    def _storages(self) -> dict[Table, None]:
         return dict.fromkeys(table.physical for table in self.sparse_parameters().values())
 
     @in_plain_torch

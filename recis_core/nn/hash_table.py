@@ -78,7 +78,7 @@ class HashTable(TableVerbs):
 
     def _bind(self, name: str, option: EmbeddingOption, home: Home) -> None:
         self.name, self.option = name, option
-        self.physical, self.ordinal = home.table, home.ordinal
+        self.physical, self.ordinal, self.named = home.table, home.ordinal, home.table.named(home.ordinal)
         self._embed = outside_graphs(_embed)
         self.requires_grad = option.trainable
 
@@ -145,11 +145,7 @@ class HashTable(TableVerbs):
     @in_plain_torch
     def snapshot(self) -> Snapshot:
         """This logical table's share of the storage."""
-        whole = self.physical.export()
-        mine = whole.tables == self.ordinal
-        slots = {name: values[mine] for name, values in whole.slots.items()}
-        rows = None if whole.row_numbers is None else whole.row_numbers[mine]
-        return Snapshot(whole.ids[mine], whole.tables[mine], whole.weights[mine], slots, row_numbers=rows)
+        return self.named.snapshot()
 
     @in_plain_torch
     def insert(self, ids: Tensor, embeddings: Tensor) -> None:
@@ -164,8 +160,7 @@ class HashTable(TableVerbs):
             raise ValueError(f"embeddings must be [{len(ids)}, {self.dim}]; got {list(embeddings.shape)}.")
         if len(ids.unique()) != len(ids):
             raise ValueError("ids to insert must be unique; some are repeated.")
-        tables = torch.full((len(ids),), self.ordinal, dtype=torch.int32)
-        self.physical.insert(Snapshot(ids.cpu(), tables, embeddings.detach().to(self.option.dtype).cpu(), {}))
+        self.named.insert(ids, embeddings.detach().to(self.option.dtype))
 
     @in_plain_torch
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:

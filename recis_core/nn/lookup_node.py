@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from torch.autograd.function import once_differentiable
 from recis_core.backends import LookupMode
 from recis_core.backends.records import LookupCall
 from recis_core.plain_torch import in_plain_torch
-from recis_core.table.physical import PhysicalTable, Ticket
+from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
+from recis_core.table.ticket import Ticket
 from recis_core.table.unattended import tell
 from recis_core.uninterrupted import as_one, uninterrupted
 
@@ -36,7 +38,7 @@ class Job:
     dtypes: output dtype of each request.
     """
 
-    table: PhysicalTable
+    table: Table
     call: LookupCall
     mode: LookupMode
     trainable: bool
@@ -44,7 +46,7 @@ class Job:
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
 
 
-Held = list[tuple[PhysicalTable, object, Ticket, bool]]  # the last: whether the graph is kept for another backward
+Held = list[tuple[Table, object, Ticket, bool]]  # the last: whether the graph is kept for another backward
 
 
 def run_jobs(jobs: list[Job]) -> list[list[Tensor]]:
@@ -142,7 +144,7 @@ def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list
     embedded: list[tuple[list[Tensor], object, Ticket]] = []
     try:
         for job, need in zip(jobs, needs, strict=True):
-            embedded.append(job.table.embed(job.call, job.mode, need))
+            embedded.append(cast(PhysicalTable, job.table).embed(job.call, job.mode, need))
     except BaseException:
         for _, _, ticket in embedded:
             ticket.waits = False

@@ -26,8 +26,8 @@ from torch import Tensor
 from recis_core.backends import Snapshot, placement
 from recis_core.exchange.full_state import of_all_ranks, whole_is_asked
 from recis_core.nn import column_blocks as blocks
-from recis_core.table.physical import SLICES
 from recis_core.table.replacement import Replacement
+from recis_core.table.table import SLICES
 
 if TYPE_CHECKING:
     from recis_core.nn.hash_table import HashTable

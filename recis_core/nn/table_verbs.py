@@ -26,7 +26,7 @@ from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.options.embedding_option import EmbeddingOption
-    from recis_core.table.physical import PhysicalTable
+    from recis_core.table.table import Table
 
 _TOO_LARGE = "ids are of 64 bits, int64 or the same bits unsigned; got {}."
 
@@ -36,7 +36,7 @@ class TableVerbs(TableModule):
 
     name: str
     option: EmbeddingOption
-    physical: PhysicalTable
+    physical: Table
     ordinal: int
     _requires_grad: bool
 

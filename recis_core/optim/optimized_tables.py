@@ -10,7 +10,7 @@ from typing import Any
 from recis_core.backends import SlotSpec
 from recis_core.backends.errors import RecisError
 from recis_core.nn.hash_table import HashTable
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 
 
 class OptimizedTables:
@@ -19,7 +19,7 @@ class OptimizedTables:
     def __init__(self) -> None:
         self.by_name: dict[str, HashTable] = {}
         self.t: dict[str, int] = {}
-        self._storages: dict[PhysicalTable, None] = {}
+        self._storages: dict[Table, None] = {}
         self._complete = False  # whether no storage has another table; not known to be so
 
     def take(self, optimizer: object, tables: Mapping[str, HashTable], slots_of: Callable[[int], Any]) -> None:
@@ -33,13 +33,13 @@ class OptimizedTables:
         self._complete = False
         self.t.update({name: table.physical.applied[table.ordinal] for name, table in tables.items()})
 
-    def storages(self, names: Sequence[str] | None = None) -> list[PhysicalTable]:
+    def storages(self, names: Sequence[str] | None = None) -> list[Table]:
         """Under these tables, or under all; each once."""
         if names is None:
             return list(self._storages)
         return list(dict.fromkeys(self.by_name[name].physical for name in names))
 
-    def next_t(self, storage: PhysicalTable) -> tuple[int, ...]:
+    def next_t(self, storage: Table) -> tuple[int, ...]:
         """Of each logical table of a storage, a step from now; frozen tables stay where they are."""
         return tuple([self.t[name] + self.by_name[name].requires_grad for name in storage.names])
 
@@ -57,7 +57,7 @@ class OptimizedTables:
         self._complete = True
 
 
-def _attach(optimizer: object, slots: Mapping[PhysicalTable, tuple[SlotSpec, ...]]) -> None:
+def _attach(optimizer: object, slots: Mapping[Table, tuple[SlotSpec, ...]]) -> None:
     if any(storage.optimizer not in (None, optimizer) for storage in slots):
         gc.collect()  # an optimizer that is gone but for a circle of references
     left = {name for storage, specs in slots.items() for name in storage.require_free(optimizer, specs)}

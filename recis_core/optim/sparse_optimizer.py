@@ -29,7 +29,7 @@ from recis_core.optim.table_group import TableGroup, plain
 from recis_core.optim.table_step import TableStep, said_of
 from recis_core.plain_torch import in_plain_torch, with_gradients, without_gradients
 from recis_core.table.exchange_interface import Exchange
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one
 
 Group = dict[str, Any]
@@ -63,7 +63,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
         self._tables = OptimizedTables()
-        self._stepped: set[PhysicalTable] = set()  # by a step that is not over, or failed after them
+        self._stepped: set[Table] = set()  # by a step that is not over, or failed after them
         self.ends_with_dense = False  # whether the step under way is a joined one
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
@@ -138,7 +138,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             raise ValueError(f"grad_accum_steps must be at least 1; got {n}.")
         self._grad_accum_steps = n
 
-    def _physical(self, names: list[str] | None = None) -> list[PhysicalTable]:
+    def _physical(self, names: list[str] | None = None) -> list[Table]:
         """The storage under these tables, or under all; each once."""
         return self._tables.storages(names)
 
@@ -201,10 +201,10 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         """The scalars that stand for this optimizer's gradients, one a group."""
         return [group["params"][0] for group in self.param_groups]
 
-    def _factor(self, physical: PhysicalTable) -> float:
+    def _factor(self, physical: Table) -> float:
         return self.unscaling(physical) / self._grad_accum_steps * physical.scale
 
-    def unscaling(self, physical: PhysicalTable) -> float:
+    def unscaling(self, physical: Table) -> float:
         """What a scaler, a clipper or a user has multiplied the table's gradient by.
 
         Raises:
@@ -312,7 +312,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             lines[key] = self.numbers(group, max(1, t))
         return lines[key]
 
-    def _step_of(self, storage: PhysicalTable, group_of: Mapping[str, Group], lines: Lines) -> TableStep:
+    def _step_of(self, storage: Table, group_of: Mapping[str, Group], lines: Lines) -> TableStep:
         t = self._tables.next_t(storage)
         hyper = [self._line(group_of[name], n, lines) for name, n in zip(storage.names, t, strict=True)]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(storage.spec.dim)))

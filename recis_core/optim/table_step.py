@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recis_core.backends import UpdateRule
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 
 
 @dataclass(frozen=True)
 class TableStep:
     """t: of each logical table, this step counted."""
 
-    storage: PhysicalTable
+    storage: Table
     rule: UpdateRule
     hyper: np.ndarray
     factor: float

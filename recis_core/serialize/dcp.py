@@ -27,8 +27,8 @@ from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.dense import plain_name
 from recis_core.serialize.saved_model import is_saved_state, load_saved_model, load_saved_tables
-from recis_core.table.physical import PhysicalTable
 from recis_core.table.replacement import Replacement
+from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one, uninterrupted
 
 KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
@@ -119,7 +119,7 @@ def _made_aside(path: str | os.PathLike[str], model: nn.Module, key: str | None)
         metadata = _metadata(path)
         stored = {name: _stored(name, metadata, key) for name in tables}
         _survey(path, tables, stored, metadata)
-    by_storage: dict[PhysicalTable, list[str]] = {}
+    by_storage: dict[Table, list[str]] = {}
     for name, table in tables.items():
         by_storage.setdefault(table.physical, []).append(name)
     with _together(tables.values()):
@@ -129,7 +129,7 @@ def _made_aside(path: str | os.PathLike[str], model: nn.Module, key: str | None)
 
 
 def _filled(
-    path: object, storage: PhysicalTable, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any
+    path: object, storage: Table, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any
 ) -> Replacement:
     """The rows of the tables that share a storage."""
     new, columns = Replacement(storage, [table.ordinal for table in tables.values()]), storage.columns

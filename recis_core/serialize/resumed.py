@@ -13,8 +13,8 @@ from recis_core.exchange.keyed_rows import KeyedRows
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.unsent import summed_by_key
 from recis_core.table.eviction.eviction import Eviction
-from recis_core.table.physical import PhysicalTable
 from recis_core.table.replacement import Replacement
+from recis_core.table.table import Table
 from recis_core.table.unapplied import Carried
 
 
@@ -24,7 +24,7 @@ class Resumed:
     slots: whether rows come with their optimizers' slots.
     """
 
-    def __init__(self, table: PhysicalTable, slots: bool = True) -> None:
+    def __init__(self, table: Table, slots: bool = True) -> None:
         self.table, self.step, self.slots = table, table.step, slots
         self._rows = Replacement(table, range(len(table.names)))
         self._carried: Carried | None = None

@@ -22,14 +22,14 @@ from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 from recis_core.table.unapplied import Carried
 from recis_core.uninterrupted import uninterrupted
 
 PART = "storage-"
 
 
-def _storages(tables: Mapping[str, HashTable]) -> dict[str, PhysicalTable]:
+def _storages(tables: Mapping[str, HashTable]) -> dict[str, Table]:
     physical = dict.fromkeys(table.physical for table in tables.values())
     return {f"{PART}{i}": table for i, table in enumerate(physical)}
 
@@ -41,7 +41,7 @@ def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
     return {part: _snapshot(table, late[table]) for part, table in storages.items()}
 
 
-def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
+def _snapshot(table: Table, late: Carried | None) -> dict[str, Any]:
     saved: dict[str, Any] = {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
     if hooks := _hooks_state(table):
         saved["hooks"] = hooks
@@ -58,7 +58,7 @@ def _snapshot(table: PhysicalTable, late: Carried | None) -> dict[str, Any]:
     return saved
 
 
-def _hooks_state(table: PhysicalTable) -> dict[str, Any]:
+def _hooks_state(table: Table) -> dict[str, Any]:
     """What admission and eviction remember."""
     state: dict[str, Any] = {}
     if table.storage.gate is not None:
@@ -68,7 +68,7 @@ def _hooks_state(table: PhysicalTable) -> dict[str, Any]:
     return state
 
 
-def _pending(storages: list[PhysicalTable]) -> dict[PhysicalTable, Carried | None]:
+def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
     """What each is still to apply: also the gradient that ranks have not sent each other."""
     late = {table: table.carried for table in storages}
     for exchange in dict.fromkeys(t.exchange for t in storages if isinstance(t, ShardedTable)):
@@ -132,7 +132,7 @@ def _check_names(tables: Mapping[str, HashTable], own: Mapping[str, Any]) -> Non
 
 
 def _hand_out_parts(
-    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], state: Mapping[str, Any], parts: list[str]
+    new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], state: Mapping[str, Any], parts: list[str]
 ) -> None:
     """All ranks' shards of one storage, one after another where they are not to lie side by side."""
     first = part_of_state(state, parts[0])
@@ -153,14 +153,14 @@ def _checked_step(step: Any) -> int:
     return step
 
 
-def _rank(storages: Mapping[str, PhysicalTable]) -> int:
+def _rank(storages: Mapping[str, Table]) -> int:
     return next((t.exchange.channel.rank for t in storages.values() if t.exchange is not None), 0)
 
 
-def _as_they_were(mine: Mapping[str, PhysicalTable], own: Mapping[str, Any], shards: Mapping[str, list[str]]) -> bool:
+def _as_they_were(mine: Mapping[str, Table], own: Mapping[str, Any], shards: Mapping[str, list[str]]) -> bool:
     """Whether each rank's storages hold what they held: equal on all ranks."""
 
-    def said(table: PhysicalTable) -> tuple[int, list[str], list[str]]:
+    def said(table: Table) -> tuple[int, list[str], list[str]]:
         if not isinstance(table, ShardedTable):
             return 1, list(table.names), []
         return table.world, list(table.names), [str(s) for s in table.shardings]
@@ -206,7 +206,7 @@ def _fitting(new: Resumed, slots: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _hand_out(
-    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool
+    new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool
 ) -> None:
     """One saved shard's rows and pending gradient, as far as they belong here. Replicas are equal: the first one's."""
     shardings = saved.get("shardings", [])
@@ -221,9 +221,7 @@ def _hand_out(
     _hand_out_hooks(new, tables, saved)
 
 
-def _hand_out_hooks(
-    new: Mapping[PhysicalTable, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any]
-) -> None:
+def _hand_out_hooks(new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any]) -> None:
     """Counts of ids without a row go where their rows would; what a filter remembers by row begins anew."""
     state, ours = saved.get("hooks", {}), [tables[name] for name in saved["names"]]
     for physical in dict.fromkeys(table.physical for table in ours):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 
 # Ids noted before repeated ones are dropped: a few MB, and a sort every few hundred steps.
 COMPACT_AT = 1 << 20
@@ -14,7 +14,7 @@ COMPACT_AT = 1 << 20
 class ChangedIds:
     """Observes a table until `close`; a superset of the keys that came, went or changed."""
 
-    def __init__(self, table: PhysicalTable) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._replacements = table.replacements
         self._noted: list[tuple[Tensor, Tensor]] = []

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from recis_core.backends import Clock, LookupMode
 from recis_core.backends.errors import PacketError, RecisError
 from recis_core.packets.packet import encode, encode_commit
 from recis_core.packets.packet_codec import ID_CODECS, ROW_CODECS, number_of
 from recis_core.packets.packet_header import STREAM_BYTES
 from recis_core.serving.changed_ids import ChangedIds
-
-if TYPE_CHECKING:
-    from recis_core.nn.hash_table import HashTable
+from recis_core.table.named_table import NamedTable
 
 PACKET_BYTES = 1 << 23
 Position = tuple[bytes, int]  # (stream, version); (b"", 0) is nothing
 Part = tuple[str, Tensor, Tensor, Tensor]  # table, ids, rows, erased ids
+
+
+class Named(Protocol):
+    """A HashTable, or what else has one logical table's rows on this rank."""
+
+    named: NamedTable
 
 
 class Sink(Protocol):
@@ -56,17 +58,17 @@ class DeltaWriter:
     """
 
     def __init__(
-        self, tables: Mapping[str, HashTable], *, codec: str | Mapping[str, str] = "fp32", id_codec: str = "raw"
+        self, tables: Mapping[str, Named], *, codec: str | Mapping[str, str] = "fp32", id_codec: str = "raw"
     ) -> None:
         if not isinstance(tables, Mapping) or not tables:
             raise TypeError(f"tables must be a dict {{name: HashTable}} of at least one; got {tables!r:.80}.")
-        cut = [name for name, t in tables.items() if t.physical.columns != (0, t.physical.row_dim)]
+        self._tables = {name: given.named for name, given in tables.items()}
+        cut = [name for name, named in self._tables.items() if named.table.columns != (0, named.dim)]
         if cut:
             raise ValueError(
                 f"tables {cut} are cut by columns, so that no rank has a whole row to publish. "
                 'Use sharding="row": then each rank publishes the rows that live on it.'
             )
-        self._tables = dict(tables)
         self._codecs = dict.fromkeys(tables, codec) if isinstance(codec, str) else dict(codec)
         if self._codecs.keys() != tables.keys():
             raise ValueError(f"codec must name each of {', '.join(tables)}; got {', '.join(self._codecs)}.")
@@ -75,7 +77,7 @@ class DeltaWriter:
         number_of(id_codec, ID_CODECS)
         self._id_codec = id_codec
         self.stream, self.version = os.urandom(STREAM_BYTES), 0
-        self._changed = {table.physical: ChangedIds(table.physical) for table in self._tables.values()}
+        self._changed = {named.table: ChangedIds(named.table) for named in self._tables.values()}
 
     def publish(self, *sinks: Sink, snapshot: bool = False) -> int:
         """Send one version to each sink; snapshot=True sends all rows. Returns the version.
@@ -108,7 +110,7 @@ class DeltaWriter:
     def _take(self) -> dict[str, Tensor] | None:
         """{table: ids that changed}; None where all rows of a table may have."""
         taken = {physical: changed.take() for physical, changed in self._changed.items()}
-        ids = {name: (taken[table.physical], table.ordinal) for name, table in self._tables.items()}
+        ids = {name: (taken[named.table], named.ordinal) for name, named in self._tables.items()}
         if any(noted is None for noted, _ in ids.values()):
             return None
         return {name: noted[ordinal] for name, (noted, ordinal) in ids.items() if noted and ordinal in noted}
@@ -127,19 +129,19 @@ class DeltaWriter:
 
     def _changed_rows(self, changed: dict[str, Tensor]) -> Iterator[Part]:
         for name, ids in changed.items():
-            table = self._tables[name]
-            for some in ids.split(_rows_per_packet(table)):
-                rows, known = read_rows(table, some)
+            named = self._tables[name]
+            for some in ids.split(_rows_per_packet(named)):
+                rows, known = (x.cpu() for x in named.lookup(some.to(named.table.device), "zeros"))
                 yield name, some[known], rows[known], some[~known]
 
     def _all_rows(self) -> Iterator[Part]:
-        for physical in self._changed:
-            whole = physical.export()
-            for name, table in self._tables.items():
-                if table.physical is physical:
-                    at = (whole.tables == table.ordinal).nonzero()[:, 0]
+        for table in self._changed:
+            whole = table.export()
+            for name, named in self._tables.items():
+                if named.table is table:
+                    at = (whole.tables == named.ordinal).nonzero()[:, 0]
                     # A table without rows, too, has its packet: a snapshot names all tables.
-                    for some in at.split(_rows_per_packet(table)):
+                    for some in at.split(_rows_per_packet(named)):
                         yield name, whole.ids[some], whole.weights[some].float(), whole.ids[:0]
 
     def close(self) -> None:
@@ -155,16 +157,5 @@ class DeltaWriter:
         self.close()
 
 
-def _rows_per_packet(table: HashTable) -> int:
-    return max(1, PACKET_BYTES // (4 * table.dim))
-
-
-def read_rows(table: HashTable, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows float32 [n, D], whether the table has them bool [n]) of distinct ids, on the CPU; touches nothing."""
-    physical = table.physical
-    here = ids.to(physical.device)
-    ordinals = torch.full((len(ids),), table.ordinal, dtype=torch.int32, device=physical.device)
-    find = LookupMode(insert=False, touch=False)
-    numbers, _ = physical.storage.lookup(here, ordinals, mode=find, clock=Clock())
-    rows = physical.storage.gather(numbers, here, ordinals)
-    return rows.float().cpu(), (numbers >= 0).cpu()
+def _rows_per_packet(named: NamedTable) -> int:
+    return max(1, PACKET_BYTES // (4 * named.dim))

@@ -10,7 +10,7 @@ from torch import Tensor
 from recis_core.channel.channel import Channel
 
 if TYPE_CHECKING:
-    from recis_core.table.physical import Ticket
+    from recis_core.table.ticket import Ticket
 
 
 class Exchange(Protocol):
@@ -23,7 +23,7 @@ class Exchange(Protocol):
     def embed(
         self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
     ) -> list[tuple[list[Tensor], object, Ticket]]:
-        """For each job what PhysicalTable.embed returns. Collective."""
+        """For each job what Table.embed returns. Collective."""
 
     def pushed(self) -> None:
         """A backward has pushed its gradients. Collective with overlap."""

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recis_core.backends import Snapshot
+from recis_core.table.optimizer_slots import slots_without, with_snapshot
 from recis_core.table.unapplied import all_of
-from recis_core.table.waiting_slots import slots_without, with_snapshot
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
-    from recis_core.table.physical import PhysicalTable
+    from recis_core.table.table import Table
 
 
 class Replacement:
@@ -30,7 +30,7 @@ class Replacement:
       whatever a backend raises that has no memory for the rows beside those that are there. Nothing is changed then.
     """
 
-    def __init__(self, table: PhysicalTable, ordinals: Collection[int]) -> None:
+    def __init__(self, table: Table, ordinals: Collection[int]) -> None:
         self.table, self.keys = table, all_of(ordinals)
         self._waiting = slots_without(table._homeless_slots, self.keys)
         self._known = {slot.name for slot in table.slot_specs}

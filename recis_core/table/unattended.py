@@ -5,7 +5,11 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recis_core.table.table import Table
+    from recis_core.table.ticket import Ticket
 
 KEPT = 8  # gradients of backwards that wait apart; then they are summed by id into one
 
@@ -19,7 +23,7 @@ class Unattended:
         self._forward: Callable[[], Any] = lambda: None
         self._backward, self.told = -1, False
 
-    def goes_on(self, ticket: Any, backward: int, waiting: int) -> bool:
+    def goes_on(self, ticket: Ticket, backward: int, waiting: int) -> bool:
         """Whether a gradient of another forward, by another backward, waits already; yes once."""
         if waiting < 2:
             self._forward, self._backward = weakref.ref(ticket), backward
@@ -30,7 +34,7 @@ class Unattended:
         return True
 
 
-def tell(tables: Iterable[Any]) -> None:
+def tell(tables: Iterable[Table]) -> None:
     names = [name for table in tables for name in table.names]
     if names:
         warnings.warn(

@@ -20,7 +20,7 @@ from torch import Tensor
 from recis_core.errors import RecisError
 from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, HashTable, UniformInitializer
 from recis_core.optim import SparseAdagrad, SparseSGD
-from recis_core.table.physical import PhysicalTable
+from recis_core.table.table import Table
 
 KINDS = ("torch", "numba", "jax", "host", "disk", "jax in tiers", "admission", "bfloat16")
 ROOT = Path(__file__).parents[2]
@@ -258,7 +258,7 @@ def test_items_beside_rows_that_move(tmp_path: Path) -> None:
 class Reads:
     """Rows and keys that a storage gives out."""
 
-    def __init__(self, table: PhysicalTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most, storage = 0, table.storage
         for stage in ("export", "marks"):
             monkeypatch.setattr(storage, stage, lambda *args, stage=stage: pytest.fail(f"{stage} was called"))

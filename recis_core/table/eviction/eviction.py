@@ -1,4 +1,4 @@
-"""Forgetting: rows that a table's FilterHook names leave it, from whichever tier they are in.
+"""Which rows a table is to forget: those that its FilterHook names, in whichever tier they are.
 
 Sizes: n rows, k of them, D dim.
 """
@@ -6,18 +6,30 @@ Sizes: n rows, k of them, D dim.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from recis_core.backends import Clock
 from recis_core.backends.records import Marks
 from recis_core.table.eviction.filters import TTL, View, filter_of
 
 if TYPE_CHECKING:
     from recis_core.options.filter_hook import FilterHook
-    from recis_core.table.physical import PhysicalTable
+    from recis_core.table.storage import Storage
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """ids int64 and ordinals int32 [k] of unique keys; how many they are of each logical table."""
+
+    ids: Tensor
+    ordinals: Tensor
+    counts: dict[int, int]
 
 
 class Eviction:
@@ -31,40 +43,35 @@ class Eviction:
         self.hook, self.spread, self.filter = hook, spread, filter_of(hook)
         self.evicted: Counter[int] = Counter()  # by ordinal, so far
 
-    def run(self, table: PhysicalTable, ordinals: Iterable[int]) -> dict[int, int]:
-        """Evict from these named tables, all or none; how many rows of each went."""
-        gone: dict[int, int] | None = None
+    @contextmanager
+    def choosing(
+        self, storage: Storage, device: torch.device, ordinals: Iterable[int], clock: Clock
+    ) -> Iterator[Chosen]:
+        """Rows of these logical tables to go, which are erased inside; where that breaks off, none was chosen."""
+        done = False
         try:
-            gone = self._run(table, ordinals)
+            marks = storage.marks()
+            parts = {ordinal: self._chosen(storage, device, marks, ordinal, clock) for ordinal in ordinals}
+            counts = {ordinal: len(rows.ids) for ordinal, rows in parts.items()}
+            after = self.evicted + Counter(counts)
+            ids, tables = (torch.cat([getattr(rows, name) for rows in parts.values()]) for name in ("ids", "tables"))
+            yield Chosen(ids, tables, counts)
+            self.evicted, done = after, True
         finally:
-            self.filter.chose(gone=gone is not None)
-        return gone
+            self.filter.chose(gone=done)
 
-    def _run(self, table: PhysicalTable, ordinals: Iterable[int]) -> dict[int, int]:
-        marks, chosen = table.storage.marks(), {}
-        for ordinal in ordinals:
-            mine = _part(marks, marks.tables == ordinal)
-            chosen[ordinal] = _part(mine, self._choose(table, mine, ordinal))
-        gone = {ordinal: len(rows.ids) for ordinal, rows in chosen.items()}
-        counts = self.evicted + Counter(gone)
-        if any(gone.values()):
-            ids, ordinals_ = (torch.cat([getattr(rows, n) for rows in chosen.values()]) for n in ("ids", "tables"))
-            table.forget(ids, ordinals_)
-        self.evicted = counts
-        return gone
+    def _chosen(self, storage: Storage, device: torch.device, marks: Marks, ordinal: int, clock: Clock) -> Marks:
+        mine = _part(marks, marks.tables == ordinal)
+        return _part(mine, self._goes(storage, device, mine, ordinal, clock)) if len(mine.ids) else mine
 
-    def _choose(self, table: PhysicalTable, marks: Marks, ordinal: int) -> Tensor:
+    def _goes(self, storage: Storage, device: torch.device, marks: Marks, ordinal: int, clock: Clock) -> Tensor:
         """bool [n]: rows that go."""
-        if not len(marks.ids):
-            return torch.zeros(0, dtype=torch.bool)
 
         def weights(at: Tensor) -> Tensor:
-            rows, ids, tables = (x[at].to(table.device) for x in (marks.rows, marks.ids, marks.tables))
-            return table.storage.gather(rows, ids, tables).cpu()
+            return storage.gather(*(x[at].to(device) for x in (marks.rows, marks.ids, marks.tables))).cpu()
 
-        pinned = marks.stamps >= table.clock.pinned_from
-        view = View(marks, table.step, pinned, weights, self.spread[ordinal], ordinal)
-        return self.filter.choose(view) & ~pinned
+        pinned = marks.stamps >= clock.pinned_from
+        return self.filter.choose(View(marks, clock.step, pinned, weights, self.spread[ordinal], ordinal)) & ~pinned
 
     def stats(self, ordinal: int) -> dict[str, int]:
         return {f"evicted_by_{self.hook.cause}": self.evicted[ordinal]}

@@ -1,4 +1,4 @@
-"""Optimizer slots that came with rows before an optimizer asked for them.
+"""Optimizer slots of a storage: given to its rows, begun anew, or waiting, for they came with rows before an optimizer asked.
 
 Sizes: n keys.
 """
@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recis_core.backends import SlotSpec, Snapshot
+from recis_core.backends import Clock, LookupMode, SlotSpec, Snapshot
+from recis_core.backends.errors import RecisError
+from recis_core.table.storage import Storage
 from recis_core.table.unapplied import Keys
+
+FIND = LookupMode(insert=False, touch=False)
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,32 @@ def check_waiting(waiting: Waiting, slots: Sequence[SlotSpec], names: Sequence[s
                     f"{optimizer} keeps float32 [{wanted[name]}]. Make the kind of optimizer that the state was "
                     "saved with, or load it without keys that hold '.slot.'."
                 )
+
+
+def add_slots(storage: Storage, slots: tuple[SlotSpec, ...], names: Sequence[str], optimizer: str) -> None:
+    """Raises RecisError where rows have slots of these names and another form."""
+    try:
+        storage.add_slots(slots)
+    except ValueError as error:
+        raise RecisError(
+            f"tables {', '.join(names)} hold slots of a former optimizer that {optimizer} wants otherwise: {error} "
+            "Load the rows into a second engine, without keys that hold '.slot.'."
+        ) from error
+
+
+def renew(storage: Storage, initial: dict[str, float]) -> None:
+    """Slots that rested while an optimizer of another kind had the table begin anew."""
+    if not initial:
+        return
+    now = storage.export()
+    for name in initial.keys() & now.slots.keys():
+        now.slots[name].fill_(initial[name])
+    storage.restore(now)
+
+
+def house(storage: Storage, waiting: Waiting, wanted: set[str], device: torch.device, clock: Clock) -> None:
+    """Write slots that came with rows to where those are now."""
+    for part in waiting:
+        rows, _ = storage.lookup(part.ids.to(device), part.ordinals.to(device), mode=FIND, clock=clock)
+        for name in part.slots.keys() & wanted:
+            storage.write_slot(name, rows, part.slots[name].to(device))
