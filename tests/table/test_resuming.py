@@ -60,7 +60,7 @@ def test_resumed(hooks: dict[str, str], tmp_path) -> None:
     mine, theirs = (engine.table("f").physical for engine, _ in (resumed, whole))
     assert_same_table(mine.export(), theirs.export())
     assert 5 < len(mine.export().ids) < 120
-    _assert_equal(mine.state.policy.state(), theirs.state.policy.state())
+    _assert_equal(mine.storage.gate.policy.state(), theirs.storage.gate.policy.state())
     _assert_equal(mine.eviction.state(), theirs.eviction.state())
 
 
