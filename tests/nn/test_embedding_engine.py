@@ -1,12 +1,10 @@
 """The engine: what features become, which tables they share, and what reaches the tables."""
 
-import copy
 
 import pytest
 import torch
 from torch import nn
 
-from recis_core.backends.errors import RecisError
 from recis_core.nn import (
     AdmitHook,
     ConstantInitializer,
@@ -288,34 +286,6 @@ def test_several_slices_load_as_one_table(backend):
         state[f"tables.f.slices.{beg}-{end}.rows"] = torch.full((1, 4), float(i))
     engine.load_state_dict(state)
     assert {i: row[0].item() for i, row in rows_of(engine, "f").items()} == {5: 5.0, 7: 7.0}
-
-
-def test_bad_input_is_named():
-    engine = EmbeddingEngine({"f": option("torch")})
-    with pytest.raises(TypeError, match=r"ids of feature 'f' must be integers; got torch.float32"):
-        engine({"f": torch.tensor([1.0])})
-    with pytest.raises(ValueError, match="ids of feature 'f' are on meta; table 'f' is on cpu"):
-        engine({"f": torch.zeros(2, dtype=torch.int64, device="meta")})
-    with pytest.raises(ValueError, match=r"offsets must end at len\(.*\) = 2"):
-        engine({"f": RaggedTensor(torch.tensor([1, 2]), torch.tensor([0, 3]))})
-    with pytest.raises(ValueError, match=r"must be \[B\] or \[B, F\]; got \[1, 1, 1\]"):
-        engine({"f": torch.zeros(1, 1, 1, dtype=torch.int64)})
-    with pytest.raises(TypeError, match="must be integers in a Tensor or a NumPy array; got a list"):
-        engine({"f": [1, 2]})
-    with pytest.raises(KeyError, match="features \\['f'\\] have an EmbeddingOption and are missing"):
-        engine({"g": torch.tensor([1])})
-    with pytest.raises(ValueError, match="embedding_dim must be at least 1; got 0"):
-        EmbeddingOption(0)
-    with pytest.raises(TypeError, match="unexpected keyword"):
-        EmbeddingOption(4, pooling="sum")
-    with pytest.raises(ValueError, match="backend must be one of"):
-        EmbeddingOption(4, backend="cuda")
-    with pytest.raises(ValueError, match="holds a '.'"):
-        EmbeddingEngine({"a.b": option("torch")})
-    with pytest.raises(RecisError, match="cannot be deep-copied"):
-        copy.deepcopy(engine)
-    with pytest.raises(KeyError, match="no table 'g'; this engine has f"):
-        engine.table("g")
 
 
 def test_moving_and_halving_a_model_leaves_tables_alone(backend):
