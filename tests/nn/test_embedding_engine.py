@@ -1,6 +1,5 @@
 """The engine: what features become, which tables they share, and what reaches the tables."""
 
-
 import pytest
 import torch
 from torch import nn

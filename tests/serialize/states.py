@@ -13,7 +13,7 @@ import torch
 import xxhash
 
 from recis_core.backends.errors import CorruptCheckpoint
-from recis_core.serialize import load_state, save_state
+from recis_core.serialize import latest_state, load_state, save_state
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 
@@ -29,6 +29,9 @@ STATE: dict[str, Any] = {
     },
     "only words": [[], {}, (), ["a", [2.5, [False]]]],
 }
+
+
+STEP = 9  # of the state that content() is first saved under
 
 
 def saved(directory: Path, step: int = 7) -> Path:
@@ -85,3 +88,19 @@ def seal(path: Path, text: bytes) -> None:
 
 
 full = pytest.mark.skipif(not FULL, reason="RECIS_TEST_FULL=1")
+
+
+def content(mark: int) -> dict[str, Any]:
+    return {"x": {"mark": mark, "t": torch.full((2000,), mark)}, "y": {"t": torch.full((3,), mark)}}
+
+
+def mark_of(directory: Path) -> int:
+    """Which content the latest state has, all of it."""
+    state = load_state(latest_state(directory))
+    mark = state["x"]["mark"]
+    assert same(state, content(mark))
+    return mark
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
