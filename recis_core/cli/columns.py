@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recis_core.cli import torchrun
-from recis_core.cli.column_flags import KINDS, NAMES, ColumnFlags
+from recis_core.cli.data_flags import KINDS, NAMES, DataFlags
 from recis_core.cli.flags import flag
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
@@ -56,13 +56,13 @@ class Columns:
             dataset.id_feature(column, weight, text=column in self.text, whole=column in self.whole)
 
 
-def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
+def choose(files: FileSet, flags: DataFlags) -> Columns:
     """The columns of files, sorted by what the flags and their types say.
 
     Raises:
       ValueError: one that is named is missing, or files hold others than the first. TypeError: a type is none that is read.
     """
-    inputs = _inputs(files, label, flags)
+    inputs = _inputs(files, flags)
     kinds = {name: _kind(files, name, flags) for name in inputs}
     fields = [name for name in inputs if _is_field(name, kinds[name], flags)]
     others = [name for name in inputs if name not in fields]
@@ -73,19 +73,19 @@ def choose(files: FileSet, label: str, flags: ColumnFlags) -> Columns:
             f"{_first(files)}: at least one column must hold ids: integers, text, dates …; got "
             f"{_listed(files, inputs) or 'none'} beside the label. --id-columns reads whole floats as ids."
         )
-    return Columns(label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns))
+    return Columns(flags.label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns))
 
 
-def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
+def _inputs(files: FileSet, flags: DataFlags) -> list[str]:
     held = _all_columns(files)
-    for name, asked in (("label", [label]), ("truth", [flags.truth] if flags.truth else [])):
-        _require(files, name, asked)
+    for name in ("label", "truth"):
+        _require(files, name, filter(None, [getattr(flags, name)]))
     for name in NAMES:
         _require(files, name, getattr(flags, name))
     if not flags.columns:
         files.require_same_columns(flags.skip)
-    _check_own(label, flags)
-    own = {label, flags.truth, *flags.skip}
+    _check_own(flags)
+    own = {flags.label, flags.truth, *flags.skip}
     named = {name for kind in ("columns", *KINDS) for name in getattr(flags, kind)}
     _tell_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
     return [
@@ -95,11 +95,11 @@ def _inputs(files: FileSet, label: str, flags: ColumnFlags) -> list[str]:
     ]
 
 
-def _check_own(label: str, flags: ColumnFlags) -> None:
-    if label == flags.truth:
-        raise ValueError(f"--label and --truth both name {label!r}; a truth is a probability, not the label.")
+def _check_own(flags: DataFlags) -> None:
+    if flags.label == flags.truth:
+        raise ValueError(f"--label and --truth both name {flags.label!r}; a truth is a probability, not the label.")
     for name in ("skip", *KINDS):
-        for column in (label, flags.truth):
+        for column in (flags.label, flags.truth):
             if column in getattr(flags, name):
                 raise ValueError(f"{flag(name)} names {column!r}, which --label or --truth reads.")
 
@@ -123,7 +123,7 @@ def _tell_index(names: list[str]) -> None:
         print(said, file=sys.stderr)
 
 
-def _kind(files: FileSet, name: str, flags: ColumnFlags) -> Kind:
+def _kind(files: FileSet, name: str, flags: DataFlags) -> Kind:
     """Of a column in all files."""
     kinds = [kind_of(kind) for kind in files.types(name)]
     known = [kind for kind in kinds if kind is not None]
@@ -142,7 +142,7 @@ def _kind(files: FileSet, name: str, flags: ColumnFlags) -> Kind:
     )
 
 
-def _is_field(name: str, kind: Kind, flags: ColumnFlags) -> bool:
+def _is_field(name: str, kind: Kind, flags: DataFlags) -> bool:
     if name in flags.dense_columns:
         return False
     return kind.values != "floating" or name in (*flags.string_columns, *flags.id_columns)

@@ -1,22 +1,25 @@
-"""The flags that say what a run is trained and tested on."""
+"""The flags that say what a run is trained and tested on, and which columns of files it reads, as what."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recis_core.cli.column_flags import ColumnFlags, check_columns
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import flag, named, plain_errors
 from recis_core.cli.outset import check_files
 from recis_core.io.synthetic import PRESETS
 
+KINDS = ("string_columns", "id_columns", "dense_columns")
+NAMES = ("columns", "skip", *KINDS)
+
 
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
-class DataFlags(ColumnFlags):
+class DataFlags:
     """What is trained on: a synthetic preset, or files and their columns."""
 
     preset: str | None = None
@@ -29,6 +32,19 @@ class DataFlags(ColumnFlags):
     integers; FIELD_weight weights the ids of FIELD."""
     label: str | None = None
     """With --data: the label column, 0 or 1."""
+    truth: str | None = None
+    """With --data: a column of true click probabilities, as p of `recis data synth`. It is never an input; the test
+    reports its AUC as bayes_auc."""
+    columns: tuple[str, ...] = ()
+    """With --data: the columns to read, beside --label and --truth. Default: all."""
+    skip: tuple[str, ...] = ()
+    """With --data: columns to leave out."""
+    string_columns: tuple[str, ...] = ()
+    """With --data: columns to read as text whatever they hold, so that files may mix kinds; their text is hashed to ids."""
+    id_columns: tuple[str, ...] = ()
+    """With --data: columns of floats that are ids, whole numbers, as pandas writes integers with nulls."""
+    dense_columns: tuple[str, ...] = ()
+    """With --data: columns of integers, bools or decimals that are dense inputs, as floats are."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of rows, the last ones, kept for the test."""
     test_files: Annotated[str | None, named("test_data")] = None
@@ -44,9 +60,30 @@ class DataFlags(ColumnFlags):
         for keyword, value in (("label", self.label), ("test_data", self.test_files)):
             if self.preset is not None and value is not None:
                 raise ValueError(f"{flag(keyword)} goes with --data; --preset brings its own.")
-        check_columns(self, self.files)
+        self._check_columns()
         if self.files is not None and self.rows is not None:
             raise ValueError("--rows goes with --preset.")
+
+    def _check_columns(self) -> None:
+        given = [name for name in (*NAMES, "truth") if getattr(self, name)]
+        if given and self.files is None:
+            raise ValueError(f"{flag(given[0])} goes with --data; --preset brings its own columns.")
+        for name in NAMES:
+            twice = [column for column, times in Counter(getattr(self, name)).items() if times > 1]
+            if twice:
+                raise ValueError(f"{flag(name)} names {twice[0]!r} twice.")
+        self._check_once(KINDS)
+        for name in ("columns", *KINDS):
+            self._check_once(("skip", name))
+
+    def _check_once(self, names: tuple[str, ...]) -> None:
+        """No column under two of these flags."""
+        found: dict[str, str] = {}
+        for name in names:
+            for column in getattr(self, name):
+                other = found.setdefault(column, name)
+                if other != name:
+                    raise ValueError(f"{flag(other)} and {flag(name)} both name {column!r}; give it to one of them.")
 
     def check_here(self) -> None:
         for keyword, files in (("data", self.files), ("test_data", self.test_files)):

@@ -106,7 +106,7 @@ class FileSource:
             _require_rows(self._train, data)
             _require_rows(self._test, test)
         both = self._train.beside(self._test)
-        self._reader = FileBatches(choose(both, str(flags.label), flags), taker)
+        self._reader = FileBatches(choose(both, flags), taker)
         self._reader.check(self._train, self._test, both)
         self.fields, self.dense = self._reader.fields, self._reader.dense
 
