@@ -31,8 +31,8 @@ Each has --help."""
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0 done, 1 an error, 2 wrong flags; 130 ended by Ctrl-C, 143 by SIGTERM. Inside of a program that gives argv, signals
-    have the program's handlers again afterwards.
+    0 done, 1 an error, 2 wrong flags; 130 ended by Ctrl-C, 143 by SIGTERM. A program that gives argv has its own
+    signal handlers again afterwards.
     """
     # Two OpenMP pools (torch's, numba's) that spin would take the cores from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -56,7 +56,7 @@ def _dispatch(command: str, rest: list[str], *, last: bool) -> int:
 
 def _run(command: str, rest: list[str]) -> int:
     with ExitStack() as loading:
-        if _talks(command, rest):
+        if _shows_progress(command, rest):
             loading.enter_context(said_if_slow(f"recis {command}: loading PyTorch"))
         return _loaded_and_run(command, rest, loading)
 
@@ -74,14 +74,14 @@ def _loaded_and_run(command: str, rest: list[str], loading: ExitStack) -> int:
         if os.environ.get("RECIS_TRACEBACK") == "1":
             raise
         said = _message(error)
-        if not hasattr(error, "failed") and torchrun.first_to_say(said):  # another rank failed, which tells it
+        if not hasattr(error, "failed") and torchrun.first_to_say(said):  # else another rank failed, and reports it
             where = f" (rank {os.environ['RANK']})" if torchrun.launched() else ""
             print(f"recis {command}{where}: {said}", file=sys.stderr)
         return 1
 
 
-def _talks(command: str, rest: list[str]) -> bool:
-    """Whether standard output is for a person who waits."""
+def _shows_progress(command: str, rest: list[str]) -> bool:
+    """Whether a person reads standard output."""
     return command in ("train", "eval", "predict") and "--json" not in rest and torchrun.is_first()
 
 
@@ -93,7 +93,7 @@ def _message(error: Exception) -> str:
 
 
 def _of_system(error: OSError) -> str:
-    """What the system refused, and what to look at."""
+    """The system's refusal, and the way out."""
     what = str(error.strerror).rstrip(".")
     if error.filename is None:
         return f"{what}. RECIS_TRACEBACK=1 shows where."

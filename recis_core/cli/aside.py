@@ -1,4 +1,4 @@
-"""A file that is written beside the one it is to become, and is gone unless it became that."""
+"""A file written under another name first: it gets its own name when it is whole, or is removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recis_core.cli import stopping
 
 @contextmanager
 def beside(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A name in the same folder, of the same ending. A signal leaves nothing of it, however it ends the process."""
+    """A path in the same folder with the same ending; removed at the end, also where a signal ends the process."""
     path = Path(out)
     aside, unfinished = path.with_name(f".{os.getpid()}.writing.{path.name}"), stopping.current().unfinished
     unfinished.add(str(aside))

@@ -1,4 +1,4 @@
-"""The flags of tables in tiers, and what the caches of a model did, in sums."""
+"""The flags of tables in tiers, and sums of what a model's caches did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recis_core.options.cache_config import PRECISIONS
 from recis_core.planning.quantity import parse_bytes, parse_count
 
 ARGUMENTS = "device_bytes|device_rows|host_bytes|host_rows|disk_index_bytes|disk_mapped_bytes"
-# Of tables and ranks the largest is told; other counts are summed.
+# Of these the largest of all tables and ranks is reported; other counts are summed.
 LARGEST = ("host_rounding_rms_millionths", "disk_rounding_rms_millionths")
 
 
@@ -63,7 +63,7 @@ class CacheFlags:
             check_writable("cache_disk", self.disk)
 
     def build(self, *, prefetch: int) -> CacheConfig | None:
-        """None where tables are to be all on the device.
+        """None: tables stay on the device.
 
         prefetch: batches that are read ahead.
         """
@@ -129,7 +129,7 @@ class CacheFlags:
 
 @contextmanager
 def named_by_flags() -> Iterator[None]:
-    """What caches raise inside names flags in place of CacheConfig's arguments."""
+    """Errors of caches inside name flags in place of CacheConfig's arguments."""
     try:
         yield
     except (RecisError, ValueError) as error:
@@ -152,7 +152,7 @@ def cache_totals(tables: Iterable[HashTable]) -> dict[str, int]:
 
 
 def combined(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts of several tables or ranks: sums; of what rounding cost the largest."""
+    """Counts of several tables or ranks: sums; of rounding errors the largest."""
     total: dict[str, int] = {}
     for name, count in (item for part in parts for item in part.items()):
         total[name] = max(total.get(name, 0), count) if name in LARGEST else total.get(name, 0) + count

@@ -1,4 +1,4 @@
-"""Kinds of values that ids are made of: an id of text is another than that of a number, though both read 12."""
+"""Kinds of values that ids come from: the text 12 and the number 12 give different ids."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _kind(name: str, role: Ids, files: FileSet) -> str:
 
 
 def other_kinds(saved: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Columns whose ids are made of another kind of value than before."""
+    """Columns whose ids come from another kind of value than before."""
     pairs = {name: {saved.get(name, "null"), kind} for name, kind in now.items()}
     return [name for name, pair in pairs.items() if len(pair - {"null"}) > 1 and not pair <= NUMBERS]
 
 
 def require_kinds(saved: dict[str, str], columns: Columns, files: FileSet) -> None:
-    """Raises TypeError where ids are made of another kind of value than before."""
+    """Raises TypeError where ids come from another kind of value than before."""
     now = kinds_of(columns, files)
     for name in other_kinds(saved, now):
         raise TypeError(

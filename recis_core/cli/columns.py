@@ -17,12 +17,12 @@ from recis_core.io.roles import Values
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 
 LABEL, TRUTH, DENSE = "label", "p", "dense"  # a batch's own keys
-KEPT = re.compile(r"[%.:/\\\x00-\x1f\x7f]")  # what means something in keys of a state, file names and `recis plan`
+KEPT = re.compile(r"[%.:/\\\x00-\x1f\x7f]")  # reserved in keys of a state, file names and `recis plan`
 INDEX = re.compile(r"|__index_level_\d+__")  # pandas' names for an index, of to_csv and to_parquet
 
 
 def field_name(column: str) -> str:
-    """The name of a column's feature and table: its own, but for what tables and batches keep to themselves.
+    """The name of a column's feature and table: the column's, but for names that tables and batches reserve.
 
     user is user; user.id is user%2Eid; label is %6Cabel. `urllib.parse.unquote` gives the column back.
     """
@@ -33,7 +33,8 @@ def field_name(column: str) -> str:
 @dataclass(frozen=True)
 class Columns:
     """label, truth: columns, or None where none is read. fields: of ids. weights: by field. dense: widths by column. text,
-    whole: fields to read so. Of plain values, so that dataclasses.asdict is JSON, and Columns(**it) the columns again."""
+    whole: fields to read so. All plain values: dataclasses.asdict gives JSON,
+    and Columns(**json) the columns."""
 
     label: str | None
     truth: str | None
@@ -44,7 +45,7 @@ class Columns:
     whole: list[str]
 
     def read_by(self, dataset: FileDataset) -> None:
-        """Name the features to a dataset, which checks all its files."""
+        """Declare the features of a dataset, which checks all its files."""
         if self.label is not None:
             dataset.label_feature(self.label)
         if self.truth is not None:
@@ -57,7 +58,7 @@ class Columns:
 
 
 def choose(files: FileSet, flags: DataFlags) -> Columns:
-    """The columns of files, sorted by what the flags and their types say.
+    """Sort the columns of files by flags and types.
 
     Raises:
       ValueError: one that is named is missing, or files hold others than the first. TypeError: a type is none that is read.
@@ -87,7 +88,7 @@ def _inputs(files: FileSet, flags: DataFlags) -> list[str]:
     _check_own(flags)
     own = {flags.label, flags.truth, *flags.skip}
     named = {name for kind in ("columns", *KINDS) for name in getattr(flags, kind)}
-    _tell_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
+    _warn_of_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
     return [
         name
         for name in held
@@ -117,7 +118,7 @@ def _require(files: FileSet, name: str, columns: Iterable[str]) -> None:
             )
 
 
-def _tell_index(names: list[str]) -> None:
+def _warn_of_index(names: list[str]) -> None:
     for name in names if torchrun.is_first() else []:
         said = f"recis: column {name!r} is left out: it looks like the index of a pandas frame. --columns takes it."
         print(said, file=sys.stderr)
@@ -133,7 +134,7 @@ def _kind(files: FileSet, name: str, flags: DataFlags) -> Kind:
         common = together(known)
         if common is not None:
             return common
-        files.target(name, Values())  # says which files do not go together
+        files.target(name, Values())  # raises, naming the files that do not go together
     file = next(f for f, k in zip(files.rows, kinds, strict=True) if k is None or k.depth > 1)
     what = "a nested list" if kinds[list(files.rows).index(file)] else "no kind of value that is read"
     raise TypeError(

@@ -1,4 +1,4 @@
-"""What files were when a run read them, so that one which goes on finds the same rows under the same numbers.
+"""What a run's training files were, so that a resumed run reads the same rows under the same numbers.
 
     {"files": [[name in the folder that holds all, bytes, hash], …], "test": whether their last rows are held out}
 
@@ -76,8 +76,8 @@ def difference(saved: dict[str, Any], mine: dict[str, Any]) -> str | None:
     before, now = ({name: rest for name, *rest in each.get("files", [])} for each in (saved, mine))
     gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
     if gone or new:
-        told = [f"{_some(gone)} gone"] * bool(gone) + [f"{_some(new)} new"] * bool(new)
-        return f"--data names other files than the saved run's: {', '.join(told)}"
+        changes = [f"{_some(gone)} gone"] * bool(gone) + [f"{_some(new)} new"] * bool(new)
+        return f"--data names other files than the saved run's: {', '.join(changes)}"
     changed = [name for name in now if before[name] != now[name]]
     return f"files of --data changed since: {_some(changed)}" if changed else "files of --data come in another order"
 

@@ -25,7 +25,7 @@ from recis_core.nn.coalesce import default_device
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(SavedRunFlags):
-    """Evaluate a saved run on files: AUC and log loss. The model is built as the state says."""
+    """Evaluate a saved run on files: AUC and log loss. The model is built as it was trained."""
 
     label: str | None = None
     """The label column; default: that of the run."""
@@ -51,16 +51,16 @@ def _evaluation(config: EvalConfig, taker: Taker) -> dict[str, Any]:
     batches = batches_of(saved, files, taker, config.label or saved.label, config.truth, config.batch_size)
     model, ending = saved.model(taker.device, config.cache_disk), stopping.current()
     exchange = exchange_of(model)
-    told_of = rows_shown("evaluating", not config.json and taker.rank == 0)
-    with ending.noting(exchange is not None), told_of as told:
-        found = evaluate(model, counted(ending.read(batches, exchange), told))
+    shown = rows_shown("evaluating", not config.json and taker.rank == 0)
+    with ending.noting(exchange is not None), shown as show_rows:
+        found = evaluate(model, counted(ending.read(batches, exchange), show_rows))
         ending.check(exchange)
     model.embeddings.close()  # type: ignore[operator, union-attr]
     return {"state": str(saved.path), "step": saved.state.step, **_plain(dataclasses.asdict(found))}
 
 
 def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
-    """nan, of which JSON knows nothing, as null."""
+    """With null for nan, which JSON lacks."""
     return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in numbers.items()}
 
 

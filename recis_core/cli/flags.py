@@ -1,7 +1,7 @@
-"""Flags of a command, as dataclasses: `read_flags` makes one of argv, and each says what is wrong in its flags' names.
+"""Flags of a command as a dataclass, which `read_flags` makes of argv. Errors name the flag, what it takes, what came.
 
-A dataclass may have groups, dataclasses of their own, each beside the part that it configures. On the command line their
-flags stand side by side: `CheckpointFlags.every`, declared as `named("save_every")`, is --save-every.
+Fields may be groups: dataclasses, each beside the part that it configures. On the command line their flags have flat
+names: `CheckpointFlags.every`, declared as `named("save_every")`, is --save-every.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be known to fail before a run begins, so that no hours are trained in vain."""
+"""Checks before a run begins, so that no hours are trained in vain."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recis_core.cli.flags import flag
 
 
 def choose_backend(name: str | None) -> None:
-    """A --backend is every table's."""
+    """--backend holds for every table."""
     if name is not None:
         os.environ["RECIS_BACKEND"] = name
 
 
 def check_files(name: str, data: str) -> None:
-    """Raises FileNotFoundError, which names the flag, where it names no file."""
+    """Raises FileNotFoundError, naming the flag, where there is no file."""
     try:
         files_of(data)
     except FileNotFoundError as error:
@@ -28,10 +28,10 @@ def check_files(name: str, data: str) -> None:
 
 
 def check_writable(name: str, directory: str) -> None:
-    """By a file without a name in it, or in the first folder above that is there.
+    """Try it by a file without a name, in the directory or the first folder above it that exists.
 
     Raises:
-      OSError: as the system says of it, with the flag's name.
+      OSError: the system's, with the flag's name.
     """
     path = Path(directory)
     while not os.path.lexists(path) and path != path.parent:

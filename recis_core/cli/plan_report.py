@@ -18,7 +18,7 @@ from recis_core.planning.units import in_bytes, in_counts, in_seconds
 def show(plan: Plan) -> None:
     console = Console()
     tables = [table for table in (_tables(plan), _ranks(plan), _links(plan)) if table.row_count]
-    # A pipe counts as 80 columns; a number that is cut off is worth nothing.
+    # A pipe counts as 80 columns, which would cut numbers off.
     whole = console.options.update(max_width=1000)
     console.width = max(console.width, *(Measurement.get(console, whole, table).maximum for table in tables))
     for table in tables:
@@ -50,7 +50,7 @@ def _ranks(plan: Plan) -> Table:
 
 
 def _alike(ranks: tuple[RankPlan, ...]) -> Iterator[tuple[str, RankPlan]]:
-    """Runs of ranks that show the same numbers, as one line."""
+    """Consecutive ranks that show the same numbers, as one line."""
     for _, run in groupby(ranks, key=lambda r: tuple(map(in_bytes, (r.memory_bytes, r.sent_bytes, r.received_bytes)))):
         members = list(run)
         first, last = members[0].rank, members[-1].rank

@@ -56,11 +56,12 @@ def predict(config: PredictConfig, device: str) -> int:
     kept = Kept(files, config.keep_columns, config.score_column)
     batches = batches_of(saved, files, Taker(device=device), None, None, config.batch_size)
     model = saved.model(device, config.cache_disk)
-    with written(config.out, kept.schema, config.overwrite) as writer, rows_shown("scoring", not config.json) as told:
+    shown = rows_shown("scoring", not config.json)
+    with written(config.out, kept.schema, config.overwrite) as writer, shown as show_rows:
         rows = 0
         for table in kept.beside(_scores(model, batches)):
             writer.write_table(table)
-            told(rows := rows + len(table))
+            show_rows(rows := rows + len(table))
     model.embeddings.close()  # type: ignore[operator, union-attr]
     return files.all_rows
 

@@ -1,4 +1,4 @@
-"""What is said of a training's progress and of its result, in words that fit a width."""
+"""A training's progress and result, in words that fit a width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fitted(parts: list[Part], width: int) -> str:
 
 
 def progress_parts(logged: Logged, done: int, rows: int, elapsed: float) -> list[Part]:
-    """rows/s, loss, AUC and time left stay longest. Time left goes by the rate without compilation, which is over."""
+    """rows/s, loss, AUC and time left are dropped last. Time left leaves out compilation, which is over."""
     left = max(0, rows - done) / logged.rows_per_s * (1 - logged.compiling) if logged.rows_per_s else 0.0
     parts = [
         Part(5, f"{done:,}/{rows:,} rows"),
@@ -44,7 +44,7 @@ def progress_parts(logged: Logged, done: int, rows: int, elapsed: float) -> list
 
 
 def step_line(logged: Logged, done: int, rows: int) -> str:
-    """All of it on a line of any width."""
+    """All parts on one line."""
     parts = progress_parts(logged, done, rows, 0.0)
     return GAP.join([f"step {logged.step}", *(part.text for part in parts if part.rank < 8)])
 
@@ -57,7 +57,7 @@ def clock(seconds: float) -> str:
 
 
 def final_lines(final: dict[str, Any]) -> list[str]:
-    """The run in a line, then its AUC beside the best there is."""
+    """The run in one line, its AUC beside the best possible one in another."""
     tables, loss = f"{final['table_rows']:,} rows in tables", f"test log loss {final['logloss']:.4f}"
     line = f"test AUC {final['auc']:.4f}"
     if final.get("auc_note"):
@@ -68,7 +68,7 @@ def final_lines(final: dict[str, Any]) -> list[str]:
 
 
 def _rate(final: dict[str, Any]) -> str:
-    """Of this process's training, its wall time: what was resumed is not in it, and compilation is."""
+    """Rows by wall time of this process, compilation included."""
     rate = f"{final['rows_per_s']:,.0f} rows/s"
     if "train_seconds" not in final:
         return rate

@@ -1,4 +1,4 @@
-"""What `recis train` shows where no terminal is: plain lines, JSON lines, or nothing."""
+"""What `recis train` shows without a terminal: plain lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVERY = 5.0  # seconds between lines of an evaluation
 
 
 class Report(Protocol):
-    """What train() needs: it hears of logged steps and of the end."""
+    """Takes logged steps and the result from train()."""
 
     def training(self, rows: int, loop: TrainLoop) -> AbstractContextManager[None]:
-        """While it lasts, `loop` trains until it has seen `rows` in all, earlier runs' included."""
+        """Inside, `loop` trains until it has seen `rows` in all, those of resumed runs included."""
         ...
 
     def log(self, logged: Logged) -> None: ...
@@ -30,14 +30,14 @@ class Report(Protocol):
 
 @runtime_checkable
 class Display(Report, Protocol):
-    """A report that also shows what goes on beside training."""
+    """A report that also shows the evaluation, and notes."""
 
     def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
-        """Gives what is to be told the rows evaluated so far."""
+        """Gives a function to call with the rows evaluated so far."""
         ...
 
     def note(self, text: str) -> None:
-        """A line of its own, as that something compiles."""
+        """Show a line, for instance that something compiles."""
         ...
 
 
@@ -61,7 +61,7 @@ class SilentReport:
 
 
 class Only(SilentReport):
-    """A report that hears of logged steps and of the end alone."""
+    """Passes logged steps and the result on, and shows nothing else."""
 
     def __init__(self, report: Report) -> None:
         vars(self).update(training=report.training, log=report.log, final=report.final)
@@ -72,7 +72,7 @@ def display(report: Report) -> Display:
 
 
 class JsonReport(SilentReport):
-    """One object a line, of what TensorBoard gets; notes are for people and left out."""
+    """One object a line, with the numbers that TensorBoard gets; no notes."""
 
     def log(self, logged: Logged) -> None:
         line: dict[str, Any] = {"step": logged.step, **logged.train()}
@@ -109,22 +109,22 @@ class PlainReport(SilentReport):
     @contextmanager
     def evaluating(self) -> Iterator[Callable[[int], None]]:
         self.note("evaluating")
-        with self.reading("evaluating") as told:
-            yield told
+        with self.reading("evaluating") as show_rows:
+            yield show_rows
 
     @contextmanager
     def reading(self, what: str) -> Iterator[Callable[[int], None]]:
-        """Gives what is to be told rows so far; a line every few seconds, from the first few on."""
-        said = time.monotonic()
+        """Gives a function to call with the rows so far; prints a line every EVERY seconds."""
+        shown = time.monotonic()
 
-        def told(rows: int) -> None:
-            nonlocal said
-            if time.monotonic() - said > EVERY:
-                said = time.monotonic()
+        def show_rows(rows: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > EVERY:
+                shown = time.monotonic()
                 self.note(f"{what}: {rows:,} rows so far")
 
         with shown_log(self.note):
-            yield told
+            yield show_rows
 
     def note(self, text: str) -> None:
         print(text, file=self._file, flush=True)
@@ -153,16 +153,16 @@ def shown_log(note: Callable[[str], None]) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def counted(batches: Iterable[dict[str, Any]], told: Callable[[int], None]) -> Iterator[dict[str, Any]]:
-    """The batches; `told` hears of the rows so far, each batch's when the next one is asked for."""
+def counted(batches: Iterable[dict[str, Any]], show_rows: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+    """The batches; calls `show_rows` with the rows so far after each of them."""
     rows = 0
     for batch in batches:
         yield batch
-        told(rows := rows + len(batch["label"]))
+        show_rows(rows := rows + len(batch["label"]))
 
 
 def _json(value: Any) -> str:
-    """JSON knows no nan and no infinity: null stands for them."""
+    """With null for nan and infinity, which JSON lacks."""
     return json.dumps(_finite(value), allow_nan=False)
 
 

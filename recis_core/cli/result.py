@@ -1,4 +1,4 @@
-"""The report at the end of a run: its test, and what all ranks did."""
+"""The report at the end of a run: its test, and sums over ranks."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def final_result(
 
 
 def _rows(tables: Iterable[HashTable], rank: int) -> int:
-    """Of a replicated table the first rank's count."""
+    """Rows on this rank; a replicated table's count on the first rank alone."""
     physical = {table.physical for table in tables if rank == 0 or not table.physical.replicated}
     return sum(table.counters().rows for table in physical)
 
 
 def _hook_counts(tables: Iterable[HashTable]) -> dict[str, int]:
-    """What was admitted, rejected and evicted here: ids without a row count once a storage and forward."""
+    """Ids admitted, rejected and evicted on this rank. Tables of one storage share admission, which counts once."""
     counts: Counter[str] = Counter()
     storages = set()
     for table in tables:
@@ -72,7 +72,7 @@ def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
 
 
 def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
-    """Everyone's. Collective."""
+    """Each rank's. Collective."""
     return [counts] if loop.exchange is None else gathered_json(loop.exchange.channel, counts, kind="report")
 
 

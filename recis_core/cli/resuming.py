@@ -1,4 +1,4 @@
-"""Where a run begins: anew, where a saved run was (--resume), or with what one had learned (--init-from)."""
+"""Where a run begins: anew, at a saved run's step (--resume), or with a saved run's tables and weights (--init-from)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recis_core.serialize import SavedState, latest_shared_state, latest_state
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.shared_state import failing_together
 
-# What a step's number means: the rows that were trained, in which order, into which tables.
+# With these flags a step's number means the same: rows, their order, and tables.
 RESUMABLE = ("model", "preset", "label", "dim", "batch_size", "optimizer", "seed", "rows", "test_fraction")
 NEW_RUN = "Resume with the same, or begin a new run from the saved tables and weights: --init-from {}."
 
@@ -65,7 +65,7 @@ def _require_state(keyword: str, directory: str, *, may_lack: bool = False) -> N
 
 
 def begin(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
-    """Loads what the flags say; a resumed run's id is its own. Collective.
+    """Load the state that the flags name; a resumed run keeps its id. Collective.
 
     settings: all flags of this run by keyword.
     """
@@ -103,7 +103,7 @@ def _init(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]
 
 
 def _check_same_model(settings: dict[str, Any], state: SavedState, run: Run) -> None:
-    """What the rows and weights mean, as far as the state says it."""
+    """Raises StateMismatch where the state's model, columns or kinds of ids are others; older states have none of these."""
     if "settings" not in state or "run" not in state:
         return
     before, mine = part_of_state(state, "settings"), run["features"]
@@ -157,7 +157,7 @@ def _check_settings(settings: dict[str, Any], state: SavedState, directory: str)
 
 
 def _check_data(saved: dict[str, Any], run: Run, directory: str) -> None:
-    """Raises ValueError where steps of this run would be of other rows or columns."""
+    """Raises ValueError where this run would read other rows or columns."""
     if "data" not in saved:
         return
     what = difference(saved["data"], run["data"])
@@ -168,7 +168,7 @@ def _check_data(saved: dict[str, Any], run: Run, directory: str) -> None:
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    """All that decides what goes into the model."""
+    """What goes into the model."""
     features = dict(run["features"])
     columns = dict(features.pop("columns", {}))
     columns.pop("truth", None)
@@ -176,7 +176,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _columns(run: Run) -> str:
-    """Where fields and dense inputs are the same, all of it."""
+    """In words."""
     features = run["features"]
     columns = features.get("columns", {})
     more = [f"{name} of {', '.join(columns[name])}" for name in ("weights", "text", "whole") if columns.get(name)]

@@ -1,4 +1,4 @@
-"""The model of a saved run, built anew, and files read as that run read its own."""
+"""The model of a saved run, built again, and files read as that run read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 from recis_core.serialize import SavedState, latest_state, load_model
 from recis_core.serialize.parts import naming, part_of_state
 
-# Of the flags that a run was trained with: what says how its model is built and how its files are read.
+# The run's flags that decide how its model is built and how its files are read.
 BUILDING = (
     *keywords(DataFlags).values(),
     *keywords(ModelFlags).values(),
@@ -46,7 +46,7 @@ class SavedRunFlags:
     state: str
     """A directory given to --save, whose latest state is taken, or one state."""
     data: str
-    """Path, folder or glob of files, read as the run read its own; columns that it did not read are passed over."""
+    """Path, folder or glob of files, read as the run read its files; columns that the run did not read are ignored."""
     backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
     """Default: RECIS_BACKEND, else auto."""
     batch_size: Annotated[int, Field(ge=1)] = TEST_BATCH
@@ -58,13 +58,13 @@ class SavedRunFlags:
 
 
 class SavedRun:
-    """What a state says of the run that saved it.
+    """The run that saved a state.
 
     Args:
       directory: of states, of which the latest is taken, or one state.
 
     Raises:
-      FileNotFoundError: there is none. CorruptCheckpoint: it is damaged, or says too little of its run.
+      FileNotFoundError: there is none. CorruptCheckpoint: it is damaged, or does not describe its run.
     """
 
     def __init__(self, directory: str) -> None:
@@ -100,7 +100,7 @@ class SavedRun:
         return model.eval()
 
     def columns(self, files: FileSet, label: str | None, truth: str | None) -> Columns:
-        """Those that the run read, with these for the label and the truth. Of a preset, as `recis data synth` names them."""
+        """The run's columns, with this label and truth. Of a preset, as `recis data synth` names them."""
         if self._columns is not None:
             return dataclasses.replace(self._columns, label=label, truth=truth)
         weights = {name: name + WEIGHT_SUFFIX for name in self.fields if name + WEIGHT_SUFFIX in files.columns}

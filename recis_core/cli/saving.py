@@ -1,6 +1,6 @@
 """What `recis train --save DIR` writes, and which states of DIR are this run's.
 
-A state's part "run" says what another command needs beside the flags, which are in "settings":
+A state has the flags in its part "settings", and what other commands need beside them in "run":
 
     id          of the run, which --resume takes over
     features    what the model takes: Source.features
@@ -60,7 +60,7 @@ class Saver:
     """Saves states of one run where --save is given.
 
     Args:
-      settings: the run's flags, which a state holds. resumed: the run goes on with another one's states.
+      settings: the run's flags, which a state holds. resumed: whether the run goes on from a state.
 
     saved: the step of the last state it wrote; None before.
 
@@ -73,7 +73,7 @@ class Saver:
     ) -> None:
         self._flags, self._loop, self._run, self._settings, self._resumed = flags, loop, run, settings, resumed
         self.saved: int | None = None
-        self._others: list[Path] = []  # which go when the first state of this run is there
+        self._others: list[Path] = []  # removed once this run has saved a state
         if flags.directory is not None:
             with failing_together(loop.exchange):
                 if loop.rank == 0:
@@ -93,7 +93,7 @@ class Saver:
             self.save()
 
     def save(self) -> None:
-        """The state of this step, unless it is there. Collective."""
+        """Save the state of this step, unless that was done. Collective."""
         if self._flags.directory is None or self.saved == self._loop.step:
             return
         loop, shared = self._loop, self._shared()
@@ -120,7 +120,7 @@ class Saver:
 
     @property
     def said(self) -> str:
-        """How far the run has come, and where that is saved."""
+        """How far the run has come, and what is saved, in words."""
         step = self._loop.step
         if self._flags.directory is None:
             return f"after step {step}, not saved, for --save DIR was not given"
@@ -131,7 +131,7 @@ class Saver:
 
 
 def _run_id(state: Path) -> str | None:
-    """None of one that cannot be read; "" of one without."""
+    """None where the state cannot be read, "" where the state has none."""
     try:
         saved = SavedState(state)
         return str(saved["run"]["id"]) if "run" in saved else ""

@@ -33,22 +33,22 @@ def check_out(out: str, overwrite: bool) -> None:
         if path.is_dir():
             raise ValueError(f"--out {out} is a directory; name a file.")
         if not overwrite:
-            raise _there(out)
+            raise _exists(out)
     if not path.parent.is_dir():
         raise ValueError(f"--out {out}: there is no directory {path.parent}. Make it first.")
     check_writable("out", str(path.parent))
 
 
-def _there(out: str) -> ValueError:
+def _exists(out: str) -> ValueError:
     return ValueError(f"--out {out} is there already. Name another file, or give --overwrite.")
 
 
 @contextmanager
 def written(out: str, schema: pa.Schema, overwrite: bool) -> Iterator[pyarrow.parquet.ParquetWriter]:
-    """A writer whose file comes to be `out` when all is written; what breaks it off leaves nothing.
+    """A writer whose file becomes `out` when all is written; an error leaves nothing.
 
     Raises:
-      ValueError: `out` came to be there meanwhile.
+      ValueError: another process made `out` meanwhile.
     """
     path = Path(out)
     with beside(path) as aside:
@@ -64,10 +64,10 @@ def written(out: str, schema: pa.Schema, overwrite: bool) -> Iterator[pyarrow.pa
 def _put(aside: Path, path: Path, overwrite: bool) -> None:
     if not overwrite:
         try:
-            os.link(aside, path)  # which takes no other's place, as a rename would
+            os.link(aside, path)  # which replaces no file, as a rename would
             return
         except FileExistsError:
-            raise _there(str(path)) from None
+            raise _exists(str(path)) from None
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK) or path.exists():
                 raise

@@ -31,14 +31,14 @@ def _moves_a_cursor(console: Console) -> bool:
 
 @contextmanager
 def rows_shown(what: str, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Gives what is to be told rows so far of a command whose result goes to standard output: on standard error."""
+    """Gives a function to call with the rows so far, which are shown on standard error: standard output has the result."""
     if not shown:
         yield lambda rows: None
         return
     console = Console(stderr=True)
     report = ScreenReport(console) if _moves_a_cursor(console) else PlainReport(sys.stderr)
-    with report.reading(what) as told:
-        yield told
+    with report.reading(what) as show_rows:
+        yield show_rows
 
 
 class ScreenReport:
@@ -73,7 +73,7 @@ class ScreenReport:
 
     @contextmanager
     def reading(self, what: str) -> Iterator[Callable[[int], None]]:
-        """Gives what is to be told rows so far; the line is gone at the end."""
+        """Gives a function to call with the rows so far; the line is removed at the end."""
         start = time.monotonic()
         bar = Progress(TextColumn(what + "  {task.fields[said]}"), console=self._console, transient=True)
         task: TaskID = bar.add_task("", total=None, said="")

@@ -4,8 +4,8 @@
         with current().noting():                            … in here it waits; a second Ctrl-C does not
             for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
 
-Ranks tell each other with the agreements that each step makes anyway (RankGroup.wish), so all stop after the same step.
-A thread hears of signals also while the main thread is inside a long call, of a compiler for instance.
+Each step's agreement between ranks carries the wish to end (RankGroup.wish), so all stop after the same step. A second
+thread gets signals too, for the main thread may be inside a long call, of a compiler for instance.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-PATIENCE = 2.0  # seconds that the main thread has to end in its own way, where it is to end at once
+PATIENCE = 2.0  # seconds that the main thread has to end by itself, where a signal ends it at once
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
 
 
@@ -38,7 +38,7 @@ class Stopped(BaseException):
 
 
 class Ending:
-    """What a command has heard of signals, and how far it has come.
+    """The signals that a command got, and how far it has come.
 
     asked: the number of the signal that ends it; 0 for none. hurried: a second Ctrl-C ends it at once. done: words for
     how far it came. unfinished: files to remove where the process ends without unwinding.
@@ -64,16 +64,16 @@ class Ending:
             raise Stopped
 
     def close(self) -> None:
-        """From here on a signal ends nothing."""
+        """Ignore signals from here on."""
         self._closed = True
 
     def forget(self) -> None:
-        """Another run in this process group does not end for this one's signal."""
+        """Clear the wish to end, so that the next run in this process group goes on."""
         if self._group is not None:
             self._group.wish = self._group.largest_wish = 0
 
     def wanted(self, exchange: Exchange | None = None) -> bool:
-        """Whether to end after this step; equal on all ranks of an exchange."""
+        """Whether to end after this step; the same on all ranks of an exchange."""
         if exchange is None:
             return bool(self.asked)
         self._group = exchange.channel.group
@@ -82,13 +82,13 @@ class Ending:
         return bool(self._group.largest_wish)
 
     def check(self, exchange: Exchange | None = None) -> None:
-        """Raises Stopped where the command is to end."""
+        """Raises Stopped if `wanted`."""
         if self.wanted(exchange):
             raise Stopped
 
     @contextmanager
     def noting(self, noted: bool = True) -> Iterator[None]:
-        """Inside, the first signal waits to be asked for; with noted=False it does not."""
+        """Inside, the first signal is noted, for `check` and `read`; with noted=False it ends the command at once."""
         before, self._at_once = self._at_once, not noted
         try:
             yield
@@ -96,7 +96,7 @@ class Ending:
             self._at_once = before
 
     def read(self, batches: Iterable[T], exchange: Exchange | None = None) -> Iterator[T]:
-        """The batches; a signal ends them before the next one, which one process alone does not wait for."""
+        """The batches, until a signal comes; one process alone breaks off the wait for a batch."""
         source = iter(batches)
         while True:
             with self.noting(exchange is not None):
@@ -107,7 +107,7 @@ class Ending:
             yield batch
 
     def tell(self) -> None:
-        """Of ranks one does; none where torchrun ended them because another failed, which has told it."""
+        """Print the last line, on one rank; on none where torchrun ends ranks because one failed, which prints its error."""
         if torchrun.is_first() and not (self.asked == signal.SIGTERM and torchrun.failed()):
             said = f"recis {self.command}: {NAMES[signal.Signals(self.asked)]} ended it; {self.done}."
             print(said, file=sys.stderr, flush=True)
@@ -139,11 +139,11 @@ class Ending:
         os._exit(self.status)
 
 
-_now: list[Ending] = []  # of the commands that run; none where train() is called by a program
+_now: list[Ending] = []  # of running commands; empty where a program calls train()
 
 
 def current() -> Ending:
-    """That of the command that runs; elsewhere one that hears nothing, so that signals do as the program says."""
+    """That of the running command. Elsewhere one that gets no signals: the program's handlers stay."""
     return _now[-1] if _now else Ending("")
 
 
@@ -195,7 +195,7 @@ def _listening(command: str, last: bool) -> Iterator[Ending]:
 
 @contextmanager
 def _watched(ending: Ending) -> Iterator[None]:
-    """A thread hears of each signal when it comes."""
+    """Inside, a thread gets each signal when it comes."""
     theirs, ours = socket.socketpair()
     ours.setblocking(False)
     over = threading.Event()

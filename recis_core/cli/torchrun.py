@@ -1,4 +1,4 @@
-"""What a process does that torchrun started: one rank of a process group, which it joins, shows nothing, and leaves."""
+"""A process that torchrun started: one rank, which joins a process group and leaves it, and reports an error once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def started() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is to speak for all."""
+    """Whether this process reports for all ranks."""
     return not launched() or os.environ.get("RANK", "0") == "0"
 
 
 def first_to_say(text: str) -> bool:
-    """Whether no rank of this node has said it yet, in this attempt of torchrun's or one before.
+    """Whether no rank of this node has printed the text yet, in this attempt of torchrun's or an earlier one.
 
-    torchrun starts all ranks anew whatever they ended with, so a mistake in flags would be told by each, each time.
+    torchrun restarts all ranks after any error, so each would print a mistake in flags, each time.
     """
     if not launched():
         return True
@@ -46,7 +46,7 @@ def first_to_say(text: str) -> bool:
 
 
 def note_failure() -> None:
-    """This rank ends by an error, so that torchrun ends the others by SIGTERM, who need not tell that."""
+    """Record that this rank ends by an error: torchrun then ends the others by SIGTERM, which they need not report."""
     mark = _mark(_failure()) if launched() else None
     if mark is not None:
         with suppress(OSError):
@@ -71,7 +71,7 @@ def _mark(name: str) -> Path | None:
 
 @contextmanager
 def flags_checked() -> Iterator[None]:
-    """What is raised inside is a mistake in flags: torchrun's next attempts end at once (`leave_if_refused`)."""
+    """An error inside is a mistake in flags: torchrun's next attempts end at once (`leave_if_refused`)."""
     try:
         yield
     except BaseException:
@@ -83,7 +83,7 @@ def flags_checked() -> Iterator[None]:
 
 
 def leave_if_refused() -> None:
-    """Ends the process where an earlier attempt found a mistake in its flags, which it has told."""
+    """End the process if an earlier attempt found, and printed, a mistake in flags."""
     mark = _mark("refused")
     if mark is not None and mark.exists():
         os._exit(2)
@@ -103,7 +103,7 @@ def share_the_machine() -> None:
 def process_group(device: str) -> Iterator[tuple[int, int]]:
     """(rank, world size) in the default group of torchrun's processes: NCCL where tables are on GPUs, else gloo.
 
-    A group that is there already is taken as it is, and left so.
+    A group that exists is used as it is, and kept.
     """
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous

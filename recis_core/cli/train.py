@@ -38,8 +38,7 @@ def train(config: TrainConfig, report: Report) -> dict[str, Any]:
     In a process group, or under torchrun, as one of its ranks; the first one reports.
 
     Raises:
-      stopping.Stopped: a signal ended it, after the step under way, which is saved where the config says so; under
-        `recis` alone.
+      stopping.Stopped: under `recis`, a signal ended the run after the step under way, which is saved if --save is given.
     """
     device = default_device(select(config.backend))
     with torchrun.process_group(device) as (rank, world):
@@ -63,8 +62,8 @@ def _train(config: TrainConfig, report: Display, taker: Taker) -> dict[str, Any]
     begin(config.start, loop, run, settings)
     saver = Saver(config.checkpoint, loop, run, settings, resumed=config.start.resume is not None)
     _train_and_save(config, source, loop, report, saver, ending)
-    with ending.noting(loop.exchange is not None), report.evaluating() as told:
-        test = counted(ending.read(source.test_batches(), loop.exchange), told)
+    with ending.noting(loop.exchange is not None), report.evaluating() as show_rows:
+        test = counted(ending.read(source.test_batches(), loop.exchange), show_rows)
         final = final_result(config.exchange, test, model, loop, taker.world)
         ending.check(loop.exchange)
     report.final(final)
@@ -75,7 +74,7 @@ def _train(config: TrainConfig, report: Display, taker: Taker) -> dict[str, Any]
 def _train_and_save(
     config: TrainConfig, source: Source, loop: TrainLoop, report: Report, saver: Saver, ending: Ending
 ) -> None:
-    """Raises Stopped, when all is saved, where a signal asks for it."""
+    """Raises Stopped after the last save, where a signal ended training."""
     with ending.noting():
         try:
             with report.training(config.rows_in_all(source.train_rows), loop), named_by_flags():

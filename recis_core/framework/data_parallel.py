@@ -10,11 +10,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def data_parallel(model: nn.Module, group: Any) -> nn.Module:
-    """Under DDP whose buckets stay as they are.
+    """The model under DDP with fixed buckets, so that a resumed run rounds as an uninterrupted one.
 
-    Otherwise DDP lays them out anew after its first step. From three ranks on, the order of an all-reduce's sums goes by
-    the place in a bucket, so the first step after resuming would round otherwise than the same step of a run that went on.
-    DDP offers no other way to that than find_unused_parameters.
+    DDP rearranges its buckets after its first step, and from three ranks on a gradient's place in a bucket decides the
+    order of its sum. Only find_unused_parameters keeps the buckets.
     """
     return DistributedDataParallel(_WithUnused(model), process_group=group, find_unused_parameters=True)
 
@@ -22,8 +21,8 @@ def data_parallel(model: nn.Module, group: Any) -> nn.Module:
 class _WithUnused(nn.Module):
     """A model beside a parameter of one number that no forward uses.
 
-    find_unused_parameters warns on stderr, past Python's warnings, where it finds none. The parameter is in no
-    optimizer and in no state, and it never gets a gradient.
+    Without an unused parameter find_unused_parameters prints a warning on stderr, which Python cannot filter. This
+    one is in no optimizer and no state, and never gets a gradient.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -39,8 +39,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module, batches: Iterable[Mapping[str, Any]], *, label: str = "label", truth: str = "p"
 ) -> Evaluation:
-    """Predict in eval mode: unknown ids are not inserted. The model is left in the mode it was in.
-
+    """Predict in eval mode: unknown ids are not inserted. The model keeps its mode.
 
     Where ranks share the model's tables, each gives its share of every batch, as many batches as the others, and
     gets the evaluation of all rows.

@@ -1,4 +1,4 @@
-"""What a TrainLoop tells of the steps between two logs, and the wall time that they took.
+"""What a TrainLoop logs: sums over steps, and their wall time.
 
 Sizes: B rows of a batch.
 """
@@ -42,7 +42,7 @@ class Logged:
 
 
 class WallClock:
-    """Of training in this process, up to the end of the last step; what lies between steps is part of it.
+    """Time of training in this process up to the end of the last step, time between steps included.
 
     seconds: wall time. compiling: how much of it this rank compiled loops or programs.
     """
@@ -52,7 +52,7 @@ class WallClock:
         self._mark: tuple[float, float] | None = None
 
     def run(self) -> None:
-        """Count from now on, if it does not already."""
+        """Count from now on, unless the clock runs already."""
         self._mark = _now() if self._mark is None else self._mark
 
     def read(self) -> None:
@@ -64,7 +64,7 @@ class WallClock:
         self._mark = now
 
     def pause(self) -> None:
-        """Leave out what comes until it runs again."""
+        """Leave out the time until run() is called again."""
         self._mark = None
 
 
@@ -87,7 +87,7 @@ class LogWindow:
         try:
             self._auroc.update(logits.detach().sigmoid(), labels)
         except ValueError as error:
-            # Training goes on: the window has no AUC, and says why.
+            # Training goes on: the window has no AUC, and the note has the reason.
             self._refused, self._note = self._refused + 1, str(error)
 
     def logged(self, step: int, cache: dict[str, float], channel: Channel | None = None) -> Logged:

@@ -22,7 +22,7 @@ PROGRESS = ("step", "rows", "epoch", "rows_in_epoch")
 
 @dataclass(frozen=True)
 class LoopState:
-    """All but tables. optimizer: None where the loop's own is to stay as it is."""
+    """All but tables. optimizer: None leaves the loop's optimizer as it is."""
 
     progress: dict[str, int]
     dense: Mapping[str, Tensor]
@@ -40,7 +40,7 @@ def read_loop_state(state: Mapping[str, Any], model: nn.Module, optimizer: Joint
 
 
 def read_learned(state: Mapping[str, Any], model: nn.Module, optimizer: JointOptimizer | None) -> LoopState:
-    """What a new run takes of a state: its counts are 0, its random numbers those of this process. Raises as above."""
+    """What a new run takes: counts are 0, random numbers stay this process's. Raises as read_loop_state."""
     saved = None if optimizer is None else _optimizer(state, optimizer)
     return LoopState(dict.fromkeys(PROGRESS, 0), _dense(state, model), saved, torch.get_rng_state())
 
@@ -56,7 +56,7 @@ def _optimizer(state: Mapping[str, Any], optimizer: JointOptimizer) -> dict[str,
     saved: dict[str, Any] = part_of_state(state, "optimizer")
     with naming(state, "optimizer"):
         _check_optimizer(optimizer, saved)
-    # What was given as it is in memory stays the giver's.
+    # A state in memory stays the caller's.
     return saved if isinstance(state, SavedState) else _copied(saved)
 
 
@@ -80,7 +80,7 @@ def _random(state: Mapping[str, Any], rank: int) -> Tensor:
 
 
 def _check_optimizer(optimizer: JointOptimizer, saved: Any) -> None:
-    """What torch's optimizers, and ours, take without looking."""
+    """Check what torch's optimizers, and ours, load unchecked."""
     if not isinstance(saved, Mapping) or set(saved) != {"dense", "sparse"}:
         raise ValueError("an optimizer's state holds dense and sparse.")
     dense, sparse = saved["dense"], saved["sparse"]
@@ -113,7 +113,7 @@ def _check_counts(sparse: Any) -> None:
 
 
 def _check_slot(name: str, value: Any, parameter: Tensor, plain: bool) -> None:
-    """Of torch's own optimizers a slot is a number, or has the parameter's shape, or 1 in some of its dimensions."""
+    """A slot of torch's optimizers is a number, or has the parameter's shape, or 1 in some of its dimensions."""
     if not isinstance(value, Tensor):
         return _check_finite(name, value)
     fits = value.dim() == parameter.dim() and all(
@@ -138,7 +138,7 @@ class Changes:
 
 @contextmanager
 def put_back_on_error(optimizer: JointOptimizer) -> Iterator[Changes]:
-    """Both sides' state, if what is inside raises before it says that its changes stay."""
+    """Put both optimizers' states back if the block raises before it sets `changes.stay`."""
     dense, sparse, changes = optimizer.dense, optimizer.sparse.state_dict(), Changes()
     before = {"state": dense.state, "param_groups": dense.param_groups}
     try:

@@ -109,11 +109,11 @@ class TrainLoop:
         self.trained_rows += rows
 
     def begin(self) -> None:
-        """Start the clock of rows_per_s: before the first batch is read, or else the first step starts it."""
+        """Start the clock of rows_per_s before the first batch is read; otherwise the first step does."""
         self._clock.run()
 
     def pause(self) -> None:
-        """Stop that clock until the next step or begin(): what comes is no training, as an evaluation."""
+        """Stop that clock until the next step or begin(), for an evaluation."""
         self._clock.pause()
 
     def end_epoch(self) -> None:
@@ -138,7 +138,7 @@ class TrainLoop:
 
     @property
     def compile_seconds(self) -> float:
-        """How much of them this rank compiled loops or programs."""
+        """Seconds of them in which this rank compiled loops or programs."""
         return self._clock.compiling
 
     @property
@@ -164,7 +164,7 @@ class TrainLoop:
         }
 
     def own_state(self) -> dict[str, Any]:
-        """What each rank has of its own."""
+        """What differs from rank to rank: tables and random numbers."""
         tables = filter_out_sparse_param(self.model)
         return {"random": {"torch": torch.get_rng_state()}, **snapshot_tables(tables)}
 
@@ -210,6 +210,6 @@ class TrainLoop:
 
 
 def exchange_of(model: nn.Module) -> Exchange | None:
-    """How the model's tables speak to other ranks; None where no other rank shares them."""
+    """The exchange of the model's tables; None where no other rank shares them."""
     tables = filter_out_sparse_param(model).values()
     return next((table.physical.exchange for table in tables), None)

@@ -57,11 +57,11 @@ class Cluster:
 
     @property
     def excess(self) -> float:
-        """How many standard deviations the largest of P normal draws lies above the mean, as expected (Blom 1958)."""
+        """Standard deviations by which the largest of P normal draws exceeds the mean, expected (Blom 1958)."""
         return NormalDist().inv_cdf((self.world - 0.375) / (self.world + 0.25)) if self.world > 1 else 0.0
 
     def reduce_seconds(self, nbytes: float) -> float:
-        """All-reduce inside nodes, between them, inside again, each rank of a node carrying its share outwards."""
+        """All-reduce inside nodes, between them, inside again, each rank of a node sending its share out of it."""
         inside, outside = self.reduce_bytes(nbytes)
         return inside / self.intra + outside / self.inter
 

@@ -48,7 +48,7 @@ class Links:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Measured:
-    """Ids of a feature counted in some batch, and how many of them differ: tells the skew."""
+    """Ids of a feature counted in some batch, and how many of them differ: the skew is fitted to that."""
 
     ids: Annotated[Count, Field(ge=2)]
     unique: Annotated[Count, Field(ge=1)]
@@ -62,11 +62,11 @@ class Feature:
     """Mean ids a sample."""
     name: str | None = None
     skew: Annotated[float | None, Field(ge=0, le=10)] = None
-    """Zipf's exponent; default 1.05, or what `measured` tells."""
+    """Zipf's exponent; default: fitted to `measured`, else 1.05."""
     shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Mandelbrot's shift, which flattens the head."""
     hot: Share = 0.0
-    """Share of ids that are the hottest one, before the power law has its say."""
+    """Share of ids that are the hottest one, beside the power law."""
     measured: Measured | None = None
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ def read_model(path: str | Path) -> ModelFile:
     """
     tree = _with_defaults(path, read_yaml(path))
     try:
-        # By way of JSON, for there a strict check takes lists as tuples, and mappings as dataclasses.
+        # Through JSON: there a strict check takes lists as tuples, and mappings as dataclasses.
         return TypeAdapter(ModelFile).validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         errors = error.errors(include_url=False)

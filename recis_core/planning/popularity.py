@@ -1,6 +1,6 @@
-"""How often each id of a table is asked for, for tables of up to 10^15 rows: power laws on a geometric grid.
+"""How often each id of a table is used, for tables of up to 10^15 rows: power laws on a geometric grid.
 
-Ranks count from 1, the most used id. Each of the first EXACT ranks is a group of its own; later groups
+Ranks count from 1, the most used id. Each of the first EXACT ranks is one group; later groups
 grow by RATIO, and all ids of a group count as its mean. Sizes: R rows, G groups, 20,000 at most.
 """
 

@@ -1,4 +1,4 @@
-"""What is said when a model does not fit: how much is missing, and what would help."""
+"""The error for a model that does not fit: how much memory is missing, and what would help."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _ways_out(model: ModelFile, cluster: Cluster, budget: float) -> list[str]:
         _changed("bfloat16 storage (dtype)", model, thin, cluster, budget),
         _changed("rowwise_adagrad for adam and adagrad (optimizer)", model, lean, cluster, budget),
         f"leave the sharding of {', '.join(fixed[:NAMED])} open" if fixed else "",
-        "a host or disk tier below the tables, in versions that have one; this one keeps all rows in one memory",
+        "train with a cache (CacheConfig), which keeps rows in host memory and on disk; a plan counts all rows in one memory",
     ]
     return [way for way in ways if way]
 

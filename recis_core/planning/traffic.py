@@ -100,5 +100,5 @@ def _bytes(need: Need, ids: float, dim: int | None = None) -> np.ndarray:
 
 
 def _column_bytes(need: Need, cluster: Cluster) -> np.ndarray:
-    """Every rank is asked for its block of every row."""
+    """Every rank sends its block of every row."""
     return _bytes(need, need.demand.unique, need.table.dim // cluster.world)

@@ -1,4 +1,4 @@
-"""How many different ids a rank asks of a table, in a forward and in an optimizer step.
+"""How many different ids of a table a rank needs, in a forward and in an optimizer step.
 
 Sizes: N ids drawn, R rows, G groups of ids with equal chances.
 """
@@ -14,12 +14,12 @@ from recis_core.planning.model_file import Feature, Measured, TableSize
 
 DEFAULT_SKEW = 1.05
 STEEPEST = 10.0
-CHANCE = 1.02  # how far a count may lie above what equal chances give before it is no accident
+CHANCE = 1.02  # a count up to so many times what equal chances give is still chance
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What one rank asks of one table.
+    """The ids of one table that one rank needs.
 
     Args:
       edges: first rank of each group, and R + 1, float64 [G + 1].

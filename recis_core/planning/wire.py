@@ -8,7 +8,7 @@ from recis_core.backends.spec import RowCodec
 from recis_core.planning.model_file import Codec, Precision
 
 ESCAPED = 0.02  # bytes a column of normally distributed rows of lossless adds: what is below 1/64 of the row's largest
-ROW_NUMBER = 4  # what names a row to its owner once both have agreed on it
+ROW_NUMBER = 4  # names a row to its owner
 INT64 = 8
 FRAME, FRAME_HEAD = 128, 12  # ids packed together; their first id and width
 
@@ -30,7 +30,7 @@ def gradient_bytes(precision: Precision, dim: int, accumulate: int) -> float:
 
 
 def reduced_bytes(precision: Precision, dim: int) -> int:
-    """One row in an all-reduce, which sums floats and so knows no codec of few bits."""
+    """One row in an all-reduce, which sums floats: codecs of few bits do not apply."""
     return 2 * dim if precision.backward in ("bf16", "fp16") else 4 * dim
 
 
