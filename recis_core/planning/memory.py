@@ -56,7 +56,9 @@ def fullest_rows(rows: int, cluster: Cluster) -> int:
 
 def slot_bytes(table: TableSize, dim: int) -> int:
     """Optimizer slots of a row of `dim` columns; float32 whatever the weights are."""
-    return FLOAT * {"sgd": 0, "adam": 2 * dim, "adagrad": dim, "rowwise_adagrad": 1}[table.optimizer]
+    if table.optimizer in ("adam", "adamw", "adamwtf"):
+        return FLOAT * 2 * dim
+    return FLOAT * {"sgd": 0, "adagrad": dim, "rowwise_adagrad": 1}[table.optimizer]
 
 
 def buffers(model: ModelFile, demands: list[Demand]) -> float:

@@ -85,7 +85,7 @@ class TableSize:
     dim: Annotated[Count, Field(ge=1)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     dtype: Literal["float32", "bfloat16"] = "float32"
-    optimizer: Literal["sgd", "adam", "adagrad", "rowwise_adagrad"] = "adam"
+    optimizer: Literal["sgd", "adam", "adamw", "adamwtf", "adagrad", "rowwise_adagrad"] = "adam"
     sharding: Annotated[str | None, AfterValidator(lambda text: text and _known_sharding(text))] = None
     """Fixed, in Sharding's text form; "table" alone leaves the owner open. None: the planner's choice."""
     precision: Precision | None = None

@@ -13,7 +13,7 @@ from recis_core.planning.search import Placement
 from recis_core.planning.units import in_bytes
 
 NAMED = 3  # largest tables in the message
-DIM_WIDE = ("adam", "adagrad")  # optimizers with a slot as wide as a row, or two
+DIM_WIDE = ("adam", "adamw", "adamwtf", "adagrad")  # optimizers with a slot as wide as a row, or two
 
 
 def does_not_fit(model: ModelFile, placement: Placement, hbm: int, kept: float) -> PlanDoesNotFit:

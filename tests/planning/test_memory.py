@@ -23,7 +23,13 @@ def index(rows):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "slots"), [("sgd", 0), ("adam", 2 * 4 * 10), ("adagrad", 4 * 10), ("rowwise_adagrad", 4)]
+    ("optimizer", "slots"),
+    [
+        ("sgd", 0),
+        *((adam, 2 * 4 * 10) for adam in ("adam", "adamw", "adamwtf")),
+        ("adagrad", 4 * 10),
+        ("rowwise_adagrad", 4),
+    ],
 )
 def test_slots(optimizer, slots):
     assert slot_bytes(table(optimizer=optimizer), 10) == slots
