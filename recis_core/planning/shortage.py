@@ -56,7 +56,7 @@ def _ways_out(model: ModelFile, cluster: Cluster, budget: float) -> list[str]:
         _changed("bfloat16 storage (dtype)", model, thin, cluster, budget),
         _changed("rowwise_adagrad for adam and adagrad (optimizer)", model, lean, cluster, budget),
         f"leave the sharding of {', '.join(fixed[:NAMED])} open" if fixed else "",
-        "train with a cache (CacheConfig), which keeps rows in host memory and on disk; a plan counts all rows in one memory",
+        "a host or disk tier below the tables (CacheConfig); a plan counts all rows in one memory",
     ]
     return [way for way in ways if way]
 
