@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 import torch
@@ -13,7 +15,6 @@ from recis_core.backends.jax_backend import embed_calls, export, lookup, pooling
 from recis_core.backends.jax_backend import gradients as gradients_
 from recis_core.backends.jax_backend import slots as slots_
 from recis_core.backends.jax_backend import state as states
-from recis_core.backends.jax_backend.embed_calls import Saved
 from recis_core.backends.jax_backend.gradient import KeyedGradient
 from recis_core.backends.jax_backend.inputs import Crossing
 from recis_core.backends.jax_backend.ladder import rung
@@ -22,9 +23,9 @@ from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.state import TableState
 from recis_core.backends.jax_backend.unfinished import finish, land, whole
 from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
-from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
+from recis_core.backends.records import Partition, Snapshot
 from recis_core.backends.row_checks import check_rows
-from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.spec import Counters, SlotSpec, TableSpec, UpdateRule
 from recis_core.backends.step_numbers import step_numbers
 from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
@@ -34,10 +35,33 @@ class JaxBackend:
 
     name = "jax"
 
+    gradient = staticmethod(gradients_.from_keys)
     renumber = staticmethod(gradients_.renumbered)
 
     def __init__(self, loops: Loops = XLA_LOOPS) -> None:
-        self._programs = Programs(loops)
+        self._programs = programs = Programs(loops)
+
+        self.lookup = partial(lookup.lookup, programs)
+        self.embed = partial(embed_calls.embed, programs)
+        self.embed_grad = partial(embed_calls.embed_grad, programs)
+        self.pool = partial(pooling.pool, programs)
+        self.pool_grad = partial(pooling.pool_grad, programs)
+
+        self.combine = partial(gradients_.combine, programs)
+        self.read_gradient = partial(gradients_.read, programs)
+        self.without = partial(gradients_.without, programs)
+        self.measure = partial(gradients_.measure, programs)
+
+        self.encode = partial(codec_.encode, programs)
+        self.decode = partial(codec_.decode, programs)
+        self.pack_ids = partial(codec_.pack_ids, programs)
+        self.unpack_ids = partial(codec_.unpack_ids, programs)
+        self.select_rows = partial(codec_.select_rows, programs)
+
+        self.erase = partial(lookup.erase, programs)
+        self.marks = partial(export.marks, programs)
+        self.keys_from = partial(export.keys_from, programs)
+        self.export = partial(export.export, programs)
 
     def create(self, spec: TableSpec) -> TableState:
         return states.create_state(spec, device_of(spec.device, self.name))
@@ -61,11 +85,6 @@ class JaxBackend:
             to_torch(unique.slices)[:count],
         )
 
-    def lookup(
-        self, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
-    ) -> tuple[TableState, Tensor, Evicted | None]:
-        return state, *lookup.lookup(self._programs, state, ids, tables, mode, clock)
-
     def gather(self, state: TableState, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
         finish(self._programs, state)
         size, crossing = rung(len(rows)), Crossing()
@@ -76,71 +95,6 @@ class JaxBackend:
         )
         crossing.done(values)
         return to_torch(values)[: len(rows)]
-
-    def pool(
-        self,
-        rows: Tensor,
-        inverse: Tensor,
-        offsets: Tensor,
-        weights: Tensor | None = None,
-        *,
-        combiner: str = "sum",
-        tile_len: int | None = None,
-    ) -> Tensor:
-        return pooling.pool(self._programs, rows, inverse, offsets, weights, combiner, tile_len)
-
-    def pool_grad(
-        self,
-        grad: Tensor,
-        rows: Tensor,
-        inverse: Tensor,
-        offsets: Tensor,
-        weights: Tensor | None = None,
-        *,
-        combiner: str = "sum",
-        tile_len: int | None = None,
-        weights_need_grad: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        return pooling.pool_grad(
-            self._programs, grad, rows, inverse, offsets, weights, combiner, tile_len, weights_need_grad
-        )
-
-    def embed(
-        self,
-        state: TableState,
-        call: LookupCall,
-        *,
-        mode: LookupMode,
-        clock: Clock,
-        weights_need_grad: tuple[bool, ...],
-    ) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
-        return state, *embed_calls.embed(self._programs, state, call, mode, clock, weights_need_grad)
-
-    def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[KeyedGradient | None, list[Tensor | None]]:
-        return embed_calls.embed_grad(self._programs, saved, grads)
-
-    def gradient(
-        self,
-        state: TableState,
-        ids: Tensor,
-        tables: Tensor,
-        rows: Tensor,
-        values: Tensor,
-        counts: Tensor | None = None,
-    ) -> KeyedGradient:
-        return gradients_.from_keys(ids, tables, rows, values, torch.ones_like(tables) if counts is None else counts)
-
-    def combine(self, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
-        return gradients_.combine(self._programs, gradients, mean)
-
-    def read_gradient(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return gradients_.read(self._programs, gradient)
-
-    def without(self, gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
-        return gradients_.without(self._programs, gradient, gone)
-
-    def measure(self, gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
-        return gradients_.measure(self._programs, gradient)
 
     def update(
         self,
@@ -184,44 +138,9 @@ class JaxBackend:
             slots_.write(self._programs, state, name, rows, values)
         return state
 
-    def encode(
-        self,
-        values: Tensor,
-        residual: Tensor | None = None,
-        *,
-        codec: RowCodec,
-        noise: RowNoise | None = None,
-    ) -> EncodedRows:
-        return codec_.encode(self._programs, values, residual, codec, noise)
-
-    def decode(self, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
-        return codec_.decode(self._programs, codes, codec, dim, tail)
-
-    def pack_ids(self, ids: Tensor) -> Tensor:
-        return codec_.pack_ids(self._programs, ids)
-
-    def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
-        return codec_.unpack_ids(self._programs, packed, count)
-
-    def select_rows(self, values: Tensor, k: int) -> Tensor:
-        return codec_.select_rows(self._programs, values, k)
-
-    def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
-        lookup.erase(self._programs, state, ids, tables)
-        return state
-
-    def marks(self, state: TableState) -> Marks:
-        return export.marks(self._programs, state)
-
-    def keys_from(self, state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        return export.keys_from(self._programs, state, start, most)
-
     def rows_by_table(self, state: TableState) -> tuple[int, ...]:
         finish(self._programs, state)
         return reports.rows_by_table(state, self._programs)
-
-    def export(self, state: TableState) -> Snapshot:
-        return export.export(self._programs, state)
 
     def restore(self, state: TableState, snapshot: Snapshot) -> TableState:
         export.restore(self._programs, state, snapshot)

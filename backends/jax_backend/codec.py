@@ -25,7 +25,12 @@ FRAME_WORDS = 256  # of a frame of width 64
 
 
 def encode(
-    programs: Programs, values: Tensor, residual: Tensor | None, codec: RowCodec, noise: RowNoise | None
+    programs: Programs,
+    values: Tensor,
+    residual: Tensor | None = None,
+    *,
+    codec: RowCodec,
+    noise: RowNoise | None = None,
 ) -> EncodedRows:
     check_encode(values, residual, codec, noise)
     rows, size, crossing = len(values), rung(len(values)), Crossing()
@@ -51,7 +56,7 @@ def _words(crossing: Crossing, noise: RowNoise | None, size: int) -> Words | Non
     return Words(seed, *keys, np.uint32(WIRE | noise.t))
 
 
-def decode(programs: Programs, codes: Tensor, codec: RowCodec, dim: int, tail: Tensor | None) -> Tensor:
+def decode(programs: Programs, codes: Tensor, *, codec: RowCodec, dim: int, tail: Tensor | None = None) -> Tensor:
     """The tail is padded to its largest possible size, so that its length compiles no further program."""
     check_decode(codes, codec, dim, tail)
     size, crossing = rung(len(codes)), Crossing()

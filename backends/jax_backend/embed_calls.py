@@ -60,10 +60,11 @@ def embed(
     programs: Programs,
     state: TableState,
     call: LookupCall,
+    *,
     mode: LookupMode,
     clock: Clock,
     weights_need_grad: tuple[bool, ...],
-) -> tuple[list[Tensor], Saved, Evicted | None]:
+) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
     with whole(programs, state):
         prepare(programs, state, mode, len(call.ids))
         lengths = inputs.run_lengths(call)
@@ -80,7 +81,7 @@ def embed(
         crossing.done(done.outputs)
         saved = Saved(plan, done.kept, bags, lengths, counts, bag_sizes, state.spec.dim, call.ids.device)
         cut = zip(done.outputs, plan.poolings, lengths, counts, strict=True)
-        return [_cut(*each) for each in cut], saved, done.evicted
+        return state, [_cut(*each) for each in cut], saved, done.evicted
 
 
 def _rungs(

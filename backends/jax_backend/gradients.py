@@ -15,7 +15,10 @@ from recis_core.backends.jax_backend.programs import Programs
 from recis_core.bridge.dlpack import ids_to_torch, to_torch
 
 
-def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor) -> KeyedGradient:
+def from_keys(
+    state: object, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
+) -> KeyedGradient:
+    counts = torch.ones_like(tables) if counts is None else counts
     size, crossing = rung(len(ids)), Crossing()
     words = crossing.words(ids, size)
     gradient = KeyedGradient(
@@ -31,7 +34,7 @@ def from_keys(ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts:
     return gradient
 
 
-def combine(programs: Programs, gradients: list[KeyedGradient], mean: bool) -> KeyedGradient:
+def combine(programs: Programs, gradients: list[KeyedGradient], *, mean: bool = False) -> KeyedGradient:
     """Several are padded to one size first: one program a rung, not one for each mixture of rungs."""
     summed = gradients[0]
     if len(gradients) > 1:
@@ -41,17 +44,17 @@ def combine(programs: Programs, gradients: list[KeyedGradient], mean: bool) -> K
     return programs.by_occurrence(summed) if mean else summed
 
 
-def read(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    count = int(g.count)
+def read(programs: Programs, gradient: KeyedGradient) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g, count = gradient, int(gradient.count)
     ids = ids_to_torch(programs.words(g.lo, g.hi))
     return ids[:count], to_torch(g.ordinals)[:count], to_torch(g.rows)[:count], to_torch(g.values)[:count]
 
 
-def without(programs: Programs, g: KeyedGradient, gone: Tensor) -> KeyedGradient:
+def without(programs: Programs, gradient: KeyedGradient, gone: Tensor) -> KeyedGradient:
     """Through the host: used only after rows were erased, which takes longer."""
     stay = ~gone
-    lines = (*read(programs, g), to_torch(g.counts)[: len(gone)])
-    return from_keys(*(x[stay.to(x.device)] for x in lines))
+    lines = (*read(programs, gradient), to_torch(gradient.counts)[: len(gone)])
+    return from_keys(None, *(x[stay.to(x.device)] for x in lines))
 
 
 def renumbered(gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
@@ -61,6 +64,6 @@ def renumbered(gradient: KeyedGradient, rows: Tensor) -> KeyedGradient:
     return gradient._replace(rows=numbers)
 
 
-def measure(programs: Programs, g: KeyedGradient) -> tuple[Tensor, Tensor]:
-    total, finite = programs.measure(g)
+def measure(programs: Programs, gradient: KeyedGradient) -> tuple[Tensor, Tensor]:
+    total, finite = programs.measure(gradient)
     return to_torch(total), to_torch(finite)

@@ -24,8 +24,8 @@ from recis_core.bridge.dlpack import to_torch
 
 
 def lookup(
-    programs: Programs, state: TableState, ids: Tensor, tables: Tensor, mode: LookupMode, clock: Clock
-) -> tuple[Tensor, Evicted | None]:
+    programs: Programs, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
+) -> tuple[TableState, Tensor, Evicted | None]:
     with whole(programs, state):
         prepare(programs, state, mode, len(ids))
         size, crossing = rung(len(ids)), Crossing()
@@ -36,10 +36,10 @@ def lookup(
         state.index, state.sought = programs.lookup(state.index, state.constants, *keys, numbers, manner=manner)
         crossing.done(state.sought.rows)
         sought, evicted = begun(programs, state, manner)
-        return to_torch(sought.rows)[: len(ids)], evicted
+        return state, to_torch(sought.rows)[: len(ids)], evicted
 
 
-def erase(programs: Programs, state: TableState, ids: Tensor, tables: Tensor) -> None:
+def erase(programs: Programs, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
     with whole(programs, state):
         settle(state, wait=False)
         size, crossing = rung(len(ids)), Crossing()
@@ -48,3 +48,4 @@ def erase(programs: Programs, state: TableState, ids: Tensor, tables: Tensor) ->
         state.index, state.report = programs.erase(state.index, state.constants, *keys, np.int32(len(ids)))
         crossing.done(state.report)
         reported(state)
+        return state

@@ -17,8 +17,8 @@ from recis_core.bridge.dlpack import to_torch
 
 
 def pool(
-    programs: Programs, rows: Tensor, inverse: Tensor, offsets: Tensor, weights: Tensor | None, combiner: str,
-    tile_len: int | None,
+    programs: Programs, rows: Tensor, inverse: Tensor, offsets: Tensor, weights: Tensor | None = None, *,
+    combiner: str = "sum", tile_len: int | None = None,
 ) -> Tensor:  # fmt: skip
     crossing = Crossing()
     table, numbers, bags = _padded(crossing, rows, inverse, offsets, weights)
@@ -30,8 +30,8 @@ def pool(
 
 
 def pool_grad(
-    programs: Programs, grad: Tensor, rows: Tensor, inverse: Tensor, offsets: Tensor, weights: Tensor | None,
-    combiner: str, tile_len: int | None, weights_need_grad: bool,
+    programs: Programs, grad: Tensor, rows: Tensor, inverse: Tensor, offsets: Tensor, weights: Tensor | None = None, *,
+    combiner: str = "sum", tile_len: int | None = None, weights_need_grad: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     crossing = Crossing()
     table, numbers, bags = _padded(crossing, rows, inverse, offsets, weights)
