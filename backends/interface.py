@@ -1,7 +1,7 @@
 """The backend contract: one table's stages, coarse because a crossing costs tens of microseconds.
 
-State is opaque: a backend creates it, and each stage that changes it takes it and returns
-it. What goes in and out beside it are torch tensors on the table's device.
+State is opaque: a backend creates a state, and each stage that changes a table takes its state and
+returns it. All other arguments and results are torch tensors on the table's device.
 
 Sizes: N ids, U unique ids, B bags, R rows, D dim, F features, T logical tables.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 from recis_core.backends.records import EncodedRows, Evicted, LookupCall, Marks, Partition, RowNoise, Snapshot
 from recis_core.backends.spec import Clock, Counters, LookupMode, RowCodec, SlotSpec, TableSpec, UpdateRule
 
-State = Any  # a backend's own; never looked into from outside
-Saved = Any  # what a forward keeps for its backward: ids and rows' numbers, never the table
+State = Any  # a backend's own type; callers read none of its fields
+Saved = Any  # what a forward keeps for its backward: ids and row numbers, never the table
 Gradient = Any  # a gradient by unique key, held until the optimizer step
 
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
         ...
 
     def add_slots(self, state: State, slots: tuple[SlotSpec, ...]) -> State:
-        """Give every row, present and to come, these optimizer slots. One that exists, equal, is left.
+        """Give every row, present and future, these optimizer slots. An equal one that exists stays as it is.
 
         Raises:
           ValueError: a slot of that name exists with another width or initial value.
@@ -51,12 +51,11 @@ class Backend(Protocol):
     ) -> tuple[State, Tensor, Evicted | None]:
         """Row numbers int32 [U] of unique keys, found or inserted as backends.placement says; -1 for unknown.
 
-        New rows hold their initial values and slots when this returns. With mode.insert a table
-        that grows does so first, where `placement.grown_buckets(buckets, used, U)` says so.
-        Evicted is None unless the spec evicts.
+        New rows hold their initial values and slots when this returns. With mode.insert a table that may grow
+        does so first, to `placement.grown_buckets(buckets, used, U)`. Evicted is None unless the spec evicts.
 
         Raises:
-          TableFull: ids are left without a row. The table is as before.
+          TableFull: new ids find no row or way. The table is as before.
         """
         ...
 
@@ -80,8 +79,8 @@ class Backend(Protocol):
         "mean" divides by Σ weights, "sqrtn" by sqrt(Σ weights²); a bag whose divisor is 0 gives zeros.
         Both hold for weights of any magnitude, subnormal ones included: a bag's weights are first multiplied by a power
         of two, its lift, that brings the largest |weight| into [½, 1) (to 4 at most; subnormal ones are lifted by 2¹²⁵).
-        Being exact, it changes no bit of what neither under- nor overflows without it. A divisor that is below 2⁻¹²⁶
-        after that counts as 0. A weight that is NaN or inf makes all of its bag NaN.
+        Lifting is exact, so results that under- and overflow nowhere have the same bits without it. A lifted divisor
+        below 2⁻¹²⁶ counts as 0. A weight that is NaN or inf makes all of its bag NaN.
         "tile" lays the first tile_len weighted rows side by side, [B, tile_len·D], zeros behind.
         "none" gives the weighted rows themselves, [N, D].
 
@@ -122,9 +121,8 @@ class Backend(Protocol):
     ) -> tuple[State, list[Tensor], Saved, Evicted | None]:
         """partition, lookup, gather and pool of a whole call, in as few programs as the backend can.
 
-        With mode.insert a table that grows does so first, where
-        `placement.grown_buckets(buckets, used, N)` says so, N all ids of the call, repeated ones
-        counted. `weights_need_grad` has one entry a request.
+        With mode.insert a table that may grow does so first, to `placement.grown_buckets(buckets, used, N)`, where N
+        counts all ids of the call, repeated ones too. `weights_need_grad` has one entry a request.
 
         Returns:
           the state; one float32 output a request, [B, D] (tile: [B, tile_len·D], none: [n, D]);
@@ -136,10 +134,10 @@ class Backend(Protocol):
         ...
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Gradient | None, list[Tensor | None]]:
-        """Backward of `embed`: the gradient by unique key, and one for each request's weights, as asked.
+        """Backward of `embed`: the gradient by unique key, and one for the weights of each request that needs one.
 
-        grads: one a request, float32, bfloat16 or float16; None is zeros. Unknown ids get none, and are not in the
-        Gradient. It is None where mode.learns was not so.
+        grads: one a request, float32, bfloat16 or float16; None is zeros. The Gradient leaves out unknown ids; it is None
+        where mode.learns was False.
         """
         ...
 
@@ -205,14 +203,14 @@ class Backend(Protocol):
         codec: RowCodec,
         noise: RowNoise | None = None,
     ) -> EncodedRows:
-        """Rows x = values + residual as bytes, and what those bytes do not say (error feedback).
+        """Rows x = values + residual as bytes; and `left`, the rounding errors (error feedback).
 
-        Every backend gives the same bytes, and the same `left` bit for bit, on a CPU: each formula
-        is safe from a compiler that fuses a product with a sum. Float32 subnormals of values, residual, x and
-        `left` count as zeros of their sign, for some machines flush them; fp32 rows without a residual are copied as they are.
-        Not promised on a GPU: quotients of XLA and Triton may be off by a last bit, so that a code next to a
-        border may differ from the CPU's, and subnormals may stay. decode gives the same bits everywhere, and
-        `left` belongs to the codes that were given.
+        On a CPU every backend gives the same bytes, and the same `left` bit for bit: no formula changes when a compiler
+        fuses a product with a sum. Float32 subnormals of values, residual, x and `left` count as zeros of their sign,
+        for some machines flush them; fp32 rows without a residual are copied.
+        Not promised on a GPU: quotients of XLA and Triton may differ in the last bit, so a code next to a border may
+        differ from the CPU's, and subnormals may stay. decode gives the same bits everywhere, and `left` is the
+        error of the bytes that were given.
 
         Args:
           values: float32 [U, D], D ≥ 1. residual: the same, or None.
@@ -244,12 +242,12 @@ class Backend(Protocol):
         tail: uint8 [T], with lossless only: the tails of these rows, one after another.
 
         Raises:
-          ValueError: codes are not row_bytes wide, or the tail is not as long as the codes say.
+          ValueError: codes are not row_bytes wide, or the tail's length differs from the number of escapes in the codes.
         """
         ...
 
     def pack_ids(self, ids: Tensor) -> Tensor:
-        """int64 [N] ids, in any order, as bytes uint8: differences modulo 2⁶⁴ in frames of 128. N is known apart.
+        """int64 [N] ids, in any order, as bytes uint8: differences modulo 2⁶⁴ in frames of 128. N is not stored.
 
             F × 8 bytes   each frame's first id, little-endian
             F × 1 byte    its width b: bits of its largest difference, 0 … 64
@@ -261,11 +259,11 @@ class Backend(Protocol):
         ...
 
     def unpack_ids(self, packed: Tensor, count: int) -> Tensor:
-        """The int64 [count] ids that pack_ids was given.
+        """The reverse of pack_ids: int64 [count].
 
         Raises:
-          ValueError: a width is above 64, or the bytes are not exactly those of `count` ids. Seen before
-            anything is read by them or made in their size.
+          ValueError: a width is above 64, or the bytes are not exactly those of `count` ids. Checked before ids are
+            read and before memory for them is taken.
         """
         ...
 
@@ -312,7 +310,7 @@ class Backend(Protocol):
         ...
 
     def erase(self, state: State, ids: Tensor, tables: Tensor) -> State:
-        """Forget unique keys; their rows go on the free stack in ascending order. Unknown keys are ignored."""
+        """Remove unique keys; their rows go on the free stack in ascending order. Unknown keys are ignored."""
         ...
 
     def marks(self, state: State) -> Marks:
@@ -323,7 +321,7 @@ class Backend(Protocol):
         """Keys in the places [start, start + most) of the index, in the order of places: ways first, then the stash.
 
         Changes nothing, and reads no row. On the CPU: ids int64 [n], ordinals int32 [n], row numbers int32 [n], n ≤ most;
-        and the place to go on from, -1 at the end.
+        and the `start` of the next call, -1 at the end.
         """
         ...
 
@@ -338,8 +336,8 @@ class Backend(Protocol):
     def restore(self, state: State, snapshot: Snapshot) -> State:
         """Write the snapshot's ids with weights and slots; slots it lacks get their initial value.
 
-        Into an empty table with placement given and equal buckets, or any where the table grows, the placement is
-        kept, so that training resumes bit for bit. Otherwise ids are found or inserted in key order. See docs/placement.md.
+        An empty table takes over the snapshot's placement, if it has one and the buckets are equal or the table may grow:
+        training then resumes bit for bit. Otherwise ids are found or inserted in key order. See docs/placement.md.
 
         Raises:
           ValueError: dim, dtype or a slot's width differs.
@@ -347,9 +345,9 @@ class Backend(Protocol):
         ...
 
     def counters(self, state: State) -> Counters:
-        """What happened so far. Waits for the device."""
+        """Counts since the table was created. Waits for the device."""
         ...
 
     def programs(self) -> int:
-        """Compilations of this backend so far in this process; 0 where nothing is compiled by shape."""
+        """Compilations by this backend in this process so far; 0 for a backend that compiles nothing by shape."""
         ...

@@ -10,9 +10,9 @@ lie apart, so growing the index moves none. A key lives in one of two buckets, n
           FREE   its free ways, by number              (for as many keys, in order, as rows are left)
           EVICT  its unpinned occupied ways, by (score, uid, id); used begins at 0 again
         for round in 0 .. ROUNDS - 1, while keys are pending, each looking at `used` as the round began:
-          FREE   a key asks the bucket with more ways left (tie: the first)
-          EVICT  a key asks the bucket whose next victim has the lower score (tie: the first; none left = inf)
-          rank = the key's position among those that ask the same bucket, in order
+          FREE   a key chooses the bucket with more ways left (tie: the first)
+          EVICT  a key chooses the bucket whose next victim has the lower score (tie: the first; none left = inf)
+          rank = the key's position among those that chose the same bucket, in order
           accepted if rank < ceil(left / 2), in the last round if rank < left; it takes way used + rank
       row = the victim's, else the next free one: last erased first, then row numbers never used
       a key that found no way still takes a row, and waits in the stash of STASH places

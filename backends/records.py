@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True)
 class LookupCall:
-    """All ids one forward asks of one physical table.
+    """All ids that one forward looks up in one physical table.
 
     ids: int64 [N], the features' ids one after another.
     lengths: ids of each feature, Σ = N.
@@ -42,7 +42,7 @@ class LookupCall:
 
 @dataclass(frozen=True)
 class Partition:
-    """Unique keys of a batch, in an order of the backend's own; key u stands for every i with inverse[i] == u."""
+    """Unique keys of a batch, in any order; key u stands for every i with inverse[i] == u."""
 
     ids: Tensor  # int64 [U]
     tables: Tensor  # int32 [U], ordinals
@@ -53,7 +53,7 @@ class Partition:
 
 @dataclass
 class Evicted:
-    """Keys that lost their row in a lookup, with what the row held; compacted, in ascending (uid, id) order a chunk."""
+    """Keys evicted by a lookup, with their weights and slots; compacted, each chunk in ascending (uid, id) order."""
 
     ids: Tensor  # int64 [E]
     tables: Tensor  # int32 [E], ordinals
@@ -97,7 +97,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class RowNoise:
-    """Whose rounding noise a stochastic encode uses: initial_values.wire_noise, by (seed, uid, id, t, column) alone.
+    """Source of a stochastic encode's rounding noise: initial_values.wire_noise, by (seed, uid, id, t, column) alone.
 
     seed: 64 bits. uids: int64 [U], uint32 numbers. ids: int64 [U]. t: 0 ≤ t < 2³¹, another for each exchange.
     """
@@ -110,16 +110,16 @@ class RowNoise:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """What `encode` makes of [U, D] rows. All of a row's bytes lie together: index_select picks rows.
+    """Encoded [U, D] rows. A row's bytes are contiguous, so that index_select picks rows.
 
     codes:         row 0 │ row 1 │ row 2 (zeros) │ …          exact: 2         exact_rows: row 2 as it is
     tail:          row 0's escapes, row 1's, …                tail_lengths: 3 0 0 …
     """
 
     codes: Tensor  # uint8 [U, row_bytes]; zeros for an exact row
-    left: Tensor | None  # float32 [U, D], what the codes do not say: the next residual; None where none came in
+    left: Tensor | None  # float32 [U, D], rounding errors: the next residual; None without a residual
     exact: Tensor  # int64 [E] ascending, rows that hold NaN or inf
-    exact_rows: Tensor  # float32 [E, D], x bit for bit, to travel beside the codes
+    exact_rows: Tensor  # float32 [E, D], x bit for bit, to send beside the codes
     clamped: int  # finite values past the largest number of bf16 or fp16
     tail: Tensor | None = None  # uint8 [T], lossless only
     tail_lengths: Tensor | None = None  # int32 [U], each row's part of the tail; lossless only

@@ -103,8 +103,8 @@ class SlotSpec:
 class UpdateRule:
     """The arithmetic of one optimizer step on touched rows. `slots` name the arrays it reads and writes, in order.
 
-    Its numbers come apart, as `hyper` float32 [tables, len(RULES[kind])], one line per logical
-    table, computed in Python floats:
+    Its numbers are an argument of their own, `hyper` float32 [tables, len(RULES[kind])], one line per
+    logical table, computed in Python floats:
 
     g is first multiplied by `factor` (loss unscaling, clipping), then
       sgd              g += weight_decay·w;  momentum slot: v = momentum·v + g, g = v;  w -= lr·g
