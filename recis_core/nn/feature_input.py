@@ -36,7 +36,7 @@ class Padded:
 class FeatureInput:
     """One feature of a batch.
 
-    ids: int64 [N]. offsets: int64 [B + 1]. weights: float32 [N] or None.
+    ids: int64 [N]. offsets: int64 [B + 1]. bags: B. weights: float32 [N] or None.
     outer: offsets of levels above the bags, outermost first. padded: where padding was left out, what it was.
     width: ids of every bag, where all have as many; other features may then have the same offsets tensor.
     """
@@ -44,14 +44,11 @@ class FeatureInput:
     name: str
     ids: Tensor
     offsets: Tensor
+    bags: int
     weights: Tensor | None
     outer: tuple[Tensor, ...] = ()
     padded: Padded | None = None
     width: int | None = None
-
-    @property
-    def bags(self) -> int:
-        return self.offsets.shape[0] - 1
 
     def shaped(self, pooled: Tensor, combiner: str) -> Tensor | RaggedTensor:
         """The output as the input's structure asks for it."""
@@ -114,7 +111,7 @@ class FeatureReader:
             )
         weights = None if weight is None else weight.float()
         ids = as_ids(value.values(), f"ids of feature {self.name!r}")
-        return FeatureInput(self.name, ids, offsets[-1], weights, tuple(offsets[:-1]))
+        return FeatureInput(self.name, ids, offsets[-1], len(offsets[-1]) - 1, weights, tuple(offsets[:-1]))
 
     def _of_dense(self, value: Tensor | np.ndarray, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
         ids = (
@@ -130,4 +127,4 @@ class FeatureReader:
             raise ValueError(f"feature {self.name!r} as a Tensor must be [B] or [B, F]; got {list(shape)}.")
         if (bags, width) not in offsets:
             offsets[bags, width] = torch.arange(bags + 1, device=ids.device) * width
-        return FeatureInput(self.name, flat, offsets[bags, width], None, width=width)
+        return FeatureInput(self.name, flat, offsets[bags, width], bags, None, width=width)

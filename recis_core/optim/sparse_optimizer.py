@@ -28,7 +28,6 @@ from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
 from recis_core.optim.table_step import TableStep, said_of
 from recis_core.plain_torch import in_plain_torch, with_gradients, without_gradients
-from recis_core.table.exchange_interface import Exchange
 from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one
 
@@ -218,29 +217,26 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             )
         return max(factors)
 
-    def _sync_gradients(self) -> None:
-        """Gradients of several backwards become one a table, at the owners of its rows; ranks without any agree to step."""
-        for exchange in self._exchanges_without_gradient():
-            exchange.agree_to_step()
-        for table in self._physical():
-            if table.has_gradient:
-                table.sync()
+    def _sync_gradients(self, storages: list[Table]) -> list[Table]:
+        """Gradients of several backwards become one a table, at the owners of its rows. The tables that have one."""
+        busy = [storage for storage in storages if storage.has_gradient]
+        talking = {storage.exchange for storage in busy}
+        for exchange in dict.fromkeys(storage.exchange for storage in storages):
+            if exchange is not None and exchange not in talking:
+                exchange.agree_to_step()  # ranks would not meet over it otherwise, and all must make this step
+        for storage in busy:
+            storage.sync()
+        return busy
 
-    def _require_finite(self) -> None:
+    def _require_finite(self, busy: list[Table]) -> None:
         """Raises NonFiniteGradient if a synced gradient, or what scales it, is NaN or inf."""
-        for table in self._physical():
-            if table.has_gradient and not (table.measure().finite and math.isfinite(self._factor(table))):
+        for storage in busy:
+            if not (storage.measure().finite and math.isfinite(self._factor(storage))):
                 raise NonFiniteGradient(
-                    f"the gradient of table(s) {', '.join(table.names)} holds NaN or inf; no row was changed. "
+                    f"the gradient of table(s) {', '.join(storage.names)} holds NaN or inf; no row was changed. "
                     "Call zero_grad() to go on without it; with loss scaling, use optim.join(dense, sparse), "
                     "which lets the GradScaler skip such steps."
                 )
-
-    def _exchanges_without_gradient(self) -> list[Exchange]:
-        """Those over which the step would not talk to other ranks, which must make it, too."""
-        tables = self._physical()
-        busy = {table.exchange for table in tables if table.has_gradient}
-        return [e for e in dict.fromkeys(table.exchange for table in tables) if e is not None and e not in busy]
 
     @without_gradients
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -274,18 +270,18 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def _step(self) -> None:
         self._tables.require_complete()
         self.require_numbers()
-        self._sync_gradients()
-        self._require_finite()
+        storages = self._physical()
+        self._require_finite(self._sync_gradients(storages))
         self.house_momentum()
-        self._update(self._planned_steps())
+        self._update(self._planned_steps(storages))
         if not self.ends_with_dense:
             self.ends()
 
-    def _planned_steps(self) -> list[TableStep]:
+    def _planned_steps(self, storages: list[Table]) -> list[TableStep]:
         """Of the tables that this step has not stepped yet, with all numbers; no row has changed."""
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
         lines: Lines = {}
-        waiting = [storage for storage in self._physical() if storage not in self._stepped or storage.has_gradient]
+        waiting = [storage for storage in storages if storage not in self._stepped or storage.has_gradient]
         return [self._step_of(storage, group_of, lines) for storage in waiting]
 
     def _update(self, steps: list[TableStep]) -> None:
