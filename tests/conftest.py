@@ -20,7 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
+from tests.compiled_cases import left_to_the_other
 from tests.garbage import pytest_collection_finish  # noqa: F401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in left_to_the_other(items):
+        item.add_marker("full")
 
 
 @pytest.fixture(params=["torch", "numba", "jax", "pallas"])
