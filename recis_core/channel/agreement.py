@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import xxhash
-
 from recis_core.backends.errors import ExchangeMismatch
 
 CALLS = {
@@ -53,11 +51,6 @@ CALLS = {
 }
 KINDS = tuple(CALLS)
 HEAD = 5
-
-
-def digest(*parts: object) -> int:
-    """int64 of what ranks must agree on."""
-    return xxhash.xxh3_64_intdigest(repr(parts).encode()) >> 1
 
 
 def disagreement(lines: Sequence[Sequence[int]], rank: int, here: Callable[[], str]) -> ExchangeMismatch:

@@ -12,15 +12,21 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import xxhash
 from torch import Tensor
 
 from recis_core.backends.errors import ExchangeFailed, ExchangeMismatch
-from recis_core.channel.agreement import CALLS, HEAD, KINDS, digest, disagreement
+from recis_core.channel.agreement import CALLS, HEAD, KINDS, disagreement
 from recis_core.channel.hops import Hops
 from recis_core.channel.rank_group import group_of, known_group
 from recis_core.uninterrupted import as_one
 
 Finish = Callable[[], list[Tensor]]  # waits for what was sent here: one message from each rank
+
+
+def digest(about: object) -> int:
+    """int64 of what must be alike on all ranks."""
+    return xxhash.xxh3_64_intdigest(repr(about).encode()) >> 1
 
 
 class Channel:
@@ -49,7 +55,7 @@ class Channel:
     def meet(
         self,
         kind: str,
-        about: int = 0,
+        about: object = None,
         counts: Tensor | None = None,
         error: BaseException | None = None,
         here: Callable[[], str] = str,
@@ -57,7 +63,7 @@ class Channel:
         """Agree with all ranks that this call is the one to make now.
 
         Args:
-          kind: one of KINDS. about: digest of what the call is about. counts: int64 [W, c ≤ C], row p for rank p.
+          kind: one of KINDS. about: what must be alike on all ranks. counts: int64 [W, c ≤ C], row p for rank p.
           error: what went wrong here before the call; the others then raise.
           here: words for `about`, for the error.
 
@@ -71,12 +77,12 @@ class Channel:
         return self._meet(kind, about, counts, error, here)
 
     def _meet(
-        self, kind: str, about: int, counts: Tensor | None, error: BaseException | None, here: Callable[[], str]
+        self, kind: str, about: object, counts: Tensor | None, error: BaseException | None, here: Callable[[], str]
     ) -> Tensor:
         group, width = self.group, 0 if counts is None else counts.shape[1]
         self.calls, group.calls = self.calls + 1, group.calls + 1
         group.notes.place = f"call {group.calls}, {CALLS[kind]}"
-        head = torch.tensor([KINDS.index(kind), group.calls, self.engine, about, int(error is not None)])
+        head = torch.tensor([KINDS.index(kind), group.calls, self.engine, digest(about), int(error is not None)])
         line = torch.zeros(self.size, HEAD + group.width + 1, dtype=torch.int64)
         line[:, :HEAD], line[:, -1] = head, group.wish
         if counts is not None:
@@ -111,7 +117,7 @@ class Channel:
     @as_one
     def start(
         self, kind: str, messages: Sequence[Tensor], lengths: Callable[[Tensor], Sequence[int]], what: str,
-        *, about: int = 0, counts: Tensor, here: Callable[[], str] = str,
+        *, about: object = None, counts: Tensor | None = None, here: Callable[[], str] = str,
     ) -> tuple[Tensor, Finish]:  # fmt: skip
         """Meet, then begin to send uint8 message p to rank p.
 
@@ -129,7 +135,7 @@ class Channel:
     @as_one
     def swap(
         self, kind: str, messages: Sequence[Tensor], lengths: Callable[[Tensor], Sequence[int]], what: str,
-        *, about: int = 0, counts: Tensor, here: Callable[[], str] = str,
+        *, about: object = None, counts: Tensor | None = None, here: Callable[[], str] = str,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
         """As start, and wait for what comes."""
         theirs, finish = self._start(kind, messages, lengths, what, about, counts, here)
@@ -137,7 +143,7 @@ class Channel:
 
     def _start(
         self, kind: str, messages: Sequence[Tensor], lengths: Callable[[Tensor], Sequence[int]], what: str,
-        about: int, counts: Tensor, here: Callable[[], str],
+        about: object, counts: Tensor | None, here: Callable[[], str],
     ) -> tuple[Tensor, Finish]:  # fmt: skip
         theirs = self._meet(kind, about, counts, None, here)
         try:
@@ -179,7 +185,7 @@ def open_channel(pg: Any = None, *, hierarchical: bool = False) -> Channel:
     with channel.failing_together("engine"):
         # First, for it may refuse the ranks; one that leaves while others join a group breaks that off.
         nodes = Hops.nodes_of(channel.group.ranks) if hierarchical else None
-    channel.meet("engine", digest(nodes))
+    channel.meet("engine", nodes)
     channel.hops = None if nodes is None else Hops(channel.group, nodes)
     return channel
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from recis_core.backends import SlotSpec, Snapshot, TableSpec
 from recis_core.backends.errors import RecisError
-from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.table.table import SLICES
 
@@ -58,9 +57,6 @@ class ColumnTable(ShardedTable):
             )
         self.rank, self.whole_dim = rank, spec.dim
         super().__init__(create, replace(spec, dim=end - beg, first_column=beg), names, rank=rank, **rest)
-
-    def _owners(self) -> Owners | None:
-        return None
 
     @property
     def row_dim(self) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recis_core.backends import Backend, EncodedRows, RowCodec, RowNoise, select
 from recis_core.backends.errors import ExchangeMismatch
-from recis_core.channel.agreement import digest
+from recis_core.channel.channel import digest
 from recis_core.options.precision import Codec, Direction
 
 FLAG = 1  # byte before a message: whether some row of it is not finite
@@ -154,7 +154,7 @@ def run_hook(state: CompressedAllReduce, bucket: dist.GradBucket) -> torch.futur
 
 def _agree(state: CompressedAllReduce, device: torch.device) -> None:
     """Once, before the first bucket: other codecs or columns would make messages of other lengths."""
-    mine = torch.tensor([digest(state.row, state.error_feedback, state.columns)], device=device)
+    mine = torch.tensor([digest((state.row, state.error_feedback, state.columns))], device=device)
     all_ranks = [torch.empty_like(mine) for _ in range(state.world_size)]
     dist.all_gather(all_ranks, mine, group=state.group)
     others = [p for p, theirs in enumerate(all_ranks) if int(theirs) != int(mine)]

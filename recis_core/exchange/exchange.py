@@ -17,7 +17,6 @@ from torch import Tensor
 
 from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows
-from recis_core.channel.agreement import digest
 from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
@@ -47,7 +46,7 @@ class Exchange:
                 "overlap=True sends in backward, before a step is known to be applied; drop +ef or overlap."
             )
         plan = [_plan(table) for table in tables]
-        channel.meet("plan", digest(plan, overlap))
+        channel.meet("plan", (plan, overlap))
         channel.open_engine(_width(self.tables))
         self.forwards = 0  # training forwards so far
         self.synced_at = 0
@@ -168,15 +167,15 @@ class Exchange:
         with self.channel.failing_together(kind):
             holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
-        theirs = self.channel.meet(kind, self.said(), mine.expand(self.channel.size, 3), here=self.where)
+        theirs = self.channel.meet(kind, self.position(), mine.expand(self.channel.size, 3), here=self.where)
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
 
-    def said(self) -> int:
-        """Digest of where all tables are: steps, which forward's keys owners know, whether gradients wait at owners."""
-        return digest([(t.step, t.answered.number, t.consumed_at < self.synced_at, t.changes) for t in self.tables])
+    def position(self) -> list[tuple[object, ...]]:
+        """Of each table, equal on all ranks: its step, which forward's keys owners know, whether gradients wait at owners."""
+        return [(t.step, t.answered.number, t.consumed_at < self.synced_at, t.changes) for t in self.tables]
 
     def where(self) -> str:
-        """What `said` is of, in words."""
+        """`position` in words."""
         steps = ", ".join(f"{'/'.join(t.names[:3])} at step {t.step}" for t in self.tables[:3])
         waits = any(t.consumed_at < self.synced_at for t in self.tables)
         changed = "".join(f"; {t.names[0]}, replicated, changed {t.changes} times" for t in self.tables if t.changes)
@@ -186,7 +185,7 @@ class Exchange:
         """Of a step without a gradient, which would need no other rank: all make it, or none. Collective."""
         self.finish()
         if not self._measures:
-            self.channel.meet("step", self.said(), here=self.where)
+            self.channel.meet("step", self.position(), here=self.where)
 
     def measure(self, table: ShardedTable, kind: str = "norm") -> Measure:
         """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first.
@@ -202,8 +201,7 @@ class Exchange:
             local = [t.local_measure() for t in self.tables]
             mine = [x for t, m in zip(self.tables, local, strict=True) for x in (m.sum_of_squares, *_errors(t))]
         words = torch.tensor([_bits(x) for x in mine])
-        said = self.said()
-        lines = self.channel.meet(kind, said, words.expand(self.channel.size, -1), here=self.where).tolist()
+        lines = self.channel.meet(kind, self.position(), words.expand(self.channel.size, -1), here=self.where).tolist()
         ranks = [[_float(word) for word in line] for line in lines]
         return {
             table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import LookupCall, LookupMode
-from recis_core.channel.agreement import digest
 from recis_core.exchange import hot_rows, wire
 from recis_core.exchange.keys import SortedKeys, ordinals_of
 from recis_core.exchange.sharded_table import Answered, Asked, AskedHere, ShardedTable
@@ -53,7 +52,7 @@ def _fetch_away(exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[
     """The rows of each job. Where there is no job, ranks still agree that they are in a forward."""
     number = exchange.forwards + (kind == "forward")
     if not jobs:
-        exchange.channel.meet(kind, exchange.said(), here=exchange.where)
+        exchange.channel.meet(kind, exchange.position(), here=exchange.where)
         exchange.forwards = number
         return []
     with exchange.channel.failing_together(kind):
@@ -95,7 +94,7 @@ def _send_ids(
         ]
         columns.append(torch.tensor(hot_rows.written(exchange), dtype=torch.int64).expand(W, -1))
         widths = [c.shape[1] for c in columns]
-        said = digest([(job.table.names, job.mode) for job in jobs], exchange.said())
+        about = [(job.table.names, job.mode) for job in jobs], exchange.position()
         mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
 
     def lengths_of(theirs: Tensor) -> Tensor:
@@ -103,7 +102,7 @@ def _send_ids(
 
     theirs, arrived = exchange.channel.swap(
         kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
-        about=said, counts=torch.cat(columns, 1), here=exchange.where,
+        about=about, counts=torch.cat(columns, 1), here=exchange.where,
     )  # fmt: skip
     (*counts, wrote), lengths = theirs.split(widths, dim=1), lengths_of(theirs)
     hot_rows.hear_written(exchange, wrote)

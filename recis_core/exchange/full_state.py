@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recis_core.channel.agreement import digest
 from recis_core.channel.channel import Channel
 
 ASKER = ("torch.distributed.checkpoint.state_dict", "_get_model_state_dict")
@@ -51,7 +50,7 @@ def of_all_ranks(
         message = torch.cat([head, body])
     theirs, arrived = channel.swap(
         "state_dict", [message[: len(message) * goes] for goes in goes_to],
-        lambda theirs: theirs.sum(1).tolist(), "state", about=digest(name, only_first), counts=counts,
+        lambda theirs: theirs.sum(1).tolist(), "state", about=(name, only_first), counts=counts,
         here=lambda: f"Here: table {name!r}.",
     )  # fmt: skip
     whole = dict(parts)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recis_core.channel.agreement import digest
 from recis_core.channel.channel import Channel
 from recis_core.exchange.wire import as_bytes
 
@@ -29,7 +28,7 @@ def gathered(channel: Channel, rows: Tensor, to: int | None = None, kind: str = 
         counts = torch.tensor([[len(m)] for m in messages])
     _, arrived = channel.swap(
         kind, messages, lambda theirs: theirs[:, 0].tolist(), SENT,
-        about=digest(rows.dtype, rows.shape[1:], to), counts=counts,
+        about=(rows.dtype, rows.shape[1:], to), counts=counts,
     )  # fmt: skip
     # A memory of its own for each, for alignment.
     return [m.cpu().clone().view(rows.dtype).reshape(-1, *rows.shape[1:]) for m in arrived]

@@ -22,7 +22,7 @@ from recis_core.backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.adaptive import with_zeros
 from recis_core.exchange.keys import SortedKeys, ordinals_of
-from recis_core.exchange.local_gradient import Held, by_id
+from recis_core.exchange.local_gradient import LocalGradient
 from recis_core.exchange.sharded_table import ShardedTable
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class Parcel:
         return torch.cat(parts if self.occurrences is None else [*parts, wire.as_bytes(self.occurrences)])
 
 
-def pack(table: ShardedTable, held: Held | None, exchange: Exchange) -> list[Parcel]:
+def pack(table: ShardedTable, held: LocalGradient | None, exchange: Exchange) -> list[Parcel]:
     """Parcels for each rank."""
     if held is None:
         held = _empty(table, exchange.channel.size)
     if held.call != table.answered.number:
-        held = by_id(held, table.owners, exchange.channel.size, len(table.names))
+        held = held.by_id(table.owners)
     values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
     chosen, encoded = _encode(table, held.keys, values)
     for share in encoded:
@@ -108,14 +108,14 @@ def _keep(
     return encoded
 
 
-def _empty(table: ShardedTable, world: int) -> Held:
+def _empty(table: ShardedTable, world: int) -> LocalGradient:
     def none(dtype: torch.dtype) -> Tensor:
         return torch.zeros(0, dtype=dtype, device=table.device)
 
     by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
     short = none(torch.int32)
     keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * world, by_table)
-    return Held(keys, torch.zeros(0, table.row_dim, device=table.device), None)
+    return LocalGradient(keys, torch.zeros(0, table.row_dim, device=table.device), None)
 
 
 def _at(chosen: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -185,7 +185,7 @@ def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parc
 
     theirs, finish = exchange.channel.start(
         "gradients", mine, lambda theirs: [sum(n) for n in lengths_of(theirs)], "gradients",
-        about=exchange.said(), counts=counts.reshape(W, -1), here=exchange.where,
+        about=exchange.position(), counts=counts.reshape(W, -1), here=exchange.where,
     )  # fmt: skip
     lengths, cut = lengths_of(theirs), [line.split(widths) for line in theirs]
     exchange.in_flight(lambda: _open(tables, finish(), lengths, cut))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import LookupMode
-from recis_core.channel.agreement import digest
 from recis_core.exchange import wire
 from recis_core.exchange.keyed_rows import KeyedRows
 from recis_core.exchange.keys import runs_of_equal
@@ -56,7 +55,7 @@ class HotRows:
         self.places.write(self.ids, self.ordinals, torch.arange(len(ids), device=table.device).float()[:, None])
 
     def _group(self, ids: Tensor, ordinals: Tensor) -> Tensor:
-        owners = self.table.owners_of(ids, ordinals)
+        owners = self.table.owners.of_ids(ids, ordinals)
         return owners * len(self.table.names) + ordinals
 
     def find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
@@ -175,7 +174,7 @@ def _choose(exchange: Exchange, due: list[HotRows]) -> None:
         message = torch.cat([wire.as_bytes(c) for c in mine])
     theirs, arrived = exchange.channel.swap(
         "hot rows", [message] * W, lambda theirs: (theirs.sum(1) * 24).tolist(), "hot rows",
-        about=digest([h.table.names for h in due], exchange.said()), counts=counts, here=exchange.where,
+        about=([h.table.names for h in due], exchange.position()), counts=counts, here=exchange.where,
     )  # fmt: skip
     cut = [m.cpu().split((24 * c).tolist()) for m, c in zip(arrived, theirs, strict=True)]
     for i, hot in enumerate(due):
@@ -189,10 +188,9 @@ def _copy(exchange: Exchange, stale: list[HotRows]) -> None:
         lengths = [
             [4 * hot.table.spec.dim * (end - beg) for hot in stale for beg, end in [hot.spans()[p]]] for p in range(W)
         ]
-    said = digest([h.table.names for h in stale], exchange.said())
     _, arrived = exchange.channel.swap(
         "refresh", [message] * W, lambda _: [sum(n) for n in lengths], "hot rows",
-        about=said, counts=torch.zeros(W, 0, dtype=torch.int64), here=exchange.where,
+        about=([h.table.names for h in stale], exchange.position()), here=exchange.where,
     )  # fmt: skip
     for p, (whole, n) in enumerate(zip(arrived, lengths, strict=True)):
         for hot, part in zip(stale, whole.split(n), strict=True):

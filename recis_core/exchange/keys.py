@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recis_core.backends.records import Partition
+from recis_core.exchange.owners import Owners
 
 Span = tuple[int, int]
 
@@ -43,21 +44,21 @@ class SortedKeys:
 
 
 def sort_keys(
-    ids: Tensor, ordinals: Tensor, counts: Tensor, slices: Tensor, owners: Tensor | None, world: int, tables: int,
-    hot: Tensor | None = None,
-) -> tuple[SortedKeys, Tensor]:  # fmt: skip
-    """Keys by owner, or with owners None the same for every rank; and the order they were in, int64 [U]."""
-    group = ordinals.long() if owners is None else owners.long() * tables + ordinals
-    if hot is not None and owners is not None:
-        group = group + (owners + (hot >= 0)) * tables  # twice as many groups an owner, its hot ones behind
+    ids: Tensor, ordinals: Tensor, counts: Tensor, slices: Tensor, owners: Owners, hot: Tensor | None = None
+) -> tuple[SortedKeys, Tensor]:
+    """Keys by owner, or the same for every rank where keys have none; and the order they were in, int64 [U]."""
+    tables, ranks = owners.tables, None if owners.everywhere else owners.of(ordinals, slices)
+    group = ordinals.long() if ranks is None else ranks * tables + ordinals
+    if hot is not None and ranks is not None:
+        group = group + (ranks + (hot >= 0)) * tables  # twice as many groups an owner, its hot ones behind
     order = torch.sort(ids)[1]
     order = order[torch.sort(group[order], stable=True)[1]]
     kinds = 1 if hot is None else 2
-    sizes = torch.bincount(group, minlength=kinds * tables * (1 if owners is None else world)).cpu()
+    sizes = torch.bincount(group, minlength=kinds * tables * (1 if ranks is None else owners.world)).cpu()
     sizes = sizes.reshape(-1, kinds, tables)
-    spans = ((0, len(ids)),) * world if owners is None else _spans(sizes.sum((1, 2)).tolist())
+    spans = ((0, len(ids)),) * owners.world if ranks is None else _spans(sizes.sum((1, 2)).tolist())
     at_hand = None if hot is None else hot[order]
-    by_table = sizes[:, 0].expand(world, tables)
+    by_table = sizes[:, 0].expand(owners.world, tables)
     return SortedKeys(ids[order], ordinals[order], counts[order], slices[order], spans, by_table, at_hand), order
 
 
@@ -68,11 +69,9 @@ def _spans(lengths: list[int]) -> tuple[Span, ...]:
     return tuple(itertools.pairwise(ends))
 
 
-def sort_partition(
-    p: Partition, owners: Tensor | None, world: int, tables: int, hot: Tensor | None
-) -> tuple[SortedKeys, Tensor]:
+def sort_partition(p: Partition, owners: Owners, hot: Tensor | None) -> tuple[SortedKeys, Tensor]:
     """The keys of a call, and its inverse in their order, int32 [N]."""
-    keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, world, tables, hot)
+    keys, order = sort_keys(p.ids, p.tables, p.counts, p.slices, owners, hot)
     place = torch.empty_like(order, dtype=torch.int32)
     place[order] = torch.arange(len(order), dtype=torch.int32, device=order.device)
     return keys, place[p.inverse.long()]

@@ -17,7 +17,7 @@ from recis_core.exchange.owners import Owners
 
 
 @dataclass(frozen=True)
-class Held:
+class LocalGradient:
     """values float32 [U, D] of keys; `call` is the number of the forward that asked for them, None for several."""
 
     keys: SortedKeys
@@ -28,54 +28,43 @@ class Held:
     def finite(self) -> bool:
         return bool(self.values.isfinite().all())
 
+    def by_id(self, owners: Owners) -> LocalGradient:
+        """For an owner that does not know which keys were asked for: hot keys are sorted among the others."""
+        if self.call is None:
+            return self
+        k = self.keys
+        keys, order = sort_keys(k.ids, k.ordinals, k.counts, k.slices, owners)
+        return LocalGradient(keys, self.values[order], None)
 
-def joined(held: list[Held], backend: Backend, owners: Owners | None, world: int, tables: int) -> Held:
+    def without(self, gone: Tensor, owners: Owners) -> LocalGradient:
+        """Without erased keys, bool [U]. Owners count the keys that were asked for, so the rest goes by id."""
+        at, k = ~gone.to(self.values.device), self.keys
+        keys, order = sort_keys(k.ids[at], k.ordinals[at], k.counts[at], k.slices[at], owners)
+        return LocalGradient(keys, self.values[at][order], None)
+
+
+def joined(gradients: list[LocalGradient], backend: Backend, owners: Owners) -> LocalGradient:
     """Sum by key, in the order given: one for all."""
-    if len({h.call for h in held}) == 1 and held[0].call is not None:
-        return held[0] if len(held) == 1 else _added(held)
+    if len({g.call for g in gradients}) == 1 and gradients[0].call is not None:
+        return gradients[0] if len(gradients) == 1 else _added(gradients)
     ids, ordinals, counts, slices = (
-        torch.cat([getattr(h.keys, name) for h in held]) for name in ("ids", "ordinals", "counts", "slices")
+        torch.cat([getattr(g.keys, name) for g in gradients]) for name in ("ids", "ordinals", "counts", "slices")
     )
-    ranks = None if owners is None else owners.of(ordinals, slices)
-    repeated, order = sort_keys(ids, ordinals, counts, slices, ranks, world, tables)
+    repeated, order = sort_keys(ids, ordinals, counts, slices, owners)
     bounds = runs_of_equal(repeated.ids, repeated.ordinals)
-    values = backend.pool(torch.cat([h.values for h in held]), order.int(), bounds)
-    first = bounds[:-1]
-    summed = _sums(repeated.counts, bounds)
-    ids, ordinals, slices = (x[first] for x in (repeated.ids, repeated.ordinals, repeated.slices))
-    ranks = None if owners is None else owners.of(ordinals, slices)
-    keys, _ = sort_keys(ids, ordinals, summed, slices, ranks, world, tables)
-    return Held(keys, values, None)
+    values = backend.pool(torch.cat([g.values for g in gradients]), order.int(), bounds)
+    first, summed = bounds[:-1], _sums(repeated.counts, bounds)
+    keys, _ = sort_keys(repeated.ids[first], repeated.ordinals[first], summed, repeated.slices[first], owners)
+    return LocalGradient(keys, values, None)
 
 
-def by_id(held: Held, owners: Owners | None, world: int, tables: int) -> Held:
-    """The same where the owner does not know, or not any more, what was asked: hot keys stand among the others."""
-    if held.call is None:
-        return held
-    keys = held.keys
-    ranks = None if owners is None else owners.of(keys.ordinals, keys.slices)
-    plain, order = sort_keys(keys.ids, keys.ordinals, keys.counts, keys.slices, ranks, world, tables)
-    return Held(plain, held.values[order], None)
-
-
-def without(held: Held, gone: Tensor, owners: Owners | None, world: int, tables: int) -> Held:
-    """Without keys that were erased, bool [U]. Owners count the keys that were asked for, so these go by id."""
-    at = ~gone.to(held.values.device)
-    ids, ordinals, counts, slices = (getattr(held.keys, n)[at] for n in ("ids", "ordinals", "counts", "slices"))
-    ranks = None if owners is None else owners.of(ordinals, slices)
-    keys, order = sort_keys(ids, ordinals, counts, slices, ranks, world, tables)
-    return Held(keys, held.values[at][order], None)
-
-
-def _added(held: list[Held]) -> Held:
+def _added(gradients: list[LocalGradient]) -> LocalGradient:
     """Several backwards of one forward."""
-    values = held[0].values
-    for other in held[1:]:
+    first, values = gradients[0], gradients[0].values
+    for other in gradients[1:]:
         values = values + other.values
-    counts = held[0].keys.counts * len(held)
-    keys = held[0].keys
-    keys = replace(keys, counts=counts)
-    return Held(keys, values, held[0].call)
+    keys = replace(first.keys, counts=first.keys.counts * len(gradients))
+    return LocalGradient(keys, values, first.call)
 
 
 def _sums(counts: Tensor, bounds: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from recis_core.backends import Snapshot
 from recis_core.backends.errors import RecisError
-from recis_core.exchange.owners import Owners
 from recis_core.exchange.sharded_table import Asked, ShardedTable
 
 
@@ -28,9 +27,6 @@ class ReplicatedTable(ShardedTable):
     @property
     def touched_by_gradients(self) -> bool:  # type: ignore[override]
         return self.eviction is not None
-
-    def _owners(self) -> Owners | None:
-        return None
 
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
         """See Table.evict; on all ranks at the same step, so that they stay alike.

@@ -21,15 +21,13 @@ from recis_core.backends import (
     Snapshot,
     TableSpec,
     UpdateRule,
-    placement,
 )
 from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows, Partition, Request, RowNoise
-from recis_core.channel.agreement import digest
 from recis_core.exchange.adaptive import Chooser, with_zeros
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.keys import SortedKeys, sort_partition
-from recis_core.exchange.local_gradient import Held, joined, without
+from recis_core.exchange.local_gradient import LocalGradient, joined
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.shared_verbs import SharedVerbs
@@ -111,11 +109,11 @@ class ShardedTable(Table):
     ) -> None:
         super().__init__(create, spec, names, reduce_by_id=reduce_by_id)
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
-        self.owners = self._owners()
+        self.owners = Owners(self.shardings, spec.uids, world)
         self.answered = Answered()
         self.sent_factor = 1.0
         self.consumed_at = 0
-        self._held: list[Held] = []
+        self._held: list[LocalGradient] = []
         self._erasures_applied = 0  # their count at the last step
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
@@ -123,10 +121,6 @@ class ShardedTable(Table):
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
-
-    def _owners(self) -> Owners | None:
-        """Who owns a row; None: every rank."""
-        return Owners(self.shardings, self.world)
 
     @property
     def row_dim(self) -> int:
@@ -156,17 +150,10 @@ class ShardedTable(Table):
         lengths = torch.tensor(call.lengths, dtype=torch.int64)
         ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
         p = self.storage.partition(call.ids, ordinals.to(call.ids.device))
-        owners = None if self.owners is None else self.owners.of(p.tables, p.slices)
         hot = None if self.hot is None else self.hot.find(p.ids, p.tables)
         if self.hot is not None and mode.insert and mode.touch:
             self.hot.use(p.ids, p.tables, p.counts)
-        return Asked(call, mode, *sort_partition(p, owners, self.world, len(self.names), hot))
-
-    def owners_of(self, ids: Tensor, ordinals: Tensor) -> Tensor:
-        """int64 [n]: ranks of keys, on the CPU."""
-        uids = np.array(self.spec.uids, np.uint32)[ordinals.cpu().numpy()]
-        slices = placement.slices(ids.cpu().numpy(), uids).astype(np.int32)
-        return Owners(self.shardings, self.world).of(ordinals.cpu(), torch.from_numpy(slices))
+        return Asked(call, mode, *sort_partition(p, self.owners, hot))
 
     def counts_to(self, mode: LookupMode) -> int | None:
         """How many of a key's occurrences its owner asks for in a lookup; None: none."""
@@ -238,7 +225,7 @@ class ShardedTable(Table):
             to_weights.append(of_weights)
         if not asked.mode.insert:
             return None, to_weights
-        return Held(asked.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
+        return LocalGradient(asked.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
 
     def _like_rows(self, asked: Asked) -> Tensor:
         """Of the rows' shape; a gradient to rows alone never reads them."""
@@ -251,19 +238,19 @@ class ShardedTable(Table):
         with self.lock:
             self._held = [*self._held, self._of_living(gradient, ticket)]
             if len(self._held) > KEPT and self.optimizer is None:
-                self._held = [joined(self._held, self.backend, self.owners, self.world, len(self.names))]
+                self._held = [joined(self._held, self.backend, self.owners)]
 
     @property
     def waiting(self) -> int:
         return len(self._held)
 
-    def _of_living(self, gradient: Held, ticket: Ticket) -> Held:
+    def _of_living(self, gradient: LocalGradient, ticket: Ticket) -> LocalGradient:
         if ticket.erasures == self.erasures.count:
             return gradient
         return self._left_of(gradient, self.erasures.gone(ticket.erasures, gradient.keys.ids, gradient.keys.ordinals))
 
-    def _left_of(self, held: Held, gone: Tensor) -> Held:
-        return without(held, gone, self.owners, self.world, len(self.names)) if bool(gone.any()) else held
+    def _left_of(self, held: LocalGradient, gone: Tensor) -> LocalGradient:
+        return held.without(gone, self.owners) if bool(gone.any()) else held
 
     @property
     def held(self) -> Any:
@@ -276,13 +263,13 @@ class ShardedTable(Table):
     # What lives here
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
-        return Owners(self.shardings, self.world).slices_of(ordinal, self.exchange.channel.rank)
+        return self.owners.slices_of(ordinal, self.exchange.channel.rank)
 
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
-        if self.owners is None:
+        if self.owners.everywhere:
             return super().keeps(ids, ordinal)
         ordinals = torch.full((len(ids),), ordinal, dtype=torch.int32)
-        return self.owners_of(ids, ordinals) == self.exchange.channel.rank
+        return self.owners.of_ids(ids, ordinals) == self.exchange.channel.rank
 
     def verbs(self, ordinal: int) -> SharedVerbs:
         return SharedVerbs(self, ordinal)
@@ -302,10 +289,10 @@ class ShardedTable(Table):
     def holds(self) -> bool:
         return bool(self._held)
 
-    def take_held(self) -> Held | None:
+    def take_held(self) -> LocalGradient | None:
         """What backward has left here, summed by key; it stays until `drop_held`."""
         if len(self._held) > 1:
-            self._held = [joined(self._held, self.backend, self.owners, self.world, len(self.names))]
+            self._held = [joined(self._held, self.backend, self.owners)]
         return self._held[0] if self._held else None
 
     def drop_held(self) -> None:
@@ -377,7 +364,7 @@ class ShardedTable(Table):
         """Collective."""
         with self.exchange.channel.failing_together("clear"):
             new = Replacement(self, set(ordinals))
-        self.exchange.channel.meet("clear", digest("clear", self.names, sorted(ordinals)))
+        self.exchange.channel.meet("clear", ("clear", self.names, sorted(ordinals)))
         new.commit()
 
     def rows_went(self, keys: Keys) -> None:
@@ -396,7 +383,7 @@ class ShardedTable(Table):
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
         """Collective."""
         said = torch.full((self.world, 1), int(refuses))
-        theirs = self.exchange.channel.meet("load_state_dict", digest("load", self.names, sorted(ordinals)), said)
+        theirs = self.exchange.channel.meet("load_state_dict", ("load", self.names, sorted(ordinals)), said)
         return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]
 
     def insert(self, snapshot: Snapshot) -> None:

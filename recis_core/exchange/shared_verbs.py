@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recis_core.channel.agreement import digest
 
 if TYPE_CHECKING:
     from recis_core.exchange.sharded_table import ShardedTable
@@ -38,7 +37,7 @@ class SharedVerbs:
         if self.table.replicated:
             return len(torch.cat(self._said_to_all("len", self._ids_here)).unique())
         counts = self._meet("len", torch.tensor([mine]))
-        return int(counts.sum() if self.table.owners is not None else counts.max())
+        return int(counts.sum() if not self.table.owners.everywhere else counts.max())
 
     def lookup(self, ids: Tensor, unknown: str) -> tuple[Tensor, Tensor]:
         self.table.exchange.finish()
@@ -74,15 +73,15 @@ class SharedVerbs:
 
     def _meet(self, kind: str, counts: Tensor) -> Tensor:
         """int64 [W]: what each rank counts."""
-        about, channel = digest(kind, self.name), self.table.exchange.channel
-        return channel.meet(kind, about, counts.expand(self._world, 1), here=self._here)[:, 0]
+        counts = counts.expand(self._world, 1)
+        return self.table.exchange.channel.meet(kind, self.name, counts, here=self._here)[:, 0]
 
-    def _sent(self, kind: str, messages: Sequence[Tensor], *said: object) -> list[Tensor]:
+    def _sent(self, kind: str, messages: Sequence[Tensor], *asked: object) -> list[Tensor]:
         """ids that each rank sent here, int64, for those that are sent to each."""
         exchange = self.table.exchange
         _, arrived = exchange.channel.swap(
             kind, [_bytes(m) for m in messages], lambda theirs: (8 * theirs[:, 0]).tolist(), kind,
-            about=digest(kind, self.name, *said), counts=torch.tensor([[len(m)] for m in messages]), here=self._here,
+            about=(self.name, *asked), counts=torch.tensor([[len(m)] for m in messages]), here=self._here,
         )  # fmt: skip
         return [_as(torch.int64, message.cpu()) for message in arrived]
 
@@ -96,7 +95,7 @@ class SharedVerbs:
         exchange = self.table.exchange
         _, arrived = exchange.channel.swap(
             kind, messages, lambda _: lengths, kind,
-            about=digest(kind, self.name, "answers"), counts=torch.zeros(self._world, 1).long(), here=self._here,
+            about=(self.name, "answers"), here=self._here,
         )  # fmt: skip
         return [message.cpu() for message in arrived]
 
@@ -107,9 +106,9 @@ class SharedVerbs:
 
     def _routes(self, keys: Tensor) -> list[Tensor]:
         """Positions of the keys that each rank is asked for."""
-        if self.table.owners is None:
+        if self.table.owners.everywhere:
             return [torch.arange(len(keys))] * self._world
-        owners = self.table.owners_of(keys, self.own.ordinals(keys))
+        owners = self.table.owners.of_ids(keys, self.own.ordinals(keys))
         return [torch.nonzero(owners == rank).squeeze(1) for rank in range(self._world)]
 
     def _answered(self, asked: list[Tensor], routes: list[Tensor], unknown: str) -> Answers:
@@ -126,7 +125,7 @@ class SharedVerbs:
     def _joined(self, keys: Tensor, routes: list[Tensor], answers: Answers) -> tuple[Tensor, Tensor]:
         """Rows and which were found, in the order of keys; of ranks that hold the same row, the lowest that has it."""
         found = torch.zeros(len(keys), dtype=torch.bool)
-        if self.table.owners is None and not self.table.replicated:
+        if self.table.owners.everywhere and not self.table.replicated:
             found = torch.stack([here for here, _ in answers]).any(0)
             return torch.cat([rows for _, rows in answers], 1), found
         rows = torch.zeros(len(keys), self.table.row_dim)

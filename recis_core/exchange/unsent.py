@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.backends import placement
 from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.wire import as_bytes
@@ -37,7 +35,7 @@ def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]
     widths = torch.tensor([12 + 4 * table.spec.dim for table in tables], dtype=torch.int64)
     theirs, arrived = exchange.channel.swap(
         "pending", messages, lambda theirs: (theirs * widths).sum(1).tolist(), "pending",
-        about=exchange.said(), counts=counts, here=exchange.where,
+        about=exchange.position(), counts=counts, here=exchange.where,
     )  # fmt: skip
     cut = [m.cpu().split((line * widths).tolist()) for m, line in zip(arrived, theirs, strict=True)]
     return [_at_owner(table, [parts[i] for parts in cut], W) for i, table in enumerate(tables)]
@@ -49,12 +47,10 @@ def _by_owner(table: ShardedTable, world: int) -> list[Carried]:
         return [_none(table)] * world
     kept = table.residuals.snapshot()
     whole = Carried(kept.ids, kept.tables, kept.slots[SLOT])
-    if table.owners is None:
+    if table.owners.everywhere:
         shares = table.shares(whole.values)
         return [Carried(whole.ids, whole.ordinals, shares[p % len(shares)]) for p in range(world)]
-    uids = np.array(table.spec.uids, np.uint32)[kept.tables.numpy()]
-    slices = torch.from_numpy(placement.slices(kept.ids.numpy(), uids).astype(np.int32))
-    owners = table.owners.of(kept.tables, slices)
+    owners = table.owners.of_ids(kept.ids, kept.tables)
     return [Carried(*(x[owners == p] for x in vars(whole).values())) for p in range(world)]
 
 

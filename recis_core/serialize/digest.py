@@ -12,7 +12,6 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from recis_core.channel.agreement import digest
 from recis_core.channel.channel import Channel
 from recis_core.exchange.gathering import gathered
 from recis_core.nn.hash_table import HashTable
@@ -42,8 +41,7 @@ def _blocks(table: HashTable, channel: Channel | None) -> Iterator[bytes]:
         snapshot = table.snapshot()
         parts = [snapshot.weights, *(snapshot.slots[s] for s in sorted(snapshot.slots))]
     if channel is not None:
-        said = digest(table.name, [part.dtype for part in parts])
-        channel.meet(KIND, said, here=lambda: f"Here: table {table.name!r}.")
+        channel.meet(KIND, (table.name, [part.dtype for part in parts]), here=lambda: f"Here: table {table.name!r}.")
     if channel is None:
         yield from map(_bytes, [snapshot.ids, *parts])
         return
