@@ -57,6 +57,7 @@ class ColumnTable(ShardedTable):
             )
         self.rank, self.whole_dim = rank, spec.dim
         super().__init__(create, replace(spec, dim=end - beg, first_column=beg), names, rank=rank, **rest)
+        self.dims = [end - beg for beg, end in self.blocks]
 
     @property
     def row_dim(self) -> int:
@@ -65,13 +66,6 @@ class ColumnTable(ShardedTable):
     @property
     def columns(self) -> tuple[int, int]:
         return self.blocks[self.rank]
-
-    def dim_of(self, rank: int) -> int:
-        beg, end = self.blocks[rank]
-        return end - beg
-
-    def side_by_side(self, answers: list[Tensor]) -> Tensor:
-        return torch.cat(answers, 1)
 
     def shares(self, values: Tensor) -> list[Tensor]:
         return [values[:, beg:end].contiguous() for beg, end in self.blocks]

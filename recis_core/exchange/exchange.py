@@ -19,7 +19,8 @@ from recis_core.backends.errors import RecisError
 from recis_core.backends.records import EncodedRows
 from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
-from recis_core.exchange.sharded_table import Asked, Saved, ShardedTable
+from recis_core.exchange.hot_rows import HotRows
+from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.options.precision import Codec
 from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Measure
@@ -63,14 +64,15 @@ class Exchange:
     def embed(
         self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
     ) -> list[tuple[list[Tensor], object, Ticket]]:
-        """One forward's outputs of each job, what its backward needs, and a ticket. Collective."""
-        trains = any(job.mode.insert and job.mode.touch for job in jobs)
-        with self.channel.failing_together("forward" if trains else "eval"):
-            self._open_forward(trains)
-        fetched = forward.fetch(self, jobs, trains=trains)
-        return [self._embedded(job, need, *found) for job, need, found in zip(jobs, needs, fetched, strict=True)]
+        """For each job what PhysicalTable.embed returns. Collective."""
+        return forward.embed(self, jobs, needs)
 
-    def _open_forward(self, trains: bool) -> None:
+    @property
+    def hot(self) -> list[HotRows]:
+        """Of tables that have hot rows."""
+        return [table.hot for table in self.tables if table.hot is not None]
+
+    def open_forward(self, trains: bool) -> None:
         self.finish()
         if trains and self.overlap and any(t.consumed_at < self.synced_at for t in self.tables):
             raise RecisError(
@@ -79,7 +81,8 @@ class Exchange:
             )
         if self._counts_on:
             self._count_on()
-        hot_rows.refresh(self, trains)
+        if self.hot:
+            hot_rows.refresh(self, trains)
 
     def _count_on(self) -> None:
         """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
@@ -91,13 +94,6 @@ class Exchange:
             for table, step in zip(kept, theirs.amax(0).tolist(), strict=True):
                 table.step = step
         self._counts_on = False
-
-    def _embedded(
-        self, job: Any, need: tuple[bool, ...], asked: Asked, rows: Tensor
-    ) -> tuple[list[Tensor], object, Ticket]:
-        pooled = job.table.pool(asked, rows)
-        saved = Saved(asked, rows if any(need) else None, need, self.forwards)
-        return pooled, saved, job.table.ticket()
 
     def sync(self) -> None:
         """Gradients of all tables to their owners. Collective where a training forward came since the last one."""
@@ -111,23 +107,17 @@ class Exchange:
             self._send_gradients()
 
     def _send_gradients(self) -> None:
-        """Held gradients stay held until all ranks have agreed to send theirs."""
+        """Local gradients stay until all ranks have agreed to send theirs."""
         with self.channel.failing_together("sync"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
         finite = self._agree("sync")[1]
         if finite:
-            with self.channel.failing_together("gradients"):
-                parcels = [gradients.pack(table, table.take_held(), self) for table in self.tables]
-            gradients.send(self, self.tables, parcels)
+            self._waiting = gradients.send(self)
             for table in self.tables:
-                table.drop_held()
+                table.drop_local()
         self._finite, self.synced_at = finite, self.forwards
         self._measures.clear()
-
-    def in_flight(self, receive: Callable[[], None]) -> None:
-        """Gradients are on their way; `finish` waits for them."""
-        self._waiting = receive
 
     def finish(self) -> None:
         """All that was sent has come. What fails here is told to the others, and may be repeated."""
@@ -165,14 +155,14 @@ class Exchange:
 
     def _agree(self, kind: str) -> tuple[bool, bool, bool]:
         with self.channel.failing_together(kind):
-            holds, finite = any(t.holds or t.received for t in self.tables), all(t.held_finite for t in self.tables)
+            holds, finite = any(t.holds or t.received for t in self.tables), all(t.local_finite for t in self.tables)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
         theirs = self.channel.meet(kind, self.position(), mine.expand(self.channel.size, 3), here=self.where)
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
 
     def position(self) -> list[tuple[object, ...]]:
         """Of each table, equal on all ranks: its step, which forward's keys owners know, whether gradients wait at owners."""
-        return [(t.step, t.answered.number, t.consumed_at < self.synced_at, t.changes) for t in self.tables]
+        return [(t.step, t.last_requests.number, t.consumed_at < self.synced_at, t.changes) for t in self.tables]
 
     def where(self) -> str:
         """`position` in words."""

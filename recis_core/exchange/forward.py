@@ -1,28 +1,38 @@
-"""Ids to their owners, rows back: one forward over all its tables, each way one message a rank.
+"""One forward over all tables of an engine: unique keys to their owners, rows back, one message a rank each way.
 
-    counts  a job after the other: keys of each logical table, bytes of packed ids     (agreed first)
-    ids     a job after the other, packed; each's occurrences behind them, int16, where an owner admits by them
-    counts  a job after the other: exact rows, bytes of tail
-    rows    a job after the other, as wire.py lays them
+    agree   by job: keys of each logical table, bytes of packed ids; whether hot rows were written
+    ids     by job, packed; behind them each key's occurrences, int16, where owners admit rows by them
+    agree   by job: exact rows, bytes of tail
+    rows    by job, as wire.py lays them
 
-Sizes: W ranks, J jobs, T logical tables of a job's storage, D dim.
+Sizes: W ranks, J jobs, T logical tables of a job's storage, U unique keys, D dim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from recis_core.backends import LookupCall, LookupMode
+from recis_core.backends.errors import RecisError
+from recis_core.backends.records import EncodedRows, Partition
 from recis_core.exchange import hot_rows, wire
-from recis_core.exchange.keys import SortedKeys, ordinals_of
-from recis_core.exchange.sharded_table import Answered, Asked, AskedHere, ShardedTable
+from recis_core.exchange.adaptive import with_zeros
+from recis_core.exchange.key_requests import IncomingRequest, KeyRequest, LastRequests, SavedForward
+from recis_core.exchange.keys import ordinals_of, sort_partition
+from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
+from recis_core.options.precision import Codec
+from recis_core.table.physical import Ticket
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
+
+Counted = tuple[Tensor, list[Tensor]]  # counts int64 [W, C] and a message for each rank
 
 
 class Job(Protocol):
@@ -31,151 +41,248 @@ class Job(Protocol):
     mode: LookupMode
 
 
-def fetch(exchange: Exchange, jobs: Sequence[Job], *, trains: bool) -> list[tuple[Asked, Tensor]]:
-    """For each job what it asked, and the rows, float32 [U, D], in that order.
+@dataclass
+class Lookup:
+    """A job under way.
+
+    trains: whether it inserts and counts as a use. asked: keys that this rank asks each rank for. codec: of rows.
+    dims, widths: of a row from each rank, columns, and bytes of its code.
+    most: occurrences of a key that its owner counts at most; None: it counts none.
+    """
+
+    table: ShardedTable
+    mode: LookupMode
+    trains: bool
+    request: KeyRequest
+    asked: list[int]
+    codec: Codec
+    dims: list[int]
+    widths: list[int]
+    most: int | None
+    rows: Tensor | None = None  # float32 [U, D] in the order of request.keys, once they have come
+
+
+def embed(
+    exchange: Exchange, jobs: Sequence[Job], needs: Sequence[tuple[bool, ...]]
+) -> list[tuple[list[Tensor], object, Ticket]]:
+    """For each job its outputs, what its backward needs, and a ticket. Collective.
 
     A training forward counts once all ranks have agreed to its last message.
     """
+    trains = any(job.mode.insert and job.mode.touch for job in jobs)
     kind = "forward" if trains else "eval"
     with exchange.channel.failing_together(kind):
-        asked = [job.table.ask(job.call, job.mode) for job in jobs]
-    away = [i for i, job in enumerate(jobs) if not job.table.replicated]
-    rows = _fetch_away(exchange, kind, [jobs[i] for i in away], [asked[i] for i in away])
-    found = dict(zip(away, rows, strict=True))
-    return [
-        (a, found[i] if i in found else jobs[i].table.rows_here(a))  # type: ignore[attr-defined]
-        for i, a in enumerate(asked)
-    ]
-
-
-def _fetch_away(exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[Asked]) -> list[Tensor]:
-    """The rows of each job. Where there is no job, ranks still agree that they are in a forward."""
-    number = exchange.forwards + (kind == "forward")
-    if not jobs:
+        exchange.open_forward(trains)
+        lookups = [_lookup(job) for job in jobs]
+        away = [lookup for lookup in lookups if not lookup.table.replicated]
+        packed = [_packed(lookup) for lookup in away]
+        counts, messages = _ids_to_send(exchange, away, packed)
+    if away:
+        _fetch(exchange, kind, away, counts, messages)
+    else:
         exchange.channel.meet(kind, exchange.position(), here=exchange.where)
-        exchange.forwards = number
-        return []
-    with exchange.channel.failing_together(kind):
-        packed = [_packed(job.table, a) for job, a in zip(jobs, asked, strict=True)]
-    keys = _send_ids(exchange, kind, jobs, asked, packed)
+        exchange.forwards += trains
+    rows = [_rows_here(lookup) if lookup.rows is None else lookup.rows for lookup in lookups]
+    return [_outputs(exchange, *found) for found in zip(lookups, rows, needs, strict=True)]
+
+
+# Unique keys and their owners
+
+
+def _lookup(job: Job) -> Lookup:
+    table, call, mode = job.table, job.call, job.mode
+    lengths = torch.tensor(call.lengths, dtype=torch.int64)
+    ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
+    p = table.storage.partition(call.ids, ordinals.to(call.ids.device))
+    trains, hot = mode.insert and mode.touch, None
+    if table.hot is not None:
+        hot = table.hot.find(p.ids, p.tables)
+        if trains:
+            table.hot.use(p.ids, p.tables, p.counts)
+    keys, inverse = sort_partition(p, table.owners, hot)
+    codec, dims = table.to_rows.at(table.step), table.dims
+    width = {dim: codec.row.row_bytes(dim) for dim in set(dims)}
+    return Lookup(
+        table, mode, trains, KeyRequest(call, mode, keys, inverse), keys.asked,
+        codec, dims, [width[dim] for dim in dims], table.counts_to(mode),
+    )  # fmt: skip
+
+
+def _packed(lookup: Lookup) -> list[Tensor]:
+    """For each rank the keys asked of it: packed ids, and occurrences."""
+    keys = lookup.request.keys
+    spans = [slice(beg, beg + n) for (beg, _), n in zip(keys.spans, lookup.asked, strict=True)]
+    packed = [lookup.table.backend.pack_ids(keys.ids[span]) for span in spans]
+    if lookup.most is None:
+        return packed
+    counts = keys.counts.clamp(max=lookup.most).short()
+    return [torch.cat([ids, wire.as_bytes(counts[span])]) for ids, span in zip(packed, spans, strict=True)]
+
+
+def _ids_to_send(exchange: Exchange, lookups: list[Lookup], packed: list[list[Tensor]]) -> Counted:
+    W, columns, hot = exchange.channel.size, [], exchange.hot
+    for lookup, messages in zip(lookups, packed, strict=True):
+        columns += [lookup.request.keys.by_table, torch.tensor([[len(m)] for m in messages])]
+    if hot:
+        columns.append(torch.tensor([[int(any(h.written for h in hot))]]).expand(W, 1))
+    return torch.cat(columns, 1), [torch.cat([messages[p] for messages in packed]) for p in range(W)]
+
+
+# Ids go, rows come
+
+
+def _fetch(exchange: Exchange, kind: str, lookups: list[Lookup], counts: Tensor, messages: list[Tensor]) -> None:
+    """Give each lookup its rows."""
+    number = exchange.forwards + (kind == "forward")
+    by_job, arrived = _swap_ids(exchange, kind, lookups, counts, messages)
     try:
         with exchange.channel.failing_together("rows"):
-            answers = [job.table.answer(k, job.mode, number) for job, k in zip(jobs, keys, strict=True)]
-            for encoded, _ in answers:
-                exchange.count(encoded)
-            parts = [_parts(a, k) for a, k in zip(answers, keys, strict=True)]
-        return _send_rows(exchange, number, jobs, asked, parts)
+            counts, messages = _rows_to_send(exchange, lookups, by_job, arrived, number)
+        shapes, arrived = _swap_rows(exchange, lookups, counts, messages)
+        exchange.forwards = number
     finally:
         if exchange.forwards != number:  # on every rank: then no owner knows whose keys these were
-            for job in jobs:
-                job.table.answered = Answered()
+            for lookup in lookups:
+                lookup.table.last_requests = LastRequests()
+    if exchange.hot:
+        hot_rows.copy_stale(exchange)
+    cut = [message.split(lengths) for message, lengths in zip(arrived, wire.lengths(shapes), strict=True)]
+    for j, lookup in enumerate(lookups):
+        lookup.rows = _rows(lookup, [parts[j] for parts in cut], [line[j] for line in shapes])
 
 
-def _packed(table: ShardedTable, asked: Asked) -> list[Tensor]:
-    """Packed ids for each rank, and occurrences."""
-    keys, most = asked.keys, table.counts_to(asked.mode)
-    spans = [(beg, beg + n) for (beg, _), n in zip(keys.spans, keys.asked, strict=True)]
-    packed = [table.backend.pack_ids(keys.ids[beg:end]) for beg, end in spans]
-    if most is None:
-        return packed
-    counts = wire.as_bytes(keys.counts.clamp(max=most).short())
-    return [torch.cat([ids, counts[2 * beg : 2 * end]]) for ids, (beg, end) in zip(packed, spans, strict=True)]
-
-
-def _send_ids(
-    exchange: Exchange, kind: str, jobs: Sequence[Job], asked: list[Asked], packed: list[list[Tensor]]
-) -> list[list[AskedHere]]:
-    """For each job the keys that each rank asks here."""
-    W = exchange.channel.size
-    with exchange.channel.failing_together(kind):
-        columns = [
-            torch.cat([a.keys.by_table, torch.tensor([[len(m)] for m in messages])], 1)
-            for a, messages in zip(asked, packed, strict=True)
-        ]
-        columns.append(torch.tensor(hot_rows.written(exchange), dtype=torch.int64).expand(W, -1))
-        widths = [c.shape[1] for c in columns]
-        about = [(job.table.names, job.mode) for job in jobs], exchange.position()
-        mine = [torch.cat([messages[p] for messages in packed]) for p in range(W)]
-
-    def lengths_of(theirs: Tensor) -> Tensor:
-        return torch.stack([c[:, -1] for c in theirs.split(widths, dim=1)[:-1]], 1)  # [W, J]
-
+def _swap_ids(
+    exchange: Exchange, kind: str, lookups: list[Lookup], counts: Tensor, messages: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """(counts of each job: int64 [W, T + 1], keys by table and bytes; what each rank sent)"""
+    widths = [len(lookup.table.names) + 1 for lookup in lookups]
+    last = torch.tensor(widths).cumsum(0) - 1
     theirs, arrived = exchange.channel.swap(
-        kind, mine, lambda theirs: lengths_of(theirs).sum(1).tolist(), "ids",
-        about=about, counts=torch.cat(columns, 1), here=exchange.where,
+        kind, messages, lambda theirs: theirs[:, last].sum(1).tolist(), "ids",
+        about=([(lookup.table.names, lookup.mode) for lookup in lookups], exchange.position()), counts=counts,
+        here=exchange.where,
     )  # fmt: skip
-    (*counts, wrote), lengths = theirs.split(widths, dim=1), lengths_of(theirs)
-    hot_rows.hear_written(exchange, wrote)
-    with exchange.channel.failing_together("rows"):
-        cut = [message.split(lengths[p].tolist()) for p, message in enumerate(arrived)]
-        return [[_heard(job, cut[p][j], counts[j][p, :-1]) for p in range(W)] for j, job in enumerate(jobs)]
+    if exchange.hot:
+        hot_rows.after_writes(exchange.hot, theirs[:, -1])
+    return list(theirs[:, : sum(widths)].split(widths, 1)), arrived
 
 
-def _heard(job: Job, message: Tensor, by_table: Tensor) -> AskedHere:
-    table, n = job.table, int(by_table.sum())
+def _swap_rows(
+    exchange: Exchange, lookups: list[Lookup], counts: Tensor, messages: list[Tensor]
+) -> tuple[list[list[wire.Shape]], list[Tensor]]:
+    """(shape of each rank's rows for each job, what each rank sent)"""
+    shapes: list[list[wire.Shape]] = []
+
+    def lengths(theirs: Tensor) -> list[int]:
+        for p, line in enumerate(theirs.tolist()):
+            announced = zip(lookups, line[::2], line[1::2], strict=True)
+            shapes.append([wire.Shape(x.asked[p], exact, tail, x.dims[p], x.widths[p]) for x, exact, tail in announced])
+        return [sum(line) for line in wire.lengths(shapes)]
+
+    return shapes, exchange.channel.swap("rows", messages, lengths, "rows", counts=counts)[1]
+
+
+# Owners answer
+
+
+def _rows_to_send(
+    exchange: Exchange, lookups: list[Lookup], by_job: list[Tensor], arrived: list[Tensor], number: int
+) -> Counted:
+    """What this rank answers each rank."""
+    lengths = torch.stack([counts[:, -1] for counts in by_job], 1).tolist()
+    cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
+    answers = []
+    for j, (lookup, counts) in enumerate(zip(lookups, by_job, strict=True)):
+        incoming = [_incoming(lookup, parts[j], line[:-1]) for parts, line in zip(cut, counts, strict=True)]
+        answers.append(_answer(exchange, lookup, incoming, number))
+    by_rank = list(zip(*answers, strict=True))
+    sizes = torch.tensor([[x for part in parts for x in (part.exact, part.tail)] for parts in by_rank])
+    return sizes, [torch.cat([part.message for part in parts]) for parts in by_rank]
+
+
+def _incoming(lookup: Lookup, message: Tensor, by_table: Tensor) -> IncomingRequest:
+    table, n = lookup.table, int(by_table.sum())
     message, counts = message.to(table.device), None
-    if table.counts_to(job.mode) is not None:
+    if lookup.most is not None:
         message, behind = message.split([len(message) - 2 * n, 2 * n])
         counts = behind.clone().view(torch.int16).int() & 0xFFFF
-    return AskedHere(table.backend.unpack_ids(message, n), ordinals_of(by_table, table.device), counts)
+    return IncomingRequest(table.backend.unpack_ids(message, n), ordinals_of(by_table, table.device), counts)
 
 
-def _parts(answer: tuple[wire.EncodedRows, Tensor], asked: list[AskedHere]) -> list[wire.EncodedRows]:
-    """For each rank the rows it asked for."""
-    encoded, which = answer
-    return [wire.take(encoded, index) for index in which.split([len(a.ids) for a in asked])]
+def _answer(exchange: Exchange, lookup: Lookup, incoming: list[IncomingRequest], number: int) -> list[wire.Part]:
+    """For each rank the rows it asked for; each row is encoded once."""
+    table, mode = lookup.table, lookup.mode
+    if lookup.trains:
+        table.last_requests = LastRequests(number, [(r.ids, r.ordinals) for r in incoming])
+    p = table.storage.partition(torch.cat([r.ids for r in incoming]), torch.cat([r.ordinals for r in incoming]))
+    rows = table.find_or_insert(p.ids, p.tables, _occurrences(incoming, p), mode)
+    values = table.storage.gather(rows, p.ids, p.tables, unknown=mode.unknown)
+    encoded = _encode(lookup, values, rows, p)
+    exchange.count(encoded)
+    return [wire.part(encoded, index) for index in p.inverse.split([len(r.ids) for r in incoming])]
 
 
-def _send_rows(
-    exchange: Exchange, number: int, jobs: Sequence[Job], asked: list[Asked], parts: list[list[wire.EncodedRows]]
-) -> list[Tensor]:
-    W = exchange.channel.size
-    with exchange.channel.failing_together("rows"):
-        shapes = [[wire.shape_of(part) for part in by_rank] for by_rank in parts]
-        counts = torch.tensor([[x for s in shapes for x in (s[p].exact, s[p].tail)] for p in range(W)])
-        mine = [torch.cat([wire.lay(by_rank[p]) for by_rank in parts]) for p in range(W)]
-        codecs = [_codec(job) for job in jobs]
-
-    def expected_of(theirs: Tensor) -> list[list[wire.Shape]]:
-        lines = theirs.tolist()
-        return [
-            [wire.Shape(a.keys.asked[p], *lines[p][2 * j : 2 * j + 2]) for j, a in enumerate(asked)] for p in range(W)
-        ]
-
-    def lengths_of(expected: list[list[wire.Shape]]) -> list[list[int]]:
-        return [
-            [s.length(codec, job.table.dim_of(p)) for job, codec, s in zip(jobs, codecs, e, strict=True)]
-            for p, e in enumerate(expected)
-        ]
-
-    theirs, arrived = exchange.channel.swap(
-        "rows", mine, lambda theirs: [sum(n) for n in lengths_of(expected_of(theirs))], "rows",
-        counts=counts,
-    )  # fmt: skip
-    exchange.forwards = number
-    hot_rows.copy_stale(exchange)
-    expected = expected_of(theirs)
-    lengths = lengths_of(expected)
-    cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
-    return [
-        _in_order(job.table, a.keys, [_values(job.table, cut[p][j], expected[p][j], job, p) for p in range(W)])
-        for j, (job, a) in enumerate(zip(jobs, asked, strict=True))
-    ]
+def _occurrences(incoming: list[IncomingRequest], p: Partition) -> Tensor | None:
+    """int32 [U]: of each key on all ranks."""
+    counts = [r.counts for r in incoming if r.counts is not None]
+    return torch.zeros_like(p.counts).index_add_(0, p.inverse.long(), torch.cat(counts)) if counts else None
 
 
-def _in_order(table: ShardedTable, keys: SortedKeys, fetched: list[Tensor]) -> Tensor:
-    """float32 [U, D]: what each rank answered, with the hot rows that are at hand behind it."""
+def _encode(lookup: Lookup, values: Tensor, rows: Tensor, p: Partition) -> EncodedRows:
+    table, codec, trains = lookup.table, lookup.codec, lookup.trains
+    if codec.error_feedback and lookup.mode.insert and not trains:
+        raise RecisError(
+            "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
+            "error feedback, which has moved on: they would come out other than the first time. Keep the "
+            "engine outside the region, or the forward precision without error feedback."
+        )
+    noise = table.noise(p.ids, p.tables) if codec.row.stochastic else None
+    feeds, measures = codec.error_feedback and trains, trains and table.to_rows.measures(table.step)
+    residual = table.storage.read_slot(FORWARD_RESIDUAL, rows) if feeds else None
+    if measures:
+        residual = with_zeros(residual, values)
+    encoded = table.backend.encode(values, residual, codec=codec.row, noise=noise)
+    if feeds:
+        table.storage.write_slot(FORWARD_RESIDUAL, rows, encoded.residual)
+    if measures:
+        table.to_rows.measure(values, encoded.residual)
+    return encoded
+
+
+# Rows into outputs
+
+
+def _rows(lookup: Lookup, messages: list[Tensor], shapes: list[wire.Shape]) -> Tensor:
+    """float32 [U, D] in the order of the keys, from what each rank answered; hot rows are at hand."""
+    table, keys = lookup.table, lookup.request.keys
+    read = partial(wire.read, table.backend, codec=lookup.codec.row, device=table.device)
+    if table.owners.everywhere:
+        return torch.cat([read([message], [shape]) for message, shape in zip(messages, shapes, strict=True)], 1)
+    fetched = read(messages, shapes)
     if keys.hot is None or table.hot is None:
-        return table.side_by_side(fetched)
+        return fetched
     parts = []
-    for rows, (beg, end) in zip(fetched, keys.spans, strict=True):
+    for rows, (beg, end) in zip(fetched.split(lookup.asked), keys.spans, strict=True):
         parts += [rows, table.hot.values[keys.hot[beg + len(rows) : end]]]
     return torch.cat(parts)
 
 
-def _codec(job: Job) -> wire.RowCodec:
-    return job.table.to_rows.at(job.table.step).row
+def _rows_here(lookup: Lookup) -> Tensor:
+    """The same of a table that every rank has whole."""
+    table, mode, keys = lookup.table, lookup.mode, lookup.request.keys
+    if table.touched_by_gradients:
+        mode = replace(mode, touch=False)
+    rows = table.find_or_insert(keys.ids, keys.ordinals, None, mode)
+    return table.storage.gather(rows, keys.ids, keys.ordinals, unknown=mode.unknown)
 
 
-def _values(table: ShardedTable, message: Tensor, shape: wire.Shape, job: Job, rank: int) -> Tensor:
-    return wire.read(table.backend, message.to(table.device), shape, _codec(job), table.dim_of(rank))
+def _outputs(
+    exchange: Exchange, lookup: Lookup, rows: Tensor, need: tuple[bool, ...]
+) -> tuple[list[Tensor], object, Ticket]:
+    request, pool = lookup.request, lookup.table.backend.pool
+    pooled = [
+        pool(rows, inverse, r.offsets, r.weights, combiner=r.combiner, tile_len=r.tile_len)
+        for r, inverse in request.parts()
+    ]
+    saved = SavedForward(request, rows if any(need) else None, need, exchange.forwards)
+    return pooled, saved, lookup.table.ticket()

@@ -2,8 +2,8 @@
 
     a table:  ids packed, or positions packed, or nothing | rows as wire.py lays them | occurrences int32, by_id only
 
-Where all gradients of a table are of its last forward, sender and owner both still know which keys that asked for:
-then no id travels, and of a selection only its positions do.
+Where all gradients of a table are of its last forward, sender and owner both still know which keys it asked for: then
+no id travels, and only the positions of a selection do.
 
 Sizes: W ranks, P storages, T logical tables, U unique keys, K sent rows, D dim.
 """
@@ -11,25 +11,26 @@ Sizes: W ranks, P storages, T logical tables, U unique keys, K sent rows, D dim.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from recis_core.backends.records import EncodedRows
-from recis_core.backends.spec import RowCodec
 from recis_core.exchange import wire
 from recis_core.exchange.adaptive import with_zeros
 from recis_core.exchange.keys import SortedKeys, ordinals_of
 from recis_core.exchange.local_gradient import LocalGradient
 from recis_core.exchange.sharded_table import ShardedTable
+from recis_core.options.precision import Codec
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
 
-NOTHING, ALL, SOME, BY_ID = range(4)  # how keys are said
-COUNTS = 5  # a table: how keys are said, rows, bytes of keys, exact rows, bytes of tail; then rows by logical table
+NOTHING, ALL, SOME, BY_ID = range(4)  # how keys are named
+COUNTS = 5  # a table: how keys are named, rows, bytes of keys, exact rows, bytes of tail; then rows by logical table
 
 
 @dataclass(frozen=True)
@@ -37,44 +38,75 @@ class Parcel:
     """One table's gradient for one rank."""
 
     how: int
-    rows: int
     keys: Tensor  # uint8
-    encoded: EncodedRows
+    part: wire.Part
     occurrences: Tensor | None
     by_table: Tensor
 
     def counts(self) -> list[int]:
-        s = wire.shape_of(self.encoded)
-        return [self.how, self.rows, len(self.keys), s.exact, s.tail, *self.by_table.tolist()]
+        _, rows, exact, tail = self.part
+        return [self.how, rows, len(self.keys), exact, tail, *self.by_table.tolist()]
 
     def message(self) -> Tensor:
-        parts = [self.keys, wire.lay(self.encoded)]
+        parts = [self.keys, self.part.message]
         return torch.cat(parts if self.occurrences is None else [*parts, wire.as_bytes(self.occurrences)])
 
 
-def pack(table: ShardedTable, held: LocalGradient | None, exchange: Exchange) -> list[Parcel]:
+class Incoming(NamedTuple):
+    """What one rank announces of one table's gradient."""
+
+    how: int
+    shape: wire.Shape
+    sections: list[int]  # bytes of keys, rows, occurrences
+    by_table: Tensor
+
+
+def send(exchange: Exchange) -> Callable[[], None]:
+    """Start to send all tables' local gradients to the owners; the result waits, and each table receives what came, in
+    the order of ranks. Collective.
+    """
+    channel, tables = exchange.channel, exchange.tables
+    with channel.failing_together("gradients"):
+        codecs = [table.to_gradients.at(table.step) for table in tables]
+        parcels = [pack(table, codec, exchange) for table, codec in zip(tables, codecs, strict=True)]
+        by_rank = list(zip(*parcels, strict=True))
+        counts = torch.tensor([[x for parcel in parcels for x in parcel.counts()] for parcels in by_rank])
+        messages = [torch.cat([parcel.message() for parcel in parcels]) for parcels in by_rank]
+        widths = [codec.row.row_bytes(table.spec.dim) for table, codec in zip(tables, codecs, strict=True)]
+    coming: list[list[Incoming]] = []
+
+    def lengths(theirs: Tensor) -> list[int]:
+        coming.extend(_announced(tables, widths, theirs))
+        return [sum(sum(one.sections) for one in line) for line in coming]
+
+    _, finish = channel.start(
+        "gradients", messages, lengths, "gradients", about=exchange.position(), counts=counts, here=exchange.where
+    )
+    return lambda: _open(tables, codecs, finish(), coming)
+
+
+def pack(table: ShardedTable, codec: Codec, exchange: Exchange) -> list[Parcel]:
     """Parcels for each rank."""
-    if held is None:
-        held = _empty(table, exchange.channel.size)
-    if held.call != table.answered.number:
-        held = held.by_id(table.owners)
-    values = held.values if table.sent_factor == 1 else held.values * table.sent_factor
-    chosen, encoded = _encode(table, held.keys, values)
+    gradient = table.local_gradient() or _empty(table)
+    if gradient.call != table.last_requests.number:
+        gradient = gradient.by_id(table.owners)
+    values = gradient.values if table.sent_factor == 1 else gradient.values * table.sent_factor
+    chosen, encoded = _encode(table, codec, gradient.keys, values)
     for share in encoded:
         exchange.count(share)
-    positional = held.call is not None
     return [
-        _parcel(table, held.keys, rank, chosen, encoded[rank % len(encoded)], positional)
-        for rank in range(exchange.channel.size)
+        _parcel(table, gradient, rank, chosen, encoded[rank % len(encoded)]) for rank in range(exchange.channel.size)
     ]
 
 
-def _encode(table: ShardedTable, keys: SortedKeys, values: Tensor) -> tuple[Tensor | None, list[EncodedRows]]:
+def _encode(
+    table: ShardedTable, codec: Codec, keys: SortedKeys, values: Tensor
+) -> tuple[Tensor | None, list[EncodedRows]]:
     """(positions of the rows that go, None for all; these rows encoded, a share of columns each)
 
-    With error feedback rows go with what is kept for them, and what they do not say is staged.
+    With error feedback each row goes with the residual that is kept for it, and what its code loses is staged.
     """
-    codec, measures = table.to_gradients.at(table.step), table.to_gradients.measures(table.step)
+    measures = table.to_gradients.measures(table.step)
     kept, homeless = (None, None) if table.residuals is None else table.residuals.read(keys)
     whole = values if kept is None else values + kept
     chosen = _choose(table, whole, codec.top, homeless)
@@ -97,7 +129,7 @@ def _keep(
     table: ShardedTable, keys: SortedKeys, whole: Tensor, left: Tensor, chosen: Tensor | None, homeless: Tensor | None,
     encoded: list[EncodedRows],
 ) -> list[EncodedRows]:  # fmt: skip
-    """Stage what is left; rows that find no room for it go exactly instead."""
+    """Stage residuals; rows whose residual finds no room go exactly instead."""
     if homeless is not None and len(homeless):
         left = left.index_fill(0, homeless, 0.0)
         at = homeless if chosen is None else torch.searchsorted(chosen, homeless)
@@ -108,13 +140,13 @@ def _keep(
     return encoded
 
 
-def _empty(table: ShardedTable, world: int) -> LocalGradient:
+def _empty(table: ShardedTable) -> LocalGradient:
     def none(dtype: torch.dtype) -> Tensor:
         return torch.zeros(0, dtype=dtype, device=table.device)
 
-    by_table = torch.zeros(world, len(table.names), dtype=torch.int64)
+    by_table = torch.zeros(table.world, len(table.names), dtype=torch.int64)
     short = none(torch.int32)
-    keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * world, by_table)
+    keys = SortedKeys(none(torch.int64), short, short, short, ((0, 0),) * table.world, by_table)
     return LocalGradient(keys, torch.zeros(0, table.row_dim, device=table.device), None)
 
 
@@ -131,33 +163,30 @@ def _choose(table: ShardedTable, values: Tensor, top: float | None, homeless: Te
 
 
 def _parcel(
-    table: ShardedTable,
-    keys: SortedKeys,
-    rank: int,
-    chosen: Tensor | None,
-    encoded: EncodedRows,
-    positional: bool,
+    table: ShardedTable, gradient: LocalGradient, rank: int, chosen: Tensor | None, encoded: EncodedRows
 ) -> Parcel:
+    keys = gradient.keys
     beg, end = keys.spans[rank]
     positions = torch.arange(beg, end, device=keys.ids.device) if chosen is None else chosen
     here = torch.arange(len(positions), device=positions.device)
     if chosen is not None:
         here = here[(chosen >= beg) & (chosen < end)]
         positions = chosen[here]
-    part = wire.take(encoded, positions if chosen is None else here)
+    part = wire.part(encoded, positions if chosen is None else here)
     occurrences = keys.counts[positions] if table.reduce_by_id else None
     by_table = torch.bincount(keys.ordinals[positions], minlength=len(table.names)).cpu()
-    how, said = _say_keys(table, keys, positions, rank, chosen is None, positional)
-    return Parcel(how, len(positions), said, part, occurrences, by_table)
+    how, named = _named(table, gradient, positions, rank, chosen is None)
+    return Parcel(how, named, part, occurrences, by_table)
 
 
-def _say_keys(
-    table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int, whole: bool, positional: bool
+def _named(
+    table: ShardedTable, gradient: LocalGradient, positions: Tensor, rank: int, whole: bool
 ) -> tuple[int, Tensor]:
-    nothing = torch.zeros(0, dtype=torch.uint8, device=positions.device)
+    """How the owner learns which keys these are."""
+    keys, nothing = gradient.keys, torch.zeros(0, dtype=torch.uint8, device=positions.device)
     if not len(positions):
         return NOTHING, nothing
-    if not positional:
+    if gradient.call is None:
         return BY_ID, table.backend.pack_ids(keys.ids[positions])
     if whole and keys.hot is None:
         return ALL, nothing
@@ -165,7 +194,7 @@ def _say_keys(
 
 
 def _places(table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int) -> Tensor:
-    """How the owner counts them: what this rank asked for, and behind it all hot rows that live there."""
+    """As the owner counts keys: those that this rank asked for, then all hot rows that the owner has."""
     places = positions - keys.spans[rank][0]
     if keys.hot is None or table.hot is None:
         return places
@@ -173,71 +202,57 @@ def _places(table: ShardedTable, keys: SortedKeys, positions: Tensor, rank: int)
     return torch.where(hot < 0, places, hot - table.hot.spans()[rank][0] + keys.asked[rank])
 
 
-def send(exchange: Exchange, tables: list[ShardedTable], parcels: list[list[Parcel]]) -> None:
-    """Collective: parcels[table][rank] to the owners; each table receives what came, in the order of ranks."""
-    W, widths = exchange.channel.size, [COUNTS + len(t.names) for t in tables]
-    with exchange.channel.failing_together("gradients"):
-        counts = torch.tensor([[x for by_rank in parcels for x in by_rank[p].counts()] for p in range(W)])
-        mine = [torch.cat([by_rank[p].message() for by_rank in parcels]) for p in range(W)]
-
-    def lengths_of(theirs: Tensor) -> list[list[int]]:
-        return [[_length(t, c) for t, c in zip(tables, line.split(widths), strict=True)] for line in theirs]
-
-    theirs, finish = exchange.channel.start(
-        "gradients", mine, lambda theirs: [sum(n) for n in lengths_of(theirs)], "gradients",
-        about=exchange.position(), counts=counts.reshape(W, -1), here=exchange.where,
-    )  # fmt: skip
-    lengths, cut = lengths_of(theirs), [line.split(widths) for line in theirs]
-    exchange.in_flight(lambda: _open(tables, finish(), lengths, cut))
+# Owners receive
 
 
-def _open(tables: list[ShardedTable], arrived: list[Tensor], lengths: list[list[int]], counts: list) -> None:
+def _announced(tables: Sequence[ShardedTable], widths: list[int], theirs: Tensor) -> list[list[Incoming]]:
+    """By rank and table. widths: bytes of an encoded row of each table."""
+    lines = [line.split([COUNTS + len(t.names) for t in tables]) for line in theirs]
+    return [[_one(*each) for each in zip(tables, widths, line, strict=True)] for line in lines]
+
+
+def _one(table: ShardedTable, width: int, line: Tensor) -> Incoming:
+    how, rows, key_bytes, exact, tail = line[:COUNTS].tolist()
+    shape = wire.Shape(rows, exact, tail, table.spec.dim, width)
+    return Incoming(how, shape, [key_bytes, shape.length, 4 * rows * table.reduce_by_id], line[COUNTS:])
+
+
+def _open(
+    tables: Sequence[ShardedTable], codecs: list[Codec], arrived: list[Tensor], coming: list[list[Incoming]]
+) -> None:
     """All of them, or none where one fails."""
     before = [table.unapplied for table in tables]
     try:
-        for p, message in enumerate(arrived):
-            for table, part, line in zip(tables, message.split(lengths[p]), counts[p], strict=True):
-                _receive(table, p, part.to(table.device), line)
+        cut = [m.split([sum(one.sections) for one in line]) for m, line in zip(arrived, coming, strict=True)]
+        for i, (table, codec) in enumerate(zip(tables, codecs, strict=True)):
+            _receive(table, codec, [parts[i] for parts in cut], [line[i] for line in coming])
     except BaseException:
         for table, waits in zip(tables, before, strict=True):
             table.unapplied = waits
         raise
 
 
-def _codec(table: ShardedTable) -> RowCodec:
-    return table.to_gradients.at(table.step).row
-
-
-def _shape(line: Tensor) -> wire.Shape:
-    _, rows, _, exact, tail = line[:COUNTS].tolist()
-    return wire.Shape(rows, exact, tail)
-
-
-def _length(table: ShardedTable, line: Tensor) -> int:
-    shape = _shape(line)
-    return int(line[2]) + shape.length(_codec(table), table.spec.dim) + (4 * shape.rows if table.reduce_by_id else 0)
-
-
-def _receive(table: ShardedTable, rank: int, message: Tensor, line: Tensor) -> None:
-    shape, codec = _shape(line), _codec(table)
-    how, key_bytes = int(line[0]), int(line[2])
-    if how == NOTHING:
+def _receive(table: ShardedTable, codec: Codec, messages: list[Tensor], coming: list[Incoming]) -> None:
+    """Ranks' gradients of one table."""
+    if all(one.how == NOTHING for one in coming):
         return
-    said, rows, occurrences = message.split(
-        [key_bytes, shape.length(codec, table.spec.dim), len(message) - key_bytes - shape.length(codec, table.spec.dim)]
-    )
-    values = wire.read(table.backend, rows, shape, codec, table.spec.dim)
-    counts = occurrences.clone().view(torch.int32) if table.reduce_by_id else None
-    table.receive(*_heard_keys(table, rank, how, said, line), values, counts)
+    cut = [message.to(table.device).split(one.sections) for message, one in zip(messages, coming, strict=True)]
+    shapes = [one.shape for one in coming]
+    values = wire.read(table.backend, [rows for _, rows, _ in cut], shapes, codec=codec.row, device=table.device)
+    by_rank = zip(coming, cut, values.split([shape.rows for shape in shapes]), strict=True)
+    for rank, (one, (named, _, occurrences), rows) in enumerate(by_rank):
+        if one.how != NOTHING:
+            counts = occurrences.clone().view(torch.int32) if table.reduce_by_id else None
+            table.receive(*_keys(table, rank, one, named), rows, counts)
 
 
-def _heard_keys(table: ShardedTable, rank: int, how: int, said: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
-    if how == BY_ID:
-        return table.backend.unpack_ids(said, int(line[1])), ordinals_of(line[COUNTS:], table.device)
-    ids, ordinals = table.answered.keys[rank]
-    if how == ALL:
+def _keys(table: ShardedTable, rank: int, one: Incoming, named: Tensor) -> tuple[Tensor, Tensor]:
+    if one.how == BY_ID:
+        return table.backend.unpack_ids(named, one.shape.rows), ordinals_of(one.by_table, table.device)
+    ids, ordinals = table.last_requests.keys[rank]
+    if one.how == ALL:
         return ids, ordinals
     if table.hot is not None:
         ids, ordinals = (torch.cat(pair) for pair in zip((ids, ordinals), table.hot.owned_keys(), strict=True))
-    places = table.backend.unpack_ids(said, int(line[1]))
+    places = table.backend.unpack_ids(named, one.shape.rows)
     return ids[places], ordinals[places]

@@ -36,7 +36,7 @@ class HotRows:
     def __init__(self, table: ShardedTable, count: int) -> None:
         self.table, self.count = table, count
         self.chosen_at, self.stale = 0, False
-        self.written = False  # whether rows were written or erased on this rank, of which the others do not know
+        self.written = False  # whether rows were written or erased here, which other ranks do not know yet
         self._set(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32))
         self._restart()
 
@@ -135,34 +135,24 @@ def _most_used(ids: Tensor, uses: Tensor, count: int, ordinal: int) -> Tensor:
 
 
 def refresh(exchange: Exchange, trains: bool) -> None:
-    """Before a forward: choose where due, and bring every rank's copies up to date. Collective where any table asks."""
-    due = [hot for hot in all_hot(exchange) if trains and hot.due]
+    """Before a forward: choose hot rows where due, and copy those that are stale. Collective where either is needed."""
+    due = [hot for hot in exchange.hot if trains and hot.due]
     if due:
         _choose(exchange, due)
     copy_stale(exchange)
 
 
-def all_hot(exchange: Exchange) -> list[HotRows]:
-    return [table.hot for table in exchange.tables if table.hot is not None]
-
-
 def copy_stale(exchange: Exchange) -> None:
     """Collective where a table's copies are stale, which all ranks know alike."""
-    stale = [hot for hot in all_hot(exchange) if hot.stale]
+    stale = [hot for hot in exchange.hot if hot.stale]
     if stale:
         _copy(exchange, stale)
 
 
-def written(exchange: Exchange) -> list[list[int]]:
-    """[[0 or 1]]: whether rows were written here apart from steps, to be said in a forward; [[]] where no row is hot."""
-    found = all_hot(exchange)
-    return [[int(any(hot.written for hot in found))]] if found else [[]]
-
-
-def hear_written(exchange: Exchange, said: Tensor) -> None:
-    """All ranks' `written`, [W, 0 or 1]: if one of them wrote, all fetch their copies anew."""
-    if bool(said.any()):
-        for hot in all_hot(exchange):
+def after_writes(found: Sequence[HotRows], written: Tensor) -> None:
+    """If any rank has written rows apart from steps, all ranks copy hot rows anew. written: [W], each rank's 0 or 1."""
+    if bool(written.any()):
+        for hot in found:
             hot.written, hot.stale = False, bool(len(hot.ids))
 
 

@@ -10,13 +10,12 @@ Sizes: U unique keys, D dim.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from torch import Tensor
 
 from recis_core.backends import Snapshot
 from recis_core.backends.errors import RecisError
-from recis_core.exchange.sharded_table import Asked, ShardedTable
+from recis_core.exchange.sharded_table import ShardedTable
 
 
 class ReplicatedTable(ShardedTable):
@@ -46,11 +45,3 @@ class ReplicatedTable(ShardedTable):
     def erase(self, ids: Tensor, ordinal: int) -> None:
         super().erase(ids, ordinal)
         self.changes += 1
-
-    def rows_here(self, asked: Asked) -> Tensor:
-        """float32 [U, D] in the order of asked.keys."""
-        ids, ordinals, mode = asked.keys.ids, asked.keys.ordinals, asked.mode
-        if self.touched_by_gradients:
-            mode = replace(mode, touch=False)
-        rows = self._find_or_insert(ids, ordinals, None, mode)
-        return self.storage.gather(rows, ids, ordinals, unknown=mode.unknown)

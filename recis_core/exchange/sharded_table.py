@@ -6,7 +6,6 @@ Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,18 +14,16 @@ from torch import Tensor
 
 from recis_core.backends import (
     Clock,
-    LookupCall,
     LookupMode,
     SlotSpec,
     Snapshot,
     TableSpec,
     UpdateRule,
 )
-from recis_core.backends.errors import RecisError
-from recis_core.backends.records import EncodedRows, Partition, Request, RowNoise
-from recis_core.exchange.adaptive import Chooser, with_zeros
+from recis_core.backends.records import RowNoise
+from recis_core.exchange.adaptive import Chooser
 from recis_core.exchange.hot_rows import HotRows
-from recis_core.exchange.keys import SortedKeys, sort_partition
+from recis_core.exchange.key_requests import KeyRequest, LastRequests, SavedForward
 from recis_core.exchange.local_gradient import LocalGradient, joined
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.residuals import Residuals
@@ -45,43 +42,6 @@ if TYPE_CHECKING:
     from recis_core.table.storage import Storage
 
 FORWARD_RESIDUAL = "forward_residual"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A call's unique keys, sorted for travel, and each id's place among them, int32 [N]."""
-
-    call: LookupCall
-    mode: LookupMode
-    keys: SortedKeys
-    inverse: Tensor
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What one forward keeps: keys, and row values only where weights need gradients."""
-
-    asked: Asked
-    rows: Tensor | None
-    weights_need_grad: tuple[bool, ...]
-    number: int
-
-
-@dataclass
-class Answered:
-    """What the ranks asked here in the last training forward: ids int64 and ordinals int32 of each rank."""
-
-    number: int = -1
-    keys: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class AskedHere:
-    """What one rank asks of this one: ids int64 and ordinals int32 [n]; counts int32 [n] where they matter."""
-
-    ids: Tensor
-    ordinals: Tensor
-    counts: Tensor | None
 
 
 class ShardedTable(Table):
@@ -110,10 +70,11 @@ class ShardedTable(Table):
         super().__init__(create, spec, names, reduce_by_id=reduce_by_id)
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
         self.owners = Owners(self.shardings, spec.uids, world)
-        self.answered = Answered()
+        self.dims = [spec.dim] * world  # columns of the rows that each rank answers with
+        self.last_requests = LastRequests()
         self.sent_factor = 1.0
         self.consumed_at = 0
-        self._held: list[LocalGradient] = []
+        self._local: list[LocalGradient] = []
         self._erasures_applied = 0  # their count at the last step
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         keeps = precision.backward.error_feedback
@@ -127,14 +88,6 @@ class ShardedTable(Table):
         """Columns of a whole row."""
         return self.spec.dim
 
-    def dim_of(self, rank: int) -> int:
-        """Columns of the rows that a rank answers with."""
-        return self.spec.dim
-
-    def side_by_side(self, answers: list[Tensor]) -> Tensor:
-        """All ranks' answers as rows in the order of the keys."""
-        return torch.cat(answers)
-
     def shares(self, values: Tensor) -> list[Tensor]:
         """Gradients of whole rows as what goes to owners; one for all, or one for each rank."""
         return [values]
@@ -145,75 +98,29 @@ class ShardedTable(Table):
 
     # Forward
 
-    def ask(self, call: LookupCall, mode: LookupMode) -> Asked:
-        """Dedup before the wire."""
-        lengths = torch.tensor(call.lengths, dtype=torch.int64)
-        ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
-        p = self.storage.partition(call.ids, ordinals.to(call.ids.device))
-        hot = None if self.hot is None else self.hot.find(p.ids, p.tables)
-        if self.hot is not None and mode.insert and mode.touch:
-            self.hot.use(p.ids, p.tables, p.counts)
-        return Asked(call, mode, *sort_partition(p, self.owners, hot))
-
     def counts_to(self, mode: LookupMode) -> int | None:
-        """How many of a key's occurrences its owner asks for in a lookup; None: none."""
+        """Occurrences of a key that its owner counts at most in a lookup; None: it counts none."""
         gate = self.storage.gate
         return gate.counts_to if gate is not None and mode.insert and mode.touch else None
 
-    def answer(self, asked: list[AskedHere], mode: LookupMode, number: int) -> tuple[EncodedRows, Tensor]:
-        """Rows of all keys that ranks ask of this one: encoded once a row, and which row each asks for."""
-        if mode.insert and mode.touch:
-            self.answered = Answered(number, [(a.ids, a.ordinals) for a in asked])
-        p = self.storage.partition(torch.cat([a.ids for a in asked]), torch.cat([a.ordinals for a in asked]))
-        rows = self._find_or_insert(p.ids, p.tables, _occurrences(asked, p), mode)
-        values = self.storage.gather(rows, p.ids, p.tables, unknown=mode.unknown)
-        return self._encode_forward(values, rows, p, mode), p.inverse
-
-    def _find_or_insert(self, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
+    def find_or_insert(self, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
         """Row numbers of unique keys."""
         rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock, counts=counts)
         if mode.insert and self.observers:
             self._tell(ids[rows >= 0], ordinals[rows >= 0])
         return rows
 
-    def _encode_forward(self, values: Tensor, rows: Tensor, p: Partition, mode: LookupMode) -> EncodedRows:
-        codec, trains = self.to_rows.at(self.step), mode.insert and mode.touch
-        if codec.error_feedback and mode.insert and not trains:
-            raise RecisError(
-                "the engine is inside a region that activation checkpointing runs again, and its rows travel with "
-                "error feedback, which has moved on: they would come out other than the first time. Keep the "
-                "engine outside the region, or the forward precision without error feedback."
-            )
-        noise = self.noise(p.ids, p.tables) if codec.row.stochastic else None
-        feeds, measures = codec.error_feedback and trains, trains and self.to_rows.measures(self.step)
-        residual = self.storage.read_slot(FORWARD_RESIDUAL, rows) if feeds else None
-        if measures:
-            residual = with_zeros(residual, values)
-        encoded = self.backend.encode(values, residual, codec=codec.row, noise=noise)
-        if feeds:
-            self.storage.write_slot(FORWARD_RESIDUAL, rows, encoded.residual)
-        if measures:
-            self.to_rows.measure(values, encoded.residual)
-        return encoded
-
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
         """Of keys, at this step."""
         uids = torch.tensor(self.spec.uids, device=ids.device)[ordinals.long()]
         return RowNoise(self.spec.seed, uids, ids, self.step)
 
-    def pool(self, asked: Asked, rows: Tensor) -> list[Tensor]:
-        """One output a request, from the rows [U, D] of asked.keys."""
-        return [
-            self.backend.pool(rows, inverse, r.offsets, r.weights, combiner=r.combiner, tile_len=r.tile_len)
-            for r, inverse in _runs(asked)
-        ]
-
     # Backward
 
-    def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
-        asked, total, to_weights = saved.asked, None, []
-        rows = saved.rows if saved.rows is not None else self._like_rows(asked)
-        for (r, inverse), grad, need in zip(_runs(asked), grads, saved.weights_need_grad, strict=True):
+    def embed_grad(self, saved: SavedForward, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
+        request, total, to_weights = saved.request, None, []
+        rows = saved.rows if saved.rows is not None else self._like_rows(request)
+        for (r, inverse), grad, need in zip(request.parts(), grads, saved.weights_need_grad, strict=True):
             if grad is None:
                 to_weights.append(torch.zeros(len(inverse), device=inverse.device) if need else None)
                 continue
@@ -223,26 +130,26 @@ class ShardedTable(Table):
             )  # fmt: skip
             total = by_row if total is None else total + by_row
             to_weights.append(of_weights)
-        if not asked.mode.insert:
+        if not request.mode.insert:
             return None, to_weights
-        return LocalGradient(asked.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
+        return LocalGradient(request.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
 
-    def _like_rows(self, asked: Asked) -> Tensor:
+    def _like_rows(self, request: KeyRequest) -> Tensor:
         """Of the rows' shape; a gradient to rows alone never reads them."""
-        return torch.empty(len(asked.keys.ids), self.row_dim, device=asked.call.ids.device)
+        return torch.empty(len(request.keys.ids), self.row_dim, device=request.call.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
         if gradient is None:
             return
         self.exchange.require_open()
         with self.lock:
-            self._held = [*self._held, self._of_living(gradient, ticket)]
-            if len(self._held) > KEPT and self.optimizer is None:
-                self._held = [joined(self._held, self.backend, self.owners)]
+            self._local = [*self._local, self._of_living(gradient, ticket)]
+            if len(self._local) > KEPT and self.optimizer is None:
+                self._local = [joined(self._local, self.backend, self.owners)]
 
     @property
     def waiting(self) -> int:
-        return len(self._held)
+        return len(self._local)
 
     def _of_living(self, gradient: LocalGradient, ticket: Ticket) -> LocalGradient:
         if ticket.erasures == self.erasures.count:
@@ -254,11 +161,11 @@ class ShardedTable(Table):
 
     @property
     def held(self) -> Any:
-        return self._held
+        return self._local
 
     @held.setter
     def held(self, held: Any) -> None:
-        self._held = held
+        self._local = held
 
     # What lives here
 
@@ -282,22 +189,22 @@ class ShardedTable(Table):
         return Clock(self.step, self.step)
 
     @property
-    def held_finite(self) -> bool:
-        return all(h.finite for h in self._held)
+    def local_finite(self) -> bool:
+        return all(h.finite for h in self._local)
 
     @property
     def holds(self) -> bool:
-        return bool(self._held)
+        return bool(self._local)
 
-    def take_held(self) -> LocalGradient | None:
-        """What backward has left here, summed by key; it stays until `drop_held`."""
-        if len(self._held) > 1:
-            self._held = [joined(self._held, self.backend, self.owners)]
-        return self._held[0] if self._held else None
+    def local_gradient(self) -> LocalGradient | None:
+        """What backwards have left here, summed by key; it stays until `drop_local`."""
+        if len(self._local) > 1:
+            self._local = [joined(self._local, self.backend, self.owners)]
+        return self._local[0] if self._local else None
 
-    def drop_held(self) -> None:
-        """It was sent."""
-        self._held = []
+    def drop_local(self) -> None:
+        """The local gradient was sent."""
+        self._local = []
 
     def receive(self, ids: Tensor, ordinals: Tensor, values: Tensor, counts: Tensor | None) -> None:
         """One rank's gradient of rows that live here."""
@@ -353,7 +260,7 @@ class ShardedTable(Table):
 
     def discard(self) -> None:
         self.exchange.drop_in_flight()
-        self._held, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
+        self._local, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
         self._erasures_applied = self.erasures.count
         self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
@@ -370,7 +277,7 @@ class ShardedTable(Table):
     def rows_went(self, keys: Keys) -> None:
         """With them what this rank has not sent of their gradients. Where all ranks forget a table, it begins anew."""
         super().rows_went(keys)
-        self._held = [self._left_of(h, keys.among(h.keys.ids, h.keys.ordinals)) for h in self._held]
+        self._local = [self._left_of(h, keys.among(h.keys.ids, h.keys.ordinals)) for h in self._local]
         if self.residuals is not None:
             self.residuals.forget(keys)
         if keys.ids is not None:
@@ -405,15 +312,3 @@ class ShardedTable(Table):
             tables = torch.full((len(ids),), ordinal, dtype=torch.int32, device=ids.device)
             gradient = self.storage.gradient(ids, tables, rows, values)
             self.unapplied = self.unapplied.with_gradient(gradient, self.step)
-
-
-def _occurrences(asked: list[AskedHere], p: Partition) -> Tensor | None:
-    """int32 [U]: of each key on all ranks."""
-    counts = [a.counts for a in asked if a.counts is not None]
-    return torch.zeros_like(p.counts).index_add_(0, p.inverse.long(), torch.cat(counts)) if counts else None
-
-
-def _runs(asked: Asked) -> list[tuple[Request, Tensor]]:
-    """The requests, each with its part of the inverse."""
-    lengths = [int(r.offsets[-1]) for r in asked.call.requests]
-    return list(zip(asked.call.requests, asked.inverse.split(lengths), strict=True))

@@ -117,7 +117,7 @@ class SharedVerbs:
             rows, found = self.own.lookup(torch.cat(asked).to(device), unknown)
             parts = zip(found.cpu().split(sizes), rows.cpu().split(sizes), strict=True)
             messages = [torch.cat([here.byte(), _bytes(values)]) for here, values in parts]
-            dims = [self.table.dim_of(rank) for rank in range(self._world)]
+            dims = self.table.dims
         lengths = [len(route) * (1 + 4 * dim) for route, dim in zip(routes, dims, strict=True)]
         arrived = self._swapped("lookup", messages, lengths)
         return [_read(m, len(route), dim) for m, route, dim in zip(arrived, routes, dims, strict=True)]

@@ -9,7 +9,7 @@ Sizes: n rows, w bytes a row, e exact rows, t bytes of tail, D dim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +20,31 @@ from recis_core.backends.records import EncodedRows
 from recis_core.backends.spec import RowCodec
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a message holds."""
+class Shape(NamedTuple):
+    """What a message holds. width: bytes of a row's codes."""
 
     rows: int
     exact: int
     tail: int
+    dim: int
+    width: int
 
-    def length(self, codec: RowCodec, dim: int) -> int:
-        return self.rows * codec.row_bytes(dim) + self.exact * (4 + 4 * dim) + self.tail
+    @property
+    def length(self) -> int:
+        return self.rows * self.width + self.exact * (4 + 4 * self.dim) + self.tail
+
+
+class Part(NamedTuple):
+    """Some of the rows that were encoded, as a message, uint8."""
+
+    message: Tensor
+    rows: int
+    exact: int
+    tail: int
+
+
+def lengths(shapes: list[list[Shape]]) -> list[list[int]]:
+    return [[shape.length for shape in line] for line in shapes]
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
@@ -46,20 +61,29 @@ def lay(encoded: EncodedRows) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def shape_of(encoded: EncodedRows) -> Shape:
-    return Shape(len(encoded.codes), len(encoded.exact), 0 if encoded.tail is None else len(encoded.tail))
+def part(encoded: EncodedRows, index: Tensor) -> Part:
+    """Rows index, int [n]; repeats are fine."""
+    rows = take(encoded, index)
+    return Part(lay(rows), len(rows.codes), len(rows.exact), 0 if rows.tail is None else len(rows.tail))
 
 
-def read(backend: Backend, message: Tensor, shape: Shape, codec: RowCodec, dim: int) -> Tensor:
-    """float32 [n, D] of one message."""
-    codes, positions, exact, tail = message.split(
-        [shape.rows * codec.row_bytes(dim), 4 * shape.exact, 4 * dim * shape.exact, shape.tail]
-    )
-    codes = codes.clone().reshape(shape.rows, codec.row_bytes(dim))  # a memory of its own, for alignment
-    values = backend.decode(codes, codec=codec, dim=dim, tail=tail if shape.tail or codec.kind == "lossless" else None)
-    if shape.exact:
-        at = positions.clone().view(torch.int32).long()
-        values[at] = exact.clone().view(torch.float32).reshape(shape.exact, dim)
+def read(
+    backend: Backend, messages: list[Tensor], shapes: list[Shape], *, codec: RowCodec, device: torch.device
+) -> Tensor:
+    """float32 [n, D] of messages whose rows have one dim, one after another."""
+    dim, width = shapes[0].dim, shapes[0].width
+    cut = [
+        m.split([s.rows * width, 4 * s.exact, 4 * dim * s.exact, s.tail]) for m, s in zip(messages, shapes, strict=True)
+    ]
+    codes = torch.cat([parts[0] for parts in cut]).to(device).reshape(-1, width)  # a memory of its own, for alignment
+    tail = torch.cat([parts[3] for parts in cut]).to(device) if codec.kind == "lossless" else None
+    values = backend.decode(codes, codec=codec, dim=dim, tail=tail)
+    beg = 0
+    for (_, positions, exact, _), shape in zip(cut, shapes, strict=True):
+        if shape.exact:
+            at = beg + positions.clone().view(torch.int32).long()
+            values[at.to(device)] = exact.clone().view(torch.float32).reshape(shape.exact, dim).to(device)
+        beg += shape.rows
     return values
 
 

@@ -13,7 +13,7 @@ import torch
 
 from recis_core.backends.errors import ExchangeMismatch
 from recis_core.channel.rank_group import RankGroup
-from recis_core.exchange import gradients, hot_rows, wire
+from recis_core.exchange import forward, gradients, hot_rows, wire
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import SparseSGD, clip_grad_norm_
@@ -170,8 +170,8 @@ def test_after_an_interrupt_on_one_rank_all_go_on(tmp_path) -> None:
 
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "ask": (ShardedTable, "ask"),
-    "answer": (ShardedTable, "answer"),
+    "ask": (forward, "_lookup"),
+    "answer": (forward, "_answer"),
     "lay": (wire, "lay"),
     "pack": (gradients, "pack"),
     "message": (gradients.Parcel, "message"),
