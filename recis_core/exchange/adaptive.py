@@ -26,7 +26,7 @@ class Chooser:
 
     def measures(self, step: int) -> bool:
         """Whether the codec of this step is chosen by error."""
-        return isinstance(self.direction.choice(step), Auto)
+        return self.adaptive is not None and isinstance(self.direction.choice(step), Auto)
 
     def measure(self, whole: Tensor, left: Tensor) -> None:
         """Rows float32 [U, D] that were sent, and what their codes do not say."""

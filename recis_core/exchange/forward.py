@@ -31,6 +31,7 @@ from recis_core.table.physical import Ticket
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
+    from recis_core.table.storage import Storage
 
 Counted = tuple[Tensor, list[Tensor]]  # counts int64 [W, C] and a message for each rank
 
@@ -51,6 +52,7 @@ class Lookup:
     """
 
     table: ShardedTable
+    storage: Storage
     mode: LookupMode
     trains: bool
     request: KeyRequest
@@ -75,10 +77,9 @@ def embed(
         exchange.open_forward(trains)
         lookups = [_lookup(job) for job in jobs]
         away = [lookup for lookup in lookups if not lookup.table.replicated]
-        packed = [_packed(lookup) for lookup in away]
-        counts, messages = _ids_to_send(exchange, away, packed)
-    if away:
-        _fetch(exchange, kind, away, counts, messages)
+        outgoing = _ids_to_send(exchange, away) if away else None
+    if outgoing is not None:
+        _fetch(exchange, kind, away, *outgoing)
     else:
         exchange.channel.meet(kind, exchange.position(), here=exchange.where)
         exchange.forwards += trains
@@ -90,10 +91,10 @@ def embed(
 
 
 def _lookup(job: Job) -> Lookup:
-    table, call, mode = job.table, job.call, job.mode
+    table, storage, call, mode = job.table, job.table.storage, job.call, job.mode
     lengths = torch.tensor(call.lengths, dtype=torch.int64)
     ordinals = torch.repeat_interleave(torch.tensor(call.ordinals, dtype=torch.int32), lengths)
-    p = table.storage.partition(call.ids, ordinals.to(call.ids.device))
+    p = storage.partition(call.ids, ordinals.to(call.ids.device))
     trains, hot = mode.insert and mode.touch, None
     if table.hot is not None:
         hot = table.hot.find(p.ids, p.tables)
@@ -102,25 +103,36 @@ def _lookup(job: Job) -> Lookup:
     keys, inverse = sort_partition(p, table.owners, hot)
     codec, dims = table.to_rows.at(table.step), table.dims
     width = {dim: codec.row.row_bytes(dim) for dim in set(dims)}
+    most = None if storage.gate is None or not trains else storage.gate.counts_to
     return Lookup(
-        table, mode, trains, KeyRequest(call, mode, keys, inverse), keys.asked,
-        codec, dims, [width[dim] for dim in dims], table.counts_to(mode),
+        table, storage, mode, trains, KeyRequest(call, mode, keys, inverse), keys.asked,
+        codec, dims, [width[dim] for dim in dims], most,
     )  # fmt: skip
 
 
-def _packed(lookup: Lookup) -> list[Tensor]:
-    """For each rank the keys asked of it: packed ids, and occurrences."""
-    keys = lookup.request.keys
-    spans = [slice(beg, beg + n) for (beg, _), n in zip(keys.spans, lookup.asked, strict=True)]
-    packed = [lookup.table.backend.pack_ids(keys.ids[span]) for span in spans]
-    if lookup.most is None:
-        return packed
-    counts = keys.counts.clamp(max=lookup.most).short()
-    return [torch.cat([ids, wire.as_bytes(counts[span])]) for ids, span in zip(packed, spans, strict=True)]
+def _asked_of(lookup: Lookup, rank: int) -> IncomingRequest:
+    """Keys that this rank asks one rank for."""
+    keys, most = lookup.request.keys, lookup.most
+    beg, end = keys.spans[rank][0], keys.spans[rank][0] + lookup.asked[rank]
+    counts = None if most is None else keys.counts[beg:end].clamp(max=most)
+    return IncomingRequest(keys.ids[beg:end], keys.ordinals[beg:end], counts)
 
 
-def _ids_to_send(exchange: Exchange, lookups: list[Lookup], packed: list[list[Tensor]]) -> Counted:
+def _packed(lookup: Lookup, rank: int) -> list[Tensor]:
+    """For each rank the keys asked of it: packed ids, and occurrences. Nothing for this rank, which has them."""
+    pack, messages = lookup.table.backend.pack_ids, []
+    for p in range(len(lookup.asked)):
+        asked = _asked_of(lookup, p)
+        parts = [asked.ids.new_empty(0, dtype=torch.uint8) if p == rank else pack(asked.ids)]
+        if asked.counts is not None and p != rank:
+            parts.append(wire.as_bytes(asked.counts.short()))
+        messages.append(torch.cat(parts))
+    return messages
+
+
+def _ids_to_send(exchange: Exchange, lookups: list[Lookup]) -> Counted:
     W, columns, hot = exchange.channel.size, [], exchange.hot
+    packed = [_packed(lookup, exchange.channel.rank) for lookup in lookups]
     for lookup, messages in zip(lookups, packed, strict=True):
         columns += [lookup.request.keys.by_table, torch.tensor([[len(m)] for m in messages])]
     if hot:
@@ -189,11 +201,14 @@ def _rows_to_send(
     exchange: Exchange, lookups: list[Lookup], by_job: list[Tensor], arrived: list[Tensor], number: int
 ) -> Counted:
     """What this rank answers each rank."""
-    lengths = torch.stack([counts[:, -1] for counts in by_job], 1).tolist()
+    rank, lengths = exchange.channel.rank, torch.stack([counts[:, -1] for counts in by_job], 1).tolist()
     cut = [message.split(n) for message, n in zip(arrived, lengths, strict=True)]
     answers = []
     for j, (lookup, counts) in enumerate(zip(lookups, by_job, strict=True)):
-        incoming = [_incoming(lookup, parts[j], line[:-1]) for parts, line in zip(cut, counts, strict=True)]
+        incoming = [
+            _asked_of(lookup, p) if p == rank else _incoming(lookup, parts[j], counts[p, :-1])
+            for p, parts in enumerate(cut)
+        ]
         answers.append(_answer(exchange, lookup, incoming, number))
     by_rank = list(zip(*answers, strict=True))
     sizes = torch.tensor([[x for part in parts for x in (part.exact, part.tail)] for parts in by_rank])
@@ -214,12 +229,22 @@ def _answer(exchange: Exchange, lookup: Lookup, incoming: list[IncomingRequest],
     table, mode = lookup.table, lookup.mode
     if lookup.trains:
         table.last_requests = LastRequests(number, [(r.ids, r.ordinals) for r in incoming])
-    p = table.storage.partition(torch.cat([r.ids for r in incoming]), torch.cat([r.ordinals for r in incoming]))
-    rows = table.find_or_insert(p.ids, p.tables, _occurrences(incoming, p), mode)
-    values = table.storage.gather(rows, p.ids, p.tables, unknown=mode.unknown)
+    p = lookup.storage.partition(torch.cat([r.ids for r in incoming]), torch.cat([r.ordinals for r in incoming]))
+    rows = _find_or_insert(lookup, p.ids, p.tables, _occurrences(incoming, p), mode)
+    values = lookup.storage.gather(rows, p.ids, p.tables, unknown=mode.unknown)
     encoded = _encode(lookup, values, rows, p)
     exchange.count(encoded)
     return [wire.part(encoded, index) for index in p.inverse.split([len(r.ids) for r in incoming])]
+
+
+def _find_or_insert(lookup: Lookup, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
+    """Row numbers of unique keys."""
+    table = lookup.table
+    rows, _ = lookup.storage.lookup(ids, ordinals, mode=mode, clock=table.clock, counts=counts)
+    if mode.insert:
+        for observer in table.observers:
+            observer(ids[rows >= 0], ordinals[rows >= 0])
+    return rows
 
 
 def _occurrences(incoming: list[IncomingRequest], p: Partition) -> Tensor | None:
@@ -238,12 +263,12 @@ def _encode(lookup: Lookup, values: Tensor, rows: Tensor, p: Partition) -> Encod
         )
     noise = table.noise(p.ids, p.tables) if codec.row.stochastic else None
     feeds, measures = codec.error_feedback and trains, trains and table.to_rows.measures(table.step)
-    residual = table.storage.read_slot(FORWARD_RESIDUAL, rows) if feeds else None
+    residual = lookup.storage.read_slot(FORWARD_RESIDUAL, rows) if feeds else None
     if measures:
         residual = with_zeros(residual, values)
     encoded = table.backend.encode(values, residual, codec=codec.row, noise=noise)
     if feeds:
-        table.storage.write_slot(FORWARD_RESIDUAL, rows, encoded.residual)
+        lookup.storage.write_slot(FORWARD_RESIDUAL, rows, encoded.residual)
     if measures:
         table.to_rows.measure(values, encoded.residual)
     return encoded
@@ -272,8 +297,8 @@ def _rows_here(lookup: Lookup) -> Tensor:
     table, mode, keys = lookup.table, lookup.mode, lookup.request.keys
     if table.touched_by_gradients:
         mode = replace(mode, touch=False)
-    rows = table.find_or_insert(keys.ids, keys.ordinals, None, mode)
-    return table.storage.gather(rows, keys.ids, keys.ordinals, unknown=mode.unknown)
+    rows = _find_or_insert(lookup, keys.ids, keys.ordinals, None, mode)
+    return lookup.storage.gather(rows, keys.ids, keys.ordinals, unknown=mode.unknown)
 
 
 def _outputs(

@@ -96,20 +96,6 @@ class ShardedTable(Table):
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
         self.storage.add_slots(self.own_slots)
 
-    # Forward
-
-    def counts_to(self, mode: LookupMode) -> int | None:
-        """Occurrences of a key that its owner counts at most in a lookup; None: it counts none."""
-        gate = self.storage.gate
-        return gate.counts_to if gate is not None and mode.insert and mode.touch else None
-
-    def find_or_insert(self, ids: Tensor, ordinals: Tensor, counts: Tensor | None, mode: LookupMode) -> Tensor:
-        """Row numbers of unique keys."""
-        rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock, counts=counts)
-        if mode.insert and self.observers:
-            self._tell(ids[rows >= 0], ordinals[rows >= 0])
-        return rows
-
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
         """Of keys, at this step."""
         uids = torch.tensor(self.spec.uids, device=ids.device)[ordinals.long()]
