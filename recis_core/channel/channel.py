@@ -30,7 +30,7 @@ def digest(about: object) -> int:
 
 
 class Channel:
-    """Each engine has one; all of them on a process group share its RankGroup. Making a group is collective.
+    """Each engine has one; channels on one process group share its RankGroup, which the first makes. That is collective.
 
     parent: the user's process group. device: where messages are.
     calls: agreements so far. engine: its number, 0 for calls that belong to no engine. sent: bytes to other ranks by kind.
@@ -96,11 +96,11 @@ class Channel:
 
     @contextmanager
     def failing_together(self, kind: str) -> Iterator[None]:
-        """What is raised inside makes the other ranks raise too, which wait in `kind` or another call."""
+        """An error inside is raised here, and makes the other ranks raise, too, in `kind` or in whatever call they wait."""
         try:
             yield
         except (ExchangeMismatch, ExchangeFailed):
-            raise  # which all ranks raise
+            raise  # all ranks raise these
         except Exception as error:
             self._fail_others(kind, error)
             raise
@@ -121,14 +121,13 @@ class Channel:
     ) -> tuple[Tensor, Finish]:  # fmt: skip
         """Meet, then begin to send uint8 message p to rank p.
 
-        After the meeting the others rely on this rank's message: what is raised before it is on its way breaks off
-        the exchange.
+        After the meeting the others rely on this rank's message: an error before it is under way breaks off the group.
 
         Args:
-          lengths: of all ranks' counts for this one: how many bytes come from each. what: names the bytes in `sent`.
+          lengths: from what `meet` returns to the number of bytes that come from each rank. what: their name in `sent`.
 
         Returns:
-          (what `meet` returns, finish): finish() waits, and gives what each rank sent here; again, if called again.
+          (what `meet` returns, finish): finish() waits for what each rank sends here; a second call gives the same.
         """
         return self._start(kind, messages, lengths, what, about, counts, here)
 
@@ -137,7 +136,7 @@ class Channel:
         self, kind: str, messages: Sequence[Tensor], lengths: Callable[[Tensor], Sequence[int]], what: str,
         *, about: object = None, counts: Tensor | None = None, here: Callable[[], str] = str,
     ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """As start, and wait for what comes."""
+        """As start, and wait."""
         theirs, finish = self._start(kind, messages, lengths, what, about, counts, here)
         return theirs, finish()
 
@@ -183,7 +182,7 @@ def open_channel(pg: Any = None, *, hierarchical: bool = False) -> Channel:
     """
     channel = Channel(dist.group.WORLD if pg is None else pg)
     with channel.failing_together("engine"):
-        # First, for it may refuse the ranks; one that leaves while others join a group breaks that off.
+        # Before the meeting, for it may refuse the ranks, and a rank that leaves while others join a group breaks that off.
         nodes = Hops.nodes_of(channel.group.ranks) if hierarchical else None
     channel.meet("engine", nodes)
     channel.hops = None if nodes is None else Hops(channel.group, nodes)

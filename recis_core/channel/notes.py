@@ -1,7 +1,7 @@
-"""What ranks tell each other beside collectives: that one has left, or waits in vain.
+"""Notes of ranks in the process group's store: that a rank has left, or waits in vain, and where.
 
-A rank that leaves writes why into the store of the process group. Another one whose collective breaks off, or which
-waits for long, reads it there: the transport knows only that a connection is closed.
+A rank that leaves writes why. A rank whose collective breaks off, or which waits for long, reads the notes: the transport
+knows only that a connection is closed.
 
 Sizes: W ranks.
 """
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 JOINED, WAITS, LEFT = "joined", "waits", "left"
-SECONDS = 2.0  # for a store to answer: that of a rank that hangs never does
+SECONDS = 2.0  # for a store to answer; the store of a rank that hangs never does
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Note:
 
 
 class Notes:
-    """One line a rank; the last one counts.
+    """One note a rank; the last one counts.
 
     Args:
       store: of the process group. name: of the group, the same on all ranks.
@@ -45,8 +45,8 @@ class Notes:
         self.place, self.begun = "making the group", 0  # where this rank was last, in words, and in collectives
 
     def join(self, group: Any) -> None:
-        """Write that this rank is here, and that it has left once the group is destroyed or the process ends."""
-        self._write(JOINED, self.place)  # over what a group of that name, made before, has left in a store
+        """Note that this rank is here; once the group is destroyed or the process ends, that it has left."""
+        self._write(JOINED, self.place)  # over the note of a former group of that name
         weakref.finalize(group, self._close)
         util.Finalize(None, self._close, exitpriority=100)  # a child of multiprocessing ends without atexit
 
@@ -55,7 +55,7 @@ class Notes:
         self._store = None  # whoever made it may make another one, on the same port
 
     def leave(self, why: str | None = None) -> None:
-        """This rank takes part in nothing any more. The first reason stays. A forked child that ends says nothing."""
+        """Note that this rank takes part in nothing any more. The first reason stays. A forked child writes none."""
         if not self._gone and os.getpid() == self._process:
             self._gone = True
             self._write(LEFT, f"{why or _ending()}, after {self.place}")
@@ -71,7 +71,7 @@ class Notes:
             return
 
     def of(self, ranks: Iterable[int]) -> dict[int, Note] | None:
-        """By rank, of those that wait in vain or left; None if the store does not answer."""
+        """Notes of ranks that wait in vain or left; None if the store does not answer."""
         notes = within(SECONDS, lambda: {p: note for p in ranks if (note := self._read(p)) is not None})
         return None if notes is None else {p: note for p, note in notes.items() if note.kind != JOINED}
 
@@ -95,7 +95,7 @@ def within(seconds: float, work: Callable[[], T]) -> T | None:
     def run() -> None:
         try:
             found.append(work())
-        except Exception:  # a lost store raises whatever its kind does; None says so
+        except Exception:  # a lost store may raise anything
             return
 
     thread = threading.Thread(target=run, daemon=True)

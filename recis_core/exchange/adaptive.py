@@ -1,4 +1,4 @@
-"""Codecs chosen by the error they make: what each rank measured, added up over ranks once a step.
+"""Codecs chosen by their error, which each rank measures; sums over ranks are taken once a step.
 
 Sizes: U rows, D dim.
 """
@@ -15,7 +15,7 @@ from recis_core.options.precision import Auto, Codec, Direction
 
 
 class Chooser:
-    """One direction of a table: its codec at a step, and the error of what was sent since the last one."""
+    """One direction of a table: its codec at a step, and the error of rows sent since the last step."""
 
     def __init__(self, direction: Direction) -> None:
         self.direction, self.adaptive = direction, direction.adaptive()
@@ -29,7 +29,7 @@ class Chooser:
         return self.adaptive is not None and isinstance(self.direction.choice(step), Auto)
 
     def measure(self, whole: Tensor, left: Tensor) -> None:
-        """Rows float32 [U, D] that were sent, and what their codes do not say."""
+        """Add rows float32 [U, D] that were sent, and what their codes lose of them."""
         self.whole += float(whole.double().square().sum())
         self.lost += float(left.double().square().sum())
 
@@ -39,21 +39,21 @@ class Chooser:
         return taken
 
     def state(self) -> dict[str, object]:
-        """What the choice rests on, as plain numbers; empty where nothing is chosen by error."""
+        """The state of the choice, as plain numbers; empty where no codec is chosen by error."""
         return {} if self.adaptive is None else self.adaptive.state_dict()
 
     def load_state(self, state: dict[str, object]) -> None:
-        """What `state` gave. Raises ValueError where it is of other candidates."""
+        """Take what `state` gave. Raises ValueError if its candidates are others."""
         if self.adaptive is not None and state:
             self.adaptive.load_state_dict(state)
 
     def observe(self, step: int, lost: Sequence[float], whole: Sequence[float]) -> None:
-        """Sums of all ranks, in the order of ranks: the same choice on each. Rows with NaN or inf tell nothing."""
+        """Take all ranks' sums, in the order of ranks: each chooses the same. Sums with NaN or inf do not count."""
         total = sum(whole)
         if self.adaptive is not None and self.measures(step) and 0 < total < math.inf:
             self.adaptive.observe(math.sqrt(sum(lost) / total))
 
 
 def with_zeros(residual: Tensor | None, like: Tensor) -> Tensor:
-    """A residual to measure by, where none is kept."""
+    """The residual, or zeros where none is kept."""
     return torch.zeros_like(like) if residual is None else residual

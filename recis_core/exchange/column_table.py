@@ -2,7 +2,7 @@
 
     row of 8 columns, 3 ranks:   0 1 2 3 | 4 5 | 6 7        blocks are even, so that columns begin as those of a whole row
 
-Keys go to all ranks, which answer with their columns; a gradient's columns go to whom they belong.
+Keys go to all ranks, which answer with their columns; each rank gets its columns of a gradient.
 
 Sizes: U unique keys, D dim of a whole row, W ranks.
 """
@@ -43,7 +43,7 @@ def column_blocks(dim: int, world: int) -> list[tuple[int, int]]:
 
 
 class ColumnTable(ShardedTable):
-    """`spec` is of the columns that live here."""
+    """`spec` is of this rank's columns."""
 
     def __init__(
         self, create: Callable[[TableSpec], Storage], spec: TableSpec, names: tuple[str, ...], *, rank: int, **rest: Any
@@ -77,7 +77,7 @@ class ColumnTable(ShardedTable):
         return torch.ones(len(ids), dtype=torch.bool)
 
     def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
-        """A slot as wide as a row is cut like it.
+        """Slots as wide as a row are cut as rows are.
 
         Raises:
           RecisError: a slot sums over a row's columns, which no rank has all of.
@@ -97,7 +97,7 @@ class ColumnTable(ShardedTable):
         return tuple(replace(s, width=self.spec.dim) if s.width == self.whole_dim else s for s in slots)
 
     def incoming(self, snapshot: Snapshot) -> Snapshot:
-        """Rows may come whole, or as the columns that live here."""
+        """Rows may be whole, or cut to this rank's columns already."""
         slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
         return super().incoming(replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
 

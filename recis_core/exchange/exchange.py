@@ -1,4 +1,4 @@
-"""All that an engine's tables say between ranks: agreed first, then sent, in the order of the plan.
+"""One engine's tables on many ranks: forwards, gradients, norms. Ranks agree first, then send, in the order of the plan.
 
 Sizes: W ranks, P storages.
 """
@@ -21,11 +21,10 @@ from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.options.precision import Codec
 from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Measure
 
-NORM = 5  # words of a table when norms are agreed: Σ squares, and two a direction of codec errors
+NORM = 5  # words of a table when ranks agree on norms: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
 
 
@@ -85,7 +84,7 @@ class Exchange:
             hot_rows.refresh(self, trains)
 
     def _count_on(self) -> None:
-        """Before the first forward: disks that ranks have kept may be of different flushes; steps go on from the last one's."""
+        """Before the first forward: kept disks of ranks may be of different flushes; all ranks take the latest one's steps."""
         kept = [table for table in self.tables if (tiers := table.storage.tiers) is not None and tiers.config.keep]
         if kept:
             with self.channel.failing_together("forward"):  # the forward that opens them
@@ -120,16 +119,16 @@ class Exchange:
         self._measures.clear()
 
     def finish(self) -> None:
-        """All that was sent has come. What fails here is told to the others, and may be repeated."""
+        """Wait for gradients that are under way. If that fails, it fails on all ranks, and may be repeated."""
         if self._waiting is not None:
             with self.channel.failing_together("gradients"):
                 self._waiting()
             self._waiting = None
 
     def drop_in_flight(self) -> None:
-        """What is on its way will be dropped, so it comes first, as far as it can."""
+        """Receive what is under way as far as possible: the caller drops all gradients."""
         if self._waiting is not None:
-            with suppress(Exception):  # then none of it was taken in
+            with suppress(Exception):  # then no table has received any
                 self._waiting()
             self._waiting = None
 
@@ -144,10 +143,10 @@ class Exchange:
     def flags(self) -> tuple[bool, bool]:
         """(whether any rank holds a gradient, whether all are finite, dense ones too); equal on all ranks.
 
-        Collective, but for what it has found a gradient in since the last training forward: that is remembered. That
-        there is none is not, for a backward may still come.
+        Collective, unless an earlier call since the last training forward found a gradient. "Yes" is cached; "no" is
+        asked again, for a backward may still come.
         """
-        self.finish()  # what was sent is still a gradient, on whoever received it
+        self.finish()  # gradients that were sent count on their owners
         if self._flags is None or self._flags[0] != self.forwards or not self._flags[1][0]:
             self._flags = self.forwards, self._agree("flags")
         holds, sparse_finite, dense_finite = self._flags[1]
@@ -155,7 +154,8 @@ class Exchange:
 
     def _agree(self, kind: str) -> tuple[bool, bool, bool]:
         with self.channel.failing_together(kind):
-            holds, finite = any(t.holds or t.received for t in self.tables), all(t.local_finite for t in self.tables)
+            holds = any(table.local or table.received for table in self.tables)
+            finite = all(gradient.finite for table in self.tables for gradient in table.local)
             mine = torch.tensor([holds, finite, self.dense_finite()]).long()
         theirs = self.channel.meet(kind, self.position(), mine.expand(self.channel.size, 3), here=self.where)
         return bool(theirs[:, 0].any()), bool(theirs[:, 1].all()), bool(theirs[:, 2].all())
@@ -172,7 +172,7 @@ class Exchange:
         return f"Here: {steps}{changed}{'; gradients of an earlier forward are neither applied nor dropped' * waits}."
 
     def agree_to_step(self) -> None:
-        """Of a step without a gradient, which would need no other rank: all make it, or none. Collective."""
+        """A step without a gradient needs no other rank; still all ranks make it, or none. Collective."""
         self.finish()
         if not self._measures:
             self.channel.meet("step", self.position(), here=self.where)
@@ -180,7 +180,7 @@ class Exchange:
     def measure(self, table: ShardedTable, kind: str = "norm") -> Measure:
         """Σ squares and finiteness over all ranks, float64 sums in the order of ranks. Collective at first.
 
-        kind: what it is for, "norm" for a step or "clip": ranks must agree on that, too.
+        kind: "norm" for a step, or "clip": ranks must agree on that, too.
         """
         if not self._measures:
             self._measures = self._measured(kind)
@@ -194,12 +194,12 @@ class Exchange:
         lines = self.channel.meet(kind, self.position(), words.expand(self.channel.size, -1), here=self.where).tolist()
         ranks = [[_float(word) for word in line] for line in lines]
         return {
-            table: self._hear(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])
+            table: self._of_ranks(table, [line[NORM * i : NORM * (i + 1)] for line in ranks])
             for i, table in enumerate(self.tables)
         }
 
-    def _hear(self, table: ShardedTable, ranks: list[list[float]]) -> Measure:
-        """One table's squares and errors, a line a rank."""
+    def _of_ranks(self, table: ShardedTable, ranks: list[list[float]]) -> Measure:
+        """One table's measure, from squares and errors of each rank."""
         squares, rows_lost, rows, gradients_lost, gradients_ = zip(*ranks, strict=True)
         table.to_rows.observe(table.step, rows_lost, rows)
         table.to_gradients.observe(table.step, gradients_lost, gradients_)
@@ -207,7 +207,7 @@ class Exchange:
         return Measure(total, True) if self._finite and math.isfinite(total) else Measure(math.inf, False)
 
     def forget(self) -> None:
-        """A table's gradient was applied or dropped: what was measured of it is no longer so."""
+        """A table's gradient was applied or dropped: measures and flags are out of date."""
         self._measures.clear()
         self._flags = None
 
@@ -242,9 +242,9 @@ def _width(tables: Sequence[ShardedTable]) -> int:
 
 
 def _unscaling(table: ShardedTable) -> float:
-    """What the optimizer's gradient handle says that gradients are to be multiplied by; 1 where nothing is lost by
-    doing that after the exchange."""
-    if table.optimizer is None or table.precision.backward.codecs == (Codec(),):
+    """The factor to apply before encoding (unscaling, clipping). 1 for exact codecs, where applying it afterwards is the
+    same."""
+    if table.sends_exact or table.optimizer is None:
         return 1.0
     return float(table.optimizer.unscaling(table))
 

@@ -24,8 +24,7 @@ ASKER = ("torch.distributed.checkpoint.state_dict", "_get_model_state_dict")
 def whole_is_asked() -> tuple[bool, bool]:
     """(whether get_model_state_dict wants a full_state_dict, whether on rank 0 only).
 
-    It tells modules nothing of its options and drops what other ranks hold, so they are read where they are: in its
-    frame above this one.
+    It hands its options to no module, and drops what other ranks hold. So they are read from its frame above this one.
     """
     frame = sys._getframe()
     while frame is not None:
@@ -39,8 +38,9 @@ def whole_is_asked() -> tuple[bool, bool]:
 def of_all_ranks(
     channel: Channel, mine: Callable[[], Mapping[str, Tensor]], name: str, *, only_first: bool
 ) -> dict[str, Tensor]:
-    """All ranks' tensors of the table `name` on the CPU, by key; only this rank's, where only rank 0 of the job gets
-    all. Collective.
+    """All ranks' tensors of the table `name` on the CPU, by key. Collective.
+
+    only_first: rank 0 of the job gets all of them; the other ranks get their own.
     """
     with channel.failing_together("state_dict"):
         parts = mine()

@@ -1,4 +1,4 @@
-"""What ranks tell each other outside of a step: results, and parts of a whole that one of them puts together.
+"""Values of all ranks, gathered outside of a step: results, and parts that one rank puts together.
 
 Sizes: W ranks, n rows of one rank.
 """
@@ -20,7 +20,7 @@ SENT = "reports"  # under which these bytes are counted
 def gathered(channel: Channel, rows: Tensor, to: int | None = None, kind: str = "gather") -> list[Tensor]:
     """Each rank's [n, …], of any n, on the CPU: on every rank, or on rank `to` alone and empty elsewhere. Collective.
 
-    kind: the call this is a part of, one of agreement.KINDS. Ranks must agree on it, on dtype and on what n rows are of.
+    kind: of the call, one of agreement.KINDS. Ranks must agree on it, on dtype, and on the shape of a row.
     """
     with channel.failing_together(kind):
         message, nothing = as_bytes(rows.cpu()), torch.zeros(0, dtype=torch.uint8)
@@ -35,7 +35,7 @@ def gathered(channel: Channel, rows: Tensor, to: int | None = None, kind: str = 
 
 
 def gathered_json(channel: Channel, value: Any, to: int | None = None, kind: str = "gather") -> list[Any]:
-    """Each rank's JSON value; None for one that was sent elsewhere. Collective."""
+    """Each rank's JSON value; None on ranks other than `to`. Collective."""
     with channel.failing_together(kind):
         message = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
     arrived = gathered(channel, message, to, kind)

@@ -1,8 +1,8 @@
-"""The most used rows of a table, on every rank besides their owner.
+"""The most used rows of a table, copied to every rank.
 
-Their ids and rows do not travel forward; their gradients go to the owner like all others, and once the owner has
-applied them, every rank gets the new rows before the next forward. Which rows are hot is agreed anew every PERIOD
-steps, by what all ranks counted since the last time.
+A forward reads the copies, and sends neither ids nor rows. Gradients go to the owner like all others; before the next
+forward every rank copies the updated rows. Every PERIOD steps ranks choose hot rows anew, by what all have counted since
+the last time.
 
 Sizes: U unique keys, K hot rows, D dim, W ranks, T logical tables.
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
     from recis_core.exchange.sharded_table import ShardedTable
 
-FIRST, PERIOD = 10, 200  # steps before rows are first chosen, and between choices
-CANDIDATES = 4  # times as many as will be chosen, from each rank
+FIRST, PERIOD = 10, 200  # steps before the first choice, and between choices
+CANDIDATES = 4  # from each rank, times as many as are chosen
 COUNTED = 1 << 20  # keys whose uses are counted at most; others wait for the next period
 
 
@@ -59,7 +59,7 @@ class HotRows:
         return owners * len(self.table.names) + ordinals
 
     def find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
-        """int64 [U]: each key's place among the hot ones, -1 for others."""
+        """int64 [U]: each key's place among hot rows, -1 for others."""
         if not len(self.ids):
             return torch.full_like(ids, -1)
         rows = self.places.find(ids, ordinals)
@@ -70,12 +70,12 @@ class HotRows:
         rows = self.uses.find(ids, ordinals)
         fits = torch.ones_like(rows, dtype=torch.bool)
         fits[(rows < 0).nonzero().flatten()[self.uses.room :]] = False
-        seen = self.uses.read(rows)[:, 0] + counts
-        self.uses.write(ids[fits], ordinals[fits], seen[fits, None])
+        uses = self.uses.read(rows)[:, 0] + counts
+        self.uses.write(ids[fits], ordinals[fits], uses[fits, None])
 
     @property
     def due(self) -> bool:
-        """Whether rows are to be chosen anew before the next forward; equal on all ranks."""
+        """Whether the next forward chooses rows anew; equal on all ranks."""
         step = self.table.step
         return step - self.chosen_at >= (PERIOD if self.chosen_at else FIRST)
 
@@ -91,7 +91,7 @@ class HotRows:
         return torch.cat(top)
 
     def choose(self, ranks: Sequence[Tensor]) -> None:
-        """From all ranks' candidates: those used most in all, ties by id."""
+        """From all ranks' candidates: the most used in all, ties by id."""
         ids, ordinals, uses = torch.cat(list(ranks)).unbind(1)
         order = torch.argsort(ids)
         order = order[torch.argsort(ordinals[order], stable=True)]
@@ -111,17 +111,17 @@ class HotRows:
         self.chosen_at, self.stale = self.table.step, True
 
     def spans(self) -> list[tuple[int, int]]:
-        """Where each rank's begin and end."""
+        """Where each rank's hot rows begin and end."""
         ends = torch.tensor([0, *self.owned]).cumsum(0).tolist()
         return list(itertools.pairwise(ends))
 
     def owned_keys(self) -> tuple[Tensor, Tensor]:
-        """Those that live here."""
+        """Keys of hot rows that this rank owns."""
         beg, end = self.spans()[self.table.exchange.channel.rank]
         return self.ids[beg:end], self.ordinals[beg:end]
 
     def owned_rows(self) -> Tensor:
-        """float32 [k, D]: rows that live here."""
+        """float32 [k, D]: their rows."""
         table, (ids, ordinals) = self.table, self.owned_keys()
         mode = LookupMode(insert=True, touch=False)
         rows, _ = table.storage.lookup(ids, ordinals, mode=mode, clock=table.clock)

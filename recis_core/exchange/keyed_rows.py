@@ -1,4 +1,4 @@
-"""Rows by key beside a table, on this rank alone: its backend's find-or-insert, one slot of values.
+"""Values by key beside a table, on this rank alone, in one slot of a storage of the same backend.
 
 Sizes: U unique keys, width columns.
 """
@@ -18,7 +18,7 @@ FIRST_ROWS = 1024
 
 
 class KeyedRows:
-    """float32 [width] by (logical table, id); a key that was never written reads as zeros.
+    """float32 [width] by (logical table, id); a key that was not written reads as zeros.
 
     Args:
       spec: of the table whose keys these are. capacity: keys at most.
@@ -35,7 +35,7 @@ class KeyedRows:
         return self.capacity - self._storage.counters().rows
 
     def find(self, ids: Tensor, ordinals: Tensor) -> Tensor:
-        """Row numbers int32 [U]; -1 for keys that are not here."""
+        """Row numbers int32 [U]; -1 for unknown keys."""
         return self._lookup(ids, ordinals, insert=False)
 
     def read(self, rows: Tensor) -> Tensor:

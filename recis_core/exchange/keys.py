@@ -1,8 +1,8 @@
-"""Unique keys in the order they travel: by owner, then those that are asked for before those at hand, by table, by id.
+"""Unique keys in the order they travel: by owner; asked keys before those of hot rows, which are at hand; by table; by id.
 
-    rank 0's                            | rank 1's | …        spans say where each rank's begin and end
-    asked for           | hot, at hand  |                     asked says how many of each are asked for,
-    table 0 | table 1   | table 0 | …   |                     by_table how many of them a logical table has
+    rank 0's                            | rank 1's | …        spans: where each rank's begin and end
+    asked for           | hot, at hand  |                     asked: how many each rank is asked for,
+    table 0 | table 1   | table 0 | …   |                     by_table: of each logical table
     ids ascend          |
 
 Sizes: N ids, U unique keys, W ranks, T logical tables.

@@ -1,8 +1,7 @@
 """A table that every rank holds whole: nothing travels forward, gradients go to all.
 
-A row that no gradient has touched may be missing on a rank; it begins, wherever it is asked for, with the same value.
-Where rows are evicted, one is used when its gradient arrives, which it does on all ranks in the same step; that a rank has looked
-it up the others do not know.
+A rank may lack a row that no gradient has touched; the row begins with the same value on every rank. Where rows are
+evicted, the arrival of its gradient counts as a row's use: all ranks see it in the same step, and no other rank sees a lookup.
 
 Sizes: U unique keys, D dim.
 """

@@ -1,7 +1,7 @@
-"""What this rank has not yet said of gradients it sent in few bits: added to the next ones (error feedback).
+"""Error feedback: what few-bit codes of gradients have lost so far is added to the next gradients.
 
-A table of its own at each sender, float32 and unscaled, bounded in bytes. A key that finds no room is sent exactly,
-so that Σ sent + residual = Σ true always holds. What a step would leave is written only when that step is applied.
+Each sender keeps residuals by key, float32 and unscaled, bounded in bytes. A gradient whose residual finds no room is
+sent exactly, so that Σ sent + residual = Σ true always holds. A step's residuals are written when the step is applied.
 
 Sizes: U unique keys, D dim.
 """
@@ -29,14 +29,14 @@ class Residuals:
         self._staged: tuple[SortedKeys, Tensor] | None = None
 
     def read(self, keys: SortedKeys) -> tuple[Tensor, Tensor]:
-        """What is kept for keys, float32 [U, D], zeros for new ones; and positions int64 of new ones without room."""
+        """Residuals of keys, float32 [U, D], zeros for new keys; and positions int64 of new keys without room."""
         found = self.rows.find(keys.ids, keys.ordinals)
         homeless = (found < 0).nonzero().flatten()[max(0, self.rows.room) :]
         self.overflowed += len(homeless)
         return self.rows.read(found), homeless
 
     def stage(self, keys: SortedKeys, left: Tensor) -> None:
-        """What a step will leave, float32 [U, D], once it is applied."""
+        """A step's residuals, float32 [U, D], for when it is applied."""
         self._staged = keys, left
 
     def commit(self) -> None:
@@ -64,11 +64,11 @@ class Residuals:
             self._staged = staged, left.masked_fill(gone[:, None], 0.0)
 
     def snapshot(self) -> Snapshot:
-        """All that is kept, on the CPU: ids, ordinals, and the slot keyed_rows.SLOT."""
+        """All residuals, on the CPU: ids, ordinals, and the slot keyed_rows.SLOT."""
         return self.rows.snapshot()
 
     def made(self, ids: Tensor, ordinals: Tensor, values: Tensor) -> KeyedRows:
-        """To be kept instead: what `snapshot` gave.
+        """Residuals from what `snapshot` gave, to take these ones' place.
 
         Raises:
           TableFull: there is no room for them in the budget.

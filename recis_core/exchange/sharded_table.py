@@ -1,4 +1,4 @@
-"""One rank's share of a physical table, and what it asks of the other ranks' shares.
+"""One rank's share of a physical table.
 
 Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
 """
@@ -28,7 +28,7 @@ from recis_core.exchange.local_gradient import LocalGradient, joined
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.shared_verbs import SharedVerbs
-from recis_core.options.precision import Precision
+from recis_core.options.precision import Codec, Precision
 from recis_core.options.sharding import Sharding
 from recis_core.table.replacement import Replacement
 from recis_core.table.table import Table
@@ -45,14 +45,14 @@ FORWARD_RESIDUAL = "forward_residual"
 
 
 class ShardedTable(Table):
-    """A physical table whose rows live on many ranks.
+    """A physical table whose rows are on many ranks.
 
-    Backward holds gradients here; `exchange.sync` sends them to the owners, whose `update` consumes them.
+    Gradients of backwards stay in `local`; `exchange.sync` sends them to the owners, whose `update` consumes them.
     """
 
     exchange: Exchange
-    touched_by_gradients = False  # whether a row's use is its gradient's arrival, and not the lookup
-    changes = 0  # inserts, erasures and evictions that all ranks must make alike
+    touched_by_gradients = False  # whether the arrival of its gradient counts as a row's use, and a lookup does not
+    changes = 0  # inserts, erasures and evictions, which all ranks must make alike
 
     def __init__(
         self,
@@ -70,13 +70,14 @@ class ShardedTable(Table):
         super().__init__(create, spec, names, reduce_by_id=reduce_by_id)
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
         self.owners = Owners(self.shardings, spec.uids, world)
-        self.dims = [spec.dim] * world  # columns of the rows that each rank answers with
+        self.dims = [spec.dim] * world  # columns that each rank has
         self.last_requests = LastRequests()
         self.sent_factor = 1.0
         self.consumed_at = 0
-        self._local: list[LocalGradient] = []
+        self.local: list[LocalGradient] = []
         self._erasures_applied = 0  # their count at the last step
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
+        self.sends_exact = precision.backward.codecs == (Codec(),)
         keeps = precision.backward.error_feedback
         self.residuals = Residuals(self.backend, spec, self.row_dim, residual_bytes) if keeps else None
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
@@ -89,7 +90,7 @@ class ShardedTable(Table):
         return self.spec.dim
 
     def shares(self, values: Tensor) -> list[Tensor]:
-        """Gradients of whole rows as what goes to owners; one for all, or one for each rank."""
+        """Gradients of whole rows, cut for owners: one for all, or one for each rank."""
         return [values]
 
     def _keep_forward_residual(self) -> None:
@@ -97,7 +98,7 @@ class ShardedTable(Table):
         self.storage.add_slots(self.own_slots)
 
     def noise(self, ids: Tensor, ordinals: Tensor) -> RowNoise:
-        """Of keys, at this step."""
+        """The noise of keys, at this step."""
         uids = torch.tensor(self.spec.uids, device=ids.device)[ordinals.long()]
         return RowNoise(self.spec.seed, uids, ids, self.step)
 
@@ -121,7 +122,7 @@ class ShardedTable(Table):
         return LocalGradient(request.keys, torch.zeros_like(rows) if total is None else total, saved.number), to_weights
 
     def _like_rows(self, request: KeyRequest) -> Tensor:
-        """Of the rows' shape; a gradient to rows alone never reads them."""
+        """Rows without values: a gradient to rows alone never reads them."""
         return torch.empty(len(request.keys.ids), self.row_dim, device=request.call.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
@@ -129,13 +130,13 @@ class ShardedTable(Table):
             return
         self.exchange.require_open()
         with self.lock:
-            self._local = [*self._local, self._of_living(gradient, ticket)]
-            if len(self._local) > KEPT and self.optimizer is None:
-                self._local = [joined(self._local, self.backend, self.owners)]
+            self.local = [*self.local, self._of_living(gradient, ticket)]
+            if len(self.local) > KEPT and self.optimizer is None:
+                self.local = [joined(self.local, self.backend, self.owners)]
 
     @property
     def waiting(self) -> int:
-        return len(self._local)
+        return len(self.local)
 
     def _of_living(self, gradient: LocalGradient, ticket: Ticket) -> LocalGradient:
         if ticket.erasures == self.erasures.count:
@@ -147,13 +148,13 @@ class ShardedTable(Table):
 
     @property
     def held(self) -> Any:
-        return self._local
+        return self.local
 
     @held.setter
     def held(self, held: Any) -> None:
-        self._local = held
+        self.local = held
 
-    # What lives here
+    # Rows of this rank
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
         return self.owners.slices_of(ordinal, self.exchange.channel.rank)
@@ -171,32 +172,24 @@ class ShardedTable(Table):
 
     @property
     def clock(self) -> Clock:
-        """Rows asked for since the last step are pinned: their gradients may still come, from any rank."""
+        """Rows that were looked up since the last step are pinned: any rank may still send their gradient."""
         return Clock(self.step, self.step)
 
-    @property
-    def local_finite(self) -> bool:
-        return all(h.finite for h in self._local)
-
-    @property
-    def holds(self) -> bool:
-        return bool(self._local)
-
     def local_gradient(self) -> LocalGradient | None:
-        """What backwards have left here, summed by key; it stays until `drop_local`."""
-        if len(self._local) > 1:
-            self._local = [joined(self._local, self.backend, self.owners)]
-        return self._local[0] if self._local else None
+        """Gradients of backwards here, summed by key; they stay until `drop_local`."""
+        if len(self.local) > 1:
+            self.local = [joined(self.local, self.backend, self.owners)]
+        return self.local[0] if self.local else None
 
     def drop_local(self) -> None:
         """The local gradient was sent."""
-        self._local = []
+        self.local = []
 
     def receive(self, ids: Tensor, ordinals: Tensor, values: Tensor, counts: Tensor | None) -> None:
-        """One rank's gradient of rows that live here."""
+        """One rank's gradient of rows on this rank."""
         if not len(ids):
             return
-        # A key whose row was erased since the last step has none, unless it was asked for again; others have theirs.
+        # A row that was erased since the last step is not made anew: its gradient is dropped, unless a forward made the row.
         erased = self.erasures.count != self._erasures_applied and not self.replicated
         mode = LookupMode(insert=not erased, touch=self.touched_by_gradients)
         rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock)
@@ -209,12 +202,12 @@ class ShardedTable(Table):
 
     @property
     def received(self) -> tuple[Any, ...]:
-        """Gradients of rows that live here, one a rank that sent some."""
+        """Gradients of rows on this rank, one for each rank that sent some."""
         return self.unapplied.gradients
 
     @property
     def scale(self) -> float:
-        """Gradients are means over ranks, as DDP's; and what was sent may be unscaled already."""
+        """Gradients are means over ranks, as DDP's; sent gradients may be unscaled already."""
         return 1.0 / (self.world * self.sent_factor)
 
     @property
@@ -238,7 +231,7 @@ class ShardedTable(Table):
         try:
             if self.residuals is not None:
                 self.residuals.commit()
-        finally:  # what follows is so whatever becomes of those
+        finally:  # the rows are updated, even if residuals are not
             if self.hot is not None:
                 self.hot.stale = bool(len(self.hot.ids)) or self.hot.stale
             self.discard()
@@ -246,7 +239,7 @@ class ShardedTable(Table):
 
     def discard(self) -> None:
         self.exchange.drop_in_flight()
-        self._local, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
+        self.local, self.unapplied, self.sent_factor = [], self.unapplied.none(), 1.0
         self._erasures_applied = self.erasures.count
         self.consumed_at = self.exchange.synced_at
         if self.residuals is not None:
@@ -261,9 +254,9 @@ class ShardedTable(Table):
         new.commit()
 
     def rows_went(self, keys: Keys) -> None:
-        """With them what this rank has not sent of their gradients. Where all ranks forget a table, it begins anew."""
+        """Drop local gradients and residuals of the rows. Where all ranks forget a table, its choices begin anew."""
         super().rows_went(keys)
-        self._local = [self._left_of(h, keys.among(h.keys.ids, h.keys.ordinals)) for h in self._local]
+        self.local = [self._left_of(h, keys.among(h.keys.ids, h.keys.ordinals)) for h in self.local]
         if self.residuals is not None:
             self.residuals.forget(keys)
         if keys.ids is not None:
@@ -288,7 +281,7 @@ class ShardedTable(Table):
         self._wrote()
 
     def _wrote(self) -> None:
-        """On this rank alone, as far as it knows."""
+        """Rows changed on this rank: other ranks learn of it by their next forward."""
         if self.hot is not None:
             self.hot.written = True
 

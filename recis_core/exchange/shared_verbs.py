@@ -1,7 +1,7 @@
-"""What a logical table is asked for, of all ranks' rows. Collective: every rank asks the same, each of ids of its own.
+"""len, lookup and erase of a logical table, over all ranks' rows. Collective: all ranks call one verb, with any ids.
 
-    ids     int64, to those who may have them
-    answer  uint8 a key, whether it is there; and its row, where that is asked for
+    ids     int64, to ranks that may have them
+    answer  uint8 a key, whether the rank has it; for lookups its row, too
 
 Sizes: N ids, U unique ids, W ranks, D dim.
 """
@@ -15,33 +15,32 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-
 if TYPE_CHECKING:
     from recis_core.exchange.sharded_table import ShardedTable
 
-Answers = list[tuple[Tensor, Tensor]]  # by rank: bool [U], which it has; float32 [U, D of that rank]
+Answers = list[tuple[Tensor, Tensor]]  # by rank: bool [U], whether it has a key; float32 [U, D of that rank]
 
 
 class SharedVerbs:
-    """Of one logical table, wherever its rows are; `items` are those of this rank, of `own`."""
+    """Of one logical table; `items` are those of this rank, of `own`."""
 
     def __init__(self, table: ShardedTable, ordinal: int) -> None:
         self.table, self.own = table, table.named(ordinal)
         self.name, self.items = self.own.name, self.own.items
 
     def count(self) -> int:
-        """Of tables that every rank has whole, one that a single rank has counts."""
+        """Rows on all ranks. Of a replicated table, a row counts that any rank has."""
         self.table.exchange.finish()
-        with self._telling("len"):
+        with self._failing_together("len"):
             mine = self.own.count()
         if self.table.replicated:
-            return len(torch.cat(self._said_to_all("len", self._ids_here)).unique())
+            return len(torch.cat(self._sent_to_all("len", self._ids_here)).unique())
         counts = self._meet("len", torch.tensor([mine]))
         return int(counts.sum() if not self.table.owners.everywhere else counts.max())
 
     def lookup(self, ids: Tensor, unknown: str) -> tuple[Tensor, Tensor]:
         self.table.exchange.finish()
-        with self._telling("lookup"):
+        with self._failing_together("lookup"):
             keys, inverse = ids.cpu().unique(return_inverse=True)
             routes = self._routes(keys)
         asked = self._sent("lookup", [keys[route] for route in routes], unknown)
@@ -50,22 +49,22 @@ class SharedVerbs:
         return rows.to(ids.device)[inverse.to(ids.device)], found[inverse].to(ids.device)
 
     def erase(self, ids: Tensor) -> int:
-        """Every rank forgets what any of them names, and what it holds for it."""
+        """Every rank forgets the ids that any of them names, with all that it holds for them."""
         self.table.exchange.finish()
-        ids = torch.cat(self._said_to_all("erase", ids.cpu().unique)).unique()
-        with self._telling("erase"):
+        ids = torch.cat(self._sent_to_all("erase", ids.cpu().unique)).unique()
+        with self._failing_together("erase"):
             here = self.own.found(ids.to(self.table.device)).cpu().byte()
         masks = self._swapped("erase", [here] * self._world, [len(ids)] * self._world)
         self.table.erase(ids.to(self.table.device), self.own.ordinal)
         return int(torch.stack(masks).amax(0).sum()) if len(ids) else 0
 
-    # What ranks say
+    # Between ranks
 
     @property
     def _world(self) -> int:
         return self.table.exchange.channel.size
 
-    def _telling(self, kind: str) -> AbstractContextManager[None]:
+    def _failing_together(self, kind: str) -> AbstractContextManager[None]:
         return self.table.exchange.channel.failing_together(kind)
 
     def _here(self) -> str:
@@ -77,7 +76,7 @@ class SharedVerbs:
         return self.table.exchange.channel.meet(kind, self.name, counts, here=self._here)[:, 0]
 
     def _sent(self, kind: str, messages: Sequence[Tensor], *asked: object) -> list[Tensor]:
-        """ids that each rank sent here, int64, for those that are sent to each."""
+        """Send int64 ids to each rank; those that each rank sent here."""
         exchange = self.table.exchange
         _, arrived = exchange.channel.swap(
             kind, [_bytes(m) for m in messages], lambda theirs: (8 * theirs[:, 0]).tolist(), kind,
@@ -85,13 +84,13 @@ class SharedVerbs:
         )  # fmt: skip
         return [_as(torch.int64, message.cpu()) for message in arrived]
 
-    def _said_to_all(self, kind: str, ids: Callable[[], Tensor]) -> list[Tensor]:
-        with self._telling(kind):
+    def _sent_to_all(self, kind: str, ids: Callable[[], Tensor]) -> list[Tensor]:
+        with self._failing_together(kind):
             mine = ids()
         return self._sent(kind, [mine] * self._world)
 
     def _swapped(self, kind: str, messages: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
-        """Answers, of lengths that both sides know."""
+        """Answers, whose lengths both sides know."""
         exchange = self.table.exchange
         _, arrived = exchange.channel.swap(
             kind, messages, lambda _: lengths, kind,
@@ -105,14 +104,14 @@ class SharedVerbs:
     # Lookups
 
     def _routes(self, keys: Tensor) -> list[Tensor]:
-        """Positions of the keys that each rank is asked for."""
+        """Positions of the keys to ask each rank for."""
         if self.table.owners.everywhere:
             return [torch.arange(len(keys))] * self._world
         owners = self.table.owners.of_ids(keys, self.own.ordinals(keys))
         return [torch.nonzero(owners == rank).squeeze(1) for rank in range(self._world)]
 
     def _answered(self, asked: list[Tensor], routes: list[Tensor], unknown: str) -> Answers:
-        with self._telling("lookup"):
+        with self._failing_together("lookup"):
             device, sizes = self.table.device, [len(ids) for ids in asked]
             rows, found = self.own.lookup(torch.cat(asked).to(device), unknown)
             parts = zip(found.cpu().split(sizes), rows.cpu().split(sizes), strict=True)
@@ -123,7 +122,7 @@ class SharedVerbs:
         return [_read(m, len(route), dim) for m, route, dim in zip(arrived, routes, dims, strict=True)]
 
     def _joined(self, keys: Tensor, routes: list[Tensor], answers: Answers) -> tuple[Tensor, Tensor]:
-        """Rows and which were found, in the order of keys; of ranks that hold the same row, the lowest that has it."""
+        """Rows, and which were found, in the order of keys. Where several ranks have a row, the lowest rank's counts."""
         found = torch.zeros(len(keys), dtype=torch.bool)
         if self.table.owners.everywhere and not self.table.replicated:
             found = torch.stack([here for here, _ in answers]).any(0)
@@ -141,7 +140,7 @@ def _bytes(values: Tensor) -> Tensor:
 
 
 def _as(dtype: torch.dtype, message: Tensor) -> Tensor:
-    return message.clone().view(dtype)  # apart, so that it begins where the dtype may
+    return message.clone().view(dtype)  # a memory of its own, for alignment
 
 
 def _read(message: Tensor, count: int, dim: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""What senders have not yet said of their gradients, brought to the owners: saved as gradient that is still to apply.
+"""For a checkpoint: every sender's error-feedback residual, moved to the rows' owners, as a gradient still to apply.
 
-Senders keep what they have. Sums are float32, exact on the wire, in the order of ranks.
+Senders keep theirs. Sums are float32, exact on the wire, in the order of ranks.
 
 Sizes: W ranks, P storages, n keys, D dim.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]:
-    """For each table what all ranks keep back of rows that live here, as a mean over ranks, and what it carries.
+    """For each table all ranks' residuals of the rows on this rank, as a mean over ranks, and what the table carries.
 
     Collective: every rank, with the same tables.
     """
@@ -42,7 +42,7 @@ def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]
 
 
 def _by_owner(table: ShardedTable, world: int) -> list[Carried]:
-    """This rank's residuals, for each rank those of its rows."""
+    """This rank's residuals, those of each rank's rows."""
     if table.residuals is None:
         return [_none(table)] * world
     kept = table.residuals.snapshot()
@@ -76,7 +76,7 @@ def _at_owner(table: ShardedTable, messages: list[Tensor], world: int) -> Carrie
 
 
 def summed_by_key(parts: Sequence[Carried]) -> Carried:
-    """One for all, ascending by (ordinal, id); values of a key are added in the order of parts, each with it once."""
+    """One for all, ascending by (ordinal, id). A part has a key at most once; values are added in the order of parts."""
     keys = torch.cat([torch.stack([part.ordinals.long(), part.ids], 1) for part in parts])
     unique, places = torch.unique(keys, dim=0, return_inverse=True)
     values = torch.zeros(len(unique), parts[0].values.shape[1])
