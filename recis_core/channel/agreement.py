@@ -1,4 +1,4 @@
-"""Before any payload moves, all ranks say which call they are in; all go on, or all raise.
+"""Before any payload moves, ranks compare which call they are in; all go on, or all raise.
 
 The first message of every collective is one line of int64 from each rank to each other: kind of call, number of the
 call, number of the engine, a digest of what the call is about, whether this rank failed; then counts for the rank that

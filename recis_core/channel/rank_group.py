@@ -171,14 +171,14 @@ class RankGroup:
         notes = self._last_words()
         if notes is None:
             return f"the rank that keeps the store (rank 0 without torchrun) left or died{self._after(error)}."
-        said = [f"rank {p} left: {note.text}" for p, note in notes.items() if note.kind == LEFT]
+        words = [f"rank {p} left: {note.text}" for p, note in notes.items() if note.kind == LEFT]
         silent = [p for p in self._others() if p not in notes]
         if silent:
-            said.append(
+            words.append(
                 f"{_named(silent)} left without a word (killed, or ended at once), or did not come{self._after(error)}"
             )
         waits = [f"rank {p} waits in {note.text}" for p, note in notes.items() if note.kind == WAITS]
-        return "; ".join([*said, *waits]) + "."
+        return "; ".join([*words, *waits]) + "."
 
     def _after(self, error: Exception) -> str:
         late = "imed out" in str(error) or "imeout" in str(error)

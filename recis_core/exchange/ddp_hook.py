@@ -189,7 +189,7 @@ def _start(state: CompressedAllReduce, bucket: dist.GradBucket) -> Pending:
 
 
 def _flagged(sent: EncodedRows, shards: int) -> Tensor:
-    """uint8 [shards, FLAG + bytes of a shard's rows]; the flag says of all rows whether some were not finite."""
+    """uint8 [shards, FLAG + bytes of a shard's rows]; the flag: whether some row, of all shards, is not finite."""
     flag = sent.codes.new_full((shards, FLAG), len(sent.exact) > 0)
     return torch.cat([flag, sent.codes.view(shards, -1)], 1)
 

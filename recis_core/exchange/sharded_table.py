@@ -268,8 +268,8 @@ class ShardedTable(Table):
 
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
         """Collective."""
-        said = torch.full((self.world, 1), int(refuses))
-        theirs = self.exchange.channel.meet("load_state_dict", ("load", self.names, sorted(ordinals)), said)
+        refused = torch.full((self.world, 1), int(refuses))
+        theirs = self.exchange.channel.meet("load_state_dict", ("load", self.names, sorted(ordinals)), refused)
         return [int(rank) for rank in theirs[:, 0].nonzero().flatten()]
 
     def insert(self, snapshot: Snapshot) -> None:
