@@ -101,11 +101,12 @@ def _lookup(job: Job) -> Lookup:
         if trains:
             table.hot.use(p.ids, p.tables, p.counts)
     keys, inverse = sort_partition(p, table.owners, hot)
+    parts = list(zip(call.requests, inverse.split([int(r.offsets[-1]) for r in call.requests]), strict=True))
     codec, dims = table.to_rows.at(table.step), table.dims
     width = {dim: codec.row.row_bytes(dim) for dim in set(dims)}
     most = None if storage.gate is None or not trains else storage.gate.counts_to
     return Lookup(
-        table, storage, mode, trains, KeyRequest(call, mode, keys, inverse), keys.asked,
+        table, storage, mode, trains, KeyRequest(mode, keys, parts), keys.asked,
         codec, dims, [width[dim] for dim in dims], most,
     )  # fmt: skip
 
@@ -307,7 +308,7 @@ def _outputs(
     request, pool = lookup.request, lookup.table.backend.pool
     pooled = [
         pool(rows, inverse, r.offsets, r.weights, combiner=r.combiner, tile_len=r.tile_len)
-        for r, inverse in request.parts()
+        for r, inverse in request.parts
     ]
     saved = SavedForward(request, rows if any(need) else None, need, exchange.forwards)
     return pooled, saved, lookup.table.ticket()

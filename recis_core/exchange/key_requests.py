@@ -9,24 +9,18 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from recis_core.backends import LookupCall, LookupMode
+from recis_core.backends import LookupMode
 from recis_core.backends.records import Request
 from recis_core.exchange.keys import SortedKeys
 
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """A call's unique keys, sorted for travel, and each id's place among them, int32 [N]."""
+    """A call's unique keys, sorted for travel; its requests, each with the places of its ids among them, int32 [N]."""
 
-    call: LookupCall
     mode: LookupMode
     keys: SortedKeys
-    inverse: Tensor
-
-    def parts(self) -> list[tuple[Request, Tensor]]:
-        """The call's requests, each with its part of `inverse`."""
-        lengths = [int(r.offsets[-1]) for r in self.call.requests]
-        return list(zip(self.call.requests, self.inverse.split(lengths), strict=True))
+    parts: list[tuple[Request, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class ShardedTable(Table):
     def embed_grad(self, saved: SavedForward, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
         request, total, to_weights = saved.request, None, []
         rows = saved.rows if saved.rows is not None else self._like_rows(request)
-        for (r, inverse), grad, need in zip(request.parts(), grads, saved.weights_need_grad, strict=True):
+        for (r, inverse), grad, need in zip(request.parts, grads, saved.weights_need_grad, strict=True):
             if grad is None:
                 to_weights.append(torch.zeros(len(inverse), device=inverse.device) if need else None)
                 continue
@@ -123,7 +123,7 @@ class ShardedTable(Table):
 
     def _like_rows(self, request: KeyRequest) -> Tensor:
         """Rows without values: a gradient to rows alone never reads them."""
-        return torch.empty(len(request.keys.ids), self.row_dim, device=request.call.ids.device)
+        return torch.empty(len(request.keys.ids), self.row_dim, device=request.keys.ids.device)
 
     def push(self, gradient: Any, ticket: Ticket) -> None:
         if gradient is None:

@@ -9,7 +9,7 @@ LIMITS = {
     "numba": {"forward": 45, "backward": 30, "step": 46},
     "numba, a cache that fits": {"forward": 188, "backward": 32, "step": 64},
     "numba, a cache that overflows": {"forward": 603, "backward": 32, "step": 272},
-    "numba, 2 ranks": {"forward": 289, "backward": 32, "step": 315},
+    "numba, 2 ranks": {"forward": 150, "backward": 32, "step": 203},
     "jax": {"forward": 84, "backward": 20, "step": 52},
     "pallas": {"forward": 84, "backward": 20, "step": 52},
 }
