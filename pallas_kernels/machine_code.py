@@ -48,7 +48,7 @@ def entries(made: aot.Program) -> tuple[Entry, ...]:
     """
     found = [entry for module in made.modules if "_kernel" in module for entry in ENTRY.finditer(_assembled(module))]
     launches = {match["name"]: match for match in LAUNCH.finditer(made.thunks)}
-    entries = {}
+    entries: dict[tuple[str, int, int], Entry] = {}
     for match in found:
         if "_kernel" not in match["name"]:
             continue
