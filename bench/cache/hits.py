@@ -18,8 +18,7 @@ from recis_core.backends import Clock, LookupCall, LookupMode, TableSpec, get
 from recis_core.bench.cache import belady
 from recis_core.options.cache_config import CacheConfig
 from recis_core.options.cache_policy import Policy, Ttl, policy_of
-from recis_core.table.tiers import staging
-from recis_core.table.tiers.planned_calls import digest_of
+from recis_core.table.tiers.planned_calls import digest_of, unique_keys
 from recis_core.table.tiers.tiered_state import TieredState
 
 TRAIN = LookupMode(insert=True)
@@ -33,7 +32,7 @@ class Replay:
     def __init__(self, calls: list[LookupCall]) -> None:
         self.calls = calls
         self.uids = tuple(range(1, 2 + max(calls[0].ordinals)))
-        self.keys = [staging.unique_keys(call) for call in calls]
+        self.keys = [unique_keys(call) for call in calls]
         self.digests = [digest_of(call) for call in calls]
         self.occurrences = sum(len(call.ids) for call in calls)
         self.largest = max(len(keys.ids) for keys in self.keys)
@@ -94,7 +93,9 @@ class _Run:
 
     def step(self, number: int) -> None:
         while self.window and self.planned < min(number + self.window + 1, len(self.replay.calls)):
-            staging.plan(self.state, self.replay.digests[self.planned], self.replay.keys[self.planned])
+            self.state.planned_calls.plan(
+                self.state.device, self.replay.digests[self.planned], self.replay.keys[self.planned]
+            )
             self.planned += 1
         before = self.state.stats.counts["hits_device"]
         with self.state.lock:

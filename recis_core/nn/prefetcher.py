@@ -16,7 +16,7 @@ from recis_core.backends.errors import RecisError
 from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.process import refuse_to_pickle
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of, unique_keys
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.uninterrupted import as_one, uninterrupted
 
@@ -171,7 +171,7 @@ class Prefetcher:
         if len(self._yielded) > LATE:
             for state, batch, _ in self._yielded.popleft().asks:
                 with state.lock:
-                    staging.give_up(state, batch.number)
+                    state.planned_calls.leave(state.device, batch.number)
 
     def _stalled(self, seconds: float, item: _Item) -> None:
         self.stall_seconds += seconds
@@ -202,7 +202,7 @@ class Prefetcher:
         for state in self._states():
             if not state.lock.forked:
                 with state.lock:
-                    staging.forget(state)
+                    state.planned_calls.forget(state.device)
 
     def _states(self) -> list[TieredState]:
         tables = dict.fromkeys(table.physical for table in self.engine.sparse_parameters().values())
@@ -267,10 +267,11 @@ class Prefetcher:
             state = table.storage.tiers
             if state is None:
                 continue
-            keys, digest = staging.unique_keys(call), digest_of(call)
+            keys, digest = unique_keys(call), digest_of(call)
             with state.lock:
                 if not self._stopped:
-                    item.asks.append((state, staging.plan(state, digest, keys), table.storage.gate is None))
+                    planned = state.planned_calls.plan(state.device, digest, keys)
+                    item.asks.append((state, planned, table.storage.gate is None))
         return item
 
     def _read(self, item: _Item) -> None:

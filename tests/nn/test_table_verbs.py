@@ -241,6 +241,7 @@ def test_looks_between_items_change_nothing(tmp_path: Path) -> None:
 def test_items_beside_rows_that_move(tmp_path: Path) -> None:
     """A Prefetcher's thread brings rows up: what would be missed or told twice is refused."""
     from recis_core.table.tiers import staging
+    from recis_core.table.tiers.planned_calls import digest_of, unique_keys
 
     rig = Rig("disk", tmp_path)
     state = rig.table.physical.storage.tiers
@@ -248,7 +249,7 @@ def test_items_beside_rows_that_move(tmp_path: Path) -> None:
     next(parts)
     call = rig.engine.training_calls({"a": torch.arange(11, 14), "b": torch.tensor([900])})[0][1]
     with state.lock:
-        staging.stage(state, staging.plan(state, staging.digest_of(call), staging.unique_keys(call)), new=True)
+        staging.stage(state, state.planned_calls.plan(state.device, digest_of(call), unique_keys(call)), new=True)
     assert (len(rig.table), 900 in rig.other) == (10, False)  # made ahead of its call: not the table's yet
     with pytest.raises(RecisError, match="moved"):
         list(parts)
@@ -339,13 +340,14 @@ def test_kept_rows_are_counted_when_they_are_opened(tmp_path: Path) -> None:
 def test_counts_of_what_was_made_ahead_and_left(tmp_path: Path) -> None:
     """A row of a call that was planned and never came is no row, also once it has left the device."""
     from recis_core.table.tiers import staging
+    from recis_core.table.tiers.planned_calls import digest_of, unique_keys
 
     rig = Rig("host", tmp_path)
     state = rig.table.physical.storage.tiers
     call = rig.engine.training_calls({"a": torch.tensor([901]), "b": torch.tensor([902])})[0][1]
     with state.lock:
-        staging.stage(state, staging.plan(state, staging.digest_of(call), staging.unique_keys(call)), new=True)
-        staging.forget(state)
+        staging.stage(state, state.planned_calls.plan(state.device, digest_of(call), unique_keys(call)), new=True)
+        state.planned_calls.forget(state.device)
     for part in torch.arange(1000, 1060).split(5):
         rig.train(part)
     assert len(rig.table) == len(rig.table.ids()) == 70

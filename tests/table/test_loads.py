@@ -121,7 +121,7 @@ def test_one_that_breaks_off_changes_nothing(kind, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(storage.backend), "restore", breaks)
         if kind == "tiers":
-            patch.setattr("recis_core.table.tiers.replacing.restore", breaks)
+            patch.setattr("recis_core.table.tiers.tiered_state.restore", breaks)
         with pytest.raises(MemoryError):
             rig.engine.load_state_dict(state)
         with pytest.raises(MemoryError):

@@ -222,12 +222,10 @@ def optimizer_of(engine: EmbeddingEngine) -> Any:
 
 
 def _resized(engine: EmbeddingEngine, tiered: Any, rng: random.Random) -> None:
-    from recis_core.table.tiers.tier_sizes import resize
-
     if engine.table("f").physical is tiered:
         state = tiers_of(engine)
         with uninterrupted(), state.lock:  # as a step is, which resizes
-            resize(state, rng.choice([8, 9, 12]))
+            state.resize(rng.choice([8, 9, 12]))
 
 
 def disturbed_by_lines(twins: Twins, count: int, first: int = 1, apart: int = 1) -> None:

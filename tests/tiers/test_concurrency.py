@@ -20,7 +20,6 @@ from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
-from recis_core.table.tiers.tier_sizes import resize
 from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.contract.compare import assert_same
 from tests.tiers.training import (
@@ -134,7 +133,7 @@ def test_the_same_rows_are_evicted_where_rows_get_other_numbers_meanwhile(
     def renumbered_after(storage: TieredStorage) -> Any:
         found, state = marks(storage), storage.tiers
         with state.lock:
-            resize(state, 40 if state.device.capacity == 24 else 24)
+            state.resize(40 if state.device.capacity == 24 else 24)
         return found
 
     monkeypatch.setattr(TieredStorage, "marks", renumbered_after)
@@ -153,7 +152,7 @@ def meddle(engine: EmbeddingEngine, number: int) -> None:
     state = tiers_of(engine)
     if number % 5 == 0:
         with state.lock:
-            resize(state, (16, 24, 40)[number % 3])
+            state.resize((16, 24, 40)[number % 3])
     if number % 7 == 0:
         engine.flush()
     if number % 13 == 0:
@@ -203,7 +202,7 @@ def test_rows_that_leave_together(tmp_path: Path, changed: str) -> None:
     which = {"none": slice(0, 0), "every second": slice(0, None, 2), "all": slice(None)}[changed]
     rows[which] += 1000
     kept = state.device.read(at[which])
-    state.overwrite(at[which].astype(np.int32), type(kept)(rows[which], kept.slots, kept.marks))
+    state.device.overwrite(at[which].astype(np.int32), type(kept)(rows[which], kept.slots, kept.marks))
     before = state.stats.counts["written_back"]
     state.depart(at)
     assert state.stats.counts["written_back"] - before == len(rows[which])

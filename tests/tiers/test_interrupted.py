@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from recis_core.nn import CacheConfig, EmbeddingEngine
-from recis_core.table.tiers.tier_sizes import resize
 from tests.tiers.training import adam, adam_of, assert_same_engines, engine_of, random_batches, tiers_of, train
 
 HOST = CacheConfig(device_rows=8, policy="lru")
@@ -56,11 +55,11 @@ def test_a_device_that_gets_no_memory_for_another_size_keeps_its_rows(
     fail_once(monkeypatch, tiered, "write_rows", MemoryError())
     state = tiers_of(tiered)
     with pytest.raises(MemoryError), state.lock:
-        resize(state, 20)
+        state.resize(20)
     assert state.device.capacity == 8
     assert_same_engines(tiered, plain)
     with state.lock:
-        resize(state, 20)
+        state.resize(20)
     assert_same_engines(tiered, plain)
 
 

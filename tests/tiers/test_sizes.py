@@ -13,7 +13,6 @@ from recis_core.backends.tier_loops.disk_rows import HANDLE
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.table.disk import DiskStore
-from recis_core.table.tiers.tier_sizes import resize, take_portion
 from tests.tiers.test_cases import backend, both
 from tests.tiers.training import (
     B,
@@ -115,7 +114,7 @@ def resized(engine: EmbeddingEngine, rows: int) -> None:
     if engine.options["f"].cache is not None:
         state = tiers_of(engine)
         with state.lock:
-            resize(state, rows)
+            state.resize(rows)
 
 
 @pytest.mark.parametrize("share", ["5%", "20%"])
@@ -199,7 +198,7 @@ def test_tables_have_equal_parts_of_the_bytes_of_indices(
     engine = EmbeddingEngine(options, cache=cache)
     states = [tiers_of(engine, name) for name in options]
     for state, portion in zip(states, (0.9, 0.1), strict=True):
-        take_portion(state, portion)
+        state.take_portion(portion)
     engine(dict.fromkeys(options, torch.arange(100)))
     for state in states:
         stats = state.summary()

@@ -33,8 +33,7 @@ from recis_core.options.cache_policy import Ttl
 from recis_core.table.disk import disk_store
 from recis_core.table.disk.compaction import Compactor
 from recis_core.table.tiers import staging
-from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
-from recis_core.table.tiers.tier_sizes import resize
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of, unique_keys
 from recis_core.table.tiers.tiered_state import TieredState
 from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.machines import CountedMachine, run_steps
@@ -244,7 +243,7 @@ class TiersMachine(CountedMachine):
     def plan(self, keys: list[Key], early: bool, stale: bool, stage: bool, new: bool) -> None:
         """early: what is on disk is read; stale: and written again before the call. stage: as the rule, at once."""
         call = call_of(keys)
-        batch = staging.plan(self.state, digest_of(call), staging.unique_keys(call))
+        batch = self.state.planned_calls.plan(self.state.device, digest_of(call), unique_keys(call))
         self.ahead.append((keys, batch))
         if early:
             staging.read_early(self.state, batch)
@@ -289,9 +288,9 @@ class TiersMachine(CountedMachine):
         _, batch = self.ahead.popleft()
         self.happened[how] += 1
         if how == "give up":
-            staging.give_up(self.state, batch.number)
+            self.state.planned_calls.leave(self.state.device, batch.number)
         if how == "forget":
-            staging.forget(self.state)
+            self.state.planned_calls.forget(self.state.device)
             self.ahead.clear()
 
     # The table as a whole
@@ -329,7 +328,7 @@ class TiersMachine(CountedMachine):
 
     @rule(rows=SIZES)
     def resize(self, rows: int) -> None:
-        resize(self.state, rows)
+        self.state.resize(rows)
 
     @rule(rows=st.integers(0, 8))
     def resize_host(self, rows: int) -> None:

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdam, SparseOptimizer
-from recis_core.table.tiers import staging
-from recis_core.table.tiers.planned_calls import PlannedCall, digest_of
+from recis_core.table.tiers.planned_calls import PlannedCall, digest_of, unique_keys
 from recis_core.table.tiers.tiered_state import TieredState
 from tests.contract.compare import assert_same
 
@@ -52,7 +51,8 @@ def adam_of(engine: EmbeddingEngine) -> Any:
 def planned(engine: EmbeddingEngine, batch: Batch) -> PlannedCall:
     """Said to come, as a Prefetcher says it."""
     [(_, call)] = engine.training_calls(batch)
-    return staging.plan(tiers_of(engine), digest_of(call), staging.unique_keys(call))
+    tiers = tiers_of(engine)
+    return tiers.planned_calls.plan(tiers.device, digest_of(call), unique_keys(call))
 
 
 def random_batches(steps: int, ids: int = 400, features: Iterable[str] = "f", seed: int = 0) -> list[Batch]:

@@ -66,6 +66,7 @@ class DeviceTier:
         self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...], capacity: int, policy: Policy
     ) -> None:
         self.backend, self.slots, self.policy, self.capacity = backend, slots, policy, capacity
+        self.table_spec = spec
         self.spec = dataclasses.replace(spec, rows=min(spec.rows, capacity), max_rows=capacity, evict=False)
         self.state = backend.add_slots(backend.create(self.spec), slots)
         self._in_host = isinstance(backend, NumbaBackend)
@@ -114,6 +115,15 @@ class DeviceTier:
         """Of these rows those that a tier below has as they are, but for uses since."""
         at = self.index.at
         return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["uses_written"][rows])]
+
+    def resized(self, capacity: int, tick: int) -> DeviceTier:
+        """Another tier with the same rows, and room for so many or for all of these."""
+        rows = self.index.all_rows()
+        new = DeviceTier(self.backend, self.table_spec, self.slots, max(capacity, len(rows)), self.policy)
+        mine = new.put_in(*self.index.keys(rows), np.ones(len(rows), bool), self.read(rows), tick)
+        for name in new.columns:
+            new.index.at[name][mine] = self.index.at[name][rows]
+        return new
 
     def leaving(self, rows: np.ndarray) -> Leaving:
         """What a tier below must get of rows before they go."""
@@ -210,6 +220,12 @@ class DeviceTier:
         for name in ("score", *self._carried):
             marks[name] = self.index.at[name][rows]
         return Rows(weights.cpu(), {name: values.cpu() for name, values in slots.items()}, marks)
+
+    def overwrite(self, rows: np.ndarray, values: Rows) -> None:
+        at = torch.from_numpy(rows).to(self.device)
+        slots = {name: value.to(self.device) for name, value in values.slots.items()}
+        self.changed(rows)
+        self.state = self.backend.write_rows(self.state, at, values.weights.to(self.device), slots)
 
     def embed(
         self,

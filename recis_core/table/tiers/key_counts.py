@@ -9,23 +9,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recis_core.backends import TableSpec
-
 if TYPE_CHECKING:
     from recis_core.table.disk import DiskStore
 
 
-def no_keys(spec: TableSpec) -> np.ndarray:
-    return np.zeros(len(spec.uids), np.int64)
+class KeyCounts:
+    """int64 [T], replaced and never written into.
 
+    made: keys that came. gone: those of them that were erased, or gave way to others. never: those made ahead of a call that
+    had not come when they left the device.
+    """
 
-def counted(spec: TableSpec, tables: np.ndarray) -> np.ndarray:
-    """int64 [T], how often each ordinal occurs."""
-    return np.bincount(tables, minlength=len(spec.uids))
+    def __init__(self, tables: int) -> None:
+        self.made = self.gone = self.never = np.zeros(tables, np.int64)
 
+    def emptied(self) -> KeyCounts:
+        """Of a table that the rows went from, which were counted."""
+        empty = KeyCounts(len(self.made))
+        empty.made = empty.gone = self.gone
+        return empty
 
-def rows_on(disk: DiskStore, spec: TableSpec) -> np.ndarray:
-    """int64 [T] of a disk that was opened; that of one table says it without a look at its keys."""
-    if len(spec.uids) == 1 or not len(disk):
-        return no_keys(spec) + len(disk)
-    return sum((counted(spec, tables) for tables in disk.scan_tables()), no_keys(spec))
+    def replaced_by(self, rows: np.ndarray) -> KeyCounts:
+        """All that came are gone, and so many came."""
+        after = KeyCounts(len(self.made))
+        after.gone, after.made = self.made, self.made + rows
+        return after
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows that came and did not go, and those made ahead of their call."""
+        return np.asarray(self.made - self.gone - self.never)
+
+    def of(self, tables: np.ndarray) -> np.ndarray:
+        """How often each ordinal occurs."""
+        return np.bincount(tables, minlength=len(self.made))
+
+    def came(self, tables: np.ndarray) -> None:
+        if len(tables):
+            self.made = self.made + self.of(tables)
+
+    def on_disk(self, disk: DiskStore) -> np.ndarray:
+        """Of a disk that was opened; that of one table has the number without a look at its keys."""
+        if len(self.made) == 1 or not len(disk):
+            return np.full(len(self.made), len(disk), np.int64)
+        return sum((self.of(tables) for tables in disk.scan_tables()), np.zeros(len(self.made), np.int64))

@@ -17,7 +17,7 @@ import numpy as np
 
 from recis_core.backends.errors import StorageFull, TableFull
 from recis_core.table.tier_store import TierStore
-from recis_core.table.tiers.cache_stats import CacheStats
+from recis_core.table.tiers.cache_stats import IN_HOST, NOWHERE, ON_DISK, CacheStats
 from recis_core.table.tiers.deferred_marks import DeferredMarks
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.key_index import NO_BOUND
@@ -45,6 +45,11 @@ class Places:
     def known(self) -> np.ndarray:
         """bool [n]"""
         return np.asarray((self.host >= 0) | (self.disk >= 0))
+
+    @property
+    def tiers(self) -> np.ndarray:
+        """int64 [n], as CacheStats.asked has it: IN_HOST, ON_DISK or NOWHERE."""
+        return np.where(self.host >= 0, IN_HOST, np.where(self.disk >= 0, ON_DISK, NOWHERE))
 
     def pick(self, which: np.ndarray | slice) -> Places:
         return Places(self.ids[which], self.tables[which], self.host[which], self.disk[which])

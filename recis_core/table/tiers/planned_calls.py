@@ -9,14 +9,23 @@ Sizes: U unique keys of a call.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from recis_core.backends import LookupCall
+from recis_core.backends.numba_backend import partition
 from recis_core.backends.numba_backend.partition import Unique
+from recis_core.backends.tier_loops.columns import count_down, fill
 from recis_core.backends.tier_loops.next_uses import NextUses
+from recis_core.options.cache_policy import Lookahead
+from recis_core.table.tiers.cache_stats import ON_DEVICE
+
+if TYPE_CHECKING:
+    from recis_core.table.tiers.cache_stats import CacheStats
+    from recis_core.table.tiers.device_tier import DeviceTier
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Early:
     at: np.ndarray  # int64 [U], into packed
     packed: np.ndarray  # uint8 [·, row_bytes]
 
-    def pick(self, which: np.ndarray) -> Early:
+    def pick(self, which: np.ndarray | slice) -> Early:
         return Early(self.places[which], self.at[which], self.packed)
 
 
@@ -43,6 +52,7 @@ class PlannedCall:
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device; -1 for those that found no room
     holds: bool = False  # whether these rows stay there for it
+    ready: bool = False  # once taken: whether all of them stayed there
     found: np.ndarray | None = None  # int64 [U], where each was when it was staged, as CacheStats.asked has it
 
     @property
@@ -55,52 +65,81 @@ class PlannedCall:
         """int32 [U]"""
         return self.keys.tables
 
-    @property
-    def counts(self) -> np.ndarray:
-        """int32 [U]"""
-        return self.keys.counts
+    def release(self, device: DeviceTier) -> None:
+        """Its rows may leave again, if it holds some."""
+        if self.holds and self.rows is not None:
+            here = self.rows[self.rows >= 0]
+            self.holds = count_down(device.index.at["held"], here) is not None
+
+    def count_brought(self, stats: CacheStats) -> None:
+        """What was brought for it counts as found where it was, though a lookup that asked before has found it on the device.
+
+        So it is where an admission hook looks for the keys first.
+        """
+        if self.rows is None or self.found is None:
+            return
+        brought = (self.rows >= 0) & (self.found != ON_DEVICE)
+        counts, found = self.keys.counts[brought], self.found[brought]
+        stats.asked(counts, np.full(len(counts), ON_DEVICE), times=-1)
+        stats.asked(counts, found)
 
 
-@dataclass
 class PlannedCalls:
-    """Of one table, under its lock."""
+    """Of one table, under its lock. consumed, last: numbers of the last call that came, and of the last one planned."""
 
-    calls: deque[PlannedCall] = field(default_factory=deque)
-    consumed: int = 0
-    last: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.calls: deque[PlannedCall] = deque()
+        self.consumed = self.last = 0
         self._uses = NextUses()
 
-    def plan(self, digest: bytes, keys: Unique) -> PlannedCall:
-        """A call that comes after all that were planned before."""
+    def plan(self, device: DeviceTier, digest: bytes, keys: Unique) -> PlannedCall:
+        """A call that comes after all that were planned before; a policy that looks ahead is told when its rows are used."""
         self.last += 1
-        self.calls.append(PlannedCall(self.last, digest, keys))
-        return self.calls[-1]
+        planned = PlannedCall(self.last, digest, keys)
+        self.calls.append(planned)
+        if isinstance(device.policy, Lookahead):
+            planned.noted, first = self._uses.note(keys.ids, keys.tables, planned.number)
+            rows = device.find(keys.ids[first], keys.tables[first])  # no call to come asks for these sooner
+            fill(device.index.at["next_use"], rows[rows >= 0], planned.number)
+        return planned
 
-    def note_uses(self, planned: PlannedCall) -> np.ndarray:
-        """Tell earlier calls which of their keys the one planned last asks for next. The positions, in it, of its other keys,
-        which no call to come asks for sooner.
-        """
-        planned.noted, first = self._uses.note(planned.ids, planned.tables, planned.number)
-        return first
-
-    def planned_as(self, digest: bytes) -> PlannedCall | None:
-        """The first planned call that is this one, if there is one; it knows then who asks next for its keys."""
-        for planned in self.calls:
-            if planned.digest == digest:
-                if planned.noted is not None:
-                    planned.following = self._uses.noted(planned.noted, len(planned.ids))
-                return planned
-        return None
-
-    def pop(self) -> None:
-        """Forget the call that was to come next."""
-        planned = self.calls[0]
+    def take(self, device: DeviceTier, call: LookupCall) -> PlannedCall | None:
+        """This call as it was planned, if it was; it holds nothing any more, and knows who asks next for its keys."""
+        digest = digest_of(call)
+        planned = next((each for each in self.calls if each.digest == digest), None)
+        if planned is None:
+            return None
         if planned.noted is not None:
-            self._uses.forget(planned.noted + len(planned.ids))
-        self.consumed = max(self.consumed, planned.number)
-        self.calls.popleft()
+            planned.following = self._uses.noted(planned.noted, len(planned.ids))
+        planned.ready = planned.holds and planned.rows is not None and bool((planned.rows >= 0).all())
+        self.leave(device, planned.number)
+        return planned
+
+    def leave(self, device: DeviceTier, number: int) -> None:
+        """Calls up to this one have come, or never will: first they let go what they hold, then they are no longer planned."""
+        while self.calls and self.calls[0].number <= number:
+            planned = self.calls[0]
+            planned.release(device)
+            if planned.noted is not None:
+                self._uses.forget(planned.noted + len(planned.ids))
+            self.consumed = max(self.consumed, planned.number)
+            self.calls.popleft()
+
+    def unstage(self, device: DeviceTier) -> None:
+        """Before rows get other numbers, or go: planned calls will find theirs when they come."""
+        for planned in self.calls:
+            planned.release(device)
+            planned.rows = planned.early = None  # what was read early may be of another format by then
+
+    def forget(self, device: DeviceTier) -> None:
+        """Nothing that is planned will come."""
+        self.leave(device, self.last)
+
+
+def unique_keys(call: LookupCall) -> Unique:
+    """Of a call, in host memory."""
+    ids = call.ids.detach().cpu().contiguous().numpy()
+    return partition.unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
 
 
 def digest_of(call: LookupCall) -> bytes:

@@ -15,16 +15,14 @@ import numpy as np
 
 from recis_core.backends import Snapshot
 from recis_core.table.content import without_tables
-from recis_core.table.tiers import staging
-from recis_core.table.tiers.key_counts import no_keys
-from recis_core.table.tiers.tier_snapshot import AT_ONCE, export, marks, restore
+from recis_core.table.tiers.tier_snapshot import AT_ONCE, export, marks
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_storage import TieredStorage
 
-PARTS = ("device", "made", "gone", "never", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
+PARTS = ("device", "counts", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
 
 
 def content_in_tiers(storage: TieredStorage, ordinals: set[int]) -> Aside | Over:
@@ -51,7 +49,7 @@ class Aside:
         if self.rows is not None:
             return
         with self.state.lock:
-            kept = None if self.alone else without_tables(export(self.state), self.ordinals)
+            kept = None if self.alone else without_tables(export(self.state.device, self.state.lower), self.ordinals)
             self._begin()
         for part in () if kept is None else _parts(kept):
             self._add(part)
@@ -60,7 +58,7 @@ class Aside:
     def _begin(self) -> None:
         before = _rows_of(self.state)
         try:
-            self.state.made, self.state.never = self.state.gone, no_keys(self.state.spec)
+            self.state.counts = self.state.counts.emptied()
             self.state._build()
             self.rows = _rows_of(self.state)
         finally:
@@ -72,7 +70,7 @@ class Aside:
             before = _rows_of(self.state)
             try:
                 _show(self.state, self.rows or {})
-                restore(self.state, part)
+                self.state.restore(part)
                 self.state._lower.settle()
             finally:
                 self.rows = _rows_of(self.state)
@@ -89,12 +87,11 @@ class Aside:
 
     def _swap(self, new: dict[str, Any]) -> None:
         state, closing, before = self.state, self.state._closing, self.state.table_rows
-        count = new["made"] - new["gone"] - new["never"]
-        staging.unstage(state)
+        counts = state.counts.replaced_by(new["counts"].rows)
+        state.planned_calls.unstage(state.device)
         self.rows = None
-        made = state.made
         state.stats.count("erased", before)
-        _show(state, {**new, "gone": made, "made": made + count, "never": no_keys(state.spec)})
+        _show(state, {**new, "counts": counts})
         state.renumbered += 1
         if closing is not None:
             closing()
@@ -121,7 +118,7 @@ class Over:
         with self.state.lock:
             for snapshot in self.parts:
                 for part in _parts(snapshot):
-                    restore(self.state, part)
+                    self.state.restore(part)
             _erase(self.state, self.ordinals, self.parts)
         return self.storage
 
@@ -140,7 +137,7 @@ def _erase(state: TieredState, ordinals: set[int], but: list[Snapshot] | tuple[(
 
 
 def _keys(state: TieredState) -> Keys:
-    found = marks(state)[0]
+    found = marks(state.device, state.lower)[0]
     return found.ids.numpy(), found.tables.numpy()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from recis_core.table.tiers.tier_sizes import least_portion, row_bytes, take_portion
+from recis_core.table.tiers.tier_sizes import least_portion
 
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
@@ -28,7 +28,7 @@ class SharedBudget:
         self._asked = dict.fromkeys(self.states, 0)
         for state in self.states:
             state.budget = self
-            take_portion(state, 1 / len(self.states))
+            state.take_portion(1 / len(self.states))
 
     def stepped(self, state: TieredState) -> None:
         """A table was updated; the first one's updates count."""
@@ -42,16 +42,16 @@ class SharedBudget:
     def _divide(self) -> None:
         """By bytes of rows asked for since the last time."""
         asked = {state: sum(state.stats.counts[name] for name in ASKED) for state in self.states}
-        used = {state: (asked[state] - self._asked[state]) * row_bytes(state) for state in self.states}
+        used = {state: (asked[state] - self._asked[state]) * state.row_bytes for state in self.states}
         self._asked, total = asked, sum(used.values())
         if not total:
             return
         least = LEAST / len(self.states)
         for state in self.states:
-            portion = max(least + (1 - LEAST) * used[state] / total, least_portion(state))
+            portion = max(least + (1 - LEAST) * used[state] / total, least_portion(state.config, state.row_bytes))
             if abs(portion - state.portion) > NOTICED * state.portion:
                 with state.lock:
-                    take_portion(state, portion)
+                    state.take_portion(portion)
 
 
 def share_budget(tiers: Iterable[TieredState | None]) -> None:

@@ -32,9 +32,9 @@ from recis_core.backends.interface import Gradient, State
 from recis_core.backends.records import Evicted, Marks, Partition
 from recis_core.options.cache_config import CacheConfig
 from recis_core.table.content import Content
-from recis_core.table.tiers.call_keys import ELSEWHERE
 from recis_core.table.tiers.replacing import content_in_tiers
-from recis_core.table.tiers.tier_snapshot import export, marks, restore
+from recis_core.table.tiers.tier_snapshot import export, marks
+from recis_core.table.tiers.tiered_call import ELSEWHERE, embedded, looked_up
 from recis_core.table.tiers.tiered_state import Keys, TieredState
 from recis_core.table.tiers.walk import walk
 
@@ -92,7 +92,7 @@ class TieredStorage:
         with state.lock:
             state.starts(clock)
             times = np.ones(len(ids), np.int32) if counts is None else _numpy(counts)
-            rows = state.lookup(*keys, times, mode)
+            rows = looked_up(state, *keys, times, mode)
         return torch.from_numpy(rows).to(ids.device), None
 
     def gather(self, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor:
@@ -116,7 +116,9 @@ class TieredStorage:
         state = self.tiers
         with state.lock:
             state.starts(clock)
-            outputs, inner, numbering = state.embed(call, mode=mode, clock=clock, weights_need_grad=weights_need_grad)
+            outputs, inner, numbering = embedded(
+                state, call, mode=mode, clock=clock, weights_need_grad=weights_need_grad
+            )
         return outputs, Saved(inner, state, numbering), None
 
     def embed_grad(self, saved: Saved, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
@@ -175,7 +177,7 @@ class TieredStorage:
             state.updated()
 
     def _update_away(self, gradient: Gradient, keys: Keys, known: np.ndarray, apply: Apply) -> None:
-        """The rows that are on the device there, the others in a table aside."""
+        """The rows that are on the device there, the others below it."""
         state, device = self.tiers, self.tiers.inner_device
         here = np.where(known, state.device.find(*keys), -1)
         away = np.flatnonzero(known & (here < 0))
@@ -219,13 +221,13 @@ class TieredStorage:
         """Of all tiers; rows that are not on the device have numbers as those of a lookup."""
         state = self.tiers
         with state.lock:
-            found, away = marks(state)
+            found, away = marks(state.device, state.lower)
             state.elsewhere = found.ids.numpy()[away], found.tables.numpy()[away]
         found.rows[torch.from_numpy(away)] = ELSEWHERE + torch.arange(int(away.sum()), dtype=torch.int32)
         return found
 
     def pieces(self, ordinal: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return walk(self.tiers, ordinal, most)
+        return walk(self.tiers.lock, self.tiers.device, self.tiers.lower, ordinal, most)
 
     def layout(self) -> tuple[int, ...]:
         return self.tiers.layout
@@ -236,11 +238,11 @@ class TieredStorage:
 
     def export(self) -> Snapshot:
         with self.tiers.lock:
-            return export(self.tiers)
+            return export(self.tiers.device, self.tiers.lower)
 
     def restore(self, snapshot: Snapshot) -> None:
         with self.tiers.lock:
-            restore(self.tiers, snapshot)
+            self.tiers.restore(snapshot)
 
     def counters(self) -> Counters:
         with self.tiers.lock:
