@@ -375,7 +375,7 @@ class Table(TableInterface):
     def close(self) -> None:
         """Give back the disk, once; what is kept is flushed before."""
         tiers = self.storage.tiers
-        if tiers is not None and tiers.opened:  # or `step` would open it
+        if tiers is not None and tiers.disk.opened:  # or `step` would open it
             tiers.close(self.step)
 
 

@@ -17,7 +17,7 @@ from recis_core.backends.errors import CorruptStorage, RecisError, StorageFull
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.table.disk import compaction, disk_index, disk_store, rows_view
 from recis_core.table.disk.manifest import Manifest
-from recis_core.table.tiers import tiered_state
+from recis_core.table.tiers import disk_handle
 from tests.tiers.disk_stores import open_store
 from tests.tiers.training import adam, cache_in, engine_of, random_batches, tiers_of, train
 
@@ -83,7 +83,7 @@ def test_tiers_that_cannot_take_their_disk_give_it_back(tmp_path: Path, monkeypa
     engine = engine_of(cache_in(tmp_path, 8, 12, keep=True))
     optimizer = adam(engine)
     with monkeypatch.context() as patched:
-        patched.setattr(tiered_state.weakref, "finalize", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patched.setattr(disk_handle.weakref, "finalize", lambda *_: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(MemoryError):
             engine(random_batches(1)[0])
     assert threads() == set()
@@ -155,7 +155,7 @@ def test_all_tables_are_closed_though_one_fails(tmp_path: Path) -> None:
     shutil.rmtree(both[0].lower.disk.path)
     with pytest.raises(CorruptStorage):
         engine.close()
-    assert [state.closed for state in both] == [True, True]
+    assert [state.disk.closed for state in both] == [True, True]
     assert threads() == set()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch import Tensor
 from recis_core.table.tiers.row_format import Rows, new_marks
 
 if TYPE_CHECKING:
-    from recis_core.backends import SlotSpec
     from recis_core.table.tiers.device_tier import DeviceTier
+    from recis_core.table.tiers.key_counts import KeyCounts
     from recis_core.table.tiers.lower_tiers import Fetched, LowerTiers
+    from recis_core.table.tiers.tiered_state import Keys, TieredState
 
 Change = Callable[[Any, Tensor], Any]  # (table of the backend's, row numbers int32 [n] there) -> table
 
@@ -31,17 +33,40 @@ class Changed:
     tables: np.ndarray
     rows: Rows
     before: Fetched
+    made: np.ndarray  # of the table's KeyCounts, before
 
-    def write(self, lower: LowerTiers) -> None:
+    def write(self, lower: LowerTiers, counts: KeyCounts) -> None:
         lower.write(self.ids, self.tables, self.rows)
+        counts.came(self.tables[~self.before.found])
 
-    def take_back(self, lower: LowerTiers) -> None:
+    def take_back(self, lower: LowerTiers, counts: KeyCounts) -> None:
         """Before anything else happens to the table. May be called again, and where nothing was written."""
         known = self.before.found
         if known.any():
             lower.write(self.ids[known], self.tables[known], self.before.rows)
         if not known.all():
             lower.erase(self.ids[~known], self.tables[~known])
+        counts.made = self.made
+
+
+def change(
+    tiers: TieredState, below: Keys, change_below: Change, here: np.ndarray, change_here: Callable[[Any], Any]
+) -> None:
+    """Rows below the device, by key, and rows on it, by number: change_below(table, numbers) -> table, and
+    change_here(table) -> table. Both happen, or neither.
+    """
+    device, lower, counts = tiers.device, tiers.lower, tiers.counts
+    changed = None
+    try:
+        if len(below[0]):
+            changed = _changed(device, lower, counts, below, change_below, step=tiers.step, tick=tiers.tick)
+            changed.write(lower, counts)
+        device.changed(here)
+        device.state = change_here(device.state)
+    except BaseException:
+        if changed is not None:
+            tiers.lock.whole(partial(changed.take_back, lower, counts))
+        raise
 
 
 def new_rows(device: DeviceTier, lower: LowerTiers, weights: Tensor, *, step: int, tick: int) -> Rows:
@@ -50,10 +75,11 @@ def new_rows(device: DeviceTier, lower: LowerTiers, weights: Tensor, *, step: in
     return lower.host_format.complete(weights.to(device.dtype).cpu(), {}, marks)
 
 
-def changed_rows(
-    device: DeviceTier, lower: LowerTiers, ids: np.ndarray, tables: np.ndarray, change: Change, *, step: int, tick: int
+def _changed(
+    device: DeviceTier, lower: LowerTiers, counts: KeyCounts, keys: Keys, change: Change, *, step: int, tick: int
 ) -> Changed:
-    """Rows by key as `change` leaves them; nothing is written yet. To new rows it is their first use, to others none."""
+    """Rows as `change` leaves them; nothing is written yet. To new rows it is their first use, to others none."""
+    ids, tables = keys
     before = lower.read(ids, tables)
     rows, known = before.rows, np.flatnonzero(before.found)
     if len(known) < len(ids):
@@ -63,7 +89,8 @@ def changed_rows(
     table, numbers = device.table_of(ids, tables, rows.weights, rows.slots)
     weights, slots = device.backend.read_rows(change(table, numbers), numbers)
     marks = _marks(device, len(ids), before, uses=1, step=step, tick=tick)
-    return Changed(ids, tables, Rows(weights.cpu(), {name: each.cpu() for name, each in slots.items()}, marks), before)
+    values = Rows(weights.cpu(), {name: each.cpu() for name, each in slots.items()}, marks)
+    return Changed(ids, tables, values, before, counts.made)
 
 
 def _marks(device: DeviceTier, count: int, before: Fetched | None, *, uses: int, step: int, tick: int) -> np.ndarray:
@@ -80,9 +107,10 @@ def _marks(device: DeviceTier, count: int, before: Fetched | None, *, uses: int,
     return marks
 
 
-def slot_of(lower: LowerTiers, slot: SlotSpec, ids: np.ndarray, tables: np.ndarray) -> Tensor:
+def slot_of(lower: LowerTiers, name: str, ids: np.ndarray, tables: np.ndarray) -> Tensor:
     """float32 [n, width]; of unknown keys what new rows have."""
     fetched = lower.read(ids, tables)
+    slot = next(slot for slot in lower.host_format.slots if slot.name == name)
     values = torch.full((len(ids), slot.width), slot.initial)
-    values[torch.from_numpy(fetched.found)] = fetched.rows.slots[slot.name]
+    values[torch.from_numpy(fetched.found)] = fetched.rows.slots[name]
     return values

@@ -22,7 +22,7 @@ from recis_core.uninterrupted import as_one
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_storage import TieredStorage
 
-PARTS = ("device", "counts", "_lower", "_unopened", "_closing", "elsewhere")  # of a state: its rows
+PARTS = ("device", "counts", "_lower", "disk", "elsewhere")  # of a state: its rows
 
 
 def content_in_tiers(storage: TieredStorage, ordinals: set[int]) -> Aside | Over:
@@ -86,20 +86,18 @@ class Aside:
         return self.storage
 
     def _swap(self, new: dict[str, Any]) -> None:
-        state, closing, before = self.state, self.state._closing, self.state.table_rows
+        state, disk, before = self.state, self.state.disk, self.state.table_rows
         counts = state.counts.replaced_by(new["counts"].rows)
         state.planned_calls.unstage(state.device)
         self.rows = None
         state.stats.count("erased", before)
         _show(state, {**new, "counts": counts})
         state.renumbered += 1
-        if closing is not None:
-            closing()
+        disk.let_go()
 
     def __del__(self) -> None:
-        closing = None if self.rows is None else self.rows["_closing"]
-        if closing is not None:
-            closing()
+        if self.rows is not None:
+            self.rows["disk"].let_go()
 
 
 class Over:
@@ -151,10 +149,9 @@ def _parts(snapshot: Snapshot) -> Iterator[Snapshot]:
 
 
 def _rows_of(state: TieredState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in PARTS} | {"disk": getattr(state.lock, "disk", None)}
+    return {name: vars(state)[name] for name in PARTS} | {"disk_path": state.lock.disk}
 
 
 def _show(state: TieredState, rows: dict[str, Any]) -> None:
     vars(state).update((name, rows[name]) for name in PARTS)
-    if hasattr(state.lock, "disk"):
-        state.lock.disk = rows["disk"]
+    state.lock.disk = rows["disk_path"]

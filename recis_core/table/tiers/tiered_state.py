@@ -5,16 +5,11 @@ Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 
 from __future__ import annotations
 
-import logging
-import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from recis_core.backends import Backend, Clock, Counters, SlotSpec, Snapshot, TableSpec
 from recis_core.backends.errors import RecisError, StorageFull, TableFull
@@ -24,21 +19,20 @@ from recis_core.options.cache_policy import Ttl, policy_of
 from recis_core.table.tiers import tier_sizes
 from recis_core.table.tiers.cache_stats import CacheStats, summary
 from recis_core.table.tiers.device_tier import DeviceTier
+from recis_core.table.tiers.disk_handle import DiskHandle
 from recis_core.table.tiers.disk_place import check_place, open_disk
 from recis_core.table.tiers.key_counts import KeyCounts
 from recis_core.table.tiers.lower_tiers import LowerTiers, Places
-from recis_core.table.tiers.overflow_table import Change, Changed, changed_rows, slot_of
 from recis_core.table.tiers.planned_calls import Early, PlannedCalls
 from recis_core.table.tiers.row_format import RowFormat, Rows
 from recis_core.table.tiers.tier_snapshot import export, restore
 from recis_core.table.tiers.turn import Turn
-from recis_core.uninterrupted import as_one, uninterrupted
+from recis_core.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from recis_core.table.disk import DiskStore
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-LOG = logging.getLogger(__name__)
 Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
@@ -82,7 +76,6 @@ class TieredState:
         self.policy = policy_of(config.policy)
         self._follows_table = isinstance(config.device_rows, str) or isinstance(config.host_rows, str)
         self.slots: tuple[SlotSpec, ...] = ()
-        self._closing: Any = None
         check_place(config)
         self._steps = 0  # of a kept disk, as of when it was opened
         self.tick = self.step = self.pinned_from = self.renumbered = 0
@@ -103,7 +96,7 @@ class TieredState:
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
         rows, host_rows = self._sizes(self.portion, 0, host)
         self._lower = LowerTiers(host, disk, host_rows, None, self.stats)
-        self._unopened, self._closing = config.disk is not None, None
+        self.disk = DiskHandle(wanted=config.disk is not None)
         self.device = DeviceTier(self.backend, self.spec, self.slots, rows, self.policy)
 
     @property
@@ -113,23 +106,19 @@ class TieredState:
         Raises:
           RecisError: it was given back.
         """
-        self.require_open()
+        if self.config.disk is not None:
+            self._require_open()
         return self._lower
 
-    def require_open(self) -> None:
-        """The disk, which is opened if it is not yet. Raises RecisError as `lower`."""
-        if self.closed:
-            raise RecisError(
-                "the engine was closed, which gave back the rows that its cache had on disk. Call engine.close() last of all; "
-                "to go on, build an engine anew: under CacheConfig(keep=True) it finds its rows there."
-            )
-        if self._unopened:
+    def _require_open(self) -> None:
+        self.disk.require_not_closed()
+        if self.disk.unopened:
             self._open()
 
     def _open(self) -> None:
         """The disk; where it is kept, calls and steps are counted on from its last flush, for its rows' marks are in them."""
         with self.lock:
-            if not self._unopened:  # another thread was first
+            if not self.disk.unopened:  # another thread was first
                 return
             sharing = 1 if self.budget is None else len(self.budget.states)
             opened = open_disk(self.config, self.owner, self._lower.disk_format, sharing)
@@ -143,30 +132,16 @@ class TieredState:
         step = opened.numbers.get("step", 0)
         made, tick = self.counts.made + self.counts.on_disk(opened), max(self.tick, opened.numbers.get("tick", 0))
         now, pinned_from = max(self.step, step), max(self.pinned_from, step)
-        # Closed when this state goes; not left to the store's own end, for its threads hold it.
-        closing = weakref.finalize(self, let_go, opened)
+        closing = self.disk.closing_of(opened)
         self._lower.scratch, self._lower.disk, self.lock.disk = not self.config.keep, opened, opened.path
         self.counts.made, self.tick, self.step, self.pinned_from = made, tick, now, pinned_from
-        self._steps, self._closing, self._unopened = step, closing, False
+        self._steps, self.disk.closing = step, closing
 
     def steps_on_disk(self) -> int:
         """Optimizer steps that a kept disk had seen when it was opened, which this does; else 0."""
-        if self.config.keep and self._unopened:
+        if self.config.keep and self.disk.unopened:
             self._open()
         return self._steps
-
-    @property
-    def inner(self) -> Any:
-        """The backend's state."""
-        return self.device.state
-
-    @inner.setter
-    def inner(self, state: Any) -> None:
-        self.device.state = state
-
-    @property
-    def inner_device(self) -> torch.device:
-        return self.device.device
 
     @property
     def table_rows(self) -> int:
@@ -179,7 +154,8 @@ class TieredState:
 
     def rows_by_table(self) -> np.ndarray:
         """int64 [T]: keys of each logical table, in any tier. No tier below the device is read, but a disk is opened."""
-        self.require_open()
+        if self.config.disk is not None:
+            self._require_open()
         rows = self.device.index.all_rows()
         early = rows[~self.device.is_known(rows)]
         return self.counts.rows - self.counts.of(self.device.index.at["tables"][early])
@@ -206,15 +182,15 @@ class TieredState:
 
     def _widen(self, slots: tuple[SlotSpec, ...]) -> None:
         """Empty tiers of wider rows, which are filled before those that were are given back."""
-        if self.config.keep and not self._unopened:
+        if self.config.keep and not self.disk.unopened:
             new = ", ".join(slot.name for slot in slots if slot not in self.slots)
             raise RecisError(
                 f"rows kept in {str(self.config.disk)!r} were opened without {new}. Make the optimizer before the engine's "
                 "first call."
             )
         self.planned_calls.unstage(self.device)
-        rows = None if self._unopened else export(self.device, self.lower)
-        before = {name: vars(self)[name] for name in ("slots", "device", "counts", "_lower", "_unopened", "_closing")}
+        rows = None if self.disk.unopened else export(self.device, self.lower)
+        before = {name: vars(self)[name] for name in ("slots", "device", "counts", "_lower", "disk")}
         self.slots = slots
         try:
             self._build()
@@ -223,13 +199,12 @@ class TieredState:
                 self.restore(rows)
                 self.lower.settle()
         except BaseException:
-            if self._closing is not before["_closing"]:
+            if self.disk is not before["disk"]:
                 self.close()
             vars(self).update(before)
             raise
         self.renumbered += 1
-        if before["_closing"] is not None:
-            before["_closing"]()
+        before["disk"].let_go()
 
     # A call; the rest of it is TieredCall's
 
@@ -284,32 +259,6 @@ class TieredState:
         leave = self.device.victims(count - room, self.pinned_from, self.planned_calls.consumed, kept)
         self.depart(leave)
         return room + len(leave)
-
-    def change(self, below: Keys, change_below: Change, here: np.ndarray, change_here: Callable[[Any], Any]) -> None:
-        """Rows below the device, by key, and rows on it, by number: change_below(table, numbers) -> table, and
-        change_here(table) -> table. Both happen, or neither.
-        """
-        changed, made = None, self.counts.made
-        try:
-            if len(below[0]):
-                changed = changed_rows(self.device, self.lower, *below, change_below, step=self.step, tick=self.tick)
-                changed.write(self.lower)
-                self.counts.came(changed.tables[~changed.before.found])
-            self.device.changed(here)
-            self.device.state = change_here(self.device.state)
-        except BaseException:
-            if changed is not None:
-                self.lock.whole(partial(self._take_change_back, changed, made))
-            raise
-
-    def _take_change_back(self, changed: Changed, made: np.ndarray) -> None:
-        changed.take_back(self.lower)
-        self.counts.made = made
-
-    def read_slot_elsewhere(self, name: str, which: np.ndarray) -> Tensor:
-        """float32 [n, width] of keys of the last lookup that were not on the device."""
-        slot = next(slot for slot in self.slots if slot.name == name)
-        return slot_of(self.lower, slot, self.elsewhere[0][which], self.elsewhere[1][which])
 
     def depart(self, rows: np.ndarray) -> None:
         """Rows leave the device; those that are new or changed there are written back, of others what was used."""
@@ -396,7 +345,7 @@ class TieredState:
 
     def counters(self) -> Counters:
         rows = int(self.rows_by_table().sum())
-        inner, count = self.backend.counters(self.inner), self.stats.counts
+        inner, count = self.backend.counters(self.device.state), self.stats.counts
         return Counters(
             found=self.found, inserted=self.inserted, unknown=self.unknown, evicted=count["evicted"],
             erased=count["erased"], stashed=inner.stashed, rows=rows, buckets=inner.buckets,
@@ -427,15 +376,6 @@ class TieredState:
         self.lower.write(*keys, values)
         self.device.saved(rows)
 
-    @property
-    def opened(self) -> bool:
-        """Whether there is a disk that has been asked for."""
-        return self._closing is not None
-
-    @property
-    def closed(self) -> bool:
-        return self._closing is not None and not self._closing.alive
-
     def close(self, flush_at: int | None = None) -> None:
         """Give back what the disk tier holds of threads and files, once.
 
@@ -445,7 +385,7 @@ class TieredState:
           StorageFull, MemoryError: nothing was given back or lost; call again once there is room.
           RecisError, OSError: what was wrong with the disk. All is given back, and a kept disk is as its last flush left it.
         """
-        if not self.opened or self.closed or self.lock.forked:
+        if self.disk.closing is None or self.disk.closed or self.lock.forked:
             return
         try:
             if flush_at is not None and self.config.keep:
@@ -453,20 +393,6 @@ class TieredState:
         except (StorageFull, MemoryError):
             raise
         except Exception:
-            self._closing()
+            self.disk.let_go()
             raise
-        self._give_back()
-
-    @as_one
-    def _give_back(self) -> None:
-        detached = None if self._closing is None else self._closing.detach()
-        if detached is not None:
-            detached[2][0].close(flush=False)
-
-
-def let_go(store: DiskStore) -> None:
-    """Of a state that went, or whose process ends; what goes wrong has nobody to tell."""
-    try:
-        store.close(flush=False)
-    except Exception as error:
-        LOG.warning("%s was closed, but: %s", store.path, error)
+        self.disk.give_back()

@@ -32,6 +32,7 @@ from recis_core.backends.interface import Gradient, State
 from recis_core.backends.records import Evicted, Marks, Partition
 from recis_core.options.cache_config import CacheConfig
 from recis_core.table.content import Content
+from recis_core.table.tiers.overflow_table import change, slot_of
 from recis_core.table.tiers.replacing import content_in_tiers
 from recis_core.table.tiers.tier_snapshot import export, marks
 from recis_core.table.tiers.tiered_call import ELSEWHERE, embedded, looked_up
@@ -82,7 +83,7 @@ class TieredStorage:
             self.tiers.add_slots(slots)
 
     def partition(self, ids: Tensor, tables: Tensor) -> Partition:
-        return self.backend.partition(self.tiers.inner, ids, tables)
+        return self.backend.partition(self.tiers.device.state, ids, tables)
 
     def lookup(
         self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
@@ -101,7 +102,7 @@ class TieredStorage:
         with state.lock:
             here = np.where(known, state.device.find(*keys), np.int32(-1))
             at = torch.from_numpy(here).to(rows.device)
-            values = self.backend.gather(state.inner, at, ids, tables, unknown=unknown)
+            values = self.backend.gather(state.device.state, at, ids, tables, unknown=unknown)
             away = np.flatnonzero(known & (here < 0))
             if not len(away):
                 return values
@@ -129,7 +130,7 @@ class TieredStorage:
         self, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None
     ) -> TieredGradient:
         state = self.tiers
-        inner = self.backend.gradient(state.inner, ids, tables, rows, values, counts)
+        inner = self.backend.gradient(state.device.state, ids, tables, rows, values, counts)
         return TieredGradient(inner, state, None if bool((rows >= ELSEWHERE).any()) else state.renumbered)
 
     def combine(self, gradients: list[TieredGradient], *, mean: bool = False) -> TieredGradient:
@@ -178,40 +179,47 @@ class TieredStorage:
 
     def _update_away(self, gradient: Gradient, keys: Keys, known: np.ndarray, apply: Apply) -> None:
         """The rows that are on the device there, the others below it."""
-        state, device = self.tiers, self.tiers.inner_device
+        state, device = self.tiers, self.tiers.device.device
         here = np.where(known, state.device.find(*keys), -1)
         away = np.flatnonzero(known & (here < 0))
 
-        def change(table: State, numbers: Tensor) -> State:
+        def change_below(table: State, numbers: Tensor) -> State:
             rows = torch.full((len(known),), -1, dtype=torch.int32, device=device)
             rows[torch.from_numpy(away).to(device)] = numbers
             return apply(table, self.backend.renumber(gradient, rows))
 
         there = self.backend.renumber(gradient, torch.from_numpy(here).to(device))
         below = keys[0][away], keys[1][away]
-        state.change(below, change, here[here >= 0], lambda table: apply(table, there))
+        change(state, below, change_below, here[here >= 0], lambda table: apply(table, there))
 
     def read_slot(self, name: str, rows: Tensor) -> Tensor:
         state = self.tiers
         with state.lock:
             away = rows >= ELSEWHERE
-            values = self.backend.read_slot(state.inner, name, torch.where(away, -1, rows))
+            values = self.backend.read_slot(state.device.state, name, torch.where(away, -1, rows))
             if bool(away.any()):
-                values[away] = state.read_slot_elsewhere(name, _numpy(rows[away]) - ELSEWHERE).to(values.device)
+                values[away] = slot_of(state.lower, name, *self._elsewhere(rows[away])).to(values.device)
         return values
 
     def write_slot(self, name: str, rows: Tensor, values: Tensor) -> None:
         state = self.tiers
         with state.lock:
             away = rows >= ELSEWHERE
-            here, elsewhere = torch.where(away, -1, rows), _numpy(rows[away]) - ELSEWHERE
-            there = values[away].float().to(state.inner_device)
-            state.change(
-                (state.elsewhere[0][elsewhere], state.elsewhere[1][elsewhere]),
+            here = torch.where(away, -1, rows)
+            there = values[away].float().to(state.device.device)
+            change(
+                state,
+                self._elsewhere(rows[away]),
                 lambda table, numbers: self.backend.write_slot(table, name, numbers, there),
                 _numpy(here[here >= 0]),
                 lambda table: self.backend.write_slot(table, name, here, values),
             )
+
+    def _elsewhere(self, rows: Tensor) -> Keys:
+        """Keys of the last lookup by their numbers there."""
+        ids, tables = self.tiers.elsewhere
+        which = _numpy(rows) - ELSEWHERE
+        return ids[which], tables[which]
 
     def erase(self, ids: Tensor, tables: Tensor) -> None:
         with self.tiers.lock:
