@@ -19,6 +19,7 @@ from recis_core.bench.cache import belady
 from recis_core.options.cache_config import CacheConfig
 from recis_core.options.cache_policy import Policy, Ttl, policy_of
 from recis_core.table.tiers.planned_calls import digest_of, unique_keys
+from recis_core.table.tiers.tiered_call import TieredCall
 from recis_core.table.tiers.tiered_state import TieredState
 
 TRAIN = LookupMode(insert=True)
@@ -100,8 +101,11 @@ class _Run:
         before = self.state.stats.counts["hits_device"]
         with self.state.lock:
             self.state.starts(Clock(number, number))
-            self.state.count(self.state.prepare(self.replay.calls[number], TRAIN)[1])
             keys = self.replay.keys[number]
+            planned = self.state.planned_calls.take(self.state.device, self.replay.calls[number])
+            call = TieredCall(self.state, keys.ids, keys.tables, keys.counts, TRAIN, planned)
+            call.place()
+            call.count()
             self.state.device.changed(self.state.device.find(keys.ids, keys.tables))
             self._trim(number)
         self.missed += len(keys.ids) - (self.state.stats.counts["hits_device"] - before)

@@ -18,12 +18,12 @@ import numpy as np
 
 
 class Policy(ABC):
-    """One tier's order of leaving. A custom policy subclasses this, is hashable, and says the same score at the same calls.
+    """One tier's order of leaving. A custom policy subclasses this, is hashable, and gives the same scores for the same calls.
 
     scores: float64 [R], one a row of the tier, -inf where nothing was written; rows of lowest score leave first. A method
-    writes those of its rows, and no others. tick: calls of the table so far, this one counted.
+    writes the scores of its rows only. tick: calls of the table so far, this one included.
 
-    That a row leaves though nothing needs its place, is the built-in "ttl"'s alone.
+    Only the built-in "ttl" sends rows away while there is room.
     """
 
     name = "custom"
@@ -36,7 +36,7 @@ class Policy(ABC):
     def enter(self, scores: np.ndarray, rows: np.ndarray, carried: np.ndarray, tick: int) -> None:
         """Rows int32 [U], distinct, came from below with scores carried, float64 [U], NaN for new ones: write scores[rows].
 
-        Before `touch`. As it stands rows go on with what they carried, and new ones begin with -inf.
+        Called before `touch`. By default rows keep the score that they carried, and new ones begin with -inf.
         """
         scores[rows] = np.where(np.isnan(carried), -math.inf, carried)
 
@@ -53,8 +53,8 @@ class Lru(Policy):
 class Lfu(Policy):
     """Least frequently used, each use losing `decay` of its weight a call: Σ decay^(now - then).
 
-    Kept as a logarithm that all rows share the growth of, ln Σ decay^(-then), so that no row is rewritten as time goes.
-    Un-aged counting is not offered: once the hot set drifts it keeps what was hot.
+    Scores are ln Σ decay^(-then), so that ageing rewrites no row. There is no counting without ageing: it keeps rows that were
+    hot once.
 
     Raises:
       ValueError: decay is not between 0 and 1. TypeError: it is no number.
@@ -75,7 +75,7 @@ class Lfu(Policy):
 
 
 class Ttl(Policy):
-    """First the rows that came longest ago; those older than `seconds` leave even when nothing needs their place.
+    """First the rows that came longest ago; those older than `seconds` leave even while there is room.
 
     clock: the time in seconds.
 
@@ -102,8 +102,8 @@ class Ttl(Policy):
 
 
 class Lookahead(Lfu):
-    """Last the rows that are used soonest: a Prefetcher says what the next calls ask. Rows nobody asks for by aged use, which
-    without a Prefetcher are all.
+    """Rows that a Prefetcher's next calls use leave last, the soonest used at the end. Others leave as by "lfu"; without a
+    Prefetcher all do.
 
     Belady 1966, with a window.
     """
@@ -136,34 +136,34 @@ _KINDS: dict[str, Callable[..., Policy]] = {
 }
 
 
-def policy_of(said: str | Policy) -> Policy:
+def policy_of(policy: str | Policy) -> Policy:
     """A policy from "lru", "lfu", "lfu(.97)" (decay), "ttl(3600)" (seconds), "lookahead", "none", or itself.
 
     Raises:
       ValueError: the text names none, or its number is none it takes.
       TypeError: it is neither a text nor a Policy.
     """
-    if isinstance(said, Policy):
-        return said
-    if not isinstance(said, str):
-        way = f" Make one: {said.__name__}(…)." if isinstance(said, type) and issubclass(said, Policy) else ""
-        raise TypeError(f"policy must be a Policy, or a text as 'lfu'; got {said!r}.{way}")
-    match = re.fullmatch(r"\s*(\w+)\s*(?:\(\s*([^()]+?)\s*\))?\s*", said)
+    if isinstance(policy, Policy):
+        return policy
+    if not isinstance(policy, str):
+        way = f" Make one: {policy.__name__}(…)." if isinstance(policy, type) and issubclass(policy, Policy) else ""
+        raise TypeError(f"policy must be a Policy, or a text as 'lfu'; got {policy!r}.{way}")
+    match = re.fullmatch(r"\s*(\w+)\s*(?:\(\s*([^()]+?)\s*\))?\s*", policy)
     if match is None or match[1] not in _KINDS:
-        raise ValueError(f"policy must be one of lru, lfu(decay), ttl(seconds), lookahead, none; got {said!r}.")
+        raise ValueError(f"policy must be one of lru, lfu(decay), ttl(seconds), lookahead, none; got {policy!r}.")
     if match[1] == "ttl" and match[2] is None:
         raise ValueError("policy ttl needs its seconds, as in ttl(3600).")
     if match[2] is not None and match[1] not in ("lfu", "ttl", "lookahead"):
-        raise ValueError(f"policy {match[1]} takes no number; got {said!r}.")
-    return _made(said, _KINDS[match[1]], match[2])
+        raise ValueError(f"policy {match[1]} takes no number; got {policy!r}.")
+    return _made(policy, _KINDS[match[1]], match[2])
 
 
-def _made(said: str, kind: Callable[..., Policy], number: str | None) -> Policy:
+def _made(policy: str, kind: Callable[..., Policy], number: str | None) -> Policy:
     try:
         arguments = [] if number is None else [float(number)]
     except ValueError:
-        raise ValueError(f"policy {said!r} must have a number in its brackets, as lfu(.97) or ttl(3600).") from None
+        raise ValueError(f"policy {policy!r} must have a number in its brackets, as lfu(.97) or ttl(3600).") from None
     try:
         return kind(*arguments)
     except ValueError as error:
-        raise ValueError(f"policy {said!r}: {error}") from error
+        raise ValueError(f"policy {policy!r}: {error}") from error

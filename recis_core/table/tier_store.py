@@ -1,4 +1,4 @@
-"""What a tier below the device is to the table above it: rows of bytes by key.
+"""What a tier below the device does: keep rows of bytes by key.
 
 Sizes: n keys of a call, at most one of each.
 """
@@ -14,16 +14,16 @@ Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids int64 [n], tables int32
 
 
 class TierStore(Protocol):
-    """Rows of `row_bytes` bytes by (table ordinal, id). Its calls may come from several threads.
+    """Rows of `row_bytes` bytes by (table ordinal, id). Several threads may call it.
 
-    A call that raises has changed nothing that `read` gives.
+    A call that raises leaves every row as it was.
     """
 
     row_bytes: int
-    numbers: dict[str, int]  # what the last flush was given to keep with its rows
+    numbers: dict[str, int]  # that the last flush kept with the rows
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """int64 [n], where each row lies: -1 for none, and another number whenever it was written again."""
+        """int64 [n], where each row is: -1 for none, and another number whenever the row was written again."""
         ...
 
     def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ class TierStore(Protocol):
         ...
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
-        """Forget keys; how many were here."""
+        """Forget keys; how many rows there were."""
         ...
 
     def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
@@ -49,11 +49,11 @@ class TierStore(Protocol):
     def __len__(self) -> int: ...
 
     def flush(self, numbers: Mapping[str, int] | None = None) -> None:
-        """What was written before is kept, whatever becomes of this process, and these numbers with it; None leaves them."""
+        """Keep all that was written, whatever becomes of this process, and these numbers with it; None keeps the former."""
         ...
 
     def freed_by_flush(self) -> int:
-        """Bytes on disk that a flush would give back, of files that were compacted since the last."""
+        """Bytes on disk that a flush would free, of files compacted since the last."""
         ...
 
     def close(self) -> None:

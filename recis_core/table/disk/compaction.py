@@ -1,10 +1,10 @@
-"""Space taken back: what is still used of a segment is appended again, and its file goes with the next flush.
+"""Space taken back: rows of a segment that are still used are appended again; the next flush deletes its file.
 
 A segment's tombstones are needed while an older segment may hold a row that they hide. So those of the oldest segment
-are dropped, others move; and when there are more than half as many as rows, segments are taken from the oldest on,
-until they have met them all.
+are dropped, others move. Where there is more than one tombstone to two rows, segments are compacted from the oldest on,
+until every tombstone was reached.
 
-Nothing is committed here: a manifest between two flushes would keep half of what was written since the last.
+Compaction commits nothing: a manifest between two flushes would keep half of what was written since the last.
 
 Sizes: N keys of a batch.
 """
@@ -24,7 +24,7 @@ from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment
 
 BATCH = 2048  # rows moved while writers wait
-FAR_BEHIND = 3  # as many unused rows as used ones, and writers lend a hand
+FAR_BEHIND = 3  # as many unused rows as used ones: then writers compact, too
 
 
 class Compactor:
@@ -33,7 +33,7 @@ class Compactor:
     def __init__(self, lock: threading.RLock, log: Log, index: DiskIndex, reader: RowReader, below: float) -> None:
         """lock: guards log and index."""
         self._lock, self._log, self._index, self._reader, self._below = lock, log, index, reader, below
-        self._turn = threading.Lock()  # of whoever compacts; taken before `lock`
+        self._turn = threading.Lock()  # held by the thread that compacts; taken before `lock`
         self._wake = threading.Event()
         self._ended = self._postponed = False
         self._pauses = 0
@@ -44,13 +44,13 @@ class Compactor:
         self._thread.start()
 
     def raise_error(self) -> None:
-        """What went wrong since the last call."""
+        """The error of compactions since the last call, if there was one."""
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def look(self) -> None:
-        """After a write: is there something to do? If writers are far ahead, the caller does it."""
+        """After a write: wake the thread if a segment is worth it. If writers are far ahead, the caller compacts."""
         if self._postponed or self._victim() is None:
             return
         self._wake.set()
@@ -58,7 +58,7 @@ class Compactor:
             self._step()
 
     def resume(self) -> None:
-        """After a flush: there may be space again."""
+        """After a flush, which may have freed space."""
         self._postponed = False
         self.look()
 
@@ -92,7 +92,7 @@ class Compactor:
             self.look()
 
     def end(self) -> None:
-        """Its thread ends first, so that nothing is taken from under it."""
+        """End the thread, before its files are closed."""
         self._ended = True
         self._wake.set()
         self._thread.join()
@@ -107,7 +107,7 @@ class Compactor:
                 return
 
     def _step(self) -> bool:
-        """One segment; whether there was one. What goes wrong is kept for the next call."""
+        """Compact one segment; False if none is worth it. An error is kept for the next call."""
         with self._turn:
             victim = None if self._postponed or self._ended or self._pauses else self._victim()
             if victim is None:

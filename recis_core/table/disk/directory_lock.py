@@ -1,7 +1,7 @@
 """Whose directory it is: one store's, in the process that opened it.
 
-The lock is on the open file, which a forked child has too. So the child closes its copy at once, and the lock is given back
-by name: it neither outlives its process in a child nor ends with one.
+The lock is on the open file, which a forked child shares. So the child closes its copy at once, and release unlocks by name:
+no child keeps the lock, and none ends it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
 class DirectoryLock:
-    """Keeps other processes, and this one, from opening the directory again, until it is released.
+    """Until it is released, nobody else opens the directory, neither another process nor this one.
 
     Raises:
-      StorageInUse: somebody has it. NotAFile: no directory of ours is there, or no file of ours is its lock.
+      StorageInUse: another store has it open. NotAFile: no directory of ours is there, or no file of ours is its lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,15 +53,15 @@ class DirectoryLock:
             raise StorageInUse(
                 f"{self.path.parent} is open in process {owner or '?'}. Close it there, or name another directory."
             ) from error
-        with suppress(OSError):  # the number is a courtesy, which a full disk may refuse
+        with suppress(OSError):  # the number only helps who looks; a full disk may refuse it
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
 
     def check(self) -> None:
-        """Whether it still keeps others out.
+        """Raise if the lock no longer keeps others out.
 
         Raises:
-          CorruptStorage: its file went, so that another process may have the directory, too.
+          CorruptStorage: its file is gone, so another process may have the directory open.
         """
         try:
             same = os.stat(self.path, follow_symlinks=False).st_ino == self._number
@@ -79,7 +79,7 @@ class DirectoryLock:
         handle, self._handle = self._handle, -1
         if handle >= 0:
             with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked on its way may have it, too
+                fcntl.flock(handle, fcntl.LOCK_UN)  # a child that was forked meanwhile may hold it, too
             os.close(handle)
 
     def _leave(self) -> None:

@@ -1,6 +1,6 @@
-"""Where each key's row lies: compiled open addressing, a byte a slot in memory, entries there or in a file.
+"""Where each key's row is on disk: compiled open addressing, a byte a slot in memory, entries in memory or in a file.
 
-What it says, the segments' keys say too: opened again, a store reads those.
+The segments' keys hold the same, and a store that is opened again builds its index from them.
 
 Sizes: N keys of a call, P partitions, each of G groups of 8 slots at most.
 """
@@ -20,7 +20,7 @@ from recis_core.table.disk.mapping import Mapping
 
 FIRST_GROUPS = 16
 FULL = 0.8  # of a partition's slots; it grows by a quarter, so there are 1.1 to 1.6 a row
-FULLEST = 0.9  # before it is asked which of a call's keys are new
+FULLEST = 0.9  # below this no look for which of a call's keys are new
 
 
 class DiskIndex:
@@ -81,7 +81,7 @@ class DiskIndex:
         return np.flatnonzero(self._counts[:, 0] + coming > self._groups * (GROUP * share))
 
     def _grow(self, p: int, coming: int) -> None:
-        """Erased slots go. If that does not leave a partition some way from full, it gets larger."""
+        """Drop erased slots; a partition that stays nearly full gets larger."""
         groups, needed = int(self._groups[p]), int(self._counts[p, 1]) + coming
         if needed > groups * GROUP * FULL * 0.9:
             groups += max(groups // 4, 1)
@@ -99,7 +99,7 @@ class DiskIndex:
         disk_index.regroup(p, groups, self._words, self._groups, self._counts, self._entries.array)
 
     def apply(self, keys: np.ndarray, segment: int, first: int) -> None:
-        """The log says KEY [N] from row `first` of a segment on. Reserve before. Said twice, it is as said once."""
+        """Index KEY [N], of rows from `first` on in a segment. Reserve before. Doing it twice changes nothing."""
         entries = self._entries.array
         words, groups, counts = self._words, self._groups, self._counts
         if not disk_index.apply_keys(keys, segment, first, words, groups, counts, entries, self.live):
@@ -109,7 +109,7 @@ class DiskIndex:
             )
 
     def to_disk(self) -> None:
-        """Entries that are in memory go to a file.
+        """Move the entries from memory to a file.
 
         Raises:
           StorageFull: they stay.
@@ -117,24 +117,24 @@ class DiskIndex:
         self._entries.to_disk()
 
     def let_go(self) -> None:
-        """The page cache keeps what was mapped of a file."""
+        """Unmap the file's pages; the page cache keeps them."""
         self._entries.let_go()
 
     def close(self) -> None:
-        """Memory and the disk's space come back now, not when this object goes."""
+        """Give memory and disk space back now, not when this object goes."""
         self._entries.close()
         for name in ("_words", "_entries", "_words_map"):
             self.__dict__.pop(name, None)
 
 
 def _groups_for(rows: int) -> int:
-    """Of a partition, when `rows` keys are spread over P: the fullest has a few deviations more than the mean."""
+    """Groups of a partition when `rows` keys are spread over P; the fullest has a few deviations more than the mean."""
     mean = rows / P
     return math.ceil((mean + 4 * math.sqrt(mean)) / (GROUP * FULL))
 
 
 def _count(keys: np.ndarray) -> np.ndarray:
-    """Of each partition, int64 [P]."""
+    """Keys of each partition, int64 [P]."""
     counts = np.zeros(P, np.int64)
     disk_index.count_keys(keys, counts)
     return counts

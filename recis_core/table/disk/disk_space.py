@@ -44,7 +44,7 @@ def gone(path: Path) -> CorruptStorage:
 
 
 def remove(path: Path) -> None:
-    """A file of ours, or what a link of that name is; nothing where there is nothing.
+    """Remove a file of ours, or a link of that name, if there is one.
 
     Raises:
       NotAFile: it is a directory.
@@ -58,12 +58,12 @@ def remove(path: Path) -> None:
 
 
 class Reserve:
-    """A file that keeps space for what must be possible on a full disk: to flush, to erase, to close."""
+    """A file that keeps space for flushing, erasing and closing on a full disk."""
 
     SIZES = tuple(1 << bits for bits in range(20, 12, -1))  # as much as there is
 
     def __init__(self, directory: Path, *, named: bool = True) -> None:
-        """named: so that another process finds it, and a store that is opened again.
+        """named: whether the file has a name, by which another process or a store opened later finds it.
 
         Raises:
           NotAFile: something else has its name.
@@ -75,7 +75,7 @@ class Reserve:
         self.fill()
 
     def fill(self) -> None:
-        """Take the space, if there is any."""
+        """Reserve the space, if there is any."""
         if self._there:
             return
         with suppress(OSError):
@@ -96,7 +96,7 @@ class Reserve:
         return os.path.lexists(self._path) if self._named else self._handle >= 0
 
     def lend(self, call: Callable[[], T]) -> T:
-        """The call, once more with the reserve's space if there was none else."""
+        """Run the call; if the disk was full, once more with the reserve's space."""
         try:
             return call()
         except StorageFull:
@@ -114,14 +114,14 @@ class Reserve:
             self._path.unlink()
 
     def close(self) -> None:
-        """Its space is given back where it has no name."""
+        """Give the space back, if the file has no name."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
 
 
 def open_nameless(directory: Path) -> int:
-    """A file that nobody can name, whose space comes back when it is closed, however this process ends."""
+    """A file without a name. Its space comes back when it is closed, however this process ends."""
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         return os.dup(file.fileno())
 

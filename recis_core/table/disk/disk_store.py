@@ -34,26 +34,26 @@ MAPPED_BYTES = 2 << 30
 class DiskStore:
     """A TierStore in a directory. Local disks; Linux.
 
-    What was flushed is there after a crash, all of it and nothing of later writes. A full disk raises StorageFull and
-    changes nothing. A damaged row raises CorruptStorage when it is read, as does a file that was cut or replaced since.
-    It belongs to the process that opened it: in a forked child every call raises RecisError, and changes nothing.
+    After a crash the store holds exactly what the last flush left. A full disk raises StorageFull and changes nothing. Reading
+    a damaged row, or a file that was cut or replaced, raises CorruptStorage. A store belongs to the process that opened it:
+    in a forked child every call raises RecisError, and changes nothing.
 
     `numbers`: what the last flush was given to keep with its rows.
 
     Args:
       path: of the directory, made if need be; one store has it open at a time.
       row_bytes: B.
-      tag: whose rows these are; a directory with another tag is refused.
+      tag: which rows these are; a directory with another tag is refused.
       segment_bytes: of a file, about.
       threads: that read rows.
-      mapped_bytes: pages of files that this process keeps mapped, beyond what it had; the page cache keeps them anyway.
-        Rows of more than that are read by system calls, which take longer while what is read is in the page cache.
-      index_bytes: of memory, for 16 bytes a slot of the index; one that grows larger goes to a file, which is slower
-        once it does not stay in the page cache. 0 starts there. A byte a slot stays in memory always.
+      mapped_bytes: pages of files that this process keeps mapped. Stores of more bytes are read by system calls, which are
+        slower where the page cache has the files.
+      index_bytes: of memory, for 16 bytes a slot of the index. A larger index moves to a file, which is slower once the page
+        cache does not hold it. 0 starts there. A byte a slot stays in memory always.
       compact_below: a file whose rows are used to a smaller share is compacted.
       sync: whether a flush waits for the disk. Without, it outlives a crash of the process, not one of the machine.
-      keep: False for files without names, which are nobody else's to open or to cut: their space comes back when the store
-        is closed, or this process ends in any way. Several stores may have one directory then.
+      keep: False for files without names. Nobody else can open or cut them, and their space comes back when the store is
+        closed or this process ends in any way. Several stores may share a directory then.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class DiskStore:
             self._reserve.fill()
 
     def _commit(self, manifest: Manifest, unsynced: set[Segment]) -> None:
-        """Rows without names are nobody's after this process."""
+        """Files without names need no manifest: they end with this process."""
         if self._directory_lock is None:
             return
         self._sync_all(unsynced)
@@ -273,7 +273,7 @@ class DiskStore:
         self._reserve.lend(lambda: manifest.commit(self.path, sync=self._sync))
 
     def _sync_all(self, segments: set[Segment]) -> None:
-        """After a failed fsync the system may call lost pages written, so that a second one says nothing."""
+        """After a failed fsync the system may report lost pages as written, so a second fsync proves nothing."""
         try:
             for segment in segments if self._sync else ():
                 sync_file(segment.path)
@@ -288,7 +288,7 @@ class DiskStore:
             self._log.condemned = [s for s in self._log.condemned if s not in condemned]
 
     def freed_by_flush(self) -> int:
-        """Bytes of files that were compacted; they hold what the last flush kept, until there is another."""
+        """Bytes of files that were compacted, and that the last flush still needs until there is another."""
         with self._lock:
             return sum(segment.bytes for segment in self._log.condemned)
 
@@ -316,7 +316,7 @@ class DiskStore:
         self._check_unbroken()
 
     def _release(self) -> None:
-        """Each thing that was taken, whatever becomes of the others; another store may have the directory then."""
+        """Give back each resource, whatever the others raise; then another store may open the directory."""
         self._closed = True
         self._undo.close()
 
@@ -343,7 +343,7 @@ class DiskStore:
             }
 
     def _bound_mapped(self) -> None:
-        """Rows go first: they come back by large pages, the index by small ones, a fault for each key."""
+        """Rows are unmapped first: they come back in large pages, the index in small ones, with a fault for each key."""
         if self._mapped.grown() <= self._mapped_bytes:
             return
         self._log.view.let_go()

@@ -1,11 +1,10 @@
 """The entries of the index: in memory while they are few, then in a mapped file.
 
-Keys come in no order, so each write dirties a page: of a file, the system writes it to disk, again and again once there
-are more than it lets lie. Memory has no such cost.
+Keys come in no order, so each write dirties a page. The system writes a file's dirty pages to disk, again and again once
+there are many. Memory has no such cost.
 
-The file has no name and goes with the process: reading the segments' keys again costs less than trusting a file that a
-crash may have torn. Its space is taken by posix_fallocate before it is written, so that a full disk is an error of a
-call and never a signal.
+The file has no name and ends with the process: a crash may tear it, and reading the segments' keys again is cheap. Its
+space is allocated before it is written, so a full disk is an error of a call, not a signal.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Entries:
         return 0 if self._file is None else self._size
 
     def grow(self, size: int) -> None:
-        """Make sure of the first `size` bytes.
+        """Make room for the first `size` bytes.
 
         Raises:
           StorageFull: entries are as before.
@@ -58,7 +57,7 @@ class Entries:
         self._size = max(self._size, size)
 
     def to_disk(self) -> None:
-        """What is in memory goes to a file.
+        """Move the entries from memory to a file.
 
         Raises:
           StorageFull: it stays.
@@ -84,7 +83,7 @@ class Entries:
                 os.posix_fallocate(file.fileno(), have, size - have)
 
     def let_go(self) -> None:
-        """The page cache keeps what was mapped of a file."""
+        """Unmap the file's pages; the page cache keeps them."""
         if self._file is not None:
             self._map.advise(MADV_DONTNEED)
 

@@ -19,7 +19,7 @@ from recis_core.table.disk.segment import Segment, rows_within
 
 
 class FullSegments(NamedTuple):
-    """Those that will not change, in order, and int64 arrays beside."""
+    """Segments that will not change, in order, and arrays int64 by segment."""
 
     segments: list[Segment]
     numbers: np.ndarray
@@ -49,7 +49,7 @@ class Log:
         *,
         named: bool = True,
     ) -> None:
-        """Open what the manifest names, and tell the index. named: as Segment's."""
+        """Open the segments that the manifest names, and index their keys. named: as Segment's."""
         self._directory, self._index, self._mapped_bytes, self._named = directory, index, mapped_bytes, named
         self._tag, self.row_bytes = manifest.tag, manifest.row_bytes
         self._next_number = manifest.next_number
@@ -59,7 +59,7 @@ class Log:
         self.unsynced: set[Segment] = set()
         self.changed = False  # since the last manifest
         self.bytes_written = 0
-        self._put_keys: list[Piece] = []  # in their segments, and not all told to the index yet
+        self._put_keys: list[Piece] = []  # written to segments, and not all indexed yet
         self._full: FullSegments | None = None
         try:
             for committed in manifest.segments:
@@ -77,7 +77,7 @@ class Log:
         self._index.apply(keys, segment.number, 0)
 
     def append(self, keys: np.ndarray, records: np.ndarray | None) -> None:
-        """KEY [N] with records uint8 [N, B + 4], or tombstones; then the index knows.
+        """Append KEY [N] with records uint8 [N, B + 4], or tombstones, and index them.
 
         Raises:
           StorageFull: nothing is changed.
@@ -101,12 +101,12 @@ class Log:
         try:
             self.settle()
         except BaseException:
-            self.settle()  # what was put is told whole, now or by the next call
+            self.settle()  # indexes all that was put, now or in the next call
             raise
         self.bytes_written += keys.nbytes + (0 if records is None else records.nbytes)
 
     def settle(self) -> None:
-        """What was put in segments is told to the index; whatever breaks it off, the next call goes on from there."""
+        """Index what was put in segments. If that breaks off, the next call goes on from there."""
         if not self._put_keys:
             return
         self.changed = True
@@ -120,7 +120,7 @@ class Log:
         self._put_keys = []
 
     def _put(self, keys: np.ndarray, records: np.ndarray | None) -> list[Piece]:
-        """What lies in segments now, and is not in use yet."""
+        """Write to segments; nothing of it is in use yet."""
         pieces, beg = [], 0
         segment = self.segments[-1] if self.segments else self._create()
         while beg < len(keys):
@@ -145,7 +145,7 @@ class Log:
         return self.segments[-1]
 
     def condemn(self, segment: Segment) -> None:
-        """Nothing leads to it any more; its file goes after the next manifest, which does without it."""
+        """Take a segment out that no key leads to. Its file is deleted after the next manifest, which does not name it."""
         self.changed = True
         self.unsynced.discard(segment)
         rest = [s for s in self.segments if s is not segment]
@@ -172,7 +172,7 @@ class Log:
         return Manifest(self._tag, self.row_bytes, self._next_number, segments, len(self._index), numbers)
 
     def check_named(self) -> None:
-        """Whether each segment's file is where a manifest would say.
+        """Raise unless each segment's file is where a manifest would name it.
 
         Raises:
           CorruptStorage: one is not.
@@ -181,7 +181,7 @@ class Log:
             segment.check_named()
 
     def release(self) -> None:
-        """Give back files, and maps once nobody reads them."""
+        """Close files; maps end when nobody reads them."""
         for segment in self.segments + self.condemned:
             segment.release()
         self.segments, self.condemned, self.unsynced = [], [], set()

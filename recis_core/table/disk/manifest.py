@@ -49,7 +49,7 @@ class Manifest:
     """The caller's, of the time of this flush; none in manifests from before there were any."""
 
     def commit(self, directory: Path, *, sync: bool) -> None:
-        """From the rename on, the directory holds this.
+        """Write the manifest: once its rename is done, the directory holds this state.
 
         Raises:
           StorageFull: it holds what it held.
@@ -128,7 +128,7 @@ def segment_path(directory: Path, number: int) -> Path:
 
 
 def open_directory(directory: Path, tag: str, row_bytes: int, *, sync: bool) -> Manifest:
-    """Its manifest, a first one if it is new. Files that the manifest does not name are removed.
+    """The directory's manifest, a first one if it is new. Files that the manifest does not name are removed.
 
     Raises:
       CorruptStorage: it is damaged, or holds other rows.

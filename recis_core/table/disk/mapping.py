@@ -1,8 +1,8 @@
-"""Memory that a file is mapped to, or that is only promised: what Python's mmap cannot do.
+"""Memory of mapped files, or reserved and not yet used: what Python's mmap cannot do.
 
-Its maps keep a file handle each, which hundreds of segments would run out of, and end where the file ends today.
-A map here may be longer than its file; whoever reads past the file's end is killed, so readers know their place, and
-ask of a file that others can cut how long it is, before they read.
+Python's maps keep a file handle each, too many for hundreds of segments, and end where the file ends today. A map here may
+be longer than its file. A read past the file's end kills the process, so readers stay within what was written, and first
+ask for the length of a file that others can cut.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAGE = mmap.PAGESIZE
 
 
 class Mapping:
-    """`length` bytes at `address`, given back when nobody holds this object any more."""
+    """`length` bytes at `address`, unmapped with the last reference to this object."""
 
     def __init__(self, length: int, handle: int = -1, *, writable: bool = False) -> None:
         """handle: of the file; -1 for memory, zeroed."""
@@ -54,16 +54,16 @@ class Mapping:
             raise OSError(code, f"madvise({advice}): {os.strerror(code)}")
 
     def advise_large_pages(self) -> None:
-        """A wish, which a system without them need not grant."""
+        """Ask for large pages; a system without them ignores it."""
         with suppress(OSError):
             self.advise(mmap.MADV_HUGEPAGE)
 
 
 class FileHandle:
-    """A file to read at random, closed when nobody holds this object any more."""
+    """A file to read at random, closed with the last reference to this object."""
 
     def __init__(self, number: int) -> None:
-        """number: of a handle, this object's from now on."""
+        """number: of an open handle, which this object closes."""
         self.number = number
         weakref.finalize(self, os.close, number).atexit = False
         os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)
@@ -90,7 +90,7 @@ class MappedMemory:
         self.restart()
 
     def restart(self) -> None:
-        """What there is now is somebody else's."""
+        """Count from here."""
         self._before = self._pages()
 
     def grown(self) -> int:

@@ -1,4 +1,4 @@
-"""Rows read from segments, mapped or not, by several threads: of a disk, all pages are asked for before one is waited for.
+"""Rows read from segments, mapped or not, by several threads. All pages are requested from the disk before any is waited for.
 
 Sizes: N keys of a call, B bytes of a row.
 """
@@ -34,7 +34,7 @@ SAMPLE = 8  # rows of a window whose pages are looked for, which takes most of a
 
 @dataclass(frozen=True)
 class RowsView:
-    """The segments of a moment. Who holds it may read them, also after they were compacted and their files deleted."""
+    """The segments at one moment. They can be read as long as the view lives, also after they were compacted and deleted."""
 
     files: np.ndarray  # int64 [segments, 3], by number; see disk_rows
     maps: tuple[Mapping, ...]
@@ -44,10 +44,9 @@ class RowsView:
 
     @classmethod
     def of(cls, segments: list[Segment], mapped_bytes: int) -> RowsView:
-        """By maps, while they are no more than mapped_bytes; else by handles.
+        """Read by maps while the segments take at most mapped_bytes; else by handles.
 
-        A read at random maps a large page for each row, and soon all there are; to take them away again costs more than
-        a system call a row.
+        Random reads map a large page for each row, and soon whole files; unmapping costs more than a system call a row.
         """
         few = sum(s.map.length for s in segments) <= mapped_bytes
         handles = _handles(segments, FEW_HANDLES if few else HANDLES)
@@ -60,7 +59,7 @@ class RowsView:
         return cls(files, maps, tuple(handles.values()), by_number, any(s.named for s in segments))
 
     def check_lengths(self, locations: np.ndarray) -> None:
-        """Of the files that are read by their maps, and that others can cut.
+        """Raise if a file that is read by its map was cut.
 
         Raises:
           CorruptStorage: one was cut.
@@ -72,13 +71,13 @@ class RowsView:
                 self.segments[number].check_length()
 
     def in_order(self) -> RowsView:
-        """For who reads row after row: by maps."""
+        """A view for sequential reads: by maps."""
         files = self.files.copy()
         files[:, HANDLE] = -1
         return replace(self, files=files)
 
     def let_go(self) -> None:
-        """The page cache keeps what was mapped."""
+        """Unmap all pages; the page cache keeps them."""
         for map_ in self.maps:
             map_.advise(MADV_DONTNEED)
 
@@ -132,7 +131,7 @@ class RowReader:
         return rows
 
     def _ask_ahead(self, view: RowsView, locations: np.ndarray) -> None:
-        """Of a disk, all pages at once, where some are not in memory: else each thread waits for one after the other."""
+        """Request all pages at once if some are not in memory; else each thread would wait for one after the other."""
         step = max(len(locations) // SAMPLE, 32)
         if not disk_rows.any_absent(locations, view.files, self.row_bytes, step):
             return
@@ -144,7 +143,7 @@ class RowReader:
         self._in_parts(ask, 0, len(ordered), ASKED)
 
     def _in_parts(self, call: Callable[[int, int], T], beg: int, end: int, least: int) -> list[T]:
-        """What call(from, to) returns, of parts that threads share, of so many rows at least."""
+        """Results of call(beg, end), over parts of at least so many rows, shared among threads."""
         size = max(least, -(-(end - beg) // self._threads))
         if size >= end - beg:
             return [call(beg, end)]

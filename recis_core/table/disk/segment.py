@@ -4,8 +4,8 @@
 PAGE          keys, 12 bytes each: id i8, table i4. A tombstone has ~table, and a hole for its record
 records_at    records, B + 4 bytes each: a row, and its check u4
 
-Keys are covered by one xxh3 a segment, which the manifest keeps; a row by its check, which every read compares and
-which lies behind it, so that a read touches one page. What lies behind the rows that the manifest counts is not there.
+The manifest keeps one xxh3 of a segment's keys. A row's check follows the row, so a read touches one page; every read
+compares it. Rows beyond those that the manifest counts do not exist.
 
 Sizes: R rows of a segment at most, N of a call, B bytes of a row.
 """
@@ -51,9 +51,9 @@ def keys_of(ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
 
 
 class Segment:
-    """`rows` of `capacity` are used; they are never written again.
+    """`rows` of `capacity` are used, and are never written again.
 
-    named: whether its file has a name, so that a store opened later finds it, and others can cut or replace it.
+    named: whether its file has a name. Then a store opened later finds it, and others can cut or replace it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Segment:
 
     @classmethod
     def open(cls, path: Path, number: int, row_bytes: int, rows: int, digest: int) -> tuple[Segment, np.ndarray]:
-        """One whose first `rows` rows were committed with this digest of their keys; and the keys."""
+        """A segment whose first `rows` rows were committed with this digest of their keys; and the keys."""
         try:
             handle = open_regular(path, os.O_RDWR)
         except FileNotFoundError:
@@ -135,7 +135,7 @@ class Segment:
         return keys
 
     def _compare_limits(self, keys: np.ndarray) -> None:
-        """Of the index's entries."""
+        """Raise if the index's entries have no room for the numbers."""
         most, least = keys["table"].max(initial=0), keys["table"].min(initial=0)
         if self.capacity > ROWS or max(most, ~least) >= TABLES:
             raise CorruptStorage(
@@ -148,7 +148,7 @@ class Segment:
         return self.rows == self.capacity
 
     def reader(self) -> FileHandle | None:
-        """To read the file by, also once it was deleted; held open until nobody needs it. None if that is too late.
+        """A handle to read by, also after the file was deleted. None if it was deleted before.
 
         Raises:
           OSError: the process has no more handles. CorruptStorage: another file has its name.
@@ -170,7 +170,7 @@ class Segment:
         return handle
 
     def check_named(self) -> None:
-        """Whether a store that is opened later will find this file.
+        """Raise unless a store that is opened later will find this file.
 
         Raises:
           CorruptStorage: it will not.
@@ -183,7 +183,7 @@ class Segment:
             raise self._replaced()
 
     def check_length(self) -> None:
-        """Before its map is read: what lies behind the end of a file that was cut, ends the process.
+        """Before the map is read: a read past the end of a file that was cut kills the process.
 
         Raises:
           CorruptStorage: it was cut, or is gone and has no handle.
@@ -220,14 +220,14 @@ class Segment:
 
     @property
     def bytes(self) -> int:
-        """On disk, of what is used; a tombstone's hole takes none."""
+        """On disk, of rows in use; a tombstone's hole takes no space."""
         return PAGE + self.rows * KEY.itemsize + (self.rows - self.tombstones) * self._record_bytes
 
     def put(self, keys: np.ndarray, records: np.ndarray | None) -> None:
-        """Write KEY [N] and uint8 [N, B + 4] behind what is used; only `accept` makes it used.
+        """Write KEY [N] and uint8 [N, B + 4] after the used rows; `accept` makes them used.
 
         Raises:
-          StorageFull: nothing is used that was not before.
+          StorageFull: the used rows are as before.
         """
         write_at(self.path, self._handle, keys, PAGE + self.rows * KEY.itemsize)
         end = self._end(self.rows + len(keys))
@@ -238,14 +238,14 @@ class Segment:
                 os.ftruncate(self._handle, end)
 
     def accept(self, keys: np.ndarray) -> None:
-        """What was put last is used."""
+        """The rows that were put last are used now."""
         digest = self._digest.copy()
         digest.update(keys.view(np.uint8))
         tombstones = self.tombstones + int(np.count_nonzero(keys["table"] < 0))
         self._digest, self.tombstones, self.rows = digest, tombstones, self.rows + len(keys)
 
     def keys(self) -> np.ndarray:
-        """Those in use, KEY [rows].
+        """KEY [rows], of the rows in use.
 
         Raises:
           CorruptStorage: they are not what was written.
@@ -279,17 +279,17 @@ class Segment:
         return self.records_at + rows * self._record_bytes
 
     def release(self) -> None:
-        """Close the file; its map stays for those who read."""
+        """Close the file; its map lasts as long as readers do."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
 
     def delete(self) -> None:
-        """The disk's space comes back when nobody reads it any more."""
+        """Delete the file; its space comes back after the last reader."""
         self.release()
         named, self.named = self.named, False
         if named:
-            with suppress(IsADirectoryError, NotADirectoryError, PermissionError):  # what stands there is not ours
+            with suppress(IsADirectoryError, NotADirectoryError, PermissionError):  # that file is not ours
                 self.path.unlink(missing_ok=True)
 
 
@@ -298,7 +298,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _read_at(handle: int, size: int, offset: int) -> bytearray:
-    """Fewer bytes where the file ends."""
+    """The bytes there; fewer where the file ends."""
     found = bytearray()
     while len(found) < size:
         part = os.pread(handle, min(size - len(found), 1 << 30), offset + len(found))
@@ -314,7 +314,7 @@ def _header(row_bytes: int, capacity: int) -> bytes:
 
 
 def _capacity(path: Path, handle: int, row_bytes: int) -> int:
-    """As the header says."""
+    """Of the file, by its header."""
     header = bytes(_read_at(handle, PAGE, 0))
     if len(header) < PAGE or header[: len(MAGIC)] != MAGIC:
         raise CorruptStorage(f"{path} is no segment: it begins with {header[: len(MAGIC)]!r}, not {MAGIC!r}.")

@@ -1,13 +1,14 @@
-"""A table larger than its device: rows move between the device, host memory and disk, and nothing else changes.
+"""A table larger than its device: rows move between the device, host memory and disk, and training gives the same bits.
 
-    tiered_storage ──> tiered_state     a storage's stages; one table's tiers, under its lock
-                            │
-      staging, upcoming  device_tier    rows that are trained; key_index says which keys these are
-       policy, victims     │   ^        the rows of lowest score leave, those of a call come back
-                           v   │
-                        lower_tiers     host_store over table/disk; row_format: a row as bytes, with its marks
+    tiered_storage ──> tiered_call     a storage's stages; one call: keys placed, embedded, counted or taken back
+          └──────────┐   │
+                     tiered_state      one table's tiers, under its lock (turn): rows come, leave, are counted
+      planned_calls   │   ^            calls that a Prefetcher announced; staging brings their rows ahead
+                  device_tier          rows that are trained, and an index of them (key_index); victims: who leaves
+                      v   │
+                  lower_tiers          host_store over table/disk; row_format: a row as bytes; deferred_marks: late uses
 
-Read cache_config (what a user sets), tiered_state and asked (one call), device_tier, lower_tiers, tiered_storage. Then what is
-less usual: aside (a call that does not fit), late_marks (uses that are not written yet), prefetcher, sizes and shared_budget
-(how many rows a tier holds), content and replacing (all rows out and in), walk, disk_place.
+Read options/cache_config (what a user sets), tiered_state, tiered_call, device_tier, lower_tiers. Then what is less usual:
+overflow_table (rows changed below the device), tier_sizes and shared_budget (how many rows a tier holds), tier_snapshot,
+replacing and walk (all rows out and in), disk_handle and disk_place (when and where the disk is opened).
 """

@@ -23,15 +23,15 @@ ON_DEVICE, IN_HOST, ON_DISK, NOWHERE = range(len(FOUND))
 class CacheStats:
     """Counts since the table was made; HashTable.stats() has each as cache_…, a whole number.
 
-    occurrences, occurrence_hits      ids asked for in training, and those whose row was on the device when its call came,
-                                      or was staged; but for those that an admit_hook gives no row
+    occurrences, occurrence_hits      ids of training calls, and those whose row was on the device when its call came, or
+                                      was staged; without ids that an admit_hook gives no row
     hits_device, hits_host, hits_disk unique keys a training call, by where they were found then; new: nowhere
     read_early                        of hits_disk, read ahead of their call
     overflowed                        keys of a call that found no room on the device beside the others
     evicted, written_back             rows that left the device, and those of them that had changed or were new
     written_to_host, written_to_disk  rows, each time they are written
     spilled                           rows that left host memory
-    erased                            rows that were told to go
+    erased                            rows that were erased, or replaced by a load
     bytes_from_host, bytes_to_host, bytes_from_disk, bytes_to_disk
                                       of rows, over each link
     stall_ms                          milliseconds that training waited for a Prefetcher; here stall_seconds
@@ -50,7 +50,7 @@ class CacheStats:
                                       root mean square of what fewer bits have changed in what was written there, weights
                                       and slots, in 1e-6 of their own unit; 0 where precision is "same"
 
-    Tables that share storage, as those of equal options do, share its counts: each tells all of them.
+    Tables that share storage, as those of equal options do, share its counts: each table shows all of them.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class CacheStats:
     def count(self, name: str, by: int) -> None:
         self.counts[name] += by
 
-    def asked(self, counts: np.ndarray, found: np.ndarray, times: int = 1) -> None:
+    def count_keys(self, counts: np.ndarray, found: np.ndarray, times: int = 1) -> None:
         """A training call's keys: how often each occurs, and where it was, ON_DEVICE, IN_HOST, …; int [U] both."""
         for name, keys in zip(FOUND, np.bincount(found, minlength=len(FOUND)), strict=True):
             self.count(name, times * int(keys))
@@ -77,21 +77,21 @@ class CacheStats:
     @property
     def hit_rate(self) -> float:
         """Share of occurrences whose row was on the device."""
-        asked = self.counts["occurrences"]
-        return self.counts["occurrence_hits"] / asked if asked else 0.0
+        occurrences = self.counts["occurrences"]
+        return self.counts["occurrence_hits"] / occurrences if occurrences else 0.0
 
 
 def summary(stats: CacheStats, device: DeviceTier, lower: LowerTiers) -> dict[str, int]:
-    """What CacheStats says of a table, by its names in HashTable.stats()."""
-    said = {name: stats.counts[name] for name in sorted(stats.counts)}
-    said |= {
+    """Counts and sizes of a table, by their names in HashTable.stats()."""
+    named = {name: stats.counts[name] for name in sorted(stats.counts)}
+    named |= {
         "stall_ms": round(1e3 * stats.stall_seconds),
         "device_rows": len(device),
         "device_capacity": device.capacity,
     }
-    said |= {f"host_{name}": count for name, count in lower.host.stats().items()}
+    named |= {f"host_{name}": count for name, count in lower.host.stats().items()}
     if lower.disk is not None:
-        said |= {f"disk_{name.removeprefix('disk_')}": count for name, count in lower.disk.stats().items()}
+        named |= {f"disk_{name.removeprefix('disk_')}": count for name, count in lower.disk.stats().items()}
     for tier, row_format in (("host", lower.host_format), ("disk", lower.disk_format)):
-        said[f"{tier}_rounding_rms_millionths"] = row_format.rounding.rms_millionths
-    return {f"cache_{name}": count for name, count in said.items()}
+        named[f"{tier}_rounding_rms_millionths"] = row_format.rounding.rms_millionths
+    return {f"cache_{name}": count for name, count in named.items()}

@@ -1,7 +1,7 @@
-"""Uses of rows below the device that their own marks do not tell yet.
+"""Uses of rows below the device that are not written into the rows' marks yet.
 
-A row that is read where it lies is not written again for that. What its marks lack waits here, some 80 bytes a row, until
-the row is written anyway, or until so many wait that they are all written.
+A row that is only read is not written again for its use. The use waits here, about 80 bytes a row, until the row is written
+anyway, or until so many wait that all are written.
 
 Sizes: n keys of a call, at most one of each.
 """
@@ -16,19 +16,19 @@ from recis_core.backends.tier_loops.columns import clear_rows, note_uses
 from recis_core.table.tiers.key_index import FreeIndex
 from recis_core.table.tiers.row_format import COUNTED
 
-NOTHING = -1  # instead of a step: the row's own marks tell all
+NOTHING = -1  # instead of a step: nothing waits for the row
 COLUMNS = {
-    "used": (np.int32, NOTHING),  # the last step that asked for the row
-    "uses": (np.int32, 0),  # beside those in its marks
-    "score": (np.float64, np.nan),  # NaN: as in its marks
+    "used": (np.int32, NOTHING),  # the last step that used the row
+    "uses": (np.int32, 0),  # more than its marks have
+    "score": (np.float64, np.nan),  # NaN: the score in its marks
 }
 AT_ONCE = 1 << 16
 
 
 class DeferredMarks:
-    """Of one table. What is added or dropped, is so in one step.
+    """Of one table. Adding and dropping are each one step.
 
-    waiting: rows whose marks lack something; rows: those that take room here. added: how often some were added.
+    waiting: rows whose marks lack uses; rows: those that take room here. added: how often uses were added.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class DeferredMarks:
         uses: np.ndarray | int,
         scores: np.ndarray | None,
     ) -> None:
-        """Rows were used, `uses` times, at last in step `used`. scores: float64 [n], None for what they were."""
+        """Rows were used, `uses` times, at last in step `used`. scores: float64 [n], or None to keep them."""
         rows, at, n = self._index.find(ids, tables), self._index.at, len(ids)
         new = np.flatnonzero(rows < 0)
         if len(new):
@@ -60,7 +60,7 @@ class DeferredMarks:
         self.waiting, self.added = self.waiting + note_uses(*noted), self.added + 1
 
     def add_to(self, ids: np.ndarray, tables: np.ndarray, marks: np.ndarray) -> None:
-        """Bring marks [n] up to date that lack what waits here."""
+        """Add what waits to the marks [n] of these rows."""
         which, rows = self._find(ids, tables)
         at = self._index.at
         marks["used"][which] = at["used"][rows]
@@ -70,7 +70,7 @@ class DeferredMarks:
             marks["uses"][which] += at["uses"][rows]
 
     def drop(self, ids: np.ndarray, tables: np.ndarray) -> None:
-        """Rows that tell all by themselves now, or went."""
+        """Forget rows whose marks were written, or that went."""
         rows = self._find(ids, tables)[1]
         self.waiting -= clear_rows(self._index.at["used"], rows, NOTHING)
         if not self.waiting:
@@ -87,7 +87,7 @@ class DeferredMarks:
         return which, rows[which]
 
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(ids, tables) of all that wait, some at a time; each part may be dropped before the next is asked for."""
+        """(ids, tables) of all rows that wait, in parts; each part may be dropped before the next is taken."""
         index = self._index
         rows = np.flatnonzero(index.at["here"] & (index.at["used"] != NOTHING))
         for beg in range(0, len(rows), AT_ONCE):

@@ -1,8 +1,8 @@
-"""The tier that is trained: a backend's table of bounded rows, and in host memory a mirror of which keys it holds.
+"""Rows that are trained: a backend's table of K rows at most, and in host memory an index of its keys with their marks.
 
-All is decided on the mirror, so that no decision waits for the device. Mirror and table are led through the same keys and so
-number their rows alike (docs/placement.md). Of a numba table only the rows are used: they lie in host memory, and the tier's
-own index leads to them, which moves keys in and out at half the cost.
+Decisions read the index alone, so that none waits for the device. Index and table insert and erase the same keys in the same
+order, and so number rows alike (docs/placement.md). Of a numba table only the rows are used: they are in host memory, and
+the tier's own index leads to them, at half the cost of moving keys in and out.
 
 Sizes: n keys of a call, at most one of each; K rows at most.
 """
@@ -34,16 +34,16 @@ FIND = LookupMode(insert=False, touch=False)
 LEAST_ROWS = 64  # of a table that lives as long as a call; it has a power of two, for programs are compiled by size
 COLUMNS = {
     "score": (np.float64, -np.inf),
-    "used": (np.int32, 0),  # the last step that asked for the row
+    "used": (np.int32, 0),  # the last step that used the row
     "pinned": (np.int64, -1),  # the last step whose gradient may still come
-    "held": (np.int32, 0),  # batches ahead that a Prefetcher keeps the row for
-    "next_use": (np.int64, -1),  # the next call known to ask for it
+    "held": (np.int32, 0),  # planned calls that the row stays for
+    "next_use": (np.int64, -1),  # the next planned call that uses it
     "dirty": (np.bool_, False),  # changed since it came
-    "stored": (np.bool_, False),  # whether a tier below has it
+    "stored": (np.bool_, False),  # whether a tier below has the row
     "version": (np.uint32, 0),
     "uses_written": (np.int32, 0),  # of its uses, those that the tier below has: as Marks.scores, by TableSpec.score
 }
-USES = {"uses": (np.int32, 0)}  # calls that asked for the row, where a filter goes by them
+USES = {"uses": (np.int32, 0)}  # calls that used the row, where a filter reads them
 
 
 @dataclasses.dataclass
@@ -73,7 +73,7 @@ class DeviceTier:
         self.marks, self.counts = marks_of(spec), spec.score == "count"
         self._carried = [name for name in self.marks.names or () if name != "score"]
         self.columns = COLUMNS | (USES if self.counts else {})
-        # One of them: a table in host memory needs no index of its own, any other has one that this one follows.
+        # A numba table's own index stays empty; that of any other table is followed by this one.
         self._free = FreeIndex(self.columns, capacity) if self._in_host else None
         self.index: KeyIndex = PlacedIndex(spec.uids, self.columns, capacity) if self._free is None else self._free
         self.find = self.index.find  # (ids, tables) -> row numbers int32 [n], -1 for none
@@ -89,7 +89,7 @@ class DeviceTier:
         return self.capacity - len(self.index)
 
     def is_known(self, rows: np.ndarray) -> np.ndarray:
-        """bool [n]: all but the rows that were made ahead of the first call to ask for them, which are not the table's yet."""
+        """bool [n]: which rows are the table's: not those prefetched for new ids whose first call has not come."""
         at = self.index.at
         return (at["pinned"][rows] >= 0) | at["dirty"][rows] | at["stored"][rows]
 
@@ -103,16 +103,16 @@ class DeviceTier:
 
     @property
     def scores(self) -> np.ndarray:
-        """int32, by row number: the table's own scores, as TableSpec.score says."""
+        """int32, by row number: the table's scores, as TableSpec.score has them."""
         return self.index.at["uses" if self.counts else "used"]
 
     def unsaved(self, rows: np.ndarray) -> np.ndarray:
-        """Of these rows those that no tier below has as they are."""
+        """Those of these rows that no tier below has as they are."""
         at = self.index.at
         return rows[at["dirty"][rows] | (self.is_known(rows) & ~at["stored"][rows])]
 
     def with_unwritten_uses(self, rows: np.ndarray) -> np.ndarray:
-        """Of these rows those that a tier below has as they are, but for uses since."""
+        """Those of these rows that a tier below has as they are, but for uses since."""
         at = self.index.at
         return rows[at["stored"][rows] & ~at["dirty"][rows] & (self.scores[rows] != at["uses_written"][rows])]
 
@@ -131,11 +131,11 @@ class DeviceTier:
         uses = at["used"][unwritten], scores[unwritten] - at["uses_written"][unwritten], at["score"][unwritten]
         early = at["tables"][rows[~self.is_known(rows)]]
         leaving = Leaving((*self.index.keys(unwritten), *uses), self.index.keys(unsaved), self.read(unsaved), early)
-        fill(at["dirty"], unwritten, True)  # if leaving breaks off, all of them is written, and no use counts twice
+        fill(at["dirty"], unwritten, True)  # if leaving breaks off, rows are written whole, and no use counts twice
         return leaving
 
     def saved(self, rows: np.ndarray) -> None:
-        """A tier below has them as they are now."""
+        """A tier below has these rows as they are now."""
         at = self.index.at
         at["dirty"][rows], at["stored"][rows], at["uses_written"][rows] = False, True, self.scores[rows]
 
@@ -143,9 +143,9 @@ class DeviceTier:
         return torch.from_numpy(ids).to(self.device), torch.from_numpy(tables).to(self.device)
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
-        """Keys that are not here take rows: those `found` with what they held, the others as new. Row numbers int32 [n].
+        """Give rows to keys that have none: row numbers int32 [n]. Keys `found` get these `rows`, the others initial values.
 
-        They are here once they are whole; what breaks that off leaves `settle` to be called.
+        Keys are found once their rows are whole; after an exception, call `settle`.
         """
         weights = rows.weights.to(self.device)
         slots = {name: values.to(self.device) for name, values in rows.slots.items()}
@@ -162,20 +162,20 @@ class DeviceTier:
         return mine
 
     def settle(self) -> None:
-        """Keys that came half way go: they hold what other keys left in their rows. May be called again."""
+        """Drop keys that an exception left without their rows' values. May be called again."""
         if self._coming is None:
             return
         ids, tables = self._coming
         keys = self.keys_there(ids, tables)
         self.state, numbers, _ = self.backend.lookup(self.state, *keys, mode=FIND, clock=Clock())
         there, here = bool((numbers >= 0).any()), bool((self.index.find(ids, tables) >= 0).any())
-        if there or here:  # both get them whole, and so number rows alike afterwards
+        if there or here:  # both add and drop them whole, and so number rows alike afterwards
             whole = here and self.index.whole
             self.drop(self.index.find(ids, tables) if whole else self.index.add(ids, tables))
         self._coming = None
 
     def begin_with(self, ids: np.ndarray, tables: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
-        """As `put_in`, of rows that no tier below has."""
+        """As `put_in`, for rows that no tier below has."""
         mine = self.put_in(ids, tables, np.ones(len(ids), bool), rows, tick)
         self.index.at["dirty"][mine], self.index.at["stored"][mine] = True, False
         return mine
@@ -213,7 +213,7 @@ class DeviceTier:
         self.policy.enter(column["score"], rows, carried, tick)
 
     def read(self, rows: np.ndarray) -> Rows:
-        """What rows hold, on the CPU."""
+        """Values and marks of rows, on the CPU."""
         at = torch.from_numpy(rows.astype(np.int32)).to(self.device)
         weights, slots = self.backend.read_rows(self.state, at)
         marks = np.zeros(len(rows), self.marks)
@@ -306,11 +306,11 @@ class DeviceTier:
         self.index.drop(rows)
 
     def touch(self, rows: np.ndarray, step: int) -> int:
-        """To filters it is a use of them, which stay where they are; how many they are."""
+        """Count a use of rows for filters, without pinning them; how many rows."""
         return int(touch_rows(self.index.at["used"], self._uses, rows, step, self.counts))
 
     def use(self, rows: np.ndarray, step: int, *, touch: bool) -> int:
-        """A call asks for rows, and with `touch` it is a use of them to filters; how many were the table's before."""
+        """Pin rows for a call, and with `touch` count a use for filters; how many were the table's before."""
         at = self.index.at
         columns = at["pinned"], at["dirty"], at["stored"], at["used"], self._uses
         return int(use_rows(*columns, rows, step, touch, self.counts))

@@ -1,7 +1,7 @@
-"""Where a table's rows lie on disk: a directory of its own under CacheConfig.disk where they are kept, else files without names.
+"""Where a table's rows are on disk: in a directory of their own under CacheConfig.disk if they are kept, else in nameless files.
 
-A file without a name is gone with its last handle, so scratch outlives no process, whatever signal ends it, and no other
-process can open, cut or remove it. Versions before this one gave scratch a directory; one that nobody holds is removed.
+A nameless file ends with its last handle, so scratch outlives no process, whatever signal ends it, and no other process can
+open, cut or remove it. Versions before this one gave scratch a directory; one that nobody holds is removed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SCRATCH = ".scratch"
 
 
 def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: int = 1) -> DiskStore:
-    """The disk tier of a table whose rows are as the format says.
+    """The disk tier of a table, for rows of this format.
 
-    owner: tells apart tables and ranks that share one directory.
-    sharing: tables that share the config's bytes. An index has entries for rows, however often they are used, and one that
-      went to its file stays there; so its bytes are divided equally, once.
+    owner: names the table and rank among those that share a directory.
+    sharing: how many tables share the config's bytes. Each gets an equal part, once: an index has an entry a row, however
+      often the row is used, and an index that went to its file stays there.
 
     Raises:
       CorruptStorage: what is kept there has rows of another format, or is damaged.
@@ -58,10 +58,10 @@ def open_disk(config: CacheConfig, owner: str, row_format: RowFormat, sharing: i
 
 
 def check_place(config: CacheConfig) -> None:
-    """Whether rows may be written where the config says, if it says; its directory is made.
+    """Raise unless rows can be written to the config's disk, if it has one; its directory is made.
 
     Raises:
-      ValueError: they may not.
+      ValueError: they cannot.
     """
     if config.disk is None:
         return
@@ -74,7 +74,7 @@ def check_place(config: CacheConfig) -> None:
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        if error.errno not in FULL:  # a full disk is there, and raises StorageFull when rows need it
+        if error.errno not in FULL:  # a full disk raises StorageFull when rows need it
             raise ValueError(
                 f"disk={str(config.disk)!r} must be a directory that can be made and written to; the system says: "
                 f"{error.strerror}. Name another one."
@@ -86,7 +86,7 @@ def remove_abandoned(root: Path) -> None:
     from recis_core.table.disk.directory_lock import DirectoryLock
 
     for path in root.glob(f"table-*{SCRATCH}"):
-        with suppress(StorageInUse, NotAFile, OSError):  # somebody's, or another user's
+        with suppress(StorageInUse, NotAFile, OSError):  # in use, or another user's
             lock = DirectoryLock(path)
             shutil.rmtree(path, ignore_errors=True)
             lock.release()

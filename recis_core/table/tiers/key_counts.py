@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 class KeyCounts:
     """int64 [T], replaced and never written into.
 
-    made: keys that came. gone: those of them that were erased, or gave way to others. never: those made ahead of a call that
-    had not come when they left the device.
+    made: keys that came. gone: those erased or replaced. never: those prefetched for a call that had not come when they left.
     """
 
     def __init__(self, tables: int) -> None:
         self.made = self.gone = self.never = np.zeros(tables, np.int64)
 
     def emptied(self) -> KeyCounts:
-        """Of a table that the rows went from, which were counted."""
+        """Before rows are counted anew."""
         empty = KeyCounts(len(self.made))
         empty.made = empty.gone = self.gone
         return empty
@@ -37,7 +36,7 @@ class KeyCounts:
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows that came and did not go, and those made ahead of their call."""
+        """Keys that came and did not go, prefetched ones among them."""
         return np.asarray(self.made - self.gone - self.never)
 
     def of(self, tables: np.ndarray) -> np.ndarray:
@@ -49,7 +48,7 @@ class KeyCounts:
             self.made = self.made + self.of(tables)
 
     def on_disk(self, disk: DiskStore) -> np.ndarray:
-        """Of a disk that was opened; that of one table has the number without a look at its keys."""
+        """Keys of a disk that was opened. Of a single table no key is read."""
         if len(self.made) == 1 or not len(disk):
             return np.full(len(self.made), len(disk), np.int64)
         return sum((self.of(tables) for tables in disk.scan_tables()), np.zeros(len(self.made), np.int64))

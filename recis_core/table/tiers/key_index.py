@@ -1,4 +1,4 @@
-"""Row numbers of keys in host memory, and what stands beside each row.
+"""Row numbers of keys, in host memory, and columns beside the rows.
 
 Sizes: n keys of a call, R rows.
 """
@@ -31,10 +31,10 @@ KEY_COLUMNS: Columns = {"ids": (np.int64, 0), "tables": (np.int32, 0), "here": (
 class KeyIndex(ABC):
     """columns: arrays by row number, read and written in place as attributes of `at`.
 
-    Which rows hold a key is what `at["here"]` says; it changes in one step, and what leads from keys to rows is made anew from
-    it where an exception came between the two.
+    `at["here"]`, which rows hold a key, changes in one step. Where an exception leaves the way from keys to rows behind it,
+    that is made anew from `here`.
 
-    most: keys that are expected at once; no room is made for more before they come.
+    most: keys expected at once; room for more is made when they come.
     """
 
     def __init__(self, columns: Columns, most: int = NO_BOUND) -> None:
@@ -44,27 +44,27 @@ class KeyIndex(ABC):
         }
         self.at = {name: new_column(FIRST_ROWS, dtype, new) for name, (dtype, new) in self._columns.items()}
         self._count = 0
-        self._whole = True  # whether all else says what `here` says
+        self._whole = True  # whether all else agrees with `here`
 
     @abstractmethod
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """int32 [n] of unique keys, -1 for those that are not here."""
+        """Row numbers int32 [n] of unique keys, -1 for unknown."""
 
     @abstractmethod
     def add(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n] of unique keys that are not here yet."""
+        """Row numbers int32 [n] for unique keys that have none."""
 
     @abstractmethod
     def drop(self, rows: np.ndarray) -> None:
-        """Forget the keys of distinct rows, those that hold one."""
+        """Forget the keys of distinct rows; a row without a key is passed over."""
 
     @abstractmethod
     def _make_whole(self) -> None:
-        """Make anew what an exception left behind `here`."""
+        """Make all else agree with `here`."""
 
     @abstractmethod
     def _index_bytes(self) -> int:
-        """Beside the columns."""
+        """Without the columns."""
 
     def __len__(self) -> int:
         self._settle()
@@ -122,10 +122,10 @@ class KeyIndex(ABC):
 
 
 class PlacedIndex(KeyIndex):
-    """Numbers as docs/placement.md has them: new keys, ascending, take the rows erased last, then rows never used. A device
-    table that is led through the same keys has the same numbers, so nobody asks it for them.
+    """Numbers of docs/placement.md: new keys, ascending, take the rows erased last, then rows never used. A device table
+    that inserts and erases the same keys has the same numbers, and is never read for them.
 
-    `add` and `drop` that were broken off may be called again with the same arguments, and then are whole.
+    After an exception `add` or `drop` may be called again with the same arguments, to be done as a whole.
     """
 
     def __init__(self, uids: tuple[int, ...], columns: Columns, most: int = NO_BOUND) -> None:
@@ -160,7 +160,7 @@ class PlacedIndex(KeyIndex):
 
 
 class FreeIndex(KeyIndex):
-    """Of rows whose numbers nobody else knows: those erased last are taken first, then rows never used.
+    """Of rows whose numbers are used here alone: new keys take rows erased last, then rows never used.
 
     Keys take rows in two steps, so that what rows hold can be written before anybody finds them:
         rows = index.reserve(ids, tables)
@@ -186,7 +186,7 @@ class FreeIndex(KeyIndex):
         return rows
 
     def reserve(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Row numbers int32 [n] that unique keys, which are not here, may take: theirs if `commit` is the next change."""
+        """Row numbers int32 [n] for unique keys that have none: theirs if `commit` is the next change."""
         self._settle()
         self._widen(self._count + len(ids))
         left = max(0, self._freed - len(ids))
@@ -197,7 +197,7 @@ class FreeIndex(KeyIndex):
         return rows
 
     def commit(self, rows: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
-        """From now on the keys are here, and hold what was written for these rows."""
+        """From now on `find` gives these rows for the keys."""
         count, left = self._count + len(rows), max(0, self._freed - len(rows))
         following = max(self._next, int(rows.max(initial=-1)) + 1)
         self._whole = False

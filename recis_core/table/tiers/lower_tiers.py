@@ -1,7 +1,7 @@
 """What lies below the device: host memory, and below that the disk.
 
-A row that is written goes to host memory; when that is full, the rows of lowest score go on to the disk. A row found in
-host memory is the newest below the device, whatever the disk holds of it.
+Rows are written to host memory; when that is full, rows of lowest score move on to the disk. Where both have a row, host
+memory has the newer one.
 
 Sizes: n keys of a call, at most one of each.
 """
@@ -48,7 +48,7 @@ class Places:
 
     @property
     def tiers(self) -> np.ndarray:
-        """int64 [n], as CacheStats.asked has it: IN_HOST, ON_DISK or NOWHERE."""
+        """int64 [n], as CacheStats.count_keys has it: IN_HOST, ON_DISK or NOWHERE."""
         return np.where(self.host >= 0, IN_HOST, np.where(self.disk >= 0, ON_DISK, NOWHERE))
 
     def pick(self, which: np.ndarray | slice) -> Places:
@@ -69,7 +69,7 @@ class Fetched:
 class LowerTiers:
     """host_rows: rows in host memory at most; None for no bound. disk: None where there is none.
 
-    scratch: nobody will open the disk's directory again, so it may be flushed at any time.
+    scratch: whether the disk's rows end with the process; then the disk may be flushed at any time.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LowerTiers:
         self.disk, self.stats, self.scratch = disk, stats, False
         self._deferred = DeferredMarks()
         self._unflushed = 0  # bytes
-        self._owes = False  # whether host memory holds more than it should, for want of room below
+        self._owes = False  # whether host memory may be past its bound, because the disk was full
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> Places:
         host, disk = self.host.rows_of(ids, tables), np.full(len(ids), -1, np.int64)
@@ -98,7 +98,7 @@ class LowerTiers:
         return self.read_at(self.find(ids, tables))
 
     def read_at(self, places: Places, early: Early | None = None) -> Fetched:
-        """early: what was read of these keys before; used where it is still the newest."""
+        """early: rows of these keys that were read before; used where they are still the newest."""
         fetched = self._read(places, early)
         if self._deferred.waiting:
             self._deferred.add_to(places.ids[fetched.found], places.tables[fetched.found], fetched.rows.marks)
@@ -135,20 +135,20 @@ class LowerTiers:
         return found, packed
 
     def write(self, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> None:
-        """Rows written back. A full tier never stops it half way: what finds no room below stays in host memory past its
-        bound, and `settle` says so before the next call. What else breaks it off leaves some rows as they were.
+        """Write rows back. A full tier never stops this half way: rows that find no room below stay in host memory past its
+        bound, and `settle` raises before the next call. Any other exception leaves some rows as they were.
         """
         at, left_ids, left_tables, left = self.host.rows_of(ids, tables), ids, tables, rows
         if self.host_rows is not None and not self._owes:
             try:
                 at, left_ids, left_tables, left = self._past(at, ids, tables, rows)
             except (TableFull, StorageFull):
-                self._owes, at = True, self.host.rows_of(ids, tables)  # some may have gone on before it failed
+                self._owes, at = True, self.host.rows_of(ids, tables)  # some rows may have moved on before it failed
         if len(at):
             self.host.write_at(at, left_ids, left_tables, self.host_format.encode(left), left.marks["score"])
             self.stats.wrote("host", len(at), self.host_format.row_bytes)
         if self._deferred.waiting:
-            self._deferred.drop(ids, tables)  # last: until then a row's own marks may still be the old ones
+            self._deferred.drop(ids, tables)  # last: until then a row's marks may be the old ones
 
     def used(
         self,
@@ -158,7 +158,7 @@ class LowerTiers:
         uses: np.ndarray | int = 1,
         scores: np.ndarray | None = None,
     ) -> None:
-        """Rows here were used where they lie, or above: their marks will tell. Arguments as of DeferredMarks.add."""
+        """Rows were used here or on the device, and are not written again for it. Arguments as of DeferredMarks.add."""
         if not len(ids):
             return
         if scores is not None:
@@ -168,11 +168,11 @@ class LowerTiers:
 
     @property
     def uses_added(self) -> int:
-        """How often `used` came to its end."""
+        """How often `used` was completed."""
         return self._deferred.added
 
     def write_deferred_if_many(self) -> None:
-        """Marks that wait are written where they are too many."""
+        """Write the marks that wait, if they are too many."""
         if self._deferred.rows <= DEFERRED_ROWS:
             return
         rows = len(self.host) + (0 if self.disk is None else len(self.disk))
@@ -181,14 +181,14 @@ class LowerTiers:
                 self._write_deferred()
 
     def _write_deferred(self) -> None:
-        """Marks that lack something are written, each where its row lies."""
+        """Write the marks that wait, each where its row is."""
         for ids, tables in self._deferred.parts():
             at = self.host.rows_of(ids, tables)
             here = at >= 0
             self._write_marks_in_host(at[here], ids[here], tables[here])
             if self.disk is not None and not here.all():
                 self._write_marks_on_disk(self.disk, ids[~here], tables[~here])
-            self._deferred.drop(ids, tables)  # of rows that are nowhere any more, too
+            self._deferred.drop(ids, tables)  # also of rows that are gone
 
     def _write_marks_in_host(self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray) -> None:
         parts = self.host.read_at(at)
@@ -216,7 +216,7 @@ class LowerTiers:
     def _write_instead(
         self, ids: np.ndarray, tables: np.ndarray, write: Callable[[], None], take_back: Callable[[], None]
     ) -> None:
-        """Rows tell by themselves what waited here; never both, for uses would count twice."""
+        """Write marks and forget what waited: both, or neither, for else uses would be lost or count twice."""
         try:
             write()
             self._deferred.drop(ids, tables)
@@ -233,7 +233,7 @@ class LowerTiers:
         """Bring host memory back within its bound.
 
         Raises:
-          TableFull: no disk lies below it. StorageFull: the disk is full. Nothing was lost; call again once there is room.
+          TableFull: there is no disk. StorageFull: the disk is full. Nothing was lost; call again once there is room.
         """
         if not self._owes:
             return
@@ -245,7 +245,7 @@ class LowerTiers:
     def _past(
         self, at: np.ndarray, ids: np.ndarray, tables: np.ndarray, rows: Rows
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Rows]:
-        """Make room for rows; those that are more than all of host memory go past it. The others, and where they lie."""
+        """Make room for rows; those that exceed all of host memory go to the disk. The others, and where they are."""
         bound = self.host_rows or 0
         missing = len(self.host) + int((at < 0).sum()) - bound
         if missing > 0 and len(self.host):
@@ -283,15 +283,15 @@ class LowerTiers:
         self._with_room(disk.write, ids, tables, np.ascontiguousarray(packed))
         self.stats.wrote("disk", len(ids), self.disk_format.row_bytes)
         self._unflushed += len(ids) * self.disk_format.row_bytes
-        if self.scratch and self._unflushed > FLUSHED_AFTER:  # files that were compacted go with a flush
+        if self.scratch and self._unflushed > FLUSHED_AFTER:  # a flush deletes files that were compacted
             self._unflushed = 0
             with suppress(StorageFull, MemoryError):  # the rows are written
                 disk.flush()
 
     def _with_room(self, call: Callable[..., T], *keys_and_rows: np.ndarray) -> T:
-        """A write or erase on disk; where scratch is full, once more without the files that were compacted.
+        """A write or erase on disk; where scratch is full, once more after a flush, which deletes files that were compacted.
 
-        Those of a kept disk hold what its last flush left, so that only the next may remove them.
+        A kept disk is not flushed here: its compacted files hold what the last flush left.
         """
         try:
             return call(*keys_and_rows)
@@ -317,7 +317,7 @@ class LowerTiers:
             self._deferred.drop(ids, tables)
 
     def scan(self, chunk: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray, Rows]]:
-        """All rows below the device, the newest of each."""
+        """All rows below the device, each once."""
         for ids, tables, packed, row_format in self._scan(chunk):
             rows = row_format.unpack(packed)
             self._deferred.add_to(ids, tables, rows.marks)
@@ -339,14 +339,14 @@ class LowerTiers:
                 yield ids[only], tables[only], packed[only], self.disk_format
 
     def known_rows(self) -> int:
-        """Keys here, each counted once."""
+        """Keys, each counted once."""
         if self.disk is None:
             return len(self.host)
         ids, tables = self.host.index.keys(self.host.index.all_rows())
         return len(self.disk) + int((self.disk.find(ids, tables) < 0).sum())
 
     def flush(self, numbers: Mapping[str, int]) -> None:
-        """Everything that lies in host memory also on disk, and kept there, these numbers with it."""
+        """Write all of host memory to disk too, and flush it with these numbers."""
         if self.disk is None:
             return
         with uninterrupted():

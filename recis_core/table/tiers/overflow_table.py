@@ -1,4 +1,4 @@
-"""Rows that lie below the device and have no place on it: a call reads and changes them in a table of its own.
+"""Rows below the device that have no room on it: they are changed in a table that lives as long as the change.
 
 Sizes: n keys, at most one of each.
 """
@@ -40,7 +40,7 @@ class Changed:
         counts.came(self.tables[~self.before.found])
 
     def take_back(self, lower: LowerTiers, counts: KeyCounts) -> None:
-        """Before anything else happens to the table. May be called again, and where nothing was written."""
+        """As they were, before anything else happens to the table. May be called again, and where nothing was written."""
         known = self.before.found
         if known.any():
             lower.write(self.ids[known], self.tables[known], self.before.rows)
@@ -70,7 +70,7 @@ def change(
 
 
 def new_rows(device: DeviceTier, lower: LowerTiers, weights: Tensor, *, step: int, tick: int) -> Rows:
-    """Rows that nobody has used yet. weights: [n, D], their initial values."""
+    """Rows without uses. weights: [n, D], their initial values."""
     marks = _marks(device, len(weights), None, uses=0, step=step, tick=tick)
     return lower.host_format.complete(weights.to(device.dtype).cpu(), {}, marks)
 

@@ -1,4 +1,4 @@
-"""The calls that a Prefetcher knows to come, in order, and for each of their keys which of them asks for it next.
+"""Calls that a Prefetcher announced, in order, and for each of their keys the next of them that uses it.
 
     planned ── keys known ── read from disk ── staged: on the device, held ── taken by its forward
     number:  consumed + 3 …                    consumed + 1                   consumed
@@ -48,12 +48,12 @@ class PlannedCall:
     digest: bytes
     keys: Unique
     noted: int | None = None  # where its notes begin, if its uses were noted
-    following: np.ndarray | None = None  # int64 [U], of a noted call once taken: who asks next, or NEVER
+    following: np.ndarray | None = None  # int64 [U], of a noted call once taken: the next call of each key, or NEVER
     early: Early | None = None
     rows: np.ndarray | None = None  # int32 [U], on the device; -1 for those that found no room
     holds: bool = False  # whether these rows stay there for it
     ready: bool = False  # once taken: whether all of them stayed there
-    found: np.ndarray | None = None  # int64 [U], where each was when it was staged, as CacheStats.asked has it
+    found: np.ndarray | None = None  # int64 [U], where each was when it was staged, as CacheStats.count_keys has it
 
     @property
     def ids(self) -> np.ndarray:
@@ -72,16 +72,16 @@ class PlannedCall:
             self.holds = count_down(device.index.at["held"], here) is not None
 
     def count_brought(self, stats: CacheStats) -> None:
-        """What was brought for it counts as found where it was, though a lookup that asked before has found it on the device.
+        """Count rows that were staged for it where they were before, though an earlier lookup found them on the device.
 
-        So it is where an admission hook looks for the keys first.
+        Such a lookup is an admission hook's, before the call.
         """
         if self.rows is None or self.found is None:
             return
         brought = (self.rows >= 0) & (self.found != ON_DEVICE)
         counts, found = self.keys.counts[brought], self.found[brought]
-        stats.asked(counts, np.full(len(counts), ON_DEVICE), times=-1)
-        stats.asked(counts, found)
+        stats.count_keys(counts, np.full(len(counts), ON_DEVICE), times=-1)
+        stats.count_keys(counts, found)
 
 
 class PlannedCalls:
@@ -93,18 +93,18 @@ class PlannedCalls:
         self._uses = NextUses()
 
     def plan(self, device: DeviceTier, digest: bytes, keys: Unique) -> PlannedCall:
-        """A call that comes after all that were planned before; a policy that looks ahead is told when its rows are used."""
+        """Plan a call after all others; for a policy that looks ahead, note when its rows are used."""
         self.last += 1
         planned = PlannedCall(self.last, digest, keys)
         self.calls.append(planned)
         if isinstance(device.policy, Lookahead):
             planned.noted, first = self._uses.note(keys.ids, keys.tables, planned.number)
-            rows = device.find(keys.ids[first], keys.tables[first])  # no call to come asks for these sooner
+            rows = device.find(keys.ids[first], keys.tables[first])  # no planned call uses these sooner
             fill(device.index.at["next_use"], rows[rows >= 0], planned.number)
         return planned
 
     def take(self, device: DeviceTier, call: LookupCall) -> PlannedCall | None:
-        """This call as it was planned, if it was; it holds nothing any more, and knows who asks next for its keys."""
+        """The plan of this call, if there is one, without its holds, and with the next call of each of its keys."""
         digest = digest_of(call)
         planned = next((each for each in self.calls if each.digest == digest), None)
         if planned is None:
@@ -116,7 +116,7 @@ class PlannedCalls:
         return planned
 
     def leave(self, device: DeviceTier, number: int) -> None:
-        """Calls up to this one have come, or never will: first they let go what they hold, then they are no longer planned."""
+        """Forget calls up to this one, which came or never will; their holds end first."""
         while self.calls and self.calls[0].number <= number:
             planned = self.calls[0]
             planned.release(device)
@@ -126,13 +126,13 @@ class PlannedCalls:
             self.calls.popleft()
 
     def unstage(self, device: DeviceTier) -> None:
-        """Before rows get other numbers, or go: planned calls will find theirs when they come."""
+        """End all holds, before rows get other numbers or go; planned calls find their rows when they come."""
         for planned in self.calls:
             planned.release(device)
-            planned.rows = planned.early = None  # what was read early may be of another format by then
+            planned.rows = planned.early = None  # rows read early may soon be of another format
 
     def forget(self, device: DeviceTier) -> None:
-        """Nothing that is planned will come."""
+        """No planned call will come."""
         self.leave(device, self.last)
 
 

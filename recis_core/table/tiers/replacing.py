@@ -1,7 +1,7 @@
-"""Other rows in the place of some of a tiered table's: in tiers of their own, which then take the others' place.
+"""Rows that replace some of a tiered table's: they are written to new tiers, which then replace the table's.
 
-Rows of a kept disk cannot have a second one beside them. There they are written over, and the others erased after: what
-breaks that off leaves rows of both, each whole.
+A kept disk has no second one beside it. There rows are overwritten, and the rest is erased afterwards: an exception between
+leaves rows of both, each whole.
 
 Sizes: n keys.
 """
@@ -31,7 +31,7 @@ def content_in_tiers(storage: TieredStorage, ordinals: set[int]) -> Aside | Over
 
 
 class Aside:
-    """Rows in tiers of their own; the state shows them only while some are added, which its lock hides."""
+    """Rows in new tiers; the state has these only while rows are added, under its lock."""
 
     gone = None
 
@@ -101,7 +101,7 @@ class Aside:
 
 
 class Over:
-    """Rows over those that are there."""
+    """Rows written over the table's."""
 
     gone = None
 
@@ -140,7 +140,7 @@ def _keys(state: TieredState) -> Keys:
 
 
 def _parts(snapshot: Snapshot) -> Iterator[Snapshot]:
-    """So many rows at once as one section may take."""
+    """In parts of as many rows as one section may take."""
     for beg in range(0, len(snapshot.ids), AT_ONCE):
         at = slice(beg, beg + AT_ONCE)
         scores, stamps = (None if marks is None else marks[at] for marks in (snapshot.scores, snapshot.stamps))

@@ -1,4 +1,4 @@
-"""Rows of bytes that grow by blocks: no row is ever copied for growth.
+"""Rows of bytes, in blocks: growth adds a block and copies no row.
 
 Sizes: n rows of a call.
 """
@@ -37,7 +37,7 @@ class RowBlocks:
         return sum(block.nbytes for block in self._blocks)
 
     def make_room(self, rows: int) -> None:
-        """Memory of rows that were never written is only promised."""
+        """The system gives memory when rows are first written."""
         while len(self._bases) * self._chunk < rows:
             self._add_block()
 

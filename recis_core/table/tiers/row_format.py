@@ -1,4 +1,4 @@
-"""A row as the tiers below the device keep it: fixed width, all that moves with it.
+"""A row as the tiers below the device keep it: fixed width, with all that moves with the row.
 
     weights │ slots, in the table's order │ score f8 │ last used i4 │ version u4 │ uses i4, where a filter goes by them
 
@@ -33,7 +33,7 @@ class Rows:
     marks: np.ndarray  # marks_of the table's spec [n]
 
     def pick(self, which: np.ndarray) -> Rows:
-        """Rows by a bool mask or by position, copied."""
+        """Rows by bool mask or position, copied."""
         at = np.flatnonzero(which) if which.dtype == np.bool_ else which
         each = torch.from_numpy(at.astype(np.int64))
         return Rows(self.weights[each], {name: values[each] for name, values in self.slots.items()}, self.marks[at])
@@ -61,7 +61,7 @@ class Part:
 
 @dataclass
 class Rounding:
-    """What keeping rows in fewer bits cost so far, in the unit of the values themselves: not relative to them."""
+    """The error of keeping rows in fewer bits so far, in the unit of the values."""
 
     squares: float = 0.0
     values: int = 0
@@ -107,7 +107,7 @@ class RowFormat:
 
     @property
     def tag(self) -> str:
-        """Tells rows of one format from another's."""
+        """Names the format: rows of different formats have different tags."""
         parts = ",".join(f"{p.name}:{p.width}:{str(p.dtype).removeprefix('torch.')}:{p.precision}" for p in self.parts)
         uses = ";uses" if self.marks_dtype == COUNTED else ""
         return f"rows-1;uids={','.join(map(str, self.spec.uids))};{parts}{uses}"
@@ -116,7 +116,7 @@ class RowFormat:
         """Each part's bytes, and the marks'.
 
         Raises:
-          RecisError: a row that is to be kept in fewer bits holds NaN or inf.
+          RecisError: a row to be kept in fewer bits holds NaN or inf.
         """
         values = [rows.weights, *(rows.slots[part.name] for part in self.parts[1:])]
         marks = np.ascontiguousarray(rows.marks).view(np.uint8).reshape(-1, self.marks_dtype.itemsize)
@@ -143,7 +143,7 @@ class RowFormat:
         return encoded.codes.numpy()
 
     def decode(self, parts: Parts) -> Rows:
-        """The reverse; what was kept in fewer bits comes rounded."""
+        """The reverse of `encode`; values kept in fewer bits come rounded."""
         values = {part.name: self._values(part, each) for part, each in zip(self.parts, parts[:-1], strict=True)}
         return Rows(values.pop("weights"), values, parts[-1].view(self.marks_dtype).reshape(-1))
 
@@ -166,7 +166,7 @@ class RowFormat:
         return self.parts == other.parts
 
     def complete(self, weights: Tensor, slots: Mapping[str, Tensor], marks: np.ndarray) -> Rows:
-        """Rows of which only some slots are given; the others are as of a new row."""
+        """Rows of which some slots are given; the others are as a new row's."""
         initial = {s.name: torch.full((len(weights), s.width), s.initial) for s in self.slots if s.name not in slots}
         return Rows(weights, {s.name: slots[s.name] if s.name in slots else initial[s.name] for s in self.slots}, marks)
 
@@ -177,7 +177,7 @@ def _as_bytes(values: Tensor) -> np.ndarray:
 
 
 def marks_of(spec: TableSpec) -> np.dtype:
-    """What the marks of a table's rows hold."""
+    """The dtype of the marks of a table's rows."""
     return COUNTED if spec.score == "count" else MARKS
 
 

@@ -1,4 +1,4 @@
-"""Bytes that all tables of a model share, divided by what each is asked for.
+"""Bytes that all tables of a model share, divided by the bytes of rows that each uses.
 
 Sizes: T tables.
 """
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
 
 FIRST, PERIOD = 16, 1024  # updates of a table after which shares are measured anew: 16, 32, 64, … and then every 1024
-LEAST = 1 / 16  # of an equal share, that a table keeps though nobody asks for it
+LEAST = 1 / 16  # of an equal share, that a table keeps without any use
 NOTICED = 0.2  # change of a share below which a table is left as it is
-ASKED = ("hits_device", "hits_host", "hits_disk", "new")
+KEYS = ("hits_device", "hits_host", "hits_disk", "new")  # of training calls
 
 
 class SharedBudget:
-    """Of one engine. Bounds in rows are each table's own; those in bytes are divided, those of disks' indices equally."""
+    """Of one engine. Bounds in rows are each table's; bounds in bytes are divided, those of disks' indices equally."""
 
     def __init__(self, states: Sequence[TieredState]) -> None:
         self.states = list(states)
         self._steps, self._next = 0, FIRST
-        self._asked = dict.fromkeys(self.states, 0)
+        self._keys = dict.fromkeys(self.states, 0)
         for state in self.states:
             state.budget = self
             state.take_portion(1 / len(self.states))
@@ -40,10 +40,10 @@ class SharedBudget:
             self._divide()
 
     def _divide(self) -> None:
-        """By bytes of rows asked for since the last time."""
-        asked = {state: sum(state.stats.counts[name] for name in ASKED) for state in self.states}
-        used = {state: (asked[state] - self._asked[state]) * state.row_bytes for state in self.states}
-        self._asked, total = asked, sum(used.values())
+        """By bytes of rows used since the last time."""
+        keys = {state: sum(state.stats.counts[name] for name in KEYS) for state in self.states}
+        used = {state: (keys[state] - self._keys[state]) * state.row_bytes for state in self.states}
+        self._keys, total = keys, sum(used.values())
         if not total:
             return
         least = LEAST / len(self.states)

@@ -1,4 +1,4 @@
-"""Bringing rows to the device before the call that was planned for them.
+"""Rows are brought to the device before their planned call comes.
 
 Sizes: U unique keys of a call.
 """
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def read_early(tiers: TieredState, planned: PlannedCall) -> None:
-    """Read what lies on disk. The lock is held to ask where, not while reading: `stage` sees what has moved since."""
-    with tiers.lock:  # to ask for the disk, too, for that may open it
+    """Read rows from disk. The lock is held to find them, not while reading; `stage` sees which have moved since."""
+    with tiers.lock:  # for `lower` too, which may open the disk
         disk = tiers.lower.disk
         if disk is None:
             return
@@ -32,9 +32,9 @@ def read_early(tiers: TieredState, planned: PlannedCall) -> None:
         with tiers.lock:
             if tiers.lower.disk is disk:
                 raise
-        return  # slots were added meanwhile, which closes it and opens another
+        return  # slots were added meanwhile: another disk was opened
     with tiers.lock:
-        if tiers.lower.disk is disk:  # another one may number other rows alike
+        if tiers.lower.disk is disk:  # another disk may give these numbers to other rows
             planned.early = early
 
 
@@ -49,7 +49,7 @@ def _from_disk(disk: TierStore, planned: PlannedCall, away: np.ndarray) -> Early
 
 
 def stage(tiers: TieredState, planned: PlannedCall, *, new: bool) -> None:
-    """Bring the call's rows to the device, as many as find room, and hold them there; with `new` also what is nowhere yet."""
+    """Bring the call's rows to the device, as many as find room, and hold them there; with `new` also rows for new keys."""
     ids, tables, at = planned.ids, planned.tables, tiers.device.index.at
     rows = tiers.device.find(ids, tables)
     found = np.where(rows < 0, NOWHERE, ON_DEVICE)

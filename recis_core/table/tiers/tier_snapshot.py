@@ -1,4 +1,4 @@
-"""All of a tiered table out and in, wherever its rows lie; or its keys alone.
+"""All rows of a tiered table out and in, wherever they are; or the marks alone.
 
 Sizes: n rows.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from recis_core.table.tiers.turn import Turn
 
 AT_ONCE = 1 << 16
-HELD_ON = ("held", "next_use")  # columns that planned calls go on with, whatever becomes of a row
+HELD_ON = ("held", "next_use")  # columns that stay as planned calls have them
 
 
 def export(device: DeviceTier, lower: LowerTiers) -> Snapshot:
-    """Ascending by (uid, signed id), as other tables; without a placement, for rows have none that lasts."""
+    """Ascending by (uid, signed id), as of other tables; without a placement, for rows move."""
     here = device.known_rows()
     parts = [(*device.index.keys(here), device.read(here))]
     for ids, tables, rows in lower.scan():
@@ -74,7 +74,7 @@ def _order(device: DeviceTier, ids: np.ndarray, tables: np.ndarray) -> np.ndarra
 
 @dataclass
 class Before:
-    """Some keys as they were, wherever they lay."""
+    """Some rows as they were, wherever they were."""
 
     ids: np.ndarray
     tables: np.ndarray
@@ -88,9 +88,9 @@ class Before:
 def restore(
     device: DeviceTier, lower: LowerTiers, counts: KeyCounts, lock: Turn, snapshot: Snapshot, tick: int
 ) -> None:
-    """Rows are written below the device; those that are on it are overwritten there, as are those that find no room below.
+    """Write rows: those on the device there, others below it; those that find no room below go to the device.
 
-    All of them or none: what breaks off takes back what was written, which until then is held in memory.
+    All rows or none: on an exception the former rows, kept in memory until then, are written back.
     """
     writing = _Restoring(device, lower, counts, tick)
     try:
@@ -102,7 +102,7 @@ def restore(
 
 
 class _Restoring:
-    """Parts of a snapshot that were written so far."""
+    """A snapshot on its way, and the rows that its parts so far replaced."""
 
     def __init__(self, device: DeviceTier, lower: LowerTiers, counts: KeyCounts, tick: int) -> None:
         self.device, self.lower, self.counts, self.tick = device, lower, counts, tick
@@ -123,7 +123,7 @@ class _Restoring:
         up = new[: self._past_host(len(new))]
         here[up] = device.begin_with(ids[up], tables[up], rows.pick(up), self.tick)
         there = here >= 0
-        early = there & ~device.is_known(here)  # to the table they are new
+        early = there & ~device.is_known(here)  # new rows of the table
         lower.write(ids[~there], tables[~there], rows.pick(~there))
         device.overwrite(here[there], rows.pick(there))
         for name, given in (("used", snapshot.stamps), ("uses", snapshot.scores)):
@@ -132,7 +132,7 @@ class _Restoring:
                 device.index.at[name][here[anew]] = marks[name][anew]
 
     def _history(self, snapshot: Snapshot, part: slice, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """Marks of rows as the snapshot has them, and what it lacks as it was; new rows were used by one call at step 0."""
+        """Marks as the snapshot has them; what it lacks stays as it is, or is one use at step 0 of a new row."""
         marks = new_marks(len(ids), self.device.marks)
         for name, given, new in (("used", snapshot.stamps, 0), ("uses", snapshot.scores, 1)):
             if name not in self.device.columns:
@@ -151,7 +151,7 @@ class _Restoring:
         return Before(ids, tables, self.counts.made, here, columns, values, fetched)
 
     def _past_host(self, new: int) -> int:
-        """How many of so many new rows go to the device, for host memory has no room for them, and no disk lies below it."""
+        """How many of so many new rows go to the device, because host memory is full and there is no disk."""
         bound = self.lower.host_rows
         if self.lower.disk is not None or bound is None:
             return 0

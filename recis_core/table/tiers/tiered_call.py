@@ -1,4 +1,4 @@
-"""One call on a table in tiers: its unique keys are brought to the device, it is embedded, and then counted, or taken back.
+"""One call on a table in tiers: its keys are brought to the device, it is embedded, and then counted or taken back.
 
 Sizes: U unique keys, n those whose rows are below the device and stay there, D dim.
 """
@@ -23,10 +23,10 @@ from recis_core.table.tiers.planned_calls import PlannedCall, unique_keys
 if TYPE_CHECKING:
     from recis_core.table.tiers.tiered_state import TieredState
 
-AWAY, UNKNOWN, EARLY = -1, -2, -3  # instead of a row number on the device; EARLY has one there, made ahead of its call
-ELSEWHERE = 1 << 30  # row numbers from here on: positions among the last lookup's keys that are not on the device
+AWAY, UNKNOWN, EARLY = -1, -2, -3  # in place of a row number; EARLY is on the device, prefetched for an unknown id
+ELSEWHERE = 1 << 30  # from here on row numbers are positions among the last lookup's keys that were not on the device
 NO_ROWS = np.zeros(0, np.int64)
-Uses = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # ids, tables, scores or None for what they were
+Uses = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # ids, tables, scores; None keeps those
 
 
 def looked_up(
@@ -52,7 +52,7 @@ def looked_up(
 def embedded(
     tiers: TieredState, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
 ) -> tuple[list[Tensor], Any, int | None]:
-    """A call's outputs, what the backend keeps for its backward, and the device's numbering if that has its rows' numbers."""
+    """A call's outputs, what the backend keeps for its backward, and the device's numbering; None if rows are elsewhere."""
     how: Any = {"mode": mode, "clock": clock, "weights_need_grad": weights_need_grad}
     planned = tiers.planned_calls.take(tiers.device, call) if mode.learns and tiers.planned_calls.calls else None
     keys = unique_keys(call) if planned is None else planned.keys
@@ -80,9 +80,9 @@ class TieredCall:
       ids, tables, counts: int64, int32 and int32 [U]; how often the call has each key.
       tick: the table's, once this call is counted.
       rows: int32 [U], numbers on the device, or AWAY, UNKNOWN, EARLY.
-      found: int64 [U], where each was when the call came, as CacheStats.asked has it; None where that is not counted.
+      found: int64 [U], where each was when the call came, as CacheStats.count_keys has it; None where that is not counted.
       places: of the keys that are AWAY, below the device.
-      away: int64 [n], positions of keys that were read where they lie; None of a call that needs none of them.
+      away: int64 [n], positions of the keys that were read below the device; None if none were.
       below, scores: bool and float64 [n], which of them have a row below, and its score.
       begun: int64, positions of new keys that were written below for the call.
       missing: int64, positions of keys that were not on the device.
@@ -100,7 +100,7 @@ class TieredCall:
         planned: PlannedCall | None = None,
     ) -> None:
         self.tiers, self.ids, self.tables, self.counts, self.mode = tiers, ids, tables, counts, mode
-        self.uses = mode.insert and mode.touch  # whether it is a use, to policies too
+        self.uses = mode.insert and mode.touch  # whether the call is a use, also to policies
         self.tick, self.made, self.planned = tiers.tick + self.uses, tiers.counts.made, planned
         self.rows = np.zeros(0, np.int32)
         self.found: np.ndarray | None = None
@@ -115,7 +115,7 @@ class TieredCall:
         return self.ids[which], self.tables[which]
 
     def place(self) -> None:
-        """Where its keys are, after those that it inserts were brought to the device as far as they find room."""
+        """Find the keys' rows; in a call that inserts, bring them to the device as far as there is room."""
         planned = self.planned
         if not self.mode.insert:
             self._find()
@@ -142,10 +142,10 @@ class TieredCall:
                 *self.keys(missing), kept=rows[rows >= 0], tick=self.tick
             )
         staged = None if self.planned is None else self.planned.found
-        self.rows, self.found = rows, found if staged is None else staged  # where they were before they were staged
+        self.rows, self.found = rows, found if staged is None else staged  # before staging, if they were staged
 
     def values(self, known: np.ndarray) -> Tensor:
-        """float32 [U, D], wherever rows lie. known: bool [U], keys with a row on the device; others that have one join them."""
+        """float32 [U, D], wherever rows are. known: bool [U], keys with a row on the device; other keys with a row are added."""
         unknown = "initial" if self.mode.insert else self.mode.unknown
         values = self.tiers.device.values(np.maximum(self.rows, -1), self.ids, self.tables, unknown)
         fetched = self.read_away(values)
@@ -157,9 +157,9 @@ class TieredCall:
         return values
 
     def read_away(self, values: Tensor | None = None) -> Fetched:
-        """Rows of keys that are AWAY, where they lie; new ones are written there, if the call is a use.
+        """Read the rows of keys that are AWAY; if the call is a use, new keys among them are written below the device.
 
-        values: float32 [U, D], new keys' initial ones among them; None to make those.
+        values: float32 [U, D], with new keys' initial values; None to make these.
         """
         fetched = self.tiers.lower.read_at(self.places)
         self.away, self.below = np.flatnonzero(self.rows == AWAY), fetched.found.copy()
@@ -170,7 +170,7 @@ class TieredCall:
         return fetched
 
     def _begin_below(self, which: np.ndarray, begun: np.ndarray, values: Tensor | None) -> None:
-        """New keys that find no place on the device are known from now on, and were not used yet."""
+        """New keys without room on the device become rows below it, without uses yet."""
         tiers, keys = self.tiers, self.keys(begun)
         at = None if values is None else torch.from_numpy(begun).to(values.device)
         weights = tiers.device.initial(*keys) if values is None else values[at]
@@ -180,7 +180,7 @@ class TieredCall:
         tiers.counts.came(keys[1])
 
     def count(self) -> None:
-        """The call came: what it asked for is known, and used."""
+        """The call came: its keys are known, and used."""
         tiers, at = self.tiers, self.tiers.device.index.at
         self.stats = tiers.stats.counts.copy()
         self._count_in_stats()
@@ -196,7 +196,7 @@ class TieredCall:
 
     def _count_in_stats(self) -> None:
         if self.uses and self.found is not None:
-            self.tiers.stats.asked(self.counts, self.found)
+            self.tiers.stats.count_keys(self.counts, self.found)
         if not self.mode.insert and self.planned is not None:
             self.planned.count_brought(self.tiers.stats)
         if self.mode.insert and self.away is not None:
@@ -216,7 +216,7 @@ class TieredCall:
         return *self.keys(away), scores
 
     def _commit(self, rows: np.ndarray, used: Uses | None, added: int) -> None:
-        """May be called again wherever it was broken off: what it has done already is known by counts."""
+        """May be called again wherever it was broken off: counts show what is done already."""
         tiers, device = self.tiers, self.tiers.device
         if used is not None and tiers.lower.uses_added == added:
             tiers.lower.used(used[0], used[1], tiers.step, scores=used[2])
@@ -232,11 +232,11 @@ class TieredCall:
             tiers.found, tiers.unknown, self._counted = found + below + device.touch(rows, tiers.step), unknown, True
 
     def take_back(self) -> None:
-        """The call broke off, and if it was not counted, it never came: its new keys are unknown again."""
+        """The call broke off. Unless it was counted, it never came: its new keys are unknown again."""
         self.tiers.lock.whole(self._take_back)
 
     def _take_back(self) -> None:
-        """Whether it was counted is known in here alone: a count that broke off, too, is finished before."""
+        """Whether the call was counted is known only here, for `whole` first finishes a count that broke off."""
         if self._counted:
             return
         tiers, device = self.tiers, self.tiers.device

@@ -1,4 +1,4 @@
-"""One table's tiers, and how its rows move between them. Every move is made under `lock`.
+"""One table's tiers, and how rows move between them, under the table's lock.
 
 Sizes: N ids of a call, U unique keys, n keys, K rows on the device at most.
 """
@@ -37,36 +37,32 @@ Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
 class TieredState:
-    """Of one physical table: its rows on the device and below, who leaves for whom, and what is known to come.
+    """Of one physical table: its rows on the device and below, and the counts of what came and went.
 
         device ── depart ──> lower.host ──> lower.disk        bring, put_in: the other way
-        ^ held for planned_calls.calls: staged ahead of their calls
+        ^ held for planned_calls: staged ahead
 
-    A row is on the device, below it, or both; then the device's is the newest. All rows together are the table. One that
-    was made on the device ahead of its first call is none of it before that call, and goes without trace if it never comes.
+    A row is on the device, below it, or both; then the device's is the newest. A row prefetched for an unknown id is not part
+    of the table until its call comes; if none comes, the row is dropped.
 
-    `lock` guards all of it and of its parts but the disk, which has a lock of its own. Each stage of TieredStorage takes it,
-    and a Prefetcher's thread to plan and to stage. Methods here do not, but for `summary` and `flush`: their caller holds
-    it. It is free while a backend embeds in a table aside, and while rows are read from disk early; where those lay is
-    kept beside them, and asked again before they are used.
+    `lock` guards all of this but the disk, which has a lock of its own. Callers hold it, except of `summary`, `flush` and
+    `close`. A Prefetcher's thread takes it to plan and to stage, and reads from disk without it.
 
     Attributes:
-      backend, spec, config, owner: the backend of device tables; what the table is; its tiers; who it is on a disk shared
-        by tables and ranks.
+      backend, spec, config, owner: the backend of device tables; the table; its tiers; its name on a shared disk.
       slots: optimizers', as of the last `add_slots`.
-      device: DeviceTier, the backend's table of K rows and the marks that say which may leave.
-      lower: LowerTiers, host memory and disk. The disk is opened when this is first asked for.
+      device: DeviceTier, rows that are trained.
+      lower: LowerTiers, host memory and disk. Reading it opens the disk. disk: DiskHandle, whether that happened.
       policy: gives scores; rows of lowest score leave first.
-      planned_calls: the calls that a Prefetcher knows to come.
+      planned_calls: calls that a Prefetcher announced.
       stats: CacheStats since the table was made.
-      tick: training calls so far, which policies count by. step, pinned_from: of the last call's Clock; rows that were
-        asked for in a step from pinned_from on may have gradients to come, and stay on the device.
-      renumbered: how often all rows on the device got other numbers; a gradient made before names rows by old ones.
-      elsewhere: keys of the last lookup that are not on the device, which row numbers from ELSEWHERE on mean.
-      made, gone, never: keys of each logical table so far, int64 [T], replaced and never written into: that came, that
-        were erased, and that were made ahead of a call which did not come before they left the device.
-      arrived: how often keys came to the device. layout: another one whenever a row may lie elsewhere.
-      budget, portion: of the engine's tables that share bytes, and this one's part of them.
+      tick: training calls so far, which policies count by. step, pinned_from: of the last call's Clock; rows used in a step
+        from pinned_from on may still get gradients, and stay on the device.
+      renumbered: how often all rows on the device got other numbers; a gradient made before has old ones.
+      elsewhere: keys of the last lookup that were not on the device; their row numbers begin at ELSEWHERE.
+      counts: KeyCounts. found, unknown: keys of calls, for Counters.
+      arrived: how often keys came to the device. layout: changes whenever a row may have moved.
+      budget, portion: of tables that share bytes, and this table's part of them.
     """
 
     def __init__(self, backend: Backend, spec: TableSpec, config: CacheConfig, owner: str = "") -> None:
@@ -90,7 +86,7 @@ class TieredState:
     # What there is
 
     def _build(self) -> None:
-        """Empty tiers; the disk is opened when it is first asked for, for optimizers attach later and widen its rows."""
+        """Empty tiers. The disk is opened when first used, for optimizers attach later and widen its rows."""
         config = self.config
         host = RowFormat(self.spec, self.slots, config.host_precision, config.host_slots)
         disk = RowFormat(self.spec, self.slots, config.disk_precision, config.disk_slots)
@@ -116,7 +112,7 @@ class TieredState:
             self._open()
 
     def _open(self) -> None:
-        """The disk; where it is kept, calls and steps are counted on from its last flush, for its rows' marks are in them."""
+        """Open the disk. Calls and steps count on from a kept disk's last flush, for its rows' marks are in them."""
         with self.lock:
             if not self.disk.unopened:  # another thread was first
                 return
@@ -145,7 +141,7 @@ class TieredState:
 
     @property
     def table_rows(self) -> int:
-        """Rows that were inserted and not erased, and those made ahead of their call."""
+        """Rows of the table, and those prefetched for new ids."""
         return int(self.counts.rows.sum())
 
     @property
@@ -153,7 +149,7 @@ class TieredState:
         return int(self.counts.made.sum())
 
     def rows_by_table(self) -> np.ndarray:
-        """int64 [T]: keys of each logical table, in any tier. No tier below the device is read, but a disk is opened."""
+        """int64 [T]: rows of each logical table, in all tiers. Reads no tier below the device, but opens the disk."""
         if self.config.disk is not None:
             self._require_open()
         rows = self.device.index.all_rows()
@@ -167,10 +163,10 @@ class TieredState:
         return self.inserted, int(self.counts.gone.sum()), self.arrived, self.renumbered, *moved
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None:
-        """Rows that are there get them, wherever they lie.
+        """Give all rows these slots, wherever they are.
 
         Raises:
-          RecisError: they lie on a disk that is kept.
+          RecisError: rows are on a disk that is kept.
           TableFull, StorageFull: wider rows find no room; all are as before.
         """
         added = {slot.name: slot for slot in self.slots} | {slot.name: slot for slot in slots}
@@ -181,7 +177,7 @@ class TieredState:
             self._widen(tuple(added.values()))
 
     def _widen(self, slots: tuple[SlotSpec, ...]) -> None:
-        """Empty tiers of wider rows, which are filled before those that were are given back."""
+        """Fill new tiers with wider rows, and then give the old ones back."""
         if self.config.keep and not self.disk.unopened:
             new = ", ".join(slot.name for slot in slots if slot not in self.slots)
             raise RecisError(
@@ -206,11 +202,11 @@ class TieredState:
         self.renumbered += 1
         before["disk"].let_go()
 
-    # A call; the rest of it is TieredCall's
+    # Calls; see TieredCall
 
     def starts(self, clock: Clock) -> None:
-        """Before a call: tiers grow with the table, and what a full disk still owes is settled, or raises again."""
-        lower = self.lower  # first, for a disk that is opened has another step
+        """Before a call: tiers grow with the table, and host memory comes back within its bound, or raises."""
+        lower = self.lower  # first: opening the disk sets another step
         self.step, self.pinned_from = clock.step, clock.pinned_from
         if self._follows_table:
             self._follow_table()
@@ -223,8 +219,8 @@ class TieredState:
     def bring(
         self, ids: np.ndarray, tables: np.ndarray, *, kept: np.ndarray, tick: int, early: Early | None = None
     ) -> tuple[np.ndarray, np.ndarray, Places]:
-        """Rows int32 [n] of keys that are not on the device, -1 where none could leave for them; where each was; and where
-        those are that did not come. Rows `kept` stay.
+        """Bring keys to the device that are not there: row numbers int32 [n], -1 for those without room; the tier where each
+        was; and the places of those without room. Rows `kept` do not leave.
         """
         room = self._room_for(len(ids), kept)
         places = self.lower.find(ids, tables)
@@ -235,7 +231,7 @@ class TieredState:
         return rows, places.tiers, places.pick(slice(room, None))
 
     def put_in(self, ids: np.ndarray, tables: np.ndarray, found: np.ndarray, rows: Rows, tick: int) -> np.ndarray:
-        """Keys that are not on the device get rows there, as DeviceTier.put_in has it."""
+        """DeviceTier.put_in, counted; settled if it breaks off."""
         try:
             mine = self.device.put_in(ids, tables, found, rows, tick)
         except BaseException:
@@ -247,7 +243,7 @@ class TieredState:
         return mine
 
     def _room_for(self, count: int, kept: np.ndarray) -> int:
-        """How many of so many keys find room on the device, after rows left for them."""
+        """How many of `count` keys have room on the device, after rows left for them."""
         room = self.device.room
         if count <= room:
             return count
@@ -261,7 +257,7 @@ class TieredState:
         return room + len(leave)
 
     def depart(self, rows: np.ndarray) -> None:
-        """Rows leave the device; those that are new or changed there are written back, of others what was used."""
+        """Rows leave the device. New and changed ones are written back; of others only their uses are noted."""
         leaving = self.device.leaving(rows)
         never = self.counts.never + self.counts.of(leaving.early) if len(leaving.early) else self.counts.never
         if len(leaving.uses[0]):
@@ -285,14 +281,14 @@ class TieredState:
     # Sizes
 
     def take_portion(self, portion: float) -> None:
-        """Of the config's bytes. A disk that is not open yet stays so."""
+        """Resize to this portion of the config's bytes. Does not open the disk."""
         wanted, host = self._sizes(portion, self.table_rows, self._lower.host_format)
         if wanted != self.device.capacity:
             self.resize(wanted)
         self._lower.host_rows, self.portion = host, portion
 
     def _sizes(self, portion: float, table_rows: int, in_host: RowFormat) -> tuple[int, int | None]:
-        """Rows on the device and in host memory."""
+        """Bounds in rows of the device and of host memory."""
         device = tier_sizes.device_rows(self.config, self.row_bytes, portion, table_rows)
         return device, tier_sizes.host_rows(self.config, in_host.row_bytes, portion, table_rows)
 
@@ -310,7 +306,7 @@ class TieredState:
             self.resize(wanted)
 
     def resize(self, capacity: int) -> None:
-        """Another number of rows on the device; those that stay are numbered anew."""
+        """Change how many rows the device holds; rows get other numbers."""
         self.planned_calls.unstage(self.device)
         old = self.device
         over = len(old) - capacity
@@ -320,7 +316,7 @@ class TieredState:
         self.device, self.renumbered = new, self.renumbered + 1  # once it is whole
 
     def updated(self) -> None:
-        """After an optimizer step, which is whole by then: where shares of bytes cannot change now, they stay as they are."""
+        """After an optimizer step: tables may share bytes anew; without room for that, shares stay as they are."""
         if self.budget is not None:
             with suppress(MemoryError, StorageFull, TableFull):
                 self.budget.stepped(self)
@@ -339,7 +335,7 @@ class TieredState:
         self.counts.gone, self.stats.counts["erased"] = gone, in_stats
 
     def summary(self) -> dict[str, int]:
-        """For a table's stats(): what CacheStats says."""
+        """CacheStats, for a table's stats()."""
         with self.lock:
             return summary(self.stats, self.device, self.lower)
 
@@ -357,7 +353,7 @@ class TieredState:
         return self.lower.known_rows() + int((~self.lower.find(*keys).known).sum())
 
     def flush(self, steps: int) -> None:
-        """Every row on disk, and kept there with the table's count of optimizer steps; nothing where there is no disk."""
+        """Write every row to disk, and keep it there with the table's count of optimizer steps. Without a disk, do nothing."""
         if self.config.disk is None:
             return
         with self.lock:
@@ -369,21 +365,21 @@ class TieredState:
             self.lower.flush({"tick": self.tick, "step": steps})
 
     def _save(self, rows: np.ndarray) -> None:
-        """Rows on the device also below it."""
+        """Write rows of the device below it; they stay."""
         keys = self.device.index.keys(rows)
         values = self.device.read(rows)
-        fill(self.device.index.at["dirty"], rows, True)  # if this breaks off, all of them is written again, uses too
+        fill(self.device.index.at["dirty"], rows, True)  # if this breaks off, rows are written again, with their uses
         self.lower.write(*keys, values)
         self.device.saved(rows)
 
     def close(self, flush_at: int | None = None) -> None:
-        """Give back what the disk tier holds of threads and files, once.
+        """Give back the disk's threads and files, once.
 
-        flush_at: the table's steps, to flush before what is kept. Without, it is as the last flush left it.
+        flush_at: the table's count of steps, to flush a kept disk first. None: the disk stays as the last flush left it.
 
         Raises:
           StorageFull, MemoryError: nothing was given back or lost; call again once there is room.
-          RecisError, OSError: what was wrong with the disk. All is given back, and a kept disk is as its last flush left it.
+          RecisError, OSError: the disk's error. All is given back, and a kept disk is as its last flush left it.
         """
         if self.disk.closing is None or self.disk.closed or self.lock.forked:
             return

@@ -14,11 +14,11 @@ WAY_OUT = 'Use the engine in its own process, or start this one by multiprocessi
 
 
 class Turn:
-    """A lock, taken with `with` and reentrant. Who gets it finds the tiers whole: what an exception broke off is ended first.
+    """A reentrant lock, for `with`. Taking it first finishes what an exception broke off.
 
     Attributes:
-      disk: where the rows on disk are, once they were opened.
-      unfinished: what must not stay half done, and may be called again from its beginning; see `whole`.
+      disk: the path of the rows on disk, once they were opened.
+      unfinished: work that must be finished, and may be called again from its beginning; see `whole`.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Turn:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child of the process that made it."""
+        """Whether this process was forked from the one that made the lock."""
         return os.getpid() != self._process
 
     def __enter__(self) -> None:
@@ -46,18 +46,18 @@ class Turn:
 
     @property
     def __exit__(self) -> Callable[..., None]:
-        """The lock's own: `with` asks for it before it enters, and no signal can come between the end and the release."""
+        """The inner lock's: `with` reads it before it enters, and no signal can come between the end and the release."""
         return self._lock.__exit__
 
     def owned(self) -> bool:
-        """By this thread."""
+        """Whether this thread has it."""
         return self._lock._is_owned()  # type: ignore[attr-defined]
 
     def whole(self, work: Callable[[], None]) -> None:
-        """Do what must not stay half done. If an exception breaks it off, it is done anew at once, or before the next turn.
+        """Do work that must not stay half done. If an exception breaks it off, it is repeated at once, or before the next turn.
 
-        work: may be called again from its beginning, wherever it was broken off, and takes no turn itself. What is refused, by
-          an error of ours or of the system's, was refused before anything changed, and is not tried again.
+        work: may be called again from its beginning, wherever it was broken off, and takes no turn. If it raises RecisError or
+          OSError, it has changed nothing and is not repeated.
         """
         self._finish()
         try:

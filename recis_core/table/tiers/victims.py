@@ -1,7 +1,7 @@
-"""The rows of lowest score that are free to leave, a few at a time, without looking at all rows each time.
+"""The rows of lowest score that may leave, found without looking at all rows each time.
 
-A large tier looks at all its scores once in a while, queues the lowest ones and serves from the queue. A queued row whose
-score has changed since, or that is not free, is passed over.
+A large tier looks at all its scores once in a while and queues the lowest. A queued row is passed over if its score has
+changed since, or if it may not leave.
 
 Sizes: R rows of the tier.
 """

@@ -1,4 +1,4 @@
-"""Going through all rows of a tiered table, some at a time, where they lie.
+"""All rows of a tiered table in parts, read where they are.
 
 Sizes: n rows of a part.
 """
