@@ -51,8 +51,9 @@ def recorded() -> Iterator[Trip]:
     trip = Trip()
 
     def see(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and (file := file_of(frame.f_code.co_filename)):
-            caller = frame.f_back and file_of(frame.f_back.f_code.co_filename)
+        # numba shows its compiled loops as frames that nobody called.
+        if event == "call" and frame.f_back is not None and (file := file_of(frame.f_code.co_filename)):
+            caller = file_of(frame.f_back.f_code.co_filename)
             trip.append(Call(file, frame.f_code.co_qualname, _depth(frame), file != caller))
 
     sys.setprofile(see)
