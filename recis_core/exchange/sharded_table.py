@@ -6,7 +6,7 @@ Sizes: N ids, U unique keys, D dim, W ranks, T logical tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ from recis_core.backends import (
     TableSpec,
     UpdateRule,
 )
+from recis_core.backends.errors import RecisError
 from recis_core.backends.records import RowNoise
 from recis_core.exchange.adaptive import Chooser
+from recis_core.exchange.column_blocks import ColumnBlocks
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.key_requests import KeyRequest, LastRequests, SavedForward
 from recis_core.exchange.local_gradient import LocalGradient, joined
@@ -31,7 +33,7 @@ from recis_core.exchange.shared_verbs import SharedVerbs
 from recis_core.options.precision import Codec, Precision
 from recis_core.options.sharding import Sharding
 from recis_core.table.replacement import Replacement
-from recis_core.table.table import Table
+from recis_core.table.table import SLICES, Table
 from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Keys, Measure, Unapplied
 from recis_core.table.unattended import KEPT
@@ -44,14 +46,15 @@ if TYPE_CHECKING:
 FORWARD_RESIDUAL = "forward_residual"
 
 
+@final
 class ShardedTable(Table):
-    """A physical table whose rows are on many ranks.
+    """A physical table whose rows are on many ranks: each row on one, a block of its columns on each, or replicated on all.
 
     Gradients of backwards stay in `local`; `exchange.sync` sends them to the owners, whose `update` consumes them.
+    A replicated row that no gradient has touched may be missing on a rank; any rank begins it with the same value.
     """
 
     exchange: Exchange
-    touched_by_gradients = False  # whether the arrival of its gradient counts as a row's use, and a lookup does not
     changes = 0  # inserts, erasures and evictions, which all ranks must make alike
 
     def __init__(
@@ -67,10 +70,12 @@ class ShardedTable(Table):
         rank: int,
         residual_bytes: int,
     ) -> None:
-        super().__init__(create, spec, names, reduce_by_id=reduce_by_id)
+        self.blocks = blocks = ColumnBlocks(spec, world, rank, cuts=shardings[0].kind == "column")
+        super().__init__(create, blocks.spec, names, reduce_by_id=reduce_by_id)
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
+        self.replicated = shardings[0].kind == "replicated"
         self.owners = Owners(self.shardings, spec.uids, world)
-        self.dims = [spec.dim] * world  # columns that each rank has
+        self.dims, self.shares = blocks.dims, blocks.shares
         self.last_requests = LastRequests()
         self.sent_factor = 1.0
         self.consumed_at = 0
@@ -79,19 +84,10 @@ class ShardedTable(Table):
         self.to_rows, self.to_gradients = Chooser(precision.forward), Chooser(precision.backward)
         self.sends_exact = precision.backward.codecs == (Codec(),)
         keeps = precision.backward.error_feedback
-        self.residuals = Residuals(self.backend, spec, self.row_dim, residual_bytes) if keeps else None
+        self.residuals = Residuals(self.backend, self.spec, self.row_dim, residual_bytes) if keeps else None
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
-
-    @property
-    def row_dim(self) -> int:
-        """Columns of a whole row."""
-        return self.spec.dim
-
-    def shares(self, values: Tensor) -> list[Tensor]:
-        """Gradients of whole rows, cut for owners: one for all, or one for each rank."""
-        return [values]
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)
@@ -156,8 +152,23 @@ class ShardedTable(Table):
 
     # Rows of this rank
 
+    @property
+    def row_dim(self) -> int:
+        return self.blocks.dim
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        return self.blocks.here
+
+    def cut(self, rows: Tensor) -> Tensor:
+        return self.blocks.cut(rows)
+
+    def cut_slots(self, slots: tuple[SlotSpec, ...], optimizer: object) -> tuple[SlotSpec, ...]:
+        return self.blocks.cut_slots(slots, optimizer, self.names)
+
     def slices(self, ordinal: int) -> tuple[int, int] | None:
-        return self.owners.slices_of(ordinal, self.exchange.channel.rank)
+        """Of replicated rows each rank saves those that it would own."""
+        return (0, SLICES) if self.blocks.cuts else self.owners.slices_of(ordinal, self.exchange.channel.rank)
 
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         if self.owners.everywhere:
@@ -275,6 +286,30 @@ class ShardedTable(Table):
     def insert(self, snapshot: Snapshot) -> None:
         super().insert(snapshot)
         self._wrote()
+        self.changes += self.replicated
+
+    def erase(self, ids: Tensor, ordinal: int) -> None:
+        super().erase(ids, ordinal)
+        self.changes += self.replicated
+
+    def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
+        """Ranks evict from a replicated table at the same step, so that they stay alike.
+
+        Raises:
+          RecisError: the table is replicated, and gradients may be on their way, which not all ranks know of.
+        """
+        if self.replicated and self.has_gradient:
+            raise RecisError("evict rows of replicated tables after step() or zero_grad(), or before a forward.")
+        self.changes += self.replicated
+        return super().evict(ordinals)
+
+    @property
+    def touched_by_gradients(self) -> bool:
+        """Whether the arrival of its gradient counts as a row's use, and a lookup does not.
+
+        Gradients of replicated rows arrive on all ranks in the same step; of a lookup other ranks do not know.
+        """
+        return self.replicated and self.eviction is not None
 
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
         super().forget(ids, ordinals)

@@ -152,15 +152,11 @@ def _share(
     by_id: bool,
 ) -> Table:
     """This rank's share."""
-    from recis_core.exchange.column_table import ColumnTable
-    from recis_core.exchange.replicated_table import ReplicatedTable
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]
     check_hooks(shardings[0], tables[0][1])
-    kinds: dict[str, type[ShardedTable]] = {"replicated": ReplicatedTable, "column": ColumnTable}
-    kind = kinds.get(shardings[0].kind, ShardedTable)
-    return kind(
+    return ShardedTable(
         create, spec, tuple(name for name, _ in tables),
         reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
         rank=world_rank(tables[0][1].pg),

@@ -158,6 +158,10 @@ class Table(TableInterface):
         """Of whole rows [n, D], or of what is already cut, the columns that are here."""
         return rows
 
+    def cut_slots(self, slots: tuple[SlotSpec, ...], optimizer: object) -> tuple[SlotSpec, ...]:
+        """Slots as they are here. Raises RecisError where the optimizer needs whole rows for one, and none is here."""
+        return slots
+
     def slices(self, ordinal: int) -> tuple[int, int] | None:
         """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""
         return 0, SLICES
@@ -240,10 +244,10 @@ class Table(TableInterface):
         """Names of slots in use that a former optimizer had and this one has not.
 
         Raises:
-          RecisError: another optimizer holds the table.
+          RecisError: another optimizer holds the table, or `cut_slots` raises it.
           ValueError: slots that came with its rows are of another form.
         """
-        check_waiting(self._homeless_slots, slots, self.names, type(optimizer).__name__)
+        check_waiting(self._homeless_slots, self.cut_slots(slots, optimizer), self.names, type(optimizer).__name__)
         if self.optimizer is not None and self.optimizer is not optimizer:
             raise RecisError(
                 f"tables {', '.join(self.names)} share one storage and belong to another {type(self.optimizer).__name__} "
@@ -262,7 +266,8 @@ class Table(TableInterface):
           ValueError: slots that came with its rows are of another form.
         """
         with self.lock:
-            left, names = self.require_free(optimizer, slots), {slot.name for slot in slots}
+            left, slots = self.require_free(optimizer, slots), self.cut_slots(slots, optimizer)
+            names = {slot.name for slot in slots}
             add_slots(self.storage, slots, self.names, type(optimizer).__name__)
             again = self._former_slots & names
             renew(self.storage, {slot.name: slot.initial for slot in slots if slot.name in again})
@@ -308,8 +313,9 @@ class Table(TableInterface):
         return *self.own_slots, *self._slots
 
     def incoming(self, snapshot: Snapshot) -> Snapshot:
-        """Rows as they are to be written here."""
-        return self._used_now(snapshot)
+        """Rows as they are to be written here. They may be whole, or cut to the columns that are here already."""
+        slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
+        return self._used_now(dataclasses.replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
 
     def _used_now(self, snapshot: Snapshot) -> Snapshot:
         """Rows without a history count as used in the step under way, so that no filter takes them for old."""

@@ -10,7 +10,7 @@ import pytest
 
 from recis_core.backends.errors import RecisError
 from recis_core.exchange import hot_rows
-from recis_core.exchange.column_table import column_blocks
+from recis_core.exchange.column_blocks import column_blocks
 from recis_core.optim import SparseRowWiseAdagrad
 from tests.exchange.models import FEATURES, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import run_ranks
