@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 
 import torch
 import torch.distributed as dist
@@ -26,12 +27,12 @@ def whole_is_asked() -> tuple[bool, bool]:
 
     It hands its options to no module, and drops what other ranks hold. So they are read from its frame above this one.
     """
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) == ASKER:
             info = frame.f_locals["info"]
             return info.full_state_dict, info.full_state_dict and info.cpu_offload
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False, False
 
 

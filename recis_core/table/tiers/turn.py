@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from recis_core.backends.errors import RecisError
 from recis_core.uninterrupted import uninterrupted
@@ -51,7 +52,8 @@ class Turn:
 
     def owned(self) -> bool:
         """Whether this thread has it."""
-        return self._lock._is_owned()  # type: ignore[attr-defined]
+        lock: Any = self._lock  # typeshed leaves the method out
+        return bool(lock._is_owned())
 
     def whole(self, work: Callable[[], None]) -> None:
         """Do work that must not stay half done. If an exception breaks it off, it is repeated at once, or before the next turn.
