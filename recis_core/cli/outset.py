@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recis_core.cli.data_files import files_of
 from recis_core.cli.flags import flag
+from recis_core.serialize import latest_state
 
 
 def choose_backend(name: str | None) -> None:
@@ -25,6 +26,14 @@ def check_files(name: str, data: str) -> None:
         raise FileNotFoundError(
             f"{flag(name)} {data} names no file (from {os.getcwd()}). Give a file, a folder or a glob, ** for any depth."
         ) from error
+
+
+def find_state(name: str, directory: str) -> Path:
+    """The latest state. Raises FileNotFoundError, naming the flag, where there is none."""
+    try:
+        return latest_state(directory)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{flag(name)} {error}") from error
 
 
 def check_writable(name: str, directory: str) -> None:

@@ -12,6 +12,7 @@ from recis_core.cli import torchrun
 from recis_core.cli.column_kinds import other_kinds
 from recis_core.cli.data_files import difference
 from recis_core.cli.flags import flag, plain_errors
+from recis_core.cli.outset import find_state
 from recis_core.cli.saving import Run
 from recis_core.framework import TrainLoop
 from recis_core.serialize import SavedState, latest_shared_state, latest_state
@@ -50,18 +51,14 @@ class StartFlags:
     def check_here(self) -> None:
         if not torchrun.is_first():  # the others may not see its disk
             return
-        if self.resume is not None:
-            _require_state("resume", self.resume, may_lack=self.resume_if_any)
+        try:
+            if self.resume is not None:
+                find_state("resume", self.resume)
+        except FileNotFoundError:
+            if not self.resume_if_any:
+                raise
         if self.init_from is not None:
-            _require_state("init_from", self.init_from)
-
-
-def _require_state(keyword: str, directory: str, *, may_lack: bool = False) -> None:
-    try:
-        latest_state(directory)
-    except FileNotFoundError as error:
-        if not may_lack:
-            raise FileNotFoundError(f"{flag(keyword)} {error}") from error
+            find_state("init_from", self.init_from)
 
 
 def begin(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:

@@ -20,13 +20,13 @@ from recis_core.cli.columns import Columns
 from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.flags import flag, keywords
 from recis_core.cli.model import ModelFlags
-from recis_core.cli.outset import check_files
+from recis_core.cli.outset import check_files, find_state
 from recis_core.cli.source import TEST_BATCH, Batch, FileBatches, Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import dataset_of
 from recis_core.io.file_set import FileSet
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
-from recis_core.serialize import SavedState, latest_state, load_model
+from recis_core.serialize import SavedState, load_model
 from recis_core.serialize.parts import naming, part_of_state
 
 # The run's flags that decide how its model is built and how its files are read.
@@ -68,7 +68,7 @@ class SavedRun:
     """
 
     def __init__(self, directory: str) -> None:
-        self.state = SavedState(latest_state(directory))
+        self.state = SavedState(find_state("state", directory))
         if "settings" not in self.state or "run" not in self.state:
             raise StateMismatch(
                 f"{self.path} does not say how its model was built. recis train --save writes that; a state from before "
