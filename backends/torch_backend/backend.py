@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recis_core.backends import table_counts
 from recis_core.backends.errors import BackendUnavailable
-from recis_core.backends.records import Evicted, Snapshot
+from recis_core.backends.records import Evicted
 from recis_core.backends.row_checks import check_rows
-from recis_core.backends.spec import Clock, LookupMode, SlotSpec, TableSpec, UpdateRule
+from recis_core.backends.spec import Clock, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.torch_backend import codec as codec_
 from recis_core.backends.torch_backend import embed as embed_
 from recis_core.backends.torch_backend import export as export_
@@ -23,7 +22,6 @@ from recis_core.backends.torch_backend import pool as pool_
 from recis_core.backends.torch_backend import select_rows as select_rows_
 from recis_core.backends.torch_backend import state as state_
 from recis_core.backends.torch_backend import update as update_
-from recis_core.backends.torch_backend.gradient import KeyedGradient
 from recis_core.backends.torch_backend.state import TableState, changing, overwrite
 from recis_core.backends.whole import settle
 
@@ -45,6 +43,7 @@ class TorchBackend:
     renumber = staticmethod(gradient_.renumbered)
     without = staticmethod(gradient_.without)
     measure = staticmethod(gradient_.measure)
+    update = staticmethod(update_.update)
 
     encode = staticmethod(codec_.encode)
     decode = staticmethod(codec_.decode)
@@ -52,9 +51,11 @@ class TorchBackend:
     unpack_ids = staticmethod(id_packing.unpack_ids)
     select_rows = staticmethod(select_rows_.select_rows)
 
+    erase = staticmethod(export_.erase)
     marks = staticmethod(export_.marks)
     keys_from = staticmethod(export_.keys_from)
     export = staticmethod(export_.export)
+    restore = staticmethod(export_.restore)
     rows_by_table = staticmethod(table_counts.rows_by_table)
     counters = staticmethod(table_counts.counters)
 
@@ -83,20 +84,6 @@ class TorchBackend:
         settle(state)
         return gather_.gather(state, rows, ids, tables, unknown)
 
-    def update(
-        self,
-        state: TableState,
-        gradient: KeyedGradient,
-        rule: UpdateRule,
-        *,
-        hyper: np.ndarray,
-        factor: float,
-        t: tuple[int, ...],
-    ) -> TableState:
-        with changing(state) as undo:
-            update_.update(state, undo, gradient, rule, hyper, factor, t)
-        return state
-
     def read_rows(self, state: TableState, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         settle(state)
         at = rows.long()
@@ -119,16 +106,6 @@ class TorchBackend:
         with changing(state) as undo:
             known = rows >= 0
             overwrite(undo, state.slots[name], rows[known].long(), values[known].float())
-        return state
-
-    def erase(self, state: TableState, ids: Tensor, tables: Tensor) -> TableState:
-        with changing(state) as undo:
-            export_.erase(state, undo, ids, state.uids(tables))
-        return state
-
-    def restore(self, state: TableState, snapshot: Snapshot) -> TableState:
-        with changing(state) as undo:
-            export_.restore(state, undo, snapshot)
         return state
 
     def programs(self) -> int:

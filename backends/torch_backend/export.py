@@ -18,6 +18,7 @@ from recis_core.backends.torch_backend.state import (
     FIELDS,
     Index,
     TableState,
+    changing,
     count_tables,
     empty_index,
     make_room,
@@ -27,16 +28,18 @@ from recis_core.backends.torch_backend.state import (
 from recis_core.backends.whole import Undo, settle
 
 
-def erase(state: TableState, undo: Undo, ids: Tensor, uids: Tensor) -> None:
-    entry = find(state.index, ids, uids)
-    entry = entry[entry >= 0]
-    rows, gone = state.index.rows[entry].sort().values, state.index.uids[entry]
-    state.index.write(undo, entry, **EMPTY)
-    _close_gaps(state.index, undo)
-    state.free = torch.cat([state.free, rows])
-    state.used -= len(entry)
-    count_tables(state, gone, -1)
-    state.counters.erased += len(entry)
+def erase(state: TableState, ids: Tensor, tables: Tensor) -> TableState:
+    with changing(state) as undo:
+        entry = find(state.index, ids, state.uids(tables))
+        entry = entry[entry >= 0]
+        rows, gone = state.index.rows[entry].sort().values, state.index.uids[entry]
+        state.index.write(undo, entry, **EMPTY)
+        _close_gaps(state.index, undo)
+        state.free = torch.cat([state.free, rows])
+        state.used -= len(entry)
+        count_tables(state, gone, -1)
+        state.counters.erased += len(entry)
+    return state
 
 
 def _close_gaps(index: Index, undo: Undo) -> None:
@@ -92,13 +95,15 @@ def export(state: TableState) -> Snapshot:
     )
 
 
-def restore(state: TableState, undo: Undo, snapshot: Snapshot) -> None:
-    check_snapshot(state.spec, state.slot_specs, snapshot)
-    ids, uids = snapshot.ids.to(state.device), state.uids(snapshot.tables.to(state.device))
-    if keeps_placement(state.spec, state.used, state.index.buckets, snapshot):
-        _restore_placement(state, snapshot, ids, uids)
-    else:
-        _find_or_insert(state, undo, snapshot, ids, uids)
+def restore(state: TableState, snapshot: Snapshot) -> TableState:
+    with changing(state) as undo:
+        check_snapshot(state.spec, state.slot_specs, snapshot)
+        ids, uids = snapshot.ids.to(state.device), state.uids(snapshot.tables.to(state.device))
+        if keeps_placement(state.spec, state.used, state.index.buckets, snapshot):
+            _restore_placement(state, snapshot, ids, uids)
+        else:
+            _find_or_insert(state, undo, snapshot, ids, uids)
+    return state
 
 
 def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: Tensor, uids: Tensor) -> None:

@@ -15,8 +15,7 @@ from recis_core.backends.spec import RULES, UpdateRule
 from recis_core.backends.step_numbers import step_numbers
 from recis_core.backends.torch_backend.gradient import KeyedGradient
 from recis_core.backends.torch_backend.initial_values import round_to_bfloat16, words
-from recis_core.backends.torch_backend.state import TableState, overwrite
-from recis_core.backends.whole import Undo
+from recis_core.backends.torch_backend.state import TableState, changing, overwrite
 
 Slots = list[Tensor]
 Step = Callable[[Tensor, Tensor, Slots, dict[str, Tensor]], tuple[Tensor, Slots]]
@@ -24,27 +23,29 @@ Step = Callable[[Tensor, Tensor, Slots, dict[str, Tensor]], tuple[Tensor, Slots]
 
 def update(
     state: TableState,
-    undo: Undo,
     gradient: KeyedGradient,
     rule: UpdateRule,
+    *,
     hyper: np.ndarray,
     factor: float,
     t: tuple[int, ...],
-) -> None:
-    step = step_numbers(rule, hyper, factor, len(state.spec.uids))
-    known = gradient.rows >= 0
-    rows, tables = gradient.rows[known].long(), gradient.tables[known].long()
-    numbers = torch.from_numpy(step.hyper).to(state.device)[tables]
-    named = {name: numbers[:, k : k + 1] for k, name in enumerate(RULES[rule.kind])}
-    g = gradient.values[known]
-    g = (g if step.ahead is None else g * float(step.ahead)) * float(step.factor)
-    before, slots_before = state.weights[rows], [state.slots[name][rows] for name in rule.slots]
-    weights, slots = STEPS[rule.kind](g, before.float(), slots_before, named)
-    if state.weights.dtype == torch.bfloat16:
-        weights = round_to_bfloat16(weights, _noise(state, gradient.ids[known], tables, t))
-    overwrite(undo, state.weights, rows, weights, before)
-    for name, values, old in zip(rule.slots, slots, slots_before, strict=True):
-        overwrite(undo, state.slots[name], rows, values, old)
+) -> TableState:
+    with changing(state) as undo:
+        step = step_numbers(rule, hyper, factor, len(state.spec.uids))
+        known = gradient.rows >= 0
+        rows, tables = gradient.rows[known].long(), gradient.tables[known].long()
+        numbers = torch.from_numpy(step.hyper).to(state.device)[tables]
+        named = {name: numbers[:, k : k + 1] for k, name in enumerate(RULES[rule.kind])}
+        g = gradient.values[known]
+        g = (g if step.ahead is None else g * float(step.ahead)) * float(step.factor)
+        before, slots_before = state.weights[rows], [state.slots[name][rows] for name in rule.slots]
+        weights, slots = STEPS[rule.kind](g, before.float(), slots_before, named)
+        if state.weights.dtype == torch.bfloat16:
+            weights = round_to_bfloat16(weights, _noise(state, gradient.ids[known], tables, t))
+        overwrite(undo, state.weights, rows, weights, before)
+        for name, values, old in zip(rule.slots, slots, slots_before, strict=True):
+            overwrite(undo, state.slots[name], rows, values, old)
+    return state
 
 
 def _noise(state: TableState, ids: Tensor, tables: Tensor, t: tuple[int, ...]) -> Tensor:
