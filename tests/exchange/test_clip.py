@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.exchange.models import Model, optimizer_of
 from tests.exchange.stages import WORLDS, Stage
-from tests.exchange.training import assert_same_run, overlapping, result, sharded, train
+from tests.training.on_ranks import assert_same_run, overlapping, result, sharded, train
 
 CLIP = 0.03  # below all norms of these steps
 

@@ -26,7 +26,7 @@ from recis_core.serialize import dense_state_dict, load_model, load_tables
 from tests.exchange.models import Model, assert_same_tables, optimizer_of, rows_of, united
 from tests.exchange.ranks import run_ranks
 from tests.exchange.test_shardings import whole_rows
-from tests.exchange.training import result, sharded, tower_of, train
+from tests.training.on_ranks import result, sharded, tower_of, train
 
 SAVED, MORE = 2, 2  # steps before and after
 SHARDINGS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.exchange.models import FEATURES, Batch, Model, batch, optimizer_of, share
 from tests.exchange.ranks import Failure, run_ranks
 from tests.exchange.stages import WORLDS, Stage
-from tests.exchange.training import assert_same_run, local_loss, result, train
+from tests.training.on_ranks import assert_same_run, local_loss, result, train
 
 MICRO = 3
 

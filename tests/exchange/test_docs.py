@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from recis_core.nn import filter_out_sparse_param
 from tests.exchange.models import Model, assert_same_tables, optimizer_of, rows_of, united
 from tests.exchange.ranks import QUIET, run_ranks
-from tests.exchange.training import sharded, train
+from tests.training.on_ranks import sharded, train
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from recis_core.nn import filter_out_sparse_param
 from tests.exchange.models import Batch, Model, batch, optimizer_of, share
 from tests.exchange.stages import WORLDS, Stage
-from tests.exchange.training import assert_same_run, local_loss, result, sharded, train
+from tests.training.on_ranks import assert_same_run, local_loss, result, sharded, train
 
 MICRO = 2
 BF16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

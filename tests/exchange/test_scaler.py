@@ -15,7 +15,7 @@ from recis_core.nn import EmbeddingEngine, EmbeddingOption, filter_out_sparse_pa
 from recis_core.optim import SparseAdam, join
 from tests.exchange.models import Model, optimizer_of, rows_of
 from tests.exchange.stages import WORLDS, Stage
-from tests.exchange.training import assert_same_run, poison_tower, poisoned_rows, result, sharded, step, tower_of, train
+from tests.training.on_ranks import assert_same_run, poison_tower, poisoned_rows, result, sharded, step, tower_of, train
 
 SCALE = 2.0**10
 STEPS, SPARSE, DENSE = 5, 1, 3  # in all, and where rows or the tower get an inf on the last rank

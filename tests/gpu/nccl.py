@@ -16,7 +16,7 @@ from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.exchange.models import Model, batch, optimizer_of, share
-from tests.exchange.training import assert_same_run, local_loss, result, sharded
+from tests.training.on_ranks import assert_same_run, local_loss, result, sharded
 
 STEPS = 3
 WRAPS = {"ddp": DistributedDataParallel, "fsdp2": sharded}

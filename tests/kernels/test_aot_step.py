@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="backends/ needs torch")
 from recis_core.pallas_kernels import aot
 from recis_core.pallas_kernels.machine_code import entries
 from tests.kernels.lowering import check_ptx
+from tests.kernels.step_stages import STAGES
 from tests.kernels.test_aot import check_entries
-from tests.kernels.training import STAGES
 from tests.step_programs import N
 
 SMALL = 64 << 20  # what a step may need beside the table; the table's weights alone are 200 MB

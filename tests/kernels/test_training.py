@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="backends/ needs torch")
 
 from tests.kernels.lowering import check_no_float_atomics, lowered
-from tests.kernels.training import STAGES
+from tests.kernels.step_stages import STAGES
 
 
 @pytest.mark.parametrize("name", STAGES)

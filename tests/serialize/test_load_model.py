@@ -24,7 +24,7 @@ from recis_core.serialize import (
 from recis_core.serialize.tables import snapshot_tables
 from tests.exchange.models import Model, optimizer_of, rows_of, united
 from tests.exchange.ranks import run_ranks
-from tests.exchange.training import result, sharded, tower_of, train
+from tests.training.on_ranks import result, sharded, tower_of, train
 
 WRAPS = ("bare", "ddp", "fsdp")
 SAVED = [*(f"{wrap}-checkpoint" for wrap in WRAPS), "bare-state", "ddp-state"]

@@ -19,6 +19,7 @@ from recis_core.nn import filter_out_sparse_param
 from recis_core.optim import SparseAdagrad, SparseAdam, join
 from recis_core.serialize import SavedState, load_state, save_state, tables_sha256
 from tests.serialize.states import FULL, same
+from tests.training.loop import train_on_clicks
 
 FIELDS = [f.name for f in SyntheticClicks("tiny").preset.fields]
 
@@ -32,12 +33,6 @@ def loop_of(
     return TrainLoop(model, join(dense(model.parameters(), 1e-2), sparse))
 
 
-def train(loop: TrainLoop, start: int, stop: int) -> TrainLoop:
-    for batch in SyntheticClicks("tiny").dataset(64, start=64 * start, stop=64 * stop):
-        loop.train_step(batch)
-    return loop
-
-
 def all_of(loop: TrainLoop) -> dict[str, Any]:
     """What a load may not touch."""
     state = copy.deepcopy({**loop.shared_state(), **loop.own_state()})
@@ -46,14 +41,14 @@ def all_of(loop: TrainLoop) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    loop = train(loop_of(), 0, 3)
+    loop = train_on_clicks(loop_of(), 64, 0, 3)
     return save_state(tmp_path_factory.mktemp("good"), loop.step, loop.state())
 
 
 @pytest.fixture(scope="module")
 def loop() -> TrainLoop:
     """With rows, slots and counts of its own."""
-    return train(loop_of(), 4, 6)
+    return train_on_clicks(loop_of(), 64, 4, 6)
 
 
 def refused(loop: TrainLoop, state: Any, said: str, kind: type[Exception] = CorruptCheckpoint) -> None:
@@ -182,7 +177,7 @@ def test_a_state_that_cannot_be_is_refused_with_its_part(
     ],
 )
 def test_a_state_of_another_model_is_refused(loop: TrainLoop, tmp_path: Path, other: dict[str, Any]) -> None:
-    theirs = train(loop_of(**other), 0, 2)
+    theirs = train_on_clicks(loop_of(**other), 64, 0, 2)
     if "dense" not in other:
         refused(loop, SavedState(save_state(tmp_path, 2, theirs.state())), "step-00000002", ValueError)
     refused(theirs, {**loop.state(), "dense": {}}, "does not fit this model at", ValueError)
@@ -210,14 +205,14 @@ def test_after_refusals_the_right_state_is_taken_whole(good: Path) -> None:
     state = load_state(good)
     bad = load_state(good)
     CHANGES["a sparse lr of inf"][1](bad)
-    one, other = train(loop_of(), 0, 1), loop_of()
+    one, other = train_on_clicks(loop_of(), 64, 0, 1), loop_of()
     refused(other, bad, "lr")
     for loop in (one, other):
         loop.load_state(state)
         assert (loop.step, loop.rows) == (3, 192)
-    straight = train(loop_of(), 0, 5)
+    straight = train_on_clicks(loop_of(), 64, 0, 5)
     for loop in (one, other):
-        assert same(all_of(train(loop, 3, 5)), all_of(straight))
+        assert same(all_of(train_on_clicks(loop, 64, 3, 5)), all_of(straight))
 
 
 def test_a_state_in_memory_stays_its_givers(good: Path) -> None:
@@ -226,6 +221,6 @@ def test_a_state_in_memory_stays_its_givers(good: Path) -> None:
     one, other = loop_of(), loop_of()
     one.load_state(state)
     other.load_state(state)
-    train(one, 3, 5)
+    train_on_clicks(one, 64, 3, 5)
     assert same(state, load_state(good))
-    assert same(all_of(train(other, 3, 5)), all_of(one))
+    assert same(all_of(train_on_clicks(other, 64, 3, 5)), all_of(one))

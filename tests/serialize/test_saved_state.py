@@ -13,6 +13,7 @@ from recis_core.nn import filter_out_sparse_param
 from recis_core.optim import SparseAdam, join
 from recis_core.serialize import latest_state, load_state, save_state, tables_sha256
 from tests.serialize.states import seal
+from tests.training.loop import train_on_clicks
 
 STATE = {
     "one": {"a": torch.arange(3), "b": [1, 2.5, None, True, "x"], 3: (torch.ones(2, 2), "y")},
@@ -90,20 +91,15 @@ def loop_of(backend, dim=4):
     return TrainLoop(model, join(torch.optim.Adam(model.parameters(), 1e-2), sparse))
 
 
-def train(loop, start, stop):
-    for batch in SyntheticClicks("tiny").dataset(128, start=128 * start, stop=128 * stop):
-        loop.train_step(batch)
-
-
 def test_a_resumed_run_ends_where_the_undisturbed_one_does(backend, tmp_path):
     half = 2 if backend == "pallas" else 5
     whole = loop_of(backend)
-    train(whole, 0, half)
+    train_on_clicks(whole, 128, 0, half)
     path = save_state(tmp_path, whole.step, whole.state())
-    train(whole, half, 2 * half)
+    train_on_clicks(whole, 128, half, 2 * half)
     resumed = loop_of(backend)
     resumed.load_state(load_state(path))
-    train(resumed, half, 2 * half)
+    train_on_clicks(resumed, 128, half, 2 * half)
     tables, again = (filter_out_sparse_param(loop.model) for loop in (whole, resumed))
     assert tables_sha256(tables) == tables_sha256(again)
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))

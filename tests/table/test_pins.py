@@ -2,7 +2,8 @@
 
 import torch
 
-from tests.tiers.training import adam, engine_of, loss_of
+from tests.tiers.training import adam, engine_of
+from tests.training.loop import loss_of
 
 IDS = {"f": torch.arange(16)}
 

@@ -14,15 +14,8 @@ import pytest
 
 from recis_core.backends.errors import RecisError, StorageInUse
 from recis_core.nn import EmbeddingEngine
-from tests.tiers.training import (
-    adam,
-    adam_of,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    random_batches,
-    train,
-)
+from tests.tiers.training import adam, adam_of, assert_same_engines, cache_in, engine_of
+from tests.training.loop import random_batches, train
 
 BATCHES = random_batches(12)
 

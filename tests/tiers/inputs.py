@@ -18,7 +18,7 @@ from pyarrow import orc
 
 from recis_core.io import SyntheticClicks
 from tests.parity.click_log import click_log
-from tests.tiers.training import Batch
+from tests.training.loop import Batch
 
 N = 32
 IDS = 4_000  # of the random ones

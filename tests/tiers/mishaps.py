@@ -20,7 +20,8 @@ import numpy as np
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdagrad
 from recis_core.uninterrupted import uninterrupted
-from tests.tiers.training import Batch, D, held, loss_of, tiers_of
+from tests.tiers.training import D, held, tiers_of
+from tests.training.loop import Batch, loss_of
 
 OURS = ("recis_core/table/tiers/", "recis_core/table/disk/")
 

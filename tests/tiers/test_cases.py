@@ -19,20 +19,8 @@ from recis_core.nn import CacheConfig, EmbeddingEngine
 from recis_core.optim import clip_grad_norm_, join
 from recis_core.ragged import RaggedTensor
 from tests.contract.compare import assert_same
-from tests.tiers.training import (
-    B,
-    Batch,
-    D,
-    adam,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    loss_of,
-    random_batches,
-    tiers_of,
-    train,
-    unchanged,
-)
+from tests.tiers.training import D, adam, assert_same_engines, cache_in, engine_of, tiers_of, unchanged
+from tests.training.loop import B, Batch, loss_of, random_batches, train
 
 Forward = Callable[[Batch], Tensor]
 

@@ -19,7 +19,8 @@ from recis_core.table.disk import compaction, disk_index, disk_store, rows_view
 from recis_core.table.disk.manifest import Manifest
 from recis_core.table.tiers import disk_handle
 from tests.tiers.disk_stores import open_store
-from tests.tiers.training import adam, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, cache_in, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 
 ROOT = Path(__file__).parents[2]
 

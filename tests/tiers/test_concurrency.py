@@ -22,21 +22,8 @@ from recis_core.table.tiers.device_tier import DeviceTier
 from recis_core.table.tiers.host_store import HostStore
 from recis_core.table.tiers.tiered_storage import TieredStorage
 from tests.contract.compare import assert_same
-from tests.tiers.training import (
-    B,
-    Batch,
-    D,
-    adam,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    held,
-    loss_of,
-    random_batches,
-    tiers_of,
-    train,
-    train_ahead,
-)
+from tests.tiers.training import D, adam, assert_same_engines, cache_in, engine_of, held, tiers_of, train_ahead
+from tests.training.loop import B, Batch, loss_of, random_batches, train
 
 STEPS = 200
 LONGEST = 1e-3  # seconds

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recis_core.nn import EmbeddingEngine
-from tests.tiers.training import B, adam, cache_in, engine_of, random_batches, tiers_of, train_ahead
+from tests.tiers.training import adam, cache_in, engine_of, tiers_of, train_ahead
+from tests.training.loop import B, random_batches
 
 
 @pytest.mark.parametrize("depth", [0, 1, 4])

@@ -12,16 +12,8 @@ import pytest
 
 from recis_core.nn import EmbeddingEngine
 from recis_core.table.tiers import disk_place
-from tests.tiers.training import (
-    adam,
-    adam_of,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    random_batches,
-    tiers_of,
-    train,
-)
+from tests.tiers.training import adam, adam_of, assert_same_engines, cache_in, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 
 ROOT = Path(__file__).parents[2]
 TRAINS = """

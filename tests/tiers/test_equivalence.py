@@ -25,7 +25,8 @@ from recis_core.options.cache_policy import Ttl
 from tests.contract.compare import assert_same
 from tests.pairwise import pairwise
 from tests.tiers.inputs import batches_of
-from tests.tiers.training import engine_of, held, tiers_of, train, train_ahead
+from tests.tiers.training import engine_of, held, tiers_of, train_ahead
+from tests.training.loop import train
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 STEPS = dict.fromkeys(NAMES, 500) if FULL else {"torch": 30, "numba": 60, "jax": 16, "pallas": 16}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from recis_core.nn import CacheConfig, EmbeddingEngine
-from tests.tiers.training import adam, adam_of, assert_same_engines, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, adam_of, assert_same_engines, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 
 HOST = CacheConfig(device_rows=8, policy="lru")
 BATCHES = random_batches(6, 60)

@@ -9,7 +9,8 @@ import pytest
 from recis_core.backends.errors import RecisError, TableFull
 from recis_core.nn import CacheConfig, EmbeddingEngine
 from recis_core.table.tiers.host_store import HostStore
-from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 
 BATCHES = random_batches(8, 200)
 

@@ -16,7 +16,8 @@ import torch
 
 from recis_core.backends.tier_loops.loop_threads import loop_threads
 from recis_core.nn import CacheConfig, Prefetcher
-from tests.tiers.training import engine_of, random_batches
+from tests.tiers.training import engine_of
+from tests.training.loop import random_batches
 
 ALL = numba.config.NUMBA_NUM_THREADS
 

@@ -18,21 +18,8 @@ from recis_core.backends.errors import RecisError
 from recis_core.nn import EmbeddingEngine, Prefetcher
 from recis_core.nn.prefetcher import LATE
 from tests.contract.compare import assert_same
-from tests.tiers.training import (
-    B,
-    Batch,
-    adam,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    held,
-    loss_of,
-    random_batches,
-    tiers_of,
-    train,
-    train_ahead,
-    unchanged,
-)
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, held, tiers_of, train_ahead, unchanged
+from tests.training.loop import B, Batch, loss_of, random_batches, train
 
 POLICIES = ["lru", "lookahead"]
 

@@ -13,7 +13,8 @@ from recis_core.nn import EmbeddingEngine
 from recis_core.table.disk import DiskStore
 from recis_core.table.tiers import staging, tiered_state
 from recis_core.table.tiers.disk_place import open_disk
-from tests.tiers.training import adam, cache_in, engine_of, planned, random_batches, tiers_of, train
+from tests.tiers.training import adam, cache_in, engine_of, planned, tiers_of
+from tests.training.loop import random_batches, train
 
 
 @pytest.fixture

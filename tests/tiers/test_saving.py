@@ -20,20 +20,8 @@ from recis_core.optim import join
 from recis_core.serialize import latest_state, load_state, save_state
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 from tests.contract.compare import assert_same
-from tests.tiers.training import (
-    Batch,
-    D,
-    adam,
-    adam_of,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    loss_of,
-    random_batches,
-    tiers_of,
-    train,
-    unchanged,
-)
+from tests.tiers.training import D, adam, adam_of, assert_same_engines, cache_in, engine_of, tiers_of, unchanged
+from tests.training.loop import Batch, loss_of, random_batches, train
 
 BATCHES = random_batches(24, 120)
 BOUNDED = CacheConfig(device_rows=8, host_rows=12, policy="lru")

@@ -14,18 +14,8 @@ from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseSGD
 from recis_core.table.disk import DiskStore
 from tests.tiers.test_cases import backend, both
-from tests.tiers.training import (
-    B,
-    D,
-    adam,
-    assert_same_engines,
-    cache_in,
-    engine_of,
-    loss_of,
-    random_batches,
-    tiers_of,
-    train,
-)
+from tests.tiers.training import D, adam, assert_same_engines, cache_in, engine_of, tiers_of
+from tests.training.loop import B, loss_of, random_batches, train
 
 __all__ = ["backend", "both"]
 

@@ -10,7 +10,8 @@ import torch
 from recis_core.backends.errors import RecisError
 from recis_core.nn import CacheConfig
 from recis_core.table.tiers.cache_stats import CacheStats
-from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 
 
 @pytest.mark.parametrize("below", ["", "deeper/down"])

@@ -21,7 +21,8 @@ from recis_core.optim import SparseAdam
 from recis_core.serialize.tables import restore_tables, snapshot_tables
 from recis_core.table.tiers import lower_tiers, staging
 from tests.contract.compare import assert_same
-from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, loss_of, planned, tiers_of
+from tests.tiers.training import adam, assert_same_engines, cache_in, engine_of, planned, tiers_of
+from tests.training.loop import loss_of
 
 STEPS, B, IDS = 14, 12, 60
 FILTERS = ["step(3)", "lru(20)", "lfu(20,decay=.5)", "ttl(1e6)"]

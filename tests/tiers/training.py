@@ -5,26 +5,22 @@ Sizes: B bags of a batch, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption, Prefetcher
 from recis_core.optim import SparseAdam, SparseOptimizer
 from recis_core.table.tiers.planned_calls import PlannedCall, digest_of, unique_keys
 from recis_core.table.tiers.tiered_state import TieredState
 from tests.contract.compare import assert_same
+from tests.training.loop import Batch, Loss, loss_of, train
 
-B, D = 16, 4
+D = 4
 DEVICE, HOST = 24, 60  # rows, of a few hundred that a table gets
-
-Batch = dict[str, Any]
-Loss = Callable[[dict[str, Any]], Tensor]
 
 
 def cache_in(
@@ -53,31 +49,6 @@ def planned(engine: EmbeddingEngine, batch: Batch) -> PlannedCall:
     [(_, call)] = engine.training_calls(batch)
     tiers = tiers_of(engine)
     return tiers.planned_calls.plan(tiers.device, digest_of(call), unique_keys(call))
-
-
-def random_batches(steps: int, ids: int = 400, features: Iterable[str] = "f", seed: int = 0) -> list[Batch]:
-    """Skewed ids, B of each feature."""
-    random = torch.Generator().manual_seed(seed)
-    return [{f: (torch.rand(B, generator=random) ** 2 * ids).long() for f in features} for _ in range(steps)]
-
-
-def loss_of(out: dict[str, Any]) -> Tensor:
-    """Another gradient for every occurrence."""
-    values = [v if isinstance(v, Tensor) else v.values() for v in out.values()]
-    return torch.stack([(v.square() * torch.linspace(0.5, 1, v.shape[-1])).sum() + v.sum() for v in values]).sum()
-
-
-def train(
-    engine: EmbeddingEngine, optimizer: SparseOptimizer, batches: Iterable[Batch], loss: Loss = loss_of
-) -> list[float]:
-    """A step a batch; the losses."""
-    losses = []
-    for batch in batches:
-        value = loss(engine(batch))
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
-    return losses
 
 
 def train_ahead(
