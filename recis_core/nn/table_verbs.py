@@ -21,7 +21,7 @@ from torch import Tensor
 from recis_core.nn.id_input import HASHED, as_ids
 from recis_core.nn.table_module import TableModule
 from recis_core.plain_torch import in_plain_torch, without_gradients
-from recis_core.table.verbs import Verbs
+from recis_core.table.table_interface import Verbs
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:

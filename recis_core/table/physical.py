@@ -68,11 +68,9 @@ class PhysicalTable(Table):
         return p.ids[rows >= 0], p.tables[rows >= 0]
 
     def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
-        """Backward of `embed`: the gradient to push, and one for each request's weights, as asked."""
         return self._storage.embed_grad(saved, grads)
 
     def push(self, gradient: object | None, ticket: Ticket) -> None:
-        """Hold a backward's gradient until the step."""
         if gradient is None:
             return
         with self.lock:
@@ -91,7 +89,6 @@ class PhysicalTable(Table):
 
     @property
     def held(self) -> Any:
-        """What backwards have left, to put back where several tables take theirs together or not at all."""
         return self.unapplied
 
     @held.setter
@@ -107,7 +104,6 @@ class PhysicalTable(Table):
         return bool(self.unapplied.gradients)
 
     def flags(self) -> tuple[bool, bool]:
-        """(whether there is a gradient, whether it is finite)"""
         return self.has_gradient, self.measure().finite
 
     def sync(self) -> None:
@@ -117,7 +113,6 @@ class PhysicalTable(Table):
         return self.local_measure()
 
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
-        """Apply the synced gradient, if there is one, and consume it."""
         with self.lock:
             self.sync()
             self._apply(rule, hyper, factor, t, Unapplied())
@@ -125,7 +120,6 @@ class PhysicalTable(Table):
 
     @as_one
     def discard(self) -> None:
-        """Drop pending gradients; rows touched before now are no longer pinned by them."""
         with self.lock:
             if self.unapplied.gradients:
                 self.unapplied = self.unapplied.none()

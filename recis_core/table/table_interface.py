@@ -6,8 +6,8 @@ Sizes: n rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +17,18 @@ from recis_core.backends import Clock, UpdateRule
 if TYPE_CHECKING:
     from recis_core.table.ticket import Ticket
     from recis_core.table.unapplied import Measure
-    from recis_core.table.verbs import Verbs
+
+
+class Verbs(Protocol):
+    """NamedTable has these of rows on this rank, SharedVerbs of all ranks' rows."""
+
+    def count(self) -> int: ...
+
+    def lookup(self, ids: Tensor, unknown: str) -> tuple[Tensor, Tensor]: ...
+
+    def erase(self, ids: Tensor) -> int: ...
+
+    def items(self, most: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 class TableInterface(ABC):
