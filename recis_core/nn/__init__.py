@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Prefetcher is imported when it is asked for: it compiles."""
+    """Imports Prefetcher at first use, for it loads numba."""
     if name == "Prefetcher":
         from recis_core.nn.prefetcher import Prefetcher
 

@@ -1,11 +1,11 @@
-"""What of a forward never changes: which features ask one storage, in which mode, pooled how.
+"""The part of a forward that never changes: which features share a storage, a lookup mode and a pooling.
 
     features  a  b  c  d          PlannedCall 0: storage X, insert        PlannedCall 1: storage Y, find
     ─ by storage and mode ─▶        request sum:  a, c                      request mean: d
     ─ by how they are pooled ─▶     request none: b
 
-A plan holds for one state of what may change between forwards: which tables train, which are trainable, and which
-features come with weights. A forward fills the plan with its tensors.
+A plan is valid for one state: which tables train, which are trainable, and which features have weights. A forward
+fills the plan with its tensors.
 
 Sizes: F features, N ids, B bags.
 """
@@ -32,12 +32,12 @@ Inputs = Sequence[FeatureInput]  # of all features, in the order of the options
 State = tuple[
     tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]
 ]  # (training by table, trainable by table, weighted by feature)
-MOST = 16  # plans that one engine keeps: states beyond them are planned anew
+MOST = 16  # plans that one engine keeps; one more drops them all
 
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """Features that are pooled alike, by their positions among the engine's."""
+    """Features that are pooled alike. `features` are their positions in the engine's options."""
 
     combiner: str
     tile_len: int | None
@@ -59,7 +59,7 @@ class PlannedRequest:
 
 @dataclass(frozen=True)
 class PlannedCall:
-    """Features that ask one storage in one mode. `features` are positions, in the order of the call's ids and outputs."""
+    """Features looked up in one storage in one mode. `features` are positions, in the order of the call's ids and outputs."""
 
     table: Table
     mode: LookupMode
@@ -71,7 +71,7 @@ class PlannedCall:
     dtypes: tuple[torch.dtype, ...]
 
     def job(self, inputs: Inputs) -> Job:
-        """This forward's call, with the sizes that cut its outputs into features."""
+        """This forward's call, with the sizes that split its outputs into features."""
         call = self.call(inputs, tuple([request.filled(inputs) for request in self.requests]))
         splits = [request.output_rows(inputs) for request in self.requests]
         return Job(self.table, call, self.mode, self.trainable, splits, self.dtypes)
@@ -82,9 +82,9 @@ class PlannedCall:
 
 
 class CallPlans:
-    """An engine's plans by state; each is made when its state is first seen.
+    """An engine's plans by state; each is made at its first use.
 
-    options: by feature. tables: of each feature, in the same order.
+    options: by feature. tables: the table of each feature, in the same order.
     """
 
     def __init__(self, options: Mapping[str, EmbeddingOption], tables: Sequence[HashTable]) -> None:
@@ -93,7 +93,7 @@ class CallPlans:
         self._plans: dict[State, tuple[PlannedCall, ...]] = {}
 
     def of(self, inputs: Inputs) -> tuple[PlannedCall, ...]:
-        """In the order of the options, the same in every process."""
+        """The plan for these inputs, in the order of the options: the same in every process."""
         state = (
             tuple([table.training for table in self._distinct]),
             tuple([table.requires_grad for table in self._distinct]),
@@ -136,7 +136,7 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 
 
 def _joined_offsets(features: list[FeatureInput]) -> Tensor:
-    """Offsets of the features' bags one after another."""
+    """Offsets [sum of B + 1] of the features' bags, one feature after another."""
     first = features[0]
     if len(features) == 1:
         return first.offsets

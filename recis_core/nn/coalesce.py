@@ -30,7 +30,7 @@ from recis_core.table.uid import distinct_uids
 if TYPE_CHECKING:
     from recis_core.options.embedding_option import EmbeddingOption
 
-# What a table is, apart from how a feature looks it up. Equal here: one storage.
+# Tables that agree in these share one storage.
 ATTRIBUTES = (
     "embedding_dim", "dtype", "device", "backend", "seed", "init", "trainable", "grad_reduce_by",
     "admit_hook", "filter_hook", "block_size", "unknown", "precision", "sharding",
@@ -40,7 +40,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Home:
-    """Where a logical table lives: its physical table, and its ordinal there."""
+    """A logical table's physical table, and its ordinal there."""
 
     table: Table
     ordinal: int
@@ -53,14 +53,14 @@ def table_name(feature: str, option: EmbeddingOption) -> str:
 def coalesce(
     options: Mapping[str, EmbeddingOption], *, overlap: bool = False, hierarchical: bool = False
 ) -> dict[str, Home]:
-    """Table name -> home, for all tables the features name; as few physical tables as attributes allow.
+    """Table name -> home, for all tables of the features, in as few physical tables as attributes allow.
 
-    With more ranks than one in the options' process group, tables are shared among them; then this is collective.
+    With several ranks in the options' process group, they share the tables, and the call is collective.
     overlap, hierarchical: as in EmbeddingEngine.
 
     Raises:
       ValueError: two options for one table disagree, or two names collide in their uid.
-      ExchangeMismatch: ranks have other tables.
+      ExchangeMismatch: ranks have different tables.
     """
     tables = _options_by_table(options)
     distinct_uids(list(tables))
@@ -86,7 +86,7 @@ def _group(tables: Mapping[str, EmbeddingOption]) -> Any:
 
 
 def _attributes(option: EmbeddingOption) -> tuple[object, ...]:
-    """A table at one rank is, apart from where, as one whose rows are spread."""
+    """Compares `table:N` as if it were "row": tables that differ only in the rank that holds them share storage."""
     values = {name: getattr(option, name) for name in ATTRIBUTES}
     if Sharding.of(option.sharding).kind == "table":
         values["sharding"] = Sharding()
@@ -139,7 +139,7 @@ def _storage(backend: Backend, option: EmbeddingOption, spec: TableSpec) -> Stor
 def _rows(backend: Backend, option: EmbeddingOption, spec: TableSpec) -> Storage:
     if option.cache is None:
         return PlainStorage(backend, spec)
-    from recis_core.table.tiers.tiered_storage import TieredStorage  # as heavy as tiers
+    from recis_core.table.tiers.tiered_storage import TieredStorage  # loads all of tiers
 
     return TieredStorage(backend, option.cache, f"rank {world_rank(option.pg)}", spec)
 
@@ -151,7 +151,7 @@ def _share(
     size: int,
     by_id: bool,
 ) -> Table:
-    """This rank's share."""
+    """This rank's share of tables that several ranks hold."""
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]
@@ -165,5 +165,5 @@ def _share(
 
 
 def default_device(backend: Backend) -> str:
-    """The GPU where this backend and torch can both use it, else the CPU."""
+    """"cuda" if this backend and torch can both use it, else "cpu"."""
     return "cuda" if backend.name != "numba" and torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Blocks of columns of a table in a state_dict, put together to the columns that a rank holds.
+"""Joins a state_dict's blocks of columns into the columns that a rank holds.
 
 Sizes: n rows, D dim.
 """
@@ -17,10 +17,10 @@ Block = dict[str, Tensor]
 
 
 def joined(state: Mapping[str, Tensor], columns: tuple[int, int]) -> tuple[dict[str, Tensor], list[str]]:
-    """The state with its blocks made to rows of `columns` [beg, end); and keys of blocks that are not there.
+    """(the state with its blocks joined into rows of `columns` [beg, end), keys of missing blocks).
 
     Raises:
-      ValueError: blocks of one table hold different ids, or not the columns that they say.
+      ValueError: blocks of one table hold different ids, or have other columns than their keys name.
     """
     plain = {key: value for key, value in state.items() if not KEY.fullmatch(key)}
     blocks: dict[str, dict[tuple[int, int], Block]] = {}
@@ -39,13 +39,13 @@ def joined(state: Mapping[str, Tensor], columns: tuple[int, int]) -> tuple[dict[
 
 
 def overlap(key: str, columns: tuple[int, int]) -> bool:
-    """Whether what the key names holds some of the columns [beg, end)."""
+    """Whether the entry of this key holds some of the columns [beg, end)."""
     found = KEY.fullmatch(key)
     return found is None or (int(found[2]) < columns[1] and int(found[3]) > columns[0])
 
 
 def _lacking(name: str, blocks: dict[tuple[int, int], Block]) -> list[str]:
-    """Keys that a block has and another one has not."""
+    """Keys that some blocks have and others lack."""
     parts = {"ids", "rows"}.union(*blocks.values())
     return [f"{name}.columns.{beg}-{end}.{p}" for (beg, end), block in blocks.items() for p in sorted(parts - {*block})]
 

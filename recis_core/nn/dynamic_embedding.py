@@ -22,8 +22,8 @@ class DynamicEmbedding(TableModule):
     """Pooled embedding of one feature.
 
     Args:
-      emb_opt: its option; the table is named shared_name, or "embedding".
-      pg: process group; world size 1 in this version.
+      emb_opt: the feature's option; the table is named shared_name, or "embedding".
+      pg: ignored; set EmbeddingOption(pg=…).
 
     As recis.nn.DynamicEmbedding.
     """

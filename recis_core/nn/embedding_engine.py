@@ -42,16 +42,16 @@ class EmbeddingEngine(TableModule, Joinable):
     Args:
       options: {feature: EmbeddingOption}. Tables of equal attributes share storage; features with one
         explicit shared_name share a table.
-      overlap: with more ranks than one, send gradients from inside backward. Then every rank must reach that
-        backward with every forward: a rank that leaves all outputs unused lets the others wait until they time out.
+      overlap: with several ranks, send gradients during backward. Then every rank must run a backward after every
+        forward: if a rank uses no output, the other ranks wait until they time out.
         Not with error feedback, accumulation or a GradScaler.
-      hierarchical: with more ranks than one, exchange inside a node first, then between nodes.
-      cache: a CacheConfig for all tables whose option has none; its bytes are shared, divided by what each table is
-        asked for; disk_index_bytes equally.
+      hierarchical: with several ranks, exchange inside a node first, then between nodes.
+      cache: a CacheConfig for all tables whose option has none. These tables share its bytes, in proportion to their
+        lookups; they share disk_index_bytes equally.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.
-      BackendUnavailable: a backend asked for cannot run here.
+      BackendUnavailable: a named backend cannot run here.
 
     As recis.nn.EmbeddingEngine.
     """
@@ -82,14 +82,14 @@ class EmbeddingEngine(TableModule, Joinable):
         self._embed = outside_graphs(_embed)
         homes = coalesce(options, overlap=overlap, hierarchical=hierarchical)
         if sharing:
-            from recis_core.table.tiers.shared_budget import share_budget  # as heavy as tiers
+            from recis_core.table.tiers.shared_budget import share_budget  # loads all of tiers
 
             share_budget(homes[table_name(f, options[f])].table.storage.tiers for f in sharing)
         self.tables = EngineTables()
         for feature, option in options.items():
             name = table_name(feature, option)
             if name not in self.tables._modules:
-                # Not add_module: a table may well be named "type" or "forward".
+                # add_module refuses names of attributes, such as "type" or "forward"; tables may have them.
                 self.tables._modules[name] = HashTable.of(name, option, homes[name])
         tables = [self._table_of(feature) for feature in options]
         self._readers = [
@@ -115,7 +115,7 @@ class EmbeddingEngine(TableModule, Joinable):
         def __call__(self, features: Mapping[str, Any]) -> dict[str, Tensor]: ...
 
     def forward(self, features: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Embed every feature that has an option; the others pass through.
+        """Embed every feature that has an option; return the others unchanged.
 
         Args:
           features: {name: Tensor or NumPy array [B] or [B, F] of ids, one bag a row | RaggedTensor | weighted RaggedTensor},
@@ -123,11 +123,12 @@ class EmbeddingEngine(TableModule, Joinable):
 
         Returns:
           {name: [B, D]} in the order given; [B, tile_len·D] under "tile"; [..., D] for ragged inputs of more levels. Under
-          "none" a RaggedTensor with values [N, D], and what has no option as it came: `typing.cast` says so to a type checker.
+          "none" a RaggedTensor with values [N, D]. A feature without an option keeps its value. For a type checker, cast the
+          last two.
 
         Raises:
           KeyError: a feature with an option is missing.
-          TypeError, ValueError: ids are no integers, on another device, or offsets do not fit them.
+          TypeError, ValueError: ids are no integers or on another device, or offsets do not fit the ids.
           TableFull: a table has no room.
         """
         if self.training:
@@ -137,8 +138,9 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @in_plain_torch
     def training_calls(self, features: Mapping[str, Any]) -> list[tuple[Table, LookupCall]]:
-        """The ids that a training forward of these features will ask of each storage, without its requests; nothing is
-        looked up. None in eval, and none of tables that learn no ids.
+        """The ids that a training forward of these features will look up in each storage, without requests.
+
+        Looks up nothing. Tables that insert no ids, as all do in eval, are left out.
 
         Raises:
           KeyError, TypeError, ValueError: as forward.
@@ -163,15 +165,15 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @property
     def exchange(self) -> Exchange | None:
-        """How its tables speak to other ranks; None on one rank."""
+        """The tables' exchange with other ranks; None with one rank."""
         return self._exchange
 
     @in_plain_torch
     @as_one
     def sync_gradients(self) -> None:
-        """Combine pending gradients, once per optimizer step, and with more ranks send them to the rows' owners.
+        """Combine pending gradients, once per optimizer step; with several ranks send them to the rows' owners.
 
-        Idempotent; unscale, clip and step call it. Collective: every rank, with gradients or without.
+        Idempotent; unscale, clip and step call it. Collective: every rank calls, with gradients or without.
         """
         for table in self.sparse_parameters().values():
             table.physical.sync()
@@ -179,15 +181,15 @@ class EmbeddingEngine(TableModule, Joinable):
     @in_plain_torch
     @as_one
     def evict(self) -> dict[str, int]:
-        """Forget the rows that each table's filter_hook names, on this rank; {table: how many went}. See FilterHook.
+        """Evict this rank's rows that each table's filter_hook selects; {table: how many}. See FilterHook.
 
         Raises:
-          RecisError: a table is replicated, and gradients of it may be pending.
+          RecisError: a table is replicated and may have pending gradients.
         """
         return evict_tables(self.sparse_parameters())
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
-        """For torch's Join([engine, optimizer]), see exchange.joining: a forward without ids for each of the others'."""
+        """For torch's Join([engine, optimizer]); see recis_core.nn.joining."""
         from recis_core.nn.joining import ForwardShadow
 
         return ForwardShadow(self)
@@ -205,9 +207,9 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @in_plain_torch
     def flush(self) -> None:
-        """Every row that was updated onto the disk of its cache, synced: what CacheConfig(keep=True) opens again.
+        """Write every updated row to the disk of its cache, and sync: CacheConfig(keep=True) can then open the rows again.
 
-        Tables without a disk are left alone. Optimizers' own state, as t, is not in it: see their state_dict().
+        Tables without a disk are skipped. Optimizers' own state, such as t, is not written: see their state_dict().
 
         Raises:
           StorageFull: nothing was lost; call again once there is space.
@@ -217,15 +219,15 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @in_plain_torch
     def close(self) -> None:
-        """Give back the files, threads and space that caches have on disk: last of all, for then its rows are gone, and
-        what asks for them, a forward or stats(), raises RecisError. In a forked child nothing, for they are its parent's.
+        """Release the files, threads and disk space of caches. Call it last: afterwards a forward or stats() raises RecisError.
 
-        What CacheConfig(keep=True) keeps is flushed. Else the end of the process does it, or of the engine.
+        Flushes what CacheConfig(keep=True) keeps. If never called, the end of the engine or the process releases the same.
+        In a forked child it does nothing, for the files are the parent's.
 
         Raises:
           StorageFull: nothing was lost; call again once there is space.
-          RecisError, OSError: a disk failed, or its files were changed underneath; it was given back all the same, and what it
-            keeps is as the last flush left it. Other tables' disks are closed before this is raised.
+          RecisError, OSError: a disk failed, or another process changed its files. The disk was released all the same, and
+            keeps the rows of its last flush. Other tables' disks are closed before this is raised.
         """
         if any(table.physical.is_a_parents for table in self.sparse_parameters().values()):
             return
@@ -238,7 +240,7 @@ class EmbeddingEngine(TableModule, Joinable):
 
     @in_plain_torch
     def stats(self) -> dict[str, dict[str, int]]:
-        """Counts of each table's storage; see HashTable.stats. Tables that share storage tell the same counts each."""
+        """HashTable.stats of each table. Tables that share storage give the same storage counts."""
         return {name: table.stats() for name, table in self.sparse_parameters().items()}
 
     def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> NoReturn:

@@ -10,7 +10,7 @@ from recis_core.backends.errors import RecisError
 
 
 class EngineTables(nn.Module):
-    """By name; they are made with the engine, and stay."""
+    """Tables by name. The engine makes them; none can be added or removed."""
 
     def add_module(self, name: str, module: nn.Module | None) -> NoReturn:
         raise RecisError(

@@ -1,6 +1,6 @@
-"""What a user hands in for a feature, as ids, offsets and weights.
+"""One feature's input as ids, offsets and weights.
 
-Sizes: N ids, n of them real, B bags.
+Sizes: N ids, n of them no padding, B bags.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Padded:
-    """Where real ids, [n] of N, lay among padding, and offsets [B + 1] of all."""
+    """A feature's ids before padding was removed.
+
+    places: int64 [n], positions of the ids that are no padding. count: N. offsets: int64 [B + 1], with padding.
+    """
 
     places: Tensor
     count: int
     offsets: Tensor
 
     def laid_out(self, rows: Tensor) -> Tensor:
-        """[N, D] of rows [n, D]: zeros where padding is."""
+        """Rows [n, D] to [N, D]; padding gets zeros."""
         return rows.new_zeros(self.count, *rows.shape[1:]).index_copy(0, self.places, rows)
 
 
@@ -37,8 +40,8 @@ class FeatureInput:
     """One feature of a batch.
 
     ids: int64 [N]. offsets: int64 [B + 1]. bags: B. weights: float32 [N] or None.
-    outer: offsets of levels above the bags, outermost first. padded: where padding was left out, what it was.
-    width: ids of every bag, where all have as many; other features may then have the same offsets tensor.
+    outer: offsets of the levels above the bags, outermost first. padded: the layout before padding was removed.
+    width: ids in each bag, if all bags have the same number; features of one width share one offsets tensor.
     """
 
     name: str
@@ -51,7 +54,7 @@ class FeatureInput:
     width: int | None = None
 
     def shaped(self, pooled: Tensor, combiner: str) -> Tensor | RaggedTensor:
-        """The output as the input's structure asks for it."""
+        """The output in the structure of the input."""
         if combiner == "none":
             rows, offsets = (pooled, self.offsets) if self.padded is None else self._laid_out(self.padded, pooled)
             return RaggedTensor(rows, [*self.outer, offsets if self.width is None else offsets.clone()])
@@ -63,7 +66,7 @@ class FeatureInput:
         return padded.laid_out(rows), padded.offsets
 
     def without(self, padding_id: int) -> FeatureInput:
-        """Its real ids, with their weights. Waits for the device, which must say how many there are."""
+        """The feature without padding. Waits for the device: the number of ids left is not known before."""
         real = self.ids != padding_id
         places = real.nonzero()[:, 0]
         if len(places) == len(self.ids):
@@ -90,7 +93,7 @@ class FeatureReader:
     device: torch.device
 
     def read(self, value: Any, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
-        """offsets: those of bags of equal width, by (bags, width), which features of one forward share.
+        """Read one feature; `offsets` holds offsets of bags of equal width, by (bags, width), for all features of a forward.
 
         Raises:
           TypeError: value is no Tensor, array or RaggedTensor of integers. ValueError: its shape or device is wrong.

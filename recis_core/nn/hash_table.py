@@ -31,15 +31,15 @@ from recis_core.uninterrupted import as_one
 
 
 class HashTable(TableVerbs):
-    """A dynamic table of its own, or one of an engine's.
+    """A dynamic table with storage of its own, or a table of an engine.
 
     Args:
       embedding_shape: [dim].
       block_size, dtype, device, initializer, grad_reduce_by, filter_hook, admit_hook, seed, backend, unknown: as in
         EmbeddingOption.
-      name: in keys of state_dict and in initial values; one name, one set of initial values.
+      name: used in state_dict keys and to seed initial values: equal names give equal initial values.
 
-    As recis.nn.modules.hashtable.HashTable; coalescing and slicing are the engine's work here.
+    As recis.nn.modules.hashtable.HashTable, except that the engine coalesces and slices tables.
     """
 
     @in_plain_torch
@@ -70,7 +70,7 @@ class HashTable(TableVerbs):
 
     @classmethod
     def of(cls, name: str, option: EmbeddingOption, home: Home) -> HashTable:
-        """The table of that name in storage it may share with others."""
+        """The table of that name, in storage that other tables may share."""
         table = cls.__new__(cls)
         nn.Module.__init__(table)
         table._bind(name, option, home)
@@ -88,14 +88,14 @@ class HashTable(TableVerbs):
 
     @property
     def slices(self) -> slices.KeyPath:
-        """Where keys of state_dict lead, for torch.distributed.checkpoint."""
+        """The attribute path of state_dict keys, for torch.distributed.checkpoint."""
         return slices.KeyPath()
 
     def lookup_mode(self, admit_hook: AdmitHook | None = None) -> LookupMode:
-        """Find or insert in training; find only in eval or under a ReadOnly hook.
+        """Insert unknown ids in training; in eval or under a ReadOnly hook find only.
 
         Raises:
-          ValueError: a single lookup's hook is another than ReadOnly, or the table's own.
+          ValueError: admit_hook is neither ReadOnly nor the table's hook.
         """
         own = AdmitHook.of(self.option.admit_hook)
         hook = admit_hook or own
@@ -113,13 +113,13 @@ class HashTable(TableVerbs):
     def forward(self, ids: Tensor, admit_hook: AdmitHook | None = None) -> Tensor:
         """Rows of ids int64 [...] -> float32 [..., D], with gradient. In training unknown ids are inserted.
 
-        Narrower integers and NumPy arrays are taken too.
+        Narrower integers and NumPy arrays are converted.
         """
         rows: Tensor = self._embed(self, ids, admit_hook)
         return rows
 
     def check_ids(self, ids: Tensor, feature: str | None = None) -> None:
-        """Raises TypeError or ValueError unless ids, of `as_ids`, are int64 on the table's device."""
+        """Raises TypeError or ValueError unless ids are int64 on the table's device."""
         what = f"ids of feature {feature!r}" if feature else "ids"
         if ids.dtype != torch.int64:
             raise TypeError(f"{what} must be int64; got {ids.dtype}.")
@@ -144,12 +144,12 @@ class HashTable(TableVerbs):
 
     @in_plain_torch
     def snapshot(self) -> Snapshot:
-        """This logical table's share of the storage."""
+        """This logical table's rows and slots, on the CPU."""
         return self.named.snapshot()
 
     @in_plain_torch
     def insert(self, ids: Tensor, embeddings: Tensor) -> None:
-        """Set the rows of unique ids, int64 [n], to embeddings [n, D]; their slots start anew.
+        """Set the rows of unique ids, int64 [n], to embeddings [n, D]; their slots get initial values.
 
         Raises:
           ValueError: shapes disagree or an id is repeated.
@@ -164,7 +164,7 @@ class HashTable(TableVerbs):
 
     @in_plain_torch
     def accept_grad(self, index: Tensor, grad: Tensor) -> None:
-        """Add grad float32 [n, D] for the distinct row numbers `index` (see lookup_index) to what is pending."""
+        """Add grad float32 [n, D] for the distinct row numbers `index` (see lookup_index) to the pending gradient."""
         ids_by_row = {row: i for i, row in self._numbered().items()}
         missing = [row for row in index.tolist() if row not in ids_by_row]
         if missing:
@@ -182,7 +182,7 @@ class HashTable(TableVerbs):
         """Row number by id.
 
         Raises:
-          RecisError: the table's rows have no number that lasts.
+          RecisError: the table is in tiers, whose row numbers change.
         """
         mine = self.snapshot()
         if mine.row_numbers is None:
@@ -203,19 +203,20 @@ class HashTable(TableVerbs):
 
     @in_plain_torch
     def clear_grad(self) -> None:
-        """Discard what is pending, for all tables that share this storage."""
+        """Discard the pending gradients of all tables that share this storage."""
         self.physical.discard()
         if self.physical.optimizer is not None:
             self.physical.optimizer.drop_factors()
 
     @in_plain_torch
     def stats(self) -> dict[str, int]:
-        """Counts, of this rank: rows of this table now; and of the storage that it may share with others, since it was made,
-        found, inserted, unknown, evicted, erased, stashed, buckets, and storage_rows now.
+        """Counts of this rank.
 
-        With an admit_hook also admitted and rejected, unique ids a forward, and counter_overflow; with a filter_hook how
-        many rows of this table went by it, as evicted_by_lru. With a cache what its tiers did and hold, as
-        cache_hits_disk: recis_core.table.tiers.cache_stats.CacheStats has all of them.
+        rows: rows of this table now. Of the storage, which tables may share: storage_rows and buckets now; found, inserted,
+        unknown, evicted, erased and stashed since the storage was made. With an admit_hook also admitted and rejected, in
+        unique ids of each forward, and counter_overflow. With a filter_hook the rows of this table that it evicted, such as
+        evicted_by_lru. With a cache the counts of its tiers, such as cache_hits_disk; all are listed in
+        recis_core.table.tiers.cache_stats.CacheStats.
         """
         return self.physical.stats(self.ordinal)
 
@@ -235,11 +236,11 @@ class HashTable(TableVerbs):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Replace the table by the state's slices, however many there are, as far as its rows belong on this rank."""
+        """Replace this rank's rows by those of the state's slices that belong on this rank."""
         head, odd = prefix + "slices.", []  # type: tuple[str, list[str]]
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, odd, error_msgs
-        )  # hooks, and what a subclass or its user has added
+        )  # loads hooks, and what a subclass or a user has added
         unexpected_keys.extend(key for key in odd if not key.startswith(head))
         mine = {key: value for key, value in state_dict.items() if key.startswith(head)}
         slices.load(self, mine, prefix, missing_keys, unexpected_keys, error_msgs)
@@ -265,7 +266,7 @@ def _embed(table: HashTable, ids: Tensor, admit_hook: AdmitHook | None) -> Tenso
 
 
 def evict_tables(tables: Mapping[str, HashTable]) -> dict[str, int]:
-    """Evict from each; see HashTable.evict. One look at each storage, however many tables share it."""
+    """HashTable.evict of each table; shared storage is evicted once."""
     gone = {physical: physical.evict() for physical in dict.fromkeys(table.physical for table in tables.values())}
     return {name: gone[table.physical][table.ordinal] for name, table in tables.items()}
 

@@ -1,4 +1,4 @@
-"""Ids as users hold them: int64, narrower integers, NumPy arrays.
+"""Ids that users pass, int64, narrower integers or NumPy arrays, as int64 tensors.
 
 Sizes: N ids.
 """
@@ -16,10 +16,10 @@ HASHED = "Ids of text are their hashes: recis_core.io.hash_strings, or id_featur
 
 
 def as_ids(ids: Any, what: str) -> Tensor:
-    """int64 of integers or bools in a tensor or NumPy array; of uint64 the same bits. `what` they are, for errors.
+    """int64 tensor of a tensor or NumPy array of integers or bools; uint64 keeps its bits. Errors name them `what`.
 
     Raises:
-      TypeError: they are floats, text or anything else.
+      TypeError: ids are floats, text or anything else.
     """
     if isinstance(ids, np.ndarray):
         ids = _of_array(ids, what)

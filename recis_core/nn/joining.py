@@ -1,12 +1,12 @@
-"""torch's Join for engines and optimizers: a rank whose data has ended shadows the others' collectives.
+"""torch's Join for engines and optimizers: a rank without data left takes part in the others' collectives.
 
     with Join([engine, optimizer]):     # in this order, as a step runs
         for batch in batches: …
 
-Each step of the others is one forward of the engine and one step of the optimizer here, without data.
+For each step of the other ranks, this rank runs one forward of the engine and one step of the optimizer, without data.
 
-Not beside DDP: its own shadow waits for a backward of the others, whose forward waits for the engine's, inside it.
-There, and wherever losses are global means, `in_step` keeps all ranks stepping.
+Join does not work with DDP: DDP's hook waits for the other ranks' backward, while their forward waits for the engine of
+this rank. With DDP, and where losses are global means, use `in_step`, by which all ranks make all steps.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class ForwardShadow(JoinHook):
         self.nothing = {name: _no_rows(engine, name) for name in engine.options}
 
     def main_hook(self) -> None:
-        self.engine._embed(self.engine, self.nothing)  # not the call, which would count this rank as one with data
+        self.engine._embed(self.engine, self.nothing)  # calling the engine would count this rank as one with data
 
 
 class StepShadow(JoinHook):
-    """Runs the sparse step: rows that live here get the other ranks' gradients."""
+    """Runs the sparse step: this rank's rows get the other ranks' gradients."""
 
     def __init__(self, sparse: Any) -> None:
         self.sparse = sparse
@@ -56,10 +56,10 @@ def _no_rows(engine: EmbeddingEngine, feature: str) -> RaggedTensor:
 
 
 def channel_of(exchange: Exchange | None) -> Channel:
-    """The channel of the ranks that a Join counts.
+    """The channel of the ranks that Join counts.
 
     Raises:
-      RecisError: tables are on one rank, where there is nothing to join.
+      RecisError: the process group has one rank.
     """
     if exchange is None:
         raise RecisError("Join is for tables of several ranks; this process group has one.")
@@ -67,8 +67,7 @@ def channel_of(exchange: Exchange | None) -> Channel:
 
 
 def names_here(names: Iterable[str], exchange: Exchange | None) -> list[str]:
-    """Names of attributes without those that a Join asks for where there is nothing to join: tools that read every
-    attribute of a module, as torch.jit.trace, would fail."""
+    """Attribute names; with one rank without those of Join, which raise there. torch.jit.trace reads every attribute."""
     here = list(names)
     return (
         here if exchange is not None else [name for name in here if name not in ("join_device", "join_process_group")]

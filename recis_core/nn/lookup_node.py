@@ -1,10 +1,10 @@
-"""The one autograd node of a forward: all its tables, all their requests.
+"""The one autograd node of a forward, for all tables and requests.
 
-It hangs on a plain one-element anchor, so backward reaches it though ids have no gradient.
-Backward stores gradients in the tables, when all of it is done, in all of them or in none; it changes no row and talks to
-no other rank.
+Its input is a one-element anchor that requires a gradient, so that backward reaches the node; ids have no gradient.
+When the whole backward is done, gradients are pushed to all tables or to none. Backward changes no row and, unless
+gradients overlap with backward, sends nothing to other ranks.
 
-A forward that raises leaves the rows that it made until then in the tables, as if they had been looked up.
+If a forward raises, rows inserted until then stay in the tables.
 
 Sizes: N ids, B bags, D dim.
 """
@@ -32,9 +32,9 @@ from recis_core.uninterrupted import as_one, uninterrupted
 
 @dataclass
 class Job:
-    """What one forward asks of one physical table.
+    """One forward's lookup in one physical table.
 
-    splits: for each request the rows of output (bags, or ids under "none") of each of its features.
+    splits: for each request the number of output rows (bags, or ids under "none") of each feature.
     dtypes: output dtype of each request.
     """
 
@@ -50,7 +50,7 @@ Held = list[tuple[Table, object, Ticket, bool]]  # the last: whether the graph i
 
 
 def run_jobs(jobs: list[Job]) -> list[list[Tensor]]:
-    """For each job the outputs of its features, in order, attached to autograd where it is recording."""
+    """For each job the outputs of its features, in order, as outputs of one autograd node."""
     if _recomputing():
         for job in jobs:
             job.mode = LookupMode(job.mode.insert, job.mode.unknown, touch=False)
@@ -61,8 +61,9 @@ def run_jobs(jobs: list[Job]) -> list[list[Tensor]]:
 
 
 def _anchor(jobs: list[Job], held: Held) -> Tensor:
-    """The leaf that stands for the tables. They get their gradients when it would get its own:
-    in `backward()`, and not in `torch.autograd.grad` of something else.
+    """A leaf for the tables: when `backward()` accumulates the leaf's gradient, tables get theirs.
+
+    `torch.autograd.grad` accumulates none, so tables get none.
     """
     anchor = torch.zeros(1, requires_grad=any(job.trainable and job.mode.insert for job in jobs))
     if anchor.requires_grad:
@@ -71,7 +72,7 @@ def _anchor(jobs: list[Job], held: Held) -> Tensor:
 
 
 def _at_the_end(held: Held) -> None:
-    """Push once the whole backward is through: one that raises leaves no gradient. Or now, to be sent meanwhile."""
+    """Push after the whole backward, so that a backward that raises leaves no gradient; with overlap push and send now."""
     if held and (exchange := held[0][0].exchange) is not None and exchange.overlap:
         with uninterrupted():
             _push(held, torch._C._current_graph_task_id())
@@ -99,7 +100,7 @@ def _push(held: Held, backward: int) -> None:
 
 
 def _recomputing() -> bool:
-    """Whether this forward runs inside a backward: activation checkpointing, which must not count twice."""
+    """Whether this forward runs inside a backward: activation checkpointing, whose second lookup must not count."""
     return torch._C._current_graph_task_id() != -1
 
 
@@ -138,7 +139,7 @@ class _Lookup(torch.autograd.Function):
 
 
 def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list[Tensor], object, Ticket]]:
-    """Table by table, or all of them at once where other ranks hold rows of them."""
+    """Table by table; with several ranks all tables in one exchange."""
     if jobs and jobs[0].table.exchange is not None:
         return jobs[0].table.exchange.embed(jobs, needs)
     embedded: list[tuple[list[Tensor], object, Ticket]] = []
@@ -153,9 +154,9 @@ def _embedded(jobs: list[Job], needs: list[tuple[bool, ...]]) -> list[tuple[list
 
 
 def _per_feature(job: Job, pooled: list[Tensor]) -> list[Tensor]:
-    """Rows of each feature, on the memory of the whole output, of which autograd takes them for tensors of their own.
+    """Output rows of each feature. They share the request's memory; autograd does not treat them as views.
 
-    A view would make autograd refuse in-place operations on the outputs of this node.
+    With views autograd would refuse in-place operations on this node's outputs.
     """
     return [
         rows
@@ -165,7 +166,7 @@ def _per_feature(job: Job, pooled: list[Tensor]) -> list[Tensor]:
 
 
 def _joined(grads: list[Tensor | None], split: list[int]) -> Tensor | None:
-    """One request's gradient from its features'; a feature without one counts as zeros."""
+    """One request's gradient, joined from its features'; a missing one counts as zeros."""
     given = [g for g in grads if g is not None]
     if not given:
         return None

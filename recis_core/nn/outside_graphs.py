@@ -1,4 +1,4 @@
-"""Keeping lookups out of torch.compile's graphs: what surrounds them is compiled, they run as they are."""
+"""Keeps lookups out of torch.compile's graphs: the code around them is compiled, lookups run eagerly."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from recis_core.backends.errors import RecisError
 
 @cache
 def outside_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """torch.compiler.disable of a function; asked for when a layer is made.
+    """torch.compiler.disable of a function, called when a layer is made.
 
-    As a decorator it would import torch's compiler with the package, and take over a second.
+    As a decorator it would import torch's compiler with the package, which takes over a second.
     """
     return torch.compiler.disable(function)
 
 
 def require_eager() -> None:
-    """Raises RecisError where torch would record a lookup, or run it on other than ids.
-
-    A trace would keep the rows that it saw as constants.
-    """
+    """Raises RecisError while torch traces, exports or transforms: a trace would keep looked-up rows as constants."""
     if torch._C._get_tracing_state() is not None or torch.compiler.is_exporting():
         raise RecisError(
             "tables cannot be traced, scripted or exported: their rows are looked up in Python. Export the dense part, with "

@@ -1,4 +1,4 @@
-"""Batches whose rows are on the device when they come: a thread reads ahead, plans, fetches and stages."""
+"""Brings the rows of coming batches to the device: a thread reads batches ahead, plans them, fetches and stages rows."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from recis_core.uninterrupted import as_one, uninterrupted
 if TYPE_CHECKING:
     from recis_core.nn import EmbeddingEngine
 
-LATE = 8  # batches yielded since, after which one that never came to forward is given up
-POLL = 0.1  # seconds between looks at whether to stop, while there is nothing to do
-FORWARD_POLL = 0.0005  # seconds between looks at whether a batch's forward has come
+LATE = 8  # batches: one yielded this many batches ago, without a forward, is given up
+POLL = 0.1  # seconds between checks whether to stop, while there is no work
+FORWARD_POLL = 0.0005  # seconds between checks whether a batch's forward has come
 
 
 @dataclass
 class _Item:
-    """One batch of the reader's, and what it asks of each tiered table."""
+    """One batch, and its planned call to each tiered table."""
 
     batch: Any
-    asks: list[tuple[TieredState, PlannedCall, bool]] = field(default_factory=list)
+    calls: list[tuple[TieredState, PlannedCall, bool]] = field(default_factory=list)
     read: bool = False
     staged: bool = False
 
@@ -42,33 +42,34 @@ _WAIT = _Item(None)
 
 
 class Prefetcher:
-    """Iterates over the reader's batches; the embeddings of each are fetched while the model computes those before it.
+    """Iterates over the reader's batches; fetches the rows of coming batches while the model computes.
 
-    A thread of its own reads `depth` batches ahead, tells policy "lookahead" when each row is used next, reads rows from
-    disk, and stages the next batch's to the device, writing back what leaves for them. Rows of a staged batch stay until
-    its forward. Training gives the same bits with and without it. Batches should come to the engine's forward as they were
-    yielded, each once, and before 8 more are asked for; one that does not is fetched when it comes.
+    A thread reads `depth` batches ahead, gives policy "lookahead" the next use of each row, reads rows from disk, and
+    stages the next batch's rows on the device; rows that make room for them are written back. Rows of a staged batch stay
+    on the device until its forward. Training gives the same bits with and without a Prefetcher. Pass each batch to the
+    engine's forward once, in the order yielded, and before 8 more are taken; otherwise its forward fetches the rows.
 
-    It serves one pass: make another for the next. A loop that is left drops what was read ahead and closes the reader; it
-    waits for a batch that the reader is about to give, however long that takes. What the reader or `features` raises comes
-    out of the loop after the batches before it; what fetching raises, with the next one.
+    A Prefetcher serves one pass; make another for the next. If the loop is left, batches read ahead are dropped and the
+    reader is closed, after the reader has returned the batch in work, however long that takes. An error of the reader or
+    of `features` is raised after the batches before it; an error of fetching at the next batch.
 
     Args:
-      engine: whose tables have a cache; without one, or in eval, the batches are read ahead, and no more.
+      engine: its tables have a cache. Without a cache, or in eval, batches are read ahead and nothing is fetched.
       reader: batches. A generator runs on the thread.
-      depth: how many are read ahead; 0 reads none. None: `prefetch` of the tables' CacheConfig, the largest.
-      threads: of loops of torch and tables in the iterating thread, meanwhile. Leave the reading thread a core where cores
-        are few: two threads on two cores beside it wait for one another. Tables have the same bits at any number; torch's
-        dense layers on Intel with MKL_CBWR=AVX2,STRICT alone. None, or depth 0, leaves them as they are.
-      features: from a batch to what the engine's forward is given, called on the thread; None: the batch itself.
+      depth: how many batches are read ahead; 0 reads none. None: the largest `prefetch` of the tables' CacheConfig.
+      threads: how many threads loops of torch and of tables take in the iterating thread during the pass. On a machine
+        with few cores leave one for the reading thread: on two cores, two threads beside it wait for each other. Tables
+        have the same bits at any number; torch's dense layers on Intel only with MKL_CBWR=AVX2,STRICT. None, or depth 0,
+        changes nothing.
+      features: from a batch to the features of the engine's forward, called on the thread; None: the batch itself.
 
     Attributes:
-      stall_seconds: that the loop waited for batches so far.
+      stall_seconds: how long the loop has waited for batches.
 
     Raises:
       TypeError: engine is no EmbeddingEngine, depth or threads no int, features not callable, or reader not iterable.
       ValueError: depth is negative, or threads not positive.
-      RecisError: ranks share the tables; their rows are asked for by other processes' batches, too. Or it is iterated again.
+      RecisError: ranks share the tables, so that other processes' batches use the rows, too. Or it is iterated again.
       TableFull, StorageFull: from the loop, as the forward would.
     """
 
@@ -101,10 +102,10 @@ class Prefetcher:
         self._yielded: deque[_Item] = deque()
         self._asked = False  # whether the next batch is waited for
         self._changed = threading.Condition()
-        self._bell: SimpleQueue[None] = SimpleQueue()  # rung by the thread when the loop may have something to take
+        self._bell: SimpleQueue[None] = SimpleQueue()  # the thread puts an item when a batch may be ready
         self._begun = self._stopped = self._ended = False
-        self._error: BaseException | None = None  # of the thread, at once
-        self._last: BaseException | None = None  # of the reader, once the batches before it were given
+        self._error: BaseException | None = None  # of the thread, raised at once
+        self._last: BaseException | None = None  # of the reader, raised after the batches before it
         self.stall_seconds = 0.0
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -147,8 +148,9 @@ class Prefetcher:
 
     @as_one
     def _given(self) -> _Item | None:
-        """The next batch; _WAIT while it is not ready, None after the last. Signals come between two looks: one that came
-        while a lock is taken would leave it taken.
+        """The next batch; _WAIT while it is not ready, None after the last.
+
+        Returns instead of waiting, so that signals arrive between two calls: under the lock they could leave it locked.
         """
         with self._changed:
             self._asked = True
@@ -167,26 +169,26 @@ class Prefetcher:
 
     @as_one
     def _give_up_late(self) -> None:
-        """So that what is held stays bounded where batches never come as they were planned."""
+        """Drops the oldest planned batch without a forward, so that held rows stay bounded."""
         if len(self._yielded) > LATE:
-            for state, batch, _ in self._yielded.popleft().asks:
+            for state, batch, _ in self._yielded.popleft().calls:
                 with state.lock:
                     state.planned_calls.leave(state.device, batch.number)
 
     def _stalled(self, seconds: float, item: _Item) -> None:
         self.stall_seconds += seconds
-        for state, _, _ in item.asks:
-            state.stats.stall_seconds += seconds / len(item.asks)
+        for state, _, _ in item.calls:
+            state.stats.stall_seconds += seconds / len(item.calls)
 
     def _stop(self, thread: threading.Thread) -> None:
-        self._stopped = True  # first, whatever comes next
+        self._stopped = True  # first, for an interrupt may come at any line
         self._wake()
         try:
             if (
                 thread.is_alive() and thread is not threading.current_thread()
             ):  # a dropped generator may be collected on any thread
                 thread.join()
-        finally:  # though an interrupt may have come: a thread that still runs plans and stages no more
+        finally:  # after an interrupt, too: a thread that still runs must not plan or stage
             self._forget()
         close = getattr(self._source, "close", None)
         if close is not None:
@@ -211,7 +213,7 @@ class Prefetcher:
     # On the thread
 
     def _run(self) -> None:
-        from recis_core.backends.numba_backend.compiled import on_one_thread  # as heavy as numba
+        from recis_core.backends.numba_backend.compiled import on_one_thread  # loads numba
 
         on_one_thread()
         try:
@@ -219,15 +221,15 @@ class Prefetcher:
                 if not self._work():
                     with self._changed:
                         self._changed.wait(POLL if self._forward_came() else FORWARD_POLL)
-        except BaseException as error:  # raised where batches are asked for
+        except BaseException as error:  # raised to the loop by _given
             with self._changed:
                 self._error = error
             self._bell.put(None)
 
     def _work(self) -> bool:
-        """The most urgent thing there is to do: the next batch first, then to know more, then to read from disk.
+        """Do the most urgent work: stage the next batch, else plan another, else read rows from disk. False: none to do.
 
-        The next batch is not staged before the forward of the one given last, which would wait for the table's lock.
+        A batch is staged after the forward of the batch before it, which would otherwise wait for the table's lock.
         """
         window = list(self._window)
         if window and not window[0].staged and (self._asked or self._forward_came()):
@@ -241,9 +243,9 @@ class Prefetcher:
         return True
 
     def _forward_came(self) -> bool:
-        """Of the batch given last."""
+        """Whether the batch given last has had its forward."""
         given = list(self._yielded)[-1:]
-        return all(batch.number <= state.planned_calls.consumed for item in given for state, batch, _ in item.asks)
+        return all(batch.number <= state.planned_calls.consumed for item in given for state, batch, _ in item.calls)
 
     def _plan_next(self) -> None:
         try:
@@ -271,17 +273,17 @@ class Prefetcher:
             with state.lock:
                 if not self._stopped:
                     planned = state.planned_calls.plan(state.device, digest, keys)
-                    item.asks.append((state, planned, table.storage.gate is None))
+                    item.calls.append((state, planned, table.storage.gate is None))
         return item
 
     def _read(self, item: _Item) -> None:
-        for state, batch, _ in item.asks:
+        for state, batch, _ in item.calls:
             if batch.rows is None:
                 staging.read_early(state, batch)
         item.read = True
 
     def _stage(self, item: _Item) -> None:
-        for state, batch, new in item.asks:
+        for state, batch, new in item.calls:
             with state.lock:
                 if batch in state.planned_calls.calls:
                     staging.stage(state, batch, new=new)

@@ -1,7 +1,7 @@
-"""A model's requires_grad_() and zero_grad() reach the tables in it.
+"""A model's requires_grad_() and zero_grad() reach its tables.
 
-Both of nn.Module's walk over parameters, of which tables have none, so no override below the model would ever be
-called. Importing recis_core.nn adds to these two methods of nn.Module; a model without tables is none the wiser.
+nn.Module's two methods visit parameters only, and tables have none; overrides in submodules are never called. So
+importing recis_core.nn extends these two methods of nn.Module. For models without tables nothing changes.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def freeze(tables: Iterable[HashTable], requires_grad: bool = True) -> None:
 
 
 def drop_gradients(tables: Iterable[HashTable], set_to_none: bool = True) -> None:
-    """Discard what backward has left for these tables.
+    """Discard the pending gradients of these tables.
 
     Raises:
-      RecisError: a table that shares their storage is not among them, and gradients wait for it, too.
+      RecisError: another table shares their storage, and gradients are pending there.
     """
     names: dict[Any, set[str]] = {}
     for table in tables:

@@ -1,12 +1,11 @@
-"""A table in a state_dict: slices of the hash, so that no checkpointer takes one rank's rows for all.
+"""A table in a state_dict, as slices of the hash: each rank writes keys of its own, so no rank's rows are taken for all.
 
     tables.<name>.slices.<beg>-<end>.ids      int64 [n]          rows whose slice is in [beg, end)
                                     .rows     storage [n, D]
                                     .slot.*   float32 [n, width]
     … slices.0-65536.columns.<beg>-<end>.…                       of a table that is cut by columns
 
-Each rank writes what it owns under keys of its own. A state is loaded by any number of ranks; each takes what it
-owns, and says so where slices of it are not there.
+Any number of ranks can load a state; each takes the slices that it owns, and reports missing ones.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _left_out: ContextVar[bool] = ContextVar("tables are left out of state_dicts", d
 
 
 class KeyPath:
-    """torch.distributed.checkpoint follows each key of a state_dict as attributes; here they end."""
+    """Any attribute of a KeyPath is itself: torch.distributed.checkpoint follows state_dict keys as attributes."""
 
     def __getattr__(self, name: str) -> KeyPath:
         if name.startswith("_"):
@@ -59,7 +58,7 @@ def left_out() -> Iterator[None]:
 
 
 def save(table: HashTable, destination: dict[str, Any], prefix: str) -> None:
-    """Write this rank's slices; all ranks' under get_model_state_dict(full_state_dict=True), which is collective."""
+    """Write this rank's slices; under get_model_state_dict(full_state_dict=True), a collective, those of all ranks."""
     if _left_out.get():
         return
     exchange = table.physical.exchange
@@ -98,9 +97,9 @@ def load(
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Replace the table by the state's rows, or say what is missing or wrong and leave it.
+    """Replace the table by the state's rows; if something is missing or wrong, report it and change nothing.
 
-    With more ranks than one all of them replace theirs, or none: collective.
+    Collective with several ranks: all of them replace their rows, or none.
     """
     if _left_out.get():
         return
@@ -141,7 +140,7 @@ def _replacement(table: HashTable, mine: Mapping[str, Tensor]) -> Replacement:
 
 
 def survey(table: HashTable, mine: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """(keys that this rank's rows need and that are not there, what is wrong with those that are)."""
+    """(missing keys that this rank needs, faults of the keys that are present)."""
     names = _names(mine)
     lacking = [f"{n}.{part}" for n in names for part in ("ids", "rows") if f"{n}.{part}" not in mine]
     if lacking:
@@ -156,7 +155,7 @@ def survey(table: HashTable, mine: Mapping[str, Tensor]) -> tuple[list[str], lis
 
 
 def _slots(mine: Iterable[str]) -> list[str]:
-    """Slots that some slice has, and so all of them."""
+    """Names of slots that any slice has; all slices must have them."""
     return sorted({found[3] for key in mine if (found := KEY.fullmatch(key)) and found[3].startswith("slot.")})
 
 
@@ -188,7 +187,7 @@ def _run(table: HashTable) -> tuple[int, int] | None:
 
 
 def _gaps(table: HashTable, names: list[str]) -> Iterator[tuple[int, int]]:
-    """Runs of slices that belong on this rank and are in none of the names."""
+    """Runs of slices that belong on this rank and are missing from names."""
     run = _run(table)
     if run is None:
         return
@@ -207,7 +206,7 @@ def _bounds(name: str) -> tuple[int, int]:
 
 
 def faults(table: HashTable, mine: Mapping[str, Tensor], name: str) -> Iterator[str]:
-    """What is wrong with one slice. Of tensors on "meta" only what their shapes tell."""
+    """What is wrong with one slice; for tensors on "meta" only shapes and dtypes are checked."""
     beg, end = _bounds(name)
     if not beg < end <= SLICES:
         yield f"slices are 0 to {SLICES}."
@@ -220,16 +219,16 @@ def faults(table: HashTable, mine: Mapping[str, Tensor], name: str) -> Iterator[
         )
         return
     yield from _slot_faults(table, mine, name, len(ids))
-    # One that is in the wrong slice would be missed where each rank takes some slices.
+    # Where each rank takes some slices, no rank would load an id that is in the wrong one.
     if not ids.is_meta and _run(table) != (0, SLICES) and not bool(_inside(table, ids.cpu(), (beg, end)).all()):
         yield f"some ids are not of table {table.name!r}, or not of this slice."
 
 
 def _slot_faults(table: HashTable, mine: Mapping[str, Tensor], name: str, count: int) -> Iterator[str]:
-    """Of slots that the table has; of others that they have a line a row."""
+    """Slots of the table's optimizer must have its width; other slots need one line per row."""
     physical = table.physical
     wanted = {f"{name}.slot.{slot.name}": slot.width for slot in physical.slot_specs}
-    whole = {physical.spec.dim: physical.row_dim}  # a block of columns may come as the row that it is of
+    whole = {physical.spec.dim: physical.row_dim}  # slots of a block of columns may come as wide as the whole row
     for key, values in mine.items():
         if not key.startswith(f"{name}.slot."):
             continue
@@ -244,7 +243,7 @@ def _slot_faults(table: HashTable, mine: Mapping[str, Tensor], name: str, count:
 
 
 def load_slice(new: Replacement, table: HashTable, mine: Mapping[str, Tensor], name: str) -> None:
-    """Add those rows of one slice that belong on this rank."""
+    """Add the rows of one slice that belong on this rank."""
     head = f"{name}.slot."
     ids = mine[f"{name}.ids"].cpu()
     here = table.physical.keeps(ids, table.ordinal)

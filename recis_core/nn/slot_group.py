@@ -15,7 +15,7 @@ class SlotGroup:
         return list(self._slots)
 
     def slot_by_name(self, name: str) -> Tensor:
-        """Raises ValueError where there is no such slot; an optimizer adds them when it attaches."""
+        """Raises ValueError if there is no such slot; an optimizer adds its slots when it attaches."""
         if name not in self._slots:
             raise ValueError(f"no slot {name!r}; this table has {self.slot_names()}.")
         return self._slots[name]

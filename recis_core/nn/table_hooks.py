@@ -1,4 +1,4 @@
-"""What the hooks of tables that share storage make of it: its score, its eviction."""
+"""The score and the eviction of a storage, from the hooks of its tables."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from recis_core.table.eviction.eviction import Eviction
 if TYPE_CHECKING:
     from recis_core.options.embedding_option import EmbeddingOption
 
-# Filters by which ranks that hold the same keys evict the same ones without asking each other.
+# By sharding: filters that choose the same rows on all ranks that hold the same keys, without communication.
 AGREEING = {"replicated": ("step", "norm"), "column": ("step", "lru", "lfu")}
 
 
 def check_hooks(sharding: Sharding, option: EmbeddingOption) -> None:
-    """ValueError where ranks would admit or evict other rows than each other."""
+    """Raises ValueError if ranks could admit or evict different rows."""
     cause = None if option.filters is None else option.filters.cause
     if option.admits is not None and (sharding.kind == "replicated" or sharding.hot_rows):
         raise ValueError(
@@ -37,7 +37,7 @@ def check_hooks(sharding: Sharding, option: EmbeddingOption) -> None:
 
 
 def score_of(option: EmbeddingOption) -> str:
-    """TableSpec.score: LFU goes by counts, everything else by the last step."""
+    """TableSpec.score: counts for LFU, else the last step."""
     return "count" if option.filters is not None and option.filters.cause == "lfu" else "step"
 
 

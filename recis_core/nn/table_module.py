@@ -1,8 +1,8 @@
-"""What torch's verbs of nn.Module do to a module whose weights are tables: docs/pytorch-verbs.md says it of each.
+"""nn.Module's verbs for modules whose weights are tables; docs/pytorch-verbs.md lists them.
 
-Tables are no nn.Parameter, so torch's own verbs would pass them by without a word. Those that are asked of a table,
-an engine or a DynamicEmbedding itself work here, or raise with the way out. Asked of a model around it, `to` and its
-like move what is dense, and tables stay where their option says.
+Tables are no nn.Parameter, so torch's own verbs would skip them silently. Called on a table, an engine or a
+DynamicEmbedding, a verb works, or raises with the way out. Called on a model that holds one, `to` and similar verbs move
+dense parameters; tables stay on the device of their option.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TableModule(nn.Module):
     """Base of HashTable, EmbeddingEngine and DynamicEmbedding."""
 
     def _tables_inside(self) -> list[HashTable]:
-        from recis_core.nn.hash_table import HashTable  # which is one of these
+        from recis_core.nn.hash_table import HashTable  # a subclass of TableModule
 
         return [module for module in self.modules() if isinstance(module, HashTable)]
 
@@ -81,7 +81,7 @@ class TableModule(nn.Module):
         )
 
     def _stay(self, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        """Raises RecisError if a table is elsewhere, or holds rows in another dtype."""
+        """Raises RecisError if a table is on another device, or stores another dtype."""
         for table in self._tables_inside():
             here = table.physical.device
             if device is not None and (device.type, device.index or 0) != (here.type, here.index or 0):
@@ -97,7 +97,7 @@ class TableModule(nn.Module):
                 )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """What a model's `to`, `cuda`, `half`, `share_memory` and others call. Tables stay."""
+        """Called by a model's `to`, `cuda`, `half`, `share_memory` and others. Tables stay."""
         if "share_memory" in getattr(fn, "__qualname__", ""):
             raise RecisError(
                 "tables cannot be shared between processes by share_memory(). Start a process group, in which each rank "
@@ -129,7 +129,7 @@ class TableModule(nn.Module):
 
 
 def _of_type(kind: str, device: Any) -> torch.device:
-    """As torch's verbs take a device: an index, a device or nothing."""
+    """The device of an argument of torch's verbs: an index, a device or None."""
     if device is None:
         return torch.device(kind)
     return torch.device(kind, device) if isinstance(device, int) else torch.device(device)

@@ -1,8 +1,8 @@
 """A table's verbs beside training: len, in, lookup, erase, items, evict and clear.
 
-Each reads what it is asked for, never the whole table. Beside other ranks `len`, `in`, `lookup` and `erase` are of the logical
-table and collective: every rank calls, with ids of its own or none; a rank alone raises ExchangeMismatch once the others
-are in another call. `items` are the rows of this rank.
+A verb reads the rows it returns, never the whole table. With several ranks `len`, `in`, `lookup` and `erase` act on the
+logical table and are collective: every rank calls, with its own ids or none. If ranks are in different calls, they raise
+ExchangeMismatch. `items` gives the rows of this rank.
 
 Sizes: N ids, n rows of a part, D dim.
 """
@@ -32,7 +32,7 @@ _TOO_LARGE = "ids are of 64 bits, int64 or the same bits unsigned; got {}."
 
 
 class TableVerbs(TableModule):
-    """What HashTable does as a container of rows by id."""
+    """HashTable as a container of rows by id."""
 
     name: str
     option: EmbeddingOption
@@ -46,7 +46,7 @@ class TableVerbs(TableModule):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether training forwards leave gradients here. It may be set, as by requires_grad_()."""
+        """Whether training forwards give this table gradients. Can be set, directly or by requires_grad_()."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -57,7 +57,7 @@ class TableVerbs(TableModule):
 
     @property
     def trainable(self) -> bool:
-        """EmbeddingOption's word for requires_grad; may be set likewise."""
+        """requires_grad under EmbeddingOption's name; can be set too."""
         return self.requires_grad
 
     @trainable.setter
@@ -71,37 +71,39 @@ class TableVerbs(TableModule):
     @in_plain_torch
     @as_one
     def __len__(self) -> int:
-        """Rows of the logical table, those of all ranks and tiers, each once. Collective beside other ranks; stats()["rows"]
-        says how many are here. O(1), but for a replicated table, whose ranks compare their ids.
+        """Rows of the logical table: each row of all ranks and tiers, counted once.
+
+        Collective with several ranks; stats()["rows"] counts the rows of this rank. O(1), except for a replicated table,
+        whose ranks compare their ids.
         """
         return self._verbs.count()
 
     def __bool__(self) -> bool:
-        """True, as any module, and without asking other ranks; `len(table) == 0` says that a table is empty."""
+        """True, as of any module; not collective. To test for an empty table use `len(table) == 0`."""
         return True
 
     def __contains__(self, id: object) -> bool:
-        """Whether an id, an int or a 0-d integer tensor, has a row. Inserts and counts nothing. Collective beside other ranks.
+        """Whether an id, an int or a 0-d integer tensor, has a row. Collective with several ranks. Inserts and counts nothing.
 
         Raises:
-          TypeError: it is no integer. ValueError: it is none of 64 bits.
+          TypeError: the id is no integer. ValueError: the id has more than 64 bits.
         """
         return bool(self._looked_up(lambda: _one(id))[1].item())
 
     def lookup(self, ids: Tensor | np.ndarray | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Vectors of ids, and which ids have one; nothing is inserted, counted or moved, in training mode too.
+        """Vectors of ids, and which ids have a row; nothing is inserted, counted or moved, in training mode too.
 
-        A forward in eval() without a gradient, as it were, but exact whatever the exchange's precision, and no use of a row: not
-        in stats(), not to admission, filters or a cache's policy. Bytes that it reads from tiers are in stats().
-        Collective beside other ranks: each asks for ids of its own, or for none.
+        Vectors are exact, whatever the exchange's precision, and have no gradient. A lookup is no use of a row: stats(),
+        admission, filters and a cache's policy do not count it. stats() counts the bytes that it reads from tiers.
+        Collective with several ranks: each calls with its own ids, or none.
 
         Args:
-          ids: int64 [...] on the table's device, repeated ones welcome; narrower integers, a NumPy array or a list are taken,
-            and of unsigned ones the same bits.
+          ids: int64 [...] on the table's device; ids may repeat. Narrower integers, NumPy arrays and lists are converted;
+            unsigned 64-bit ids keep their bits.
 
         Returns:
-          (vectors float32 [..., D], found bool [...]) on the table's device. What is not found reads as EmbeddingOption.unknown
-          says: zeros, or the vector that the id would begin with.
+          (vectors float32 [..., D], found bool [...]) on the table's device. Unknown ids give what EmbeddingOption.unknown
+          names: zeros, or the initial vector of the id.
 
         Raises:
           TypeError, ValueError: ids are no integers, have more than 64 bits, or are on another device.
@@ -112,7 +114,7 @@ class TableVerbs(TableModule):
     @as_one
     @without_gradients
     def _looked_up(self, given: Any) -> tuple[Tensor, Tensor]:
-        ids = self._told("lookup", given)
+        ids = self._checked("lookup", given)
         vectors, found = self._verbs.lookup(ids.reshape(-1), self.option.unknown)
         return vectors.reshape(*ids.shape, vectors.shape[1]), found.reshape(ids.shape)
 
@@ -120,54 +122,54 @@ class TableVerbs(TableModule):
     @as_one
     @without_gradients
     def erase(self, ids: Tensor | np.ndarray | Sequence[int]) -> int:
-        """Forget ids, wherever their rows lie: vectors, optimizer slots, and what waits for them, pending gradients and those
-        of backwards to come. An id that comes again in training begins anew. Unknown ids are ignored.
+        """Erase rows in every tier: vectors, optimizer slots, pending gradients, and gradients of backwards still to come.
 
-        Collective beside other ranks: all forget what any of them names.
+        An erased id that comes again in training starts as a new one. Unknown ids are ignored.
+        Collective with several ranks: the ids of all ranks are erased.
 
         Args:
-          ids: as of `lookup`.
+          ids: as for `lookup`.
 
         Returns:
-          how many had a row, of all ranks' ids together.
+          how many of all ranks' ids had a row.
 
         Raises:
-          TypeError, ValueError: as lookup. StorageFull: a disk has no room to note it, and all are here still.
+          TypeError, ValueError: as lookup. StorageFull: the disk has no room to record the erasure; no row was erased.
         """
-        found = self._told("erase", lambda: _ids_on(self.physical.device, ids))
+        found = self._checked("erase", lambda: _ids_on(self.physical.device, ids))
         return self._verbs.erase(found.reshape(-1))
 
     @in_plain_torch
     def evict(self) -> int:
-        """Forget the rows that filter_hook names, on this rank; how many went. 0 without a hook. See FilterHook.
+        """Evict this rank's rows that filter_hook selects; returns how many, 0 without a hook. See FilterHook.
 
         Raises:
-          RecisError: the table is replicated, and gradients of it may be pending.
+          RecisError: the table is replicated and may have pending gradients.
         """
         return self.physical.evict([self.ordinal])[self.ordinal]
 
     @in_plain_torch
     def clear(self) -> None:
-        """Forget all ids, with their gradients that wait. With more ranks than one: on all of them, or none waits for it."""
+        """Erase all rows and their pending gradients, on this rank only. With several ranks call it on each."""
         self.physical.clear([self.ordinal])
 
     def items(self, chunk: int = 65_536) -> Iterator[tuple[Tensor, Tensor]]:
-        """This rank's rows, so many at a time: (ids int64 [n], vectors float32 [n, D]) on the CPU, n = chunk but for the last.
+        """This rank's rows in parts: (ids int64 [n], vectors float32 [n, D]) on the CPU, n = chunk except in the last part.
 
-        Of memory it takes what a chunk takes. The order is that in which rows lie: the same at every call until rows come, go or
-        move, and without a cache the same on every backend. `torch.cat` of all ids, sorted, is `ids()`.
-        With sharding="column" vectors are the columns that live here; with "replicated" every rank has all rows.
+        Holds one part in memory. Rows come in storage order: the same at every call until a row is added, erased or moved;
+        without a cache the same on every backend. `torch.cat` of all ids, sorted, is `ids()`.
+        With sharding="column" vectors hold the columns of this rank; with "replicated" every rank gives all rows.
 
         Raises:
           ValueError: chunk is below 1.
-          RecisError: at the next part, where the table has changed since: a row came, went or moved, or a step was made.
+          RecisError: at the next part, if a row was added, erased or moved, or a step was made.
         """
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
             raise ValueError(f"chunk must be a whole number of rows, at least 1; got {chunk!r}.")
         return self._verbs.items(chunk)
 
-    def _told(self, kind: str, given: Any) -> Tensor:
-        """ids, checked; what is wrong with them, other ranks are told."""
+    def _checked(self, kind: str, given: Any) -> Tensor:
+        """Checked ids; an error here makes the other ranks' call fail, too."""
         exchange = self.physical.exchange
         with nullcontext() if exchange is None else exchange.channel.failing_together(kind):
             ids: Tensor = given()
@@ -176,7 +178,7 @@ class TableVerbs(TableModule):
 
 
 def _ids_on(device: torch.device, ids: Any) -> Tensor:
-    """int64 [...]: a tensor where it is, others on the device. Raises as `lookup`."""
+    """int64 [...]: tensors stay on their device, arrays and lists go to `device`. Raises as `lookup`."""
     if isinstance(ids, Tensor):
         return as_ids(ids, "ids")
     return as_ids(_listed(ids) if isinstance(ids, list | tuple | range) else ids, "ids").to(device)
