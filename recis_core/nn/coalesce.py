@@ -165,5 +165,5 @@ def _share(
 
 
 def default_device(backend: Backend) -> str:
-    """"cuda" if this backend and torch can both use it, else "cpu"."""
+    """ "cuda" if this backend and torch can both use it, else "cpu"."""
     return "cuda" if backend.name != "numba" and torch.cuda.is_available() else "cpu"

@@ -46,8 +46,8 @@ class EmbeddingEngine(TableModule, Joinable):
         forward: if a rank uses no output, the other ranks wait until they time out.
         Not with error feedback, accumulation or a GradScaler.
       hierarchical: with several ranks, exchange inside a node first, then between nodes.
-      cache: a CacheConfig for all tables whose option has none. These tables share its bytes, in proportion to their
-        lookups; they share disk_index_bytes equally.
+      cache: a CacheConfig for all tables whose option has none. These tables share its bytes, in proportion to the
+        bytes of rows that each uses; they share disk_index_bytes equally.
 
     Raises:
       ValueError: options for one table disagree. TypeError: an option is not an EmbeddingOption.

@@ -150,7 +150,7 @@ class TableVerbs(TableModule):
 
     @in_plain_torch
     def clear(self) -> None:
-        """Erase all rows and their pending gradients, on this rank only. With several ranks call it on each."""
+        """Erase all rows and their pending gradients. Collective with several ranks: all clear the table, or none."""
         self.physical.clear([self.ordinal])
 
     def items(self, chunk: int = 65_536) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Adagrad on touched rows, with one accumulator a value or one a row.
+"""Adagrad on touched rows, with one accumulator for each value or each row.
 
     g ← g + wd·w;  s ← s + g² (row-wise: mean_d g²);  w ← w − lr/(1 + (t−1)·lr_decay) · g/(√s + eps)
 
@@ -17,7 +17,7 @@ from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
 class SparseAdagrad(SparseOptimizer):
-    """One accumulator a value."""
+    """Adagrad with one accumulator for each value."""
 
     rule_kind = "adagrad"
 
@@ -40,7 +40,7 @@ class SparseAdagrad(SparseOptimizer):
         return (SlotSpec("sum", self.width(dim), self._initial),)
 
     def width(self, dim: int) -> int:
-        """Accumulators a row."""
+        """Accumulators in a row."""
         return dim
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
@@ -49,7 +49,7 @@ class SparseAdagrad(SparseOptimizer):
 
 
 class SparseRowWiseAdagrad(SparseAdagrad):
-    """One accumulator a row: state of one float where Adagrad keeps dim."""
+    """Adagrad with one accumulator for each row: its state is one float, where SparseAdagrad keeps dim."""
 
     rule_kind = "rowwise_adagrad"
 

@@ -2,7 +2,7 @@
 
     α = −lr·√(1−β2ᵗ)/(1−β1ᵗ);  w ← D·w;  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g²;  w ← w + α·m/(√v + eps)
 
-Kingma & Ba 2015, arXiv:1412.6980, in the form of its section 2's end.
+Kingma & Ba 2015, arXiv:1412.6980, in the form at the end of section 2.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
 class SparseAdam(SparseOptimizer):
-    """Adam without decay: D = 1. `weight_decay` is taken, as RecIS takes it, and has no effect here.
+    """Adam without decay: D = 1. `weight_decay` is accepted, as in RecIS, and has no effect.
 
-    betas: torch's name for (beta1, beta2), which are RecIS's; groups hold `betas` and answer to all three.
+    betas: torch's name for RecIS's (beta1, beta2). Groups store `betas`; all three names can be read and set.
     """
 
     rule_kind = "adam"
@@ -47,7 +47,7 @@ class SparseAdam(SparseOptimizer):
         return SlotSpec("m", dim), SlotSpec("v", dim)
 
     def decay(self, group: Group) -> float:
-        """D: what weights are multiplied by before the step."""
+        """D: the factor of weights before the step."""
         return 1.0
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:

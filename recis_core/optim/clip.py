@@ -28,9 +28,10 @@ def clip_grad_norm_(
     norm² = Σ dense² + Σ over tables and rows of the row's summed gradient²; DTensors count in full.
 
     Args:
-      parameters: dense parameters, or a joint optimizer, which brings its dense and its sparse ones.
-      max_norm: > 0. sparse: the sparse optimizer, beside dense parameters.
-      error_if_nonfinite: raise instead of scaling by a norm that is NaN or inf.
+      parameters: dense parameters; or a joint optimizer, for its dense and sparse gradients.
+      max_norm: > 0.
+      sparse: the sparse optimizer, if `parameters` are dense ones.
+      error_if_nonfinite: raise RuntimeError if the norm is NaN or inf, instead of scaling by it.
 
     Returns:
       0-d float32: the norm before clipping.
@@ -60,7 +61,7 @@ def _sides(parameters: object, sparse: SparseOptimizer | None) -> tuple[list[Ten
 
 
 def _whole(total: Tensor) -> Tensor:
-    """A DTensor's full tensor; others as they are."""
+    """A DTensor's full tensor; other tensors unchanged."""
     full = getattr(total, "full_tensor", None)
     return total if full is None else full()
 

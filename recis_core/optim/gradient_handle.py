@@ -1,13 +1,12 @@
-"""The sparse side's stand-in among dense parameters: one scalar whose gradient every torch tool may scale.
+"""A scalar parameter that represents a group of tables; torch's tools scale its gradient.
 
-A GradScaler unscales, a clipper clips and a user divides `.grad`s in place. Whatever
-multiplies this one's `.grad` multiplies the sparse gradient at the step. It is 2**-60, exact
-to read a factor from; or inf where the sparse gradient is not finite, so that an unmodified
-scaler skips dense and sparse together. Its 2-norm is the rows' gradients', so that
-torch.nn.utils.clip_grad_norm_ clips by the norm over both sides. What would need the rows
-themselves, as a clip by value, raises.
-It is float64, because a scaler unscales gradients of one dtype in one call, and torch warns of a plain
-tensor among FSDP2's DTensors.
+A GradScaler unscales, a clipper clips and a user divides `.grad`s in place. Each factor of the handle's `.grad` becomes
+a factor of the sparse gradient at the step. `.grad` starts at 2**-60, from which a factor is read exactly; it is inf if
+the sparse gradient is not finite, so that an unmodified scaler skips dense and sparse together. Its 2-norm is that of
+the rows' gradients, so that torch.nn.utils.clip_grad_norm_ clips by the norm over both sides. Operations that would
+need the rows, such as a clip by value, raise.
+`.grad` is float64: a scaler unscales gradients of one dtype in one call, and torch warns if a plain tensor is among
+FSDP2's DTensors there.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ READS |= {"isfinite", "isnan", "isinf", "isreal", "nelement", "has_names", "equa
 class RowsGradient(Tensor):
     """The handle's `.grad`."""
 
-    rows_norm: Callable[[], float]  # of the gradient before any factor; collective where ranks share tables
+    rows_norm: Callable[[], float]  # norm before any factor; collective if ranks share tables
 
     @staticmethod
     def around(value: Tensor, rows_norm: Callable[[], float]) -> RowsGradient:
-        """On the memory of value, float64 [1]."""
+        """A RowsGradient on the memory of value, float64 [1]."""
         gradient = value.as_subclass(RowsGradient)
         gradient.rows_norm = rows_norm
         return gradient
@@ -91,7 +90,7 @@ def _norms(function: Any, value: Any, *more: Any, **kwargs: Any) -> Any:
 class GradientHandle(nn.Parameter):
     """A scalar parameter of a sparse optimizer's group; reading `.grad` syncs the sparse gradients first.
 
-    It belongs to no module, so DDP and FSDP never see it, and it is never decayed or moved.
+    The handle belongs to no module, so DDP and FSDP never see it; it is never decayed or moved.
     """
 
     _sync: Callable[[], tuple[bool, bool]]
@@ -106,8 +105,8 @@ class GradientHandle(nn.Parameter):
         drop: Callable[[], None],
         device: torch.device,
     ) -> GradientHandle:
-        """sync() combines what is pending and gives (is there any gradient, is it finite); norm() gives its 2-norm;
-        drop() discards it."""
+        """sync() combines pending gradients and returns (is there any, is it finite); norm() returns their 2-norm;
+        drop() discards them."""
         handle = torch.Tensor._make_subclass(cls, torch.zeros(1, dtype=torch.float64, device=device), True)
         handle._sync, handle._norm, handle._drop, handle._scaled = sync, norm, drop, None
         return handle
@@ -145,11 +144,11 @@ class GradientHandle(nn.Parameter):
             self._drop()
 
     def forget_factor(self) -> None:
-        """After a step, or when gradients were dropped."""
+        """Reset `.grad`, after a step or after gradients were dropped."""
         self._scaled = None
 
     def factor(self) -> float:
-        """What the sparse gradient is multiplied by at the step; 1 unless someone scaled `.grad`."""
+        """The factor of the sparse gradient at the step; 1 unless `.grad` was scaled."""
         return 1.0 if self._scaled is None else float(self._scaled) / UNIT
 
     def __reduce_ex__(self, protocol: int) -> tuple[object, ...]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""A sparse optimizer's numbers, as lr: what they may be, and what of torch's arguments it does not have."""
+"""Checks a sparse optimizer's numbers, such as lr, and refuses torch's arguments that it does not have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 NUMBERS = ("lr", "betas", "beta1", "beta2", "eps", "weight_decay", "lr_decay", "momentum")  # of all kinds
-LEAST = -1e-12  # schedules end a rounding error below 0
+LEAST = -1e-12  # schedules may end a rounding error below 0
 
 # Arguments of torch's optimizers that have no meaning for tables, and what to do instead.
 INSTEAD = {
@@ -26,12 +26,12 @@ INSTEAD = {
 
 
 def as_float(value: Any) -> float:
-    """A number as given or as a tensor of one element.
+    """The float of a number or of a tensor of one element.
 
     Raises:
-      TypeError: it is neither.
+      TypeError: value is neither.
     """
-    if type(value) is float:  # nearly always; to ask for a Tensor costs ten times that
+    if type(value) is float:  # nearly always; isinstance of Tensor costs ten times as much
         return value
     if isinstance(value, Tensor) and value.numel() == 1:
         return float(value)
@@ -43,7 +43,7 @@ def as_float(value: Any) -> float:
 def check_numbers(numbers: Mapping[str, Any], where: str = "") -> None:
     """Raises TypeError or ValueError unless all are finite and not negative, and betas below 1.
 
-    where: told after the name, as " of tables ['user']".
+    where: follows the name in errors, such as " of tables ['user']".
     """
     for name, value in _each(numbers):
         try:
@@ -56,11 +56,11 @@ def check_numbers(numbers: Mapping[str, Any], where: str = "") -> None:
             raise ValueError(f"{name}{where} must be below 1; got {value}.")
 
 
-ORDINARY = 1e18  # two numbers below it have a product that float32 holds
+ORDINARY = 1e18  # float32 holds the product of two numbers below it
 
 
 def plainly_fine(group: Mapping[str, Any], names: Iterable[str], flags: Iterable[str]) -> bool:
-    """Whether a look suffices: floats in range, flags off. False where check_numbers has to look closer."""
+    """A quick check: floats are in range, flags are off. If False, check_numbers decides."""
     for name in names:
         value = group[name]
         if type(value) in (float, int) and 0.0 <= value < ORDINARY:
@@ -81,7 +81,7 @@ def _each(numbers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def refuse_torch_only(kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raises ValueError where an argument that only torch's optimizer has is more than off, TypeError for an unknown one."""
+    """Raises ValueError if an argument that only torch's optimizer has is set, TypeError if an argument is unknown."""
     for name, value in given.items():
         if name not in known:
             raise TypeError(f"{kind} has no argument {name!r}.")
@@ -90,7 +90,7 @@ def refuse_torch_only(kind: str, given: Mapping[str, Any], known: Mapping[str, A
 
 
 def both_betas(betas: Any, beta1: float, beta2: float, defaults: tuple[float, float]) -> tuple[Any, Any]:
-    """The pair, by torch's name or by RecIS's.
+    """(beta1, beta2), given by torch's name or by RecIS's.
 
     Raises:
       ValueError: both are given, and differ.

@@ -25,9 +25,9 @@ from recis_core.uninterrupted import as_one
 class JointOptimizer(torch.optim.Optimizer, Joinable):
     """Steps a dense and a sparse optimizer as one; made by `join`.
 
-    Its groups are the two's own, so LR schedulers and an unmodified GradScaler drive both: the
-    sparse side's gradient is a scalar that is inf when any sparse gradient is not finite, and
-    whose unscaling unscales the rows' gradients. What else torch's optimizers have: docs/pytorch-verbs.md.
+    Its groups are those of the two optimizers, so LR schedulers and an unmodified GradScaler drive both. The sparse side's
+    gradient is a scalar: inf if any sparse gradient is not finite; unscaling it unscales the rows' gradients. Other verbs
+    of torch's optimizers: docs/pytorch-verbs.md.
     """
 
     def __init__(self, dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> None:
@@ -40,7 +40,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Both optimizers' groups, read anew each time: loading a state replaces a dense optimizer's dicts."""
+        """Both optimizers' groups, read at each access, for loading a state replaces a dense optimizer's dicts."""
         return JointGroups([*self.dense.param_groups, *self.sparse.param_groups])
 
     @param_groups.setter
@@ -50,7 +50,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     @property
     def state(self) -> Any:
-        """The dense optimizer's state by parameter; the sparse one's are its tables' slots, HashTable.slot_group()."""
+        """The dense optimizer's state by parameter. The sparse state is in its tables' slots: HashTable.slot_group()."""
         return JointState(self.dense.state)
 
     @state.setter
@@ -71,12 +71,12 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        # GradScaler.step asks for this first. False: it then decides by the gradients it has unscaled.
+        # GradScaler.step reads this first. False: the scaler decides by the gradients it has unscaled.
         self.sparse.require_no_overlap()
         return False
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
-        """For torch's Join: the sparse step of each of the others'; nothing of the dense side."""
+        """For torch's Join: a sparse step for each step of the other ranks; no dense step."""
         return self.sparse.join_hook(**kwargs)
 
     @property
@@ -91,7 +91,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         return names_here(super().__dir__(), self.sparse._physical()[0].exchange)
 
     def _dense_finite(self) -> bool:
-        """Of this rank's dense gradients, or its shards of them."""
+        """Whether this rank's dense gradients, or its shards of them, are finite."""
         grads = (p.grad for group in self.dense.param_groups for p in group["params"] if p.grad is not None)
         return all(bool(getattr(g, "_local_tensor", g).isfinite().all()) for g in grads)
 
@@ -107,7 +107,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         self._require_dense_numbers()
         self.sparse.ends_with_dense = True
         try:
-            self.sparse.step()  # first, for it knows which tables it has stepped if this breaks off
+            self.sparse.step()  # first, for it knows which tables it has stepped if the dense step fails
             self.dense.step()
         except BaseException as error:
             if self.sparse.waits_for_dense:
@@ -118,7 +118,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         self.sparse.ends()
 
     def _require_dense_numbers(self) -> None:
-        """Raises ValueError if a dense group's lr is not finite: a step would spoil every parameter."""
+        """Raises ValueError if a dense group's lr is not finite: a step would make every parameter NaN or inf."""
         for i, group in enumerate(self.dense.param_groups):
             if not math.isfinite(group.get("lr", 0.0)):
                 raise ValueError(f"lr of dense group {i} must be finite; got {group['lr']}. Nothing was changed.")
@@ -135,7 +135,11 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
         return after_hooks(self._optimizer_state_dict_post_hooks, self, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError, and changes neither side, unless both parts are states of these kinds of optimizers."""
+        """Load both sides' states.
+
+        Raises:
+          ValueError: a part is no state of its side's kind of optimizer. Neither side is changed.
+        """
         check_joint(state_dict)
         state = after_hooks(self._optimizer_load_state_dict_pre_hooks, self, dict(state_dict))
         check_joint(state)
@@ -157,7 +161,7 @@ class JointOptimizer(torch.optim.Optimizer, Joinable):
 
 
 def _finiteness_of(joint: JointOptimizer) -> Callable[[], bool]:
-    """For ranks that share tables, which it must not keep the optimizer alive for."""
+    """Whether the dense gradients are finite, for exchanges; holds the optimizer weakly."""
     alive = weakref.ref(joint)
 
     def finite() -> bool:
@@ -170,8 +174,8 @@ def join(dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> JointOptimize
     """One Optimizer over both, for torch.amp.GradScaler, LR schedulers and plain loops.
 
     Raises:
-      TypeError: the second is not a sparse optimizer, or the first one is.
-      RecisError: the dense one calls its closure several times a step, as LBFGS.
+      TypeError: sparse is no sparse optimizer, or dense is one.
+      RecisError: dense calls its closure several times a step, as LBFGS does.
     """
     if not isinstance(sparse, SparseOptimizer) or isinstance(dense, SparseOptimizer | JointOptimizer):
         raise TypeError(f"join takes (dense, sparse) optimizers; got {type(dense).__name__}, {type(sparse).__name__}.")

@@ -1,4 +1,4 @@
-"""What torch reads of a joined optimizer as of one: its groups and its defaults."""
+"""A joined optimizer's groups, state and defaults, as torch reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recis_core.optim.sparse_optimizer import SparseOptimizer
 
 
 class JointGroups(list[dict[str, Any]]):
-    """Groups of both sides; the list itself is of the moment, so it refuses to be changed."""
+    """Groups of both sides. The list is made at each access, so changing the list raises."""
 
     @staticmethod
     def refuse(*_: object, **__: object) -> NoReturn:
@@ -27,7 +27,7 @@ class JointGroups(list[dict[str, Any]]):
 
 
 class JointState(UserDict[Any, Any]):
-    """The dense side's state itself; empty for what stands for tables, and to ask for that leaves nothing behind."""
+    """The dense side's state; for a GradientHandle an empty dict, which is not stored."""
 
     def __init__(self, dense: dict[Any, Any]) -> None:
         self.data = dense
@@ -37,9 +37,9 @@ class JointState(UserDict[Any, Any]):
 
 
 def joint_defaults(dense: torch.optim.Optimizer, sparse: SparseOptimizer) -> dict[str, Any]:
-    """The dense side's, by which schedulers tell how to cycle momentum; where it has none, the sparse side's momentum.
+    """The dense side's defaults; if they have neither betas nor momentum, with the sparse side's momentum.
 
-    Tables answer to both of torch's names, dense groups to their own alone.
+    Schedulers read from defaults whether to cycle betas or momentum. Groups of tables have both, dense groups only one.
     """
     defaults = dict(dense.defaults)
     if {"betas", "momentum"} & set(defaults):

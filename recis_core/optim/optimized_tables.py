@@ -1,4 +1,4 @@
-"""The tables that one optimizer steps: by name, the storages under them, and t of each."""
+"""The tables that one optimizer steps: by name, their storages, and t of each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from recis_core.table.table import Table
 
 
 class OptimizedTables:
-    """t: steps that were applied, by table name."""
+    """t: applied steps by table name."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, HashTable] = {}
         self.t: dict[str, int] = {}
         self._storages: dict[Table, None] = {}
-        self._complete = False  # whether no storage has another table; not known to be so
+        self._complete = False  # True once a check found that storages hold no other tables
 
     def take(self, optimizer: object, tables: Mapping[str, HashTable], slots_of: Callable[[int], Any]) -> None:
-        """Attach the optimizer to them, to all or to none. slots_of: SlotSpecs by dim."""
+        """Attach the optimizer to all tables or to none. slots_of: SlotSpecs by dim."""
         twice = set(tables) & set(self.by_name)
         if twice:
             raise ValueError(f"tables {sorted(twice)} are in this optimizer already.")
@@ -34,17 +34,17 @@ class OptimizedTables:
         self.t.update({name: table.physical.applied[table.ordinal] for name, table in tables.items()})
 
     def storages(self, names: Sequence[str] | None = None) -> list[Table]:
-        """Under these tables, or under all; each once."""
+        """The storages of these tables, or of all; each once."""
         if names is None:
             return list(self._storages)
         return list(dict.fromkeys(self.by_name[name].physical for name in names))
 
     def next_t(self, storage: Table) -> tuple[int, ...]:
-        """Of each logical table of a storage, a step from now; frozen tables stay where they are."""
+        """t of each logical table of a storage after the next step; a frozen table keeps its t."""
         return tuple([self.t[name] + self.by_name[name].requires_grad for name in storage.names])
 
     def require_complete(self) -> None:
-        """Raises RecisError where a storage holds a table that the optimizer has not."""
+        """Raises RecisError if a storage holds a table that is not in the optimizer."""
         if self._complete:
             return
         for storage in self._storages:
@@ -59,7 +59,7 @@ class OptimizedTables:
 
 def _attach(optimizer: object, slots: Mapping[Table, tuple[SlotSpec, ...]]) -> None:
     if any(storage.optimizer not in (None, optimizer) for storage in slots):
-        gc.collect()  # an optimizer that is gone but for a circle of references
+        gc.collect()  # an unused optimizer may be alive in a reference cycle
     left = {name for storage, specs in slots.items() for name in storage.require_free(optimizer, specs)}
     if left:
         warnings.warn(
@@ -73,7 +73,7 @@ def _attach(optimizer: object, slots: Mapping[Table, tuple[SlotSpec, ...]]) -> N
 
 
 def tables_in(params: Any) -> dict[str, HashTable] | None:
-    """The tables of a group's "params": {name: table}, a table, or several; None where they are none."""
+    """The tables of a group's "params", {name: table}, one table or several; None for dense parameters."""
     if isinstance(params, HashTable):
         params = [params]
     if isinstance(params, Mapping):
@@ -84,7 +84,7 @@ def tables_in(params: Any) -> dict[str, HashTable] | None:
 
 
 def check_tables(param_dict: Mapping[str, HashTable]) -> None:
-    """Raises TypeError or ValueError unless it is {name: HashTable} of at least one."""
+    """Raises TypeError or ValueError unless param_dict is {name: HashTable} and not empty."""
     if not isinstance(param_dict, Mapping) or not all(isinstance(t, HashTable) for t in param_dict.values()):
         raise TypeError(
             "a sparse optimizer takes {table name: HashTable}, from engine.sparse_parameters() or "

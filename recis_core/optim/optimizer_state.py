@@ -1,4 +1,4 @@
-"""What an optimizer's state must hold before it is loaded, so that one of another kind changes nothing."""
+"""Checks an optimizer's state before it is loaded, so that a state of another kind changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_sparse(optimizer: SparseOptimizer, state: Any) -> list[dict[str, Any]]
     """The state's groups, by torch's names.
 
     Raises:
-      ValueError: it is another optimizer's, of other tables, or holds a number that is none.
+      ValueError: the state is of another kind of optimizer or of other tables, or holds an invalid number.
     """
     kind = type(optimizer).__name__
     if not isinstance(state, Mapping) or set(SPARSE) - set(state):
@@ -42,15 +42,15 @@ def _check_kind(optimizer: SparseOptimizer, group: Mapping[str, Any]) -> None:
     foreign = (set(NUMBERS) & set(group)) - set(optimizer.defaults)
     kind = group.get("kind", optimizer.rule_kind)
     if foreign or kind != optimizer.rule_kind:
-        told = f"{kind!r}" if kind != optimizer.rule_kind else f"one with {', '.join(sorted(foreign))}"
+        other = f"{kind!r}" if kind != optimizer.rule_kind else f"one with {', '.join(sorted(foreign))}"
         raise ValueError(
-            f"the state is of another kind of optimizer, {told}; this is {type(optimizer).__name__}, "
+            f"the state is of another kind of optimizer, {other}; this is {type(optimizer).__name__}, "
             f"{optimizer.rule_kind!r}. Load the tables' rows alone, and let this optimizer start anew."
         )
 
 
 def _by_torch_names(group: Mapping[str, Any]) -> dict[str, Any]:
-    """betas for beta1 and beta2, as older states have them; a pair that was saved as a list as a tuple."""
+    """The group with `betas`, as a tuple; older states have beta1 and beta2, or a list."""
     named = dict(group)
     if "beta1" in named and "beta2" in named:
         named["betas"] = named.pop("beta1"), named.pop("beta2")
@@ -66,7 +66,7 @@ def check_joint(state: Any) -> None:
 
 
 def check_dense(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Raises ValueError where a dense optimizer of torch's would take a state of another kind or size, or half of it."""
+    """Raises ValueError if the state is of another kind or size; torch would load it, or half of it."""
     kind = type(optimizer).__name__
     if not isinstance(state, Mapping) or {"state", "param_groups"} - set(state):
         raise ValueError(f"the dense part is no state of {kind}: it must hold state, param_groups; got {_keys(state)}.")
@@ -74,7 +74,7 @@ def check_dense(optimizer: torch.optim.Optimizer, state: Any) -> None:
     if mine != theirs:
         raise ValueError(f"the dense part's groups hold {theirs} parameters; this {kind}'s hold {mine}.")
     wanted = {name for name in TELLING if name in optimizer.defaults}
-    # "momentum" may be in any group: a scheduler that cycles it puts it there
+    # A scheduler that cycles "momentum" may have put it into any group.
     others = {name for name in TELLING if name not in optimizer.defaults and name != "momentum"}
     for group in state["param_groups"]:
         if wanted - set(group) or others & set(group):
@@ -83,7 +83,7 @@ def check_dense(optimizer: torch.optim.Optimizer, state: Any) -> None:
 
 
 def after_hooks(hooks: Mapping[int, Any], optimizer: torch.optim.Optimizer, state: Any) -> Any:
-    """The state as torch's hooks of state dicts leave it: each may change it, or give another one."""
+    """The state after torch's state_dict hooks; each may change it or return another one."""
     for hook in hooks.values():
         replaced = hook(optimizer, state)
         state = state if replaced is None else replaced

@@ -15,9 +15,9 @@ from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
 class SparseSGD(SparseOptimizer):
-    """SGD. Momentum, where not 0, is lazy: a row's momentum rests while the row is untouched.
+    """SGD. Momentum is lazy: it changes only when its row has a gradient.
 
-    Rows get their slot for it when a group first has momentum: from the beginning, or by a scheduler.
+    Rows get a momentum slot once a group has momentum above 0: at the start, or when a scheduler sets it.
     """
 
     rule_kind = "sgd"

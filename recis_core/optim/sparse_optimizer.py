@@ -1,4 +1,4 @@
-"""What all sparse optimizers share: groups of tables, steps per table, and the step itself.
+"""The base of sparse optimizers: groups of tables, steps per table, and the step itself.
 
 Sizes: T logical tables of a physical one, K numbers of a rule.
 """
@@ -26,7 +26,7 @@ from recis_core.optim.hyperparameters import check_numbers, plainly_fine, refuse
 from recis_core.optim.optimized_tables import OptimizedTables, check_tables, tables_in
 from recis_core.optim.optimizer_state import after_hooks, check_sparse
 from recis_core.optim.table_group import TableGroup, plain
-from recis_core.optim.table_step import TableStep, said_of
+from recis_core.optim.table_step import TableStep, outcome_of
 from recis_core.plain_torch import in_plain_torch, with_gradients, without_gradients
 from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one
@@ -38,19 +38,19 @@ Lines = dict[tuple[int, int], tuple[float, ...]]  # numbers by group and t
 class SparseOptimizer(torch.optim.Optimizer, Joinable):
     """Base of sparse optimizers. Only rows that got a gradient change; t counts applied steps per table.
 
-    `loss.backward()` stores gradients, `step()` applies and consumes them, `zero_grad()` discards
-    them. Gradients of several backwards add up; `set_grad_accum_steps(n)` divides their sum by n.
-    `param_groups[i]["lr"]` drives torch's LR schedulers. What else torch's optimizers have: docs/pytorch-verbs.md.
+    `loss.backward()` stores gradients, `step()` applies and drops them, `zero_grad()` drops them unapplied. Gradients of
+    several backwards add up; `set_grad_accum_steps(n)` divides their sum by n. Torch's LR schedulers set
+    `param_groups[i]["lr"]`. Other verbs of torch's optimizers: docs/pytorch-verbs.md.
 
-    A table belongs to one optimizer as long as that lives. One that is made after it, of a kind with the same slots,
-    goes on with its slots and its t.
+    A table belongs to one optimizer until that is deleted. If the next optimizer has the same slots, it continues with
+    the table's slots and t.
 
     Args:
       param_dict: {table name: HashTable}, from engine.sparse_parameters() or filter_out_sparse_param(model).
-      torch_only: arguments that only torch's optimizer of that name has: taken where they are off.
+      torch_only: arguments that only torch's optimizer of that name has; they must be off (False, None or 0).
 
     Raises:
-      TypeError: param_dict is not such a dict. ValueError: it is empty, or a number is out of range.
+      TypeError: param_dict is no such dict. ValueError: param_dict is empty, or a number is out of range.
       RecisError: a table belongs to another optimizer.
     """
 
@@ -62,8 +62,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     def __init__(self, param_dict: Mapping[str, HashTable], defaults: dict[str, Any], **torch_only: Any) -> None:
         self._grad_accum_steps, self._step_outside_graphs = 1, outside_graphs(SparseOptimizer._step)
         self._tables = OptimizedTables()
-        self._stepped: set[Table] = set()  # by a step that is not over, or failed after them
-        self.ends_with_dense = False  # whether the step under way is a joined one
+        self._stepped: set[Table] = set()  # by the step under way, or by one that failed later
+        self.ends_with_dense = False  # whether the step under way is a joined optimizer's
         refuse_torch_only(type(self).__name__, torch_only, self.torch_only)
         check_numbers(defaults)
         torch._C._log_api_usage_once("recis_core.optim")
@@ -72,7 +72,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         Joinable.__init__(self)
 
     def slot_specs(self, dim: int) -> tuple[SlotSpec, ...]:
-        """Slots of a table of that dim, in the rule's order."""
+        """The slots of a table of that dim, in the rule's order."""
         raise RecisError(f"{type(self).__name__} must say its slots.")
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
@@ -80,7 +80,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         raise RecisError(f"{type(self).__name__} must give its numbers.")
 
     def add_params(self, param_dict: Mapping[str, HashTable], **numbers: Any) -> None:
-        """Add tables as a group of their own, with numbers of their own where given (lr=…)."""
+        """Add tables as a new group; `numbers` (lr=…) override the defaults."""
         numbers = self._by_torch_names(numbers)
         unknown = set(numbers) - set(self.defaults)
         if unknown:
@@ -110,7 +110,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self.add_params(tables, **numbers)
 
     def _by_torch_names(self, numbers: dict[str, Any]) -> dict[str, Any]:
-        """beta1 or beta2 as betas, the other one as it is by default."""
+        """beta1 or beta2 as betas; a missing one gets the default."""
         if "betas" not in self.defaults or not {"beta1", "beta2"} & set(numbers):
             return numbers
         one, two = numbers.pop("betas", self.defaults["betas"])
@@ -138,7 +138,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._grad_accum_steps = n
 
     def _physical(self, names: list[str] | None = None) -> list[Table]:
-        """The storage under these tables, or under all; each once."""
+        """The storages of these tables, or of all; each once."""
         return self._tables.storages(names)
 
     @in_plain_torch
@@ -150,13 +150,13 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @in_plain_torch
     @as_one
     def _norm(self, names: list[str]) -> float:
-        """2-norm of the synced gradient of the group of these tables, unscaled; what an earlier group shares is its."""
+        """2-norm of a group's synced gradient, unscaled. A storage shared by several groups counts in the first."""
         first = {t: group["tables"] for group in reversed(self.param_groups) for t in self._physical(group["tables"])}
         mine = [table for table, group in first.items() if group == names]
         return math.sqrt(sum(t.measure("clip").sum_of_squares * (t.scale / self._grad_accum_steps) ** 2 for t in mine))
 
     def join_hook(self, **kwargs: Any) -> JoinHook:
-        """For torch's Join([engine, optimizer]), see exchange.joining: a step for each of the others'."""
+        """For torch's Join([engine, optimizer]); see recis_core.nn.joining."""
         return StepShadow(self)
 
     @property
@@ -174,7 +174,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return channel_of(self._physical()[0].exchange)
 
     def require_no_overlap(self) -> None:
-        """Raises RecisError where gradients leave in backward, scaled as they are then."""
+        """Raises RecisError if gradients are sent during backward, when they are still scaled."""
         if any(t.exchange is not None and t.exchange.overlap for t in self._physical()):
             raise RecisError(
                 "overlap=True sends gradients in backward, before a GradScaler can unscale or skip them. "
@@ -182,7 +182,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             )
 
     def watch_dense(self, finite: Callable[[], bool]) -> None:
-        """Where ranks share tables, what any of them sees in its dense gradients decides for all."""
+        """Let exchanges check the dense gradients: if those of any rank are not finite, no rank steps."""
         for table in self._physical():
             if table.exchange is not None:
                 table.exchange.dense_finite = finite
@@ -190,24 +190,24 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
     @in_plain_torch
     @as_one
     def squared_norm(self) -> float:
-        """Σ of the synced gradients' squares, with accumulation, unscaling and clipping so far applied."""
+        """Σ of squares of the synced gradients, after accumulation, unscaling and clipping."""
         return sum(
             table.measure("clip").sum_of_squares * self._factor(table) * self._factor(table)
             for table in self._physical()
         )
 
     def handles(self) -> list[GradientHandle]:
-        """The scalars that stand for this optimizer's gradients, one a group."""
+        """The GradientHandles, one for each group."""
         return [group["params"][0] for group in self.param_groups]
 
     def _factor(self, physical: Table) -> float:
         return self.unscaling(physical) / self._grad_accum_steps * physical.scale
 
     def unscaling(self, physical: Table) -> float:
-        """What a scaler, a clipper or a user has multiplied the table's gradient by.
+        """The factor that scalers, clippers or users gave the table's gradient.
 
         Raises:
-          RecisError: its logical tables' groups were scaled apart.
+          RecisError: groups of its logical tables were scaled by different factors.
         """
         factors = {g["params"][0].factor() for g in self.param_groups if set(g["tables"]) & set(physical.names)}
         if max(factors) - min(factors) > 1e-12 * max(factors):
@@ -218,18 +218,18 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return max(factors)
 
     def _sync_gradients(self, storages: list[Table]) -> list[Table]:
-        """Gradients of several backwards become one a table, at the owners of its rows. The tables that have one."""
+        """Combine each table's gradients at the owners of the rows; returns the tables with a gradient."""
         busy = [storage for storage in storages if storage.has_gradient]
         talking = {storage.exchange for storage in busy}
         for exchange in dict.fromkeys(storage.exchange for storage in storages):
             if exchange is not None and exchange not in talking:
-                exchange.agree_to_step()  # ranks would not meet over it otherwise, and all must make this step
+                exchange.agree_to_step()  # no gradient makes ranks meet here, and all must make this step
         for storage in busy:
             storage.sync()
         return busy
 
     def _require_finite(self, busy: list[Table]) -> None:
-        """Raises NonFiniteGradient if a synced gradient, or what scales it, is NaN or inf."""
+        """Raises NonFiniteGradient if a synced gradient or its factor is NaN or inf."""
         for storage in busy:
             if not (storage.measure().finite and math.isfinite(self._factor(storage))):
                 raise NonFiniteGradient(
@@ -240,19 +240,19 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @without_gradients
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Apply and consume pending gradients, on every table; t counts also where there are none.
+        """Apply and drop pending gradients of every table; t also counts steps without a gradient.
 
         Raises:
           NonFiniteGradient: nothing was changed.
-          MemoryError and others: some tables may have been stepped, as the error's note says. The next step() is of the
-          others, and of tables that have a gradient again; zero_grad() ends what remains of this one.
+          MemoryError and others: some tables may have been stepped; the error's note names them. The next step() steps the
+            others, and tables that have a new gradient; zero_grad() drops the rest of this step.
         """
         loss = None if closure is None else with_gradients(closure)()
         self._step_outside_graphs(self)
         return loss
 
     def require_numbers(self) -> None:
-        """Raises ValueError or TypeError if a group's lr or other number is no longer one to step by."""
+        """Raises ValueError or TypeError if a group's lr or other number has become invalid."""
         for group in self.param_groups:
             if plainly_fine(group, self._number_names, self.torch_only):
                 continue
@@ -263,7 +263,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
                 check_line(self.rule_kind, self.numbers(group, t + 1), where)
 
     def house_momentum(self) -> None:
-        """Slots for what groups ask for since the last step."""
+        """Add a momentum slot if a group has momentum since the last step."""
 
     @in_plain_torch
     @as_one
@@ -278,7 +278,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             self.ends()
 
     def _planned_steps(self, storages: list[Table]) -> list[TableStep]:
-        """Of the tables that this step has not stepped yet, with all numbers; no row has changed."""
+        """Steps of the tables that this step has not stepped yet, with all numbers; changes no row."""
         group_of = {name: group for group in self.param_groups for name in group["tables"]}
         lines: Lines = {}
         waiting = [storage for storage in storages if storage not in self._stepped or storage.has_gradient]
@@ -289,20 +289,20 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             for step in steps:
                 step.apply()
         except BaseException as error:
-            error.add_note(said_of(steps))
+            error.add_note(outcome_of(steps))
             raise
         finally:
             self._after(steps)
 
     def _after(self, steps: list[TableStep]) -> None:
-        """What was done of them counts, and is not done again."""
+        """Record which steps are done, so that a repeated step() skips them."""
         for step in steps:
             if step.done:
                 self._tables.t.update(step.t_of_tables())
                 self._stepped.add(step.storage)
 
     def _line(self, group: Group, t: int, lines: Lines) -> tuple[float, ...]:
-        """The group's numbers at t, worked out once for all of its tables that are at the same t."""
+        """The group's numbers at t, computed once for all its tables at that t."""
         key = id(group), t
         if key not in lines:
             lines[key] = self.numbers(group, max(1, t))
@@ -315,13 +315,13 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)
 
     def ends(self) -> None:
-        """The step under way is over: all is applied, or what remains was dropped."""
+        """End the step: all gradients were applied or dropped."""
         self._reset_handles()
         self._stepped = set()
 
     @property
     def waits_for_dense(self) -> bool:
-        """Whether all tables were stepped, and the dense side was not: the next step is of that one."""
+        """Whether all tables were stepped and the dense side was not; the next step is dense only."""
         return self._stepped.issuperset(self._physical())
 
     @in_plain_torch
@@ -341,7 +341,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self.drop_factors()
 
     def drop_factors(self) -> None:
-        """What groups without a gradient were scaled by, after their tables' were discarded."""
+        """Reset the factors of groups whose tables have no gradient."""
         for group in self.param_groups:
             if not any(table.has_gradient for table in self._physical(group["tables"])):
                 group["params"][0].forget_factor()
@@ -351,7 +351,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             handle.forget_factor()
 
     def state_dict(self) -> dict[str, Any]:
-        """Groups' numbers and t of each table; the slots are in the tables' own state."""
+        """Groups' numbers and t of each table; slots are in the tables' state."""
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         groups = [plain(group, ("params", *self.torch_only)) | {"kind": self.rule_kind} for group in self.param_groups]
@@ -359,12 +359,15 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return after_hooks(self._optimizer_state_dict_post_hooks, self, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError, and changes nothing, unless the state is of this kind of optimizer and of its tables, group
-        by group."""
+        """Load groups' numbers and t.
+
+        Raises:
+          ValueError: the state is of another kind of optimizer, or its groups hold other tables. Nothing is changed.
+        """
         self.take_state(*self.read_state(state_dict))
 
     def read_state(self, state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """(the state as hooks leave it, its groups), checked; nothing is changed."""
+        """(the state after torch's hooks, its groups), checked; changes nothing."""
         state = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
         state = after_hooks(self._optimizer_load_state_dict_pre_hooks, self, state)
         return state, check_sparse(self, state)
@@ -388,8 +391,8 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        # GradScaler.step asks for this first. It would find no dense gradient to check, and step
-        # dense and sparse apart.
+        # GradScaler.step reads this first. Without dense gradients to check, the scaler would step dense and sparse
+        # apart.
         raise RecisError(
             f"{type(self).__name__} cannot be stepped by a GradScaler alone: the scaler decides per optimizer. "
             "Hand it recis_core.optim.join(dense_optimizer, sparse_optimizer)."
@@ -399,7 +402,7 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
 def _weakly(
     optimizer: SparseOptimizer, names: list[str]
 ) -> tuple[Callable[[], tuple[bool, bool]], Callable[[], float], Callable[[], None]]:
-    """What a handle asks of its optimizer, which it does not keep alive."""
+    """A handle's sync, norm and drop; they hold the optimizer weakly."""
     alive = weakref.ref(optimizer)
 
     def sync() -> tuple[bool, bool]:

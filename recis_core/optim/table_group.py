@@ -1,11 +1,11 @@
-"""A sparse optimizer's group: a dict as torch's, whose numbers go by torch's names and by RecIS's.
+"""A sparse optimizer's group: a dict as torch's, whose numbers have torch's names and RecIS's.
 
     Adam       betas (b1, b2)    also "beta1", "beta2"; "momentum" is b1
     SGD        momentum          also "betas", (momentum,)
     Adagrad    neither           "betas" reads as (); to set it or "momentum" does nothing
 
-Torch's schedulers that cycle momentum move one of the two names in every group of an optimizer. In a joined one the
-name is the dense side's, so each kind of table answers to both.
+Torch's schedulers that cycle momentum set one of the two names in every group of an optimizer. A joined optimizer has
+the name of its dense side, so groups of tables accept both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TableGroup(dict[str, Any]):
 
 
 def plain(group: dict[str, Any], leave_out: tuple[str, ...]) -> dict[str, Any]:
-    """A dict for a state: numbers that are tensors as floats."""
+    """A dict for a state: tensors of one number become floats."""
     return {name: _plain(value) for name, value in group.items() if name not in leave_out}
 
 

@@ -1,4 +1,4 @@
-"""One storage's part of an optimizer step: all numbers of it, before any table is changed."""
+"""One storage's part of an optimizer step. All parts are made before any table changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recis_core.table.table import Table
 
 @dataclass(frozen=True)
 class TableStep:
-    """t: of each logical table, this step counted."""
+    """t: of each logical table, after this step."""
 
     storage: Table
     rule: UpdateRule
@@ -32,8 +32,8 @@ class TableStep:
         return zip(self.storage.names, self.t, strict=True)
 
 
-def said_of(steps: Sequence[TableStep]) -> str:
-    """What became of a step that failed."""
+def outcome_of(steps: Sequence[TableStep]) -> str:
+    """The note of a failed step: which tables were stepped."""
     names = {done: [n for step in steps if step.done == done for n in step.storage.names] for done in (True, False)}
     if not names[True]:
         return "No table was changed, and all keep their gradients: call step() again, or zero_grad() to drop them."

@@ -1,4 +1,4 @@
-"""Rows of unequal length: RaggedTensor, and its way from and to dense, sparse and TorchRec's KeyedJaggedTensor."""
+"""Rows of unequal length: RaggedTensor, to and from dense, to sparse, and from TorchRec's KeyedJaggedTensor."""
 
 from recis_core.ragged.dense import dense_to_ragged, ragged_to_dense
 from recis_core.ragged.keyed_jagged import from_keyed_jagged, is_keyed_jagged

@@ -16,7 +16,7 @@ from recis_core.ragged.offsets import MAX_LEVELS, as_offsets, coordinates, longe
 def ragged_to_dense(
     values: Tensor, offsets: Tensor | Sequence[Tensor], default_value: float = 0, *, shape: Sequence[int] | None = None
 ) -> Tensor:
-    """Lay rows of unequal length into a rectangle, padded behind with `default_value`.
+    """Rows of unequal length as a rectangle, padded at the end with `default_value`.
 
     values 1 3 6 7 8   offsets 0 2 2 5   →   1 3 0 / 0 0 0 / 6 7 8
 
@@ -29,7 +29,7 @@ def ragged_to_dense(
       [B, L_1, ..., L_K, ...] in the dtype of values.
 
     Raises:
-      ValueError: offsets are no offsets of values, or `shape` is too small for what is there.
+      ValueError: offsets do not fit values, or `shape` is smaller than the longest row.
     """
     levels = as_offsets(offsets, values)
     sizes = _fitting_sizes(levels, [-1] * (len(levels) + 1) if shape is None else list(shape))
@@ -57,14 +57,14 @@ def _fitting_sizes(levels: list[Tensor], wanted: list[int]) -> list[int]:
 def dense_to_ragged(
     dense: Tensor, check_invalid: bool = False, invalid_value: float = 0
 ) -> tuple[Tensor, list[Tensor]]:
-    """Cut a rectangle into rows; with `check_invalid` without the trailing run of `invalid_value` of each row.
+    """Cut a rectangle into rows; `check_invalid` removes the trailing run of `invalid_value` of each row.
 
     1 0 3 0 0 / 6 7 8 0 0   →   values 1 0 3 6 7 8   offsets 0 3 6        (checked; the 0 inside stays)
                             →   all ten values       offsets 0 5 10       (unchecked)
 
     Args:
-      dense: [B, L] or deeper; innermost rows are cut, the levels around them stay as they are.
-      invalid_value: what padding is; NaN, too.
+      dense: [B, L] or deeper; innermost rows are cut, outer levels stay as they are.
+      invalid_value: the value of padding; may be NaN.
 
     Returns:
       values [N] and int64 offsets, outer to inner, one level less than dimensions.

@@ -1,4 +1,4 @@
-"""TorchRec's KeyedJaggedTensor, known by its methods: torchrec is never imported."""
+"""TorchRec's KeyedJaggedTensor, recognized by its methods: torchrec is never imported."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ METHODS = ("keys", "values", "weights_or_none", "lengths", "stride")
 
 
 def is_keyed_jagged(features: Any) -> bool:
-    """Whether this is, or behaves like, a KeyedJaggedTensor."""
+    """Whether features have the methods of a KeyedJaggedTensor."""
     return all(callable(getattr(features, name, None)) for name in METHODS)
 
 
 def from_keyed_jagged(features: Any) -> dict[str, RaggedTensor]:
-    """One RaggedTensor a key, sharing memory with the KeyedJaggedTensor.
+    """One RaggedTensor for each key; they share memory with the KeyedJaggedTensor.
 
                row 0   row 1   row 2
         user   a b     .       c          values  a b c d e f
         item   d       e       f          lengths 2 0 1 1 1 1
 
-    Batches may differ in size by key (`stride_per_key`). Reads one number a key, so it waits for the device once.
+    Keys may have batches of different size (`stride_per_key`). Waits for the device once, to read one number for each key.
 
     Raises:
-      TypeError: the object lacks one of the methods it is known by.
+      TypeError: the object lacks one of these methods.
       ValueError: lengths do not cover keys times rows.
     """
     if not is_keyed_jagged(features):

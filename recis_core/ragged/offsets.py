@@ -1,4 +1,4 @@
-"""Offsets: their checks at the door, and where each value lies in the dense picture.
+"""Offsets: their checks, and the place of each value in the dense tensor.
 
 Sizes: N values, B rows, K ragged levels.
 """
@@ -18,7 +18,7 @@ MAX_LEVELS = 5
 def as_offsets(offsets: Tensor | Sequence[Tensor], values: Tensor) -> list[Tensor]:
     """One tensor or a list outer→inner, checked against values, as a list of int64 tensors.
 
-    What only reading can tell is checked on the CPU, and elsewhere under RECIS_CHECK=1, for it waits for the device.
+    Offsets' values are checked on the CPU; on other devices only under RECIS_CHECK=1, for reading waits for the device.
     """
     levels = [offsets] if isinstance(offsets, Tensor) else list(offsets)
     if not 1 <= len(levels) <= MAX_LEVELS:
@@ -45,7 +45,7 @@ def _check_kind(offsets: Tensor, values: Tensor) -> None:
 
 
 def check_content(levels: list[Tensor], values: int) -> None:
-    """Each level rises from 0 to the rows of the next level, the innermost to the number of values."""
+    """Raises ValueError unless each level rises from 0 to the rows of the next level, the innermost to `values`."""
     wants = [(len(inner) - 1, "the rows of the next level") for inner in levels[1:]] + [(values, "len(ids)")]
     for offsets, (end, meaning) in zip(levels, wants, strict=True):
         first, last = int(offsets[0]), int(offsets[-1])
@@ -68,13 +68,13 @@ def longest(offsets: Tensor) -> int:
 
 
 def rows_of(offsets: Tensor, count: int) -> Tensor:
-    """int64 [count]: the row each of `count` children lies in."""
+    """int64 [count]: the row of each of `count` children."""
     rows = torch.arange(len(offsets) - 1, device=offsets.device)
     return torch.repeat_interleave(rows, offsets.diff(), output_size=count)
 
 
 def coordinates(levels: list[Tensor], count: int) -> list[Tensor]:
-    """K + 1 tensors int64 [N], outer to inner: each value's index in every dimension of the dense picture."""
+    """K + 1 tensors int64 [N], outer to inner: each value's index in every dimension of the dense tensor."""
     found = [torch.arange(len(levels[0]) - 1, device=levels[0].device)]
     for k, offsets in enumerate(levels):
         children = len(levels[k + 1]) - 1 if k + 1 < len(levels) else count

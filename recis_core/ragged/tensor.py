@@ -19,7 +19,7 @@ from recis_core.ragged.offsets import as_offsets, coordinates, longest
 
 @dataclass
 class RaggedPadInfo:
-    """What a truncation did to a RaggedTensor, one tensor a level: numbers dropped and padded, and at which side."""
+    """A truncation's record, one tensor for each level: how many values were dropped and padded, and at which side."""
 
     drop_nums: list[Tensor] | None = None
     pad_nums: list[Tensor] | None = None
@@ -28,26 +28,26 @@ class RaggedPadInfo:
 
 
 class RaggedTensor:
-    """Rows of unequal length: all values in one array, and offsets that say where each row begins.
+    """Rows of unequal length: all values in one array, and the offset at which each row begins.
 
         values   a b | c | | d e f        offsets 0 2 3 3 6       four rows, the third empty
 
-    Two levels: offsets name rows of the next level, so users have sessions and sessions have clicks.
+    Two levels: outer offsets count rows of the next level. Here users have sessions, and sessions have clicks.
 
         user 0: [a b] [c]                 offsets 0 2 3           two users: sessions 0..2 and 2..3
         user 1: [d e f]                           0 2 3 6         three sessions
 
-    A plain class on purpose: FSDP2's mixed precision would cast the weights of a dataclass or tuple.
+    A plain class, for FSDP2's mixed precision would cast the weights of a dataclass or tuple.
 
     Args:
       values: [N], or [N, D] for rows of vectors; any dtype. Gradients are kept.
-      offsets: integers [B + 1] from 0 to N, or a list of up to five such levels, outer to inner. Kept as int64.
-      weight: floating [N], one a value, or None.
-      dense_shape: sizes of B and the K ragged dimensions, -1 for as large as needed. `shape` and `to_dense` follow it.
+      offsets: integers [B + 1] from 0 to N, or a list of up to five such levels, outer to inner. Stored as int64.
+      weight: floating [N], one for each value, or None.
+      dense_shape: sizes of B and the K ragged dimensions, -1 for as large as needed. `shape` and `to_dense` use it.
 
     Raises:
-      TypeError, ValueError: kinds or shapes do not fit; offsets fall, or do not run from 0 to N. The last is
-        read on the CPU, and on other devices under RECIS_CHECK=1.
+      TypeError, ValueError: types or shapes do not fit; offsets decrease, or do not run from 0 to N. Offsets' values are
+        checked on the CPU; on other devices under RECIS_CHECK=1.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class RaggedTensor:
 
     @classmethod
     def from_dense(cls, dense: Tensor, check_invalid: bool = False, invalid_value: float = 0) -> RaggedTensor:
-        """The rows of a rectangle; with `check_invalid` without each row's trailing run of `invalid_value`.
+        """The rows of a rectangle; `check_invalid` removes each row's trailing run of `invalid_value`.
 
-        `dense_shape` keeps the rectangle's size, so that `to_dense(invalid_value)` gives it back.
+        `dense_shape` keeps the rectangle's size, so that `to_dense(invalid_value)` restores the rectangle.
         """
         values, offsets = dense_picture.dense_to_ragged(dense, check_invalid, invalid_value)
         return cls(values, offsets, dense_shape=dense.shape)
@@ -83,7 +83,7 @@ class RaggedTensor:
     def from_numpy(
         cls, values: np.ndarray, offsets: np.ndarray | Sequence[np.ndarray], weight: np.ndarray | None = None
     ) -> RaggedTensor:
-        """Without a copy, where the arrays are writable and offsets are int64."""
+        """A RaggedTensor of arrays; shares their memory if they are writable and offsets are int64."""
         levels = [offsets] if isinstance(offsets, np.ndarray) else offsets
         weights = None if weight is None else torch.from_numpy(weight)
         return cls(torch.from_numpy(values), [torch.from_numpy(level) for level in levels], weight=weights)
@@ -93,11 +93,11 @@ class RaggedTensor:
         return self._values
 
     def offsets(self) -> list[Tensor]:
-        """int64 offsets of each level, outer to inner; of a list of one for simple rows."""
+        """int64 offsets of each level, outer to inner; a list of one for simple rows."""
         return self._offsets
 
     def weight(self) -> Tensor | None:
-        """One weight a value, [N], or None."""
+        """Weights [N], one for each value, or None."""
         return self._weight
 
     def lengths(self) -> Tensor:
@@ -105,7 +105,7 @@ class RaggedTensor:
         return self._offsets[-1].diff()
 
     def set_values(self, values: Tensor) -> None:
-        """Replace the values, as many as before."""
+        """Replace the values by as many others."""
         if len(values) != len(self._values):
             raise ValueError(f"values must be as many as before = {len(self._values)}; got {len(values)}.")
         self._values = values
@@ -117,18 +117,18 @@ class RaggedTensor:
         self._weight = weight
 
     def set_dim_by_rank(self, dim: int, rank: int) -> None:
-        """Say the dense size of dimension `rank`; -1 for as large as needed."""
+        """Set the dense size of dimension `rank`; -1 for as large as needed."""
         sizes = list(self._dense_shape)
         sizes[rank] = dim
         self._dense_shape = _as_dense_shape(sizes, len(self._offsets))
 
     def set_pad_info(self, pad_info: RaggedPadInfo | None) -> None:
-        """Note what a truncation did."""
+        """Set the record of a truncation."""
         self._pad_info = pad_info
 
     @property
     def pad_info(self) -> RaggedPadInfo | None:
-        """What a truncation noted, or None. Follows `to`, `clone` and `pin_memory`, where it is."""
+        """A truncation's record, or None. `to`, `clone` and `pin_memory` keep it, on its device."""
         return self._pad_info
 
     @property
@@ -141,12 +141,12 @@ class RaggedTensor:
 
     @property
     def dim(self) -> int:
-        """Dimensions of rows and ragged levels; a vector's own dimension is not counted."""
+        """Number of dimensions: rows and ragged levels, without that of vectors."""
         return len(self._dense_shape)
 
     @property
     def max_length(self) -> int:
-        """The dense size of the innermost level; waits for the device where it was not given."""
+        """The dense size of the innermost level; waits for the device if no size was given."""
         return self.get_shape(-1)
 
     @property
@@ -159,7 +159,7 @@ class RaggedTensor:
         return self.real_shape()
 
     def real_shape(self, start: int = 0, end: int | None = None) -> tuple[int, ...]:
-        """Sizes of dimensions start..end, each -1 replaced by the longest row there is; waits for the device then."""
+        """Sizes of dimensions start..end. A -1 is replaced by the longest row's length; that waits for the device."""
         return tuple(self.get_shape(rank) for rank in range(self.dim)[start:end])
 
     def get_shape(self, dim: int) -> int:
@@ -170,7 +170,7 @@ class RaggedTensor:
         return len(self) if rank == 0 else longest(self._offsets[rank - 1])
 
     def to_dense(self, default_value: float = 0) -> Tensor:
-        """[B, L_1, ..., L_K] (vectors: [..., D]), short rows padded behind; its shape is `shape`. Keeps gradients."""
+        """[B, L_1, ..., L_K] (vectors: [..., D]) of `shape`; short rows are padded at the end. Keeps gradients."""
         return dense_picture.ragged_to_dense(self._values, self._offsets, default_value, shape=self._dense_shape)
 
     def to_sparse(self) -> Tensor:
@@ -180,7 +180,7 @@ class RaggedTensor:
         return torch.sparse_coo_tensor(indices, self._values, size, is_coalesced=True, check_invariants=False)
 
     def to(self, *args: Any, **kwargs: Any) -> RaggedTensor:
-        """As torch.Tensor.to for values; offsets and weights follow to the device and keep their dtypes."""
+        """torch.Tensor.to for values; offsets and weights go to the same device and keep their dtypes."""
         values, non_blocking = self._values.to(*args, **kwargs), kwargs.get("non_blocking", False)
         offsets = [level.to(values.device, non_blocking=non_blocking) for level in self._offsets]
         weight = None if self._weight is None else self._weight.to(values.device, non_blocking=non_blocking)
@@ -203,7 +203,7 @@ class RaggedTensor:
         return self._like(self._values.detach(), self._offsets, weight)
 
     def pin_memory(self) -> RaggedTensor:
-        """A copy in page-locked memory, from which `to("cuda", non_blocking=True)` does not wait."""
+        """A copy in page-locked memory: `to("cuda", non_blocking=True)` of it does not wait."""
         weight = None if self._weight is None else self._weight.pin_memory()
         return self._like(self._values.pin_memory(), [level.pin_memory() for level in self._offsets], weight)
 
@@ -211,7 +211,7 @@ class RaggedTensor:
         return self._values.is_pinned()
 
     def _like(self, values: Tensor, offsets: list[Tensor], weight: Tensor | None) -> RaggedTensor:
-        """The same rows in other tensors; the offsets were checked when self was made."""
+        """The same rows in other tensors, without checking offsets again."""
         made = object.__new__(RaggedTensor)
         made._values, made._offsets, made._weight = values, offsets, weight
         made._dense_shape, made._pad_info = self._dense_shape, self._pad_info

@@ -1,10 +1,10 @@
-"""Tables of a torch.distributed.checkpoint directory, for any number of ranks.
+"""Loads tables of a torch.distributed.checkpoint directory, on any number of ranks.
 
     dcp.save({"model": model.state_dict()}, checkpoint_id=path)     # every rank writes its own slices
     load_model(path, model)                                         # every rank reads the slices it needs
 
-Plain dcp.load wants to know each tensor's size before it reads, and other ranks have other slices. What wrappers put into
-names (`module.` of DDP) counts for nothing, on either side. A directory that --save wrote is read by saved_model.py.
+Plain dcp.load needs each tensor's size before it reads, and a rank does not know other ranks' slices. Wrappers' parts of
+names (`module.` of DDP) are ignored, in model and checkpoint. saved_model.py reads a directory that --save wrote.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ Stored = dict[str, str]  # "slices.0-32768.ids": its key in the checkpoint
 
 
 def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None = "model") -> None:
-    """Tables and everything else of `model` from what any number of ranks saved, bare or under DDP or FSDP2. Collective.
+    """Load tables and dense side of `model`, saved by any number of ranks, bare or under DDP or FSDP2. Collective.
+
+    While it reads, memory holds the parameters twice, so that an error changes nothing.
 
     Args:
-      path: a checkpoint of torch.distributed.checkpoint, or what `recis train --save`, save_state or save_shared_state
-        wrote: a directory of states, of which the latest is read, or one state.
-      key: in a checkpoint, under which the model's state_dict was saved; None: under none. States have none.
+      path: a checkpoint of torch.distributed.checkpoint; or a state of `recis train --save`, save_state or
+        save_shared_state; or a directory of states, of which the latest is read.
+      key: in a checkpoint the key of the model's state_dict; None if the state_dict was saved without one. Ignored for
+        states.
 
-    Raises: as load_tables; and of the dense side, where a parameter is missing or of another shape, what dcp.load raises,
-      and StateMismatch (a ValueError) of a state. Then nothing is changed, for which the parameters are there twice while
-      they are read.
+    Raises:
+      as load_tables. If a parameter is missing or has another shape: of a checkpoint, dcp.load's error; of a state,
+      StateMismatch (a ValueError).
     """
     if is_saved_state(path):
         load_saved_model(path, model)
@@ -64,7 +67,7 @@ def load_model(path: str | os.PathLike[str], model: nn.Module, key: str | None =
 
 
 def _dense_names(dense: Iterable[str], metadata: Any, key: str | None) -> dict[str, str]:
-    """The checkpoint's name of each; one that it lacks keeps its own, for dcp.load to refuse."""
+    """{name: name in the checkpoint}; a missing name stays as it is, and dcp.load refuses it."""
     head = f"{key}." if key else ""
     there = [name for name in metadata.state_dict_metadata if name.startswith(head)]
     if not there:
@@ -92,20 +95,20 @@ def dense_state_dict(model: nn.Module) -> dict[str, Any]:
 def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None = None) -> None:
     """Replace the model's tables by those of a checkpoint made by any number of ranks. Collective.
 
-    A rank reads the slices that hold rows of its own, one after another, into new tables; when all ranks have read theirs,
-    these take the old ones' place. What is in memory besides the tables is one slice, and the old rows until then.
+    A rank reads the slices that hold its rows, one at a time, into new tables; when all ranks have read theirs, the new
+    tables replace the old ones. Memory holds old and new rows, and one slice.
 
     Args:
-      path: of a directory that dcp.save wrote, whose metadata is a pickle: open none that you did not write. Or as
-        load_model's, a saved state's.
-      key: under which the model's state_dict was saved; None finds it.
+      path: a directory that dcp.save wrote. Its metadata is a pickle: open no directory of an untrusted writer. Or a
+        saved state, as for load_model.
+      key: the key of the model's state_dict; None finds it.
 
     Raises:
       FileNotFoundError: there is no checkpoint.
       CorruptCheckpoint: rows are missing, of another shape or unreadable.
-      ExchangeMismatch: another rank raised; see there.
-      Whatever it raises, no table is changed; but for a table with CacheConfig(keep=True), whose rows are written over
-      those on its disk: what breaks that off leaves rows of both.
+      ExchangeMismatch: another rank raised; see its error.
+      After an error no table is changed, except a table with CacheConfig(keep=True): its rows are written over those on
+      its disk, and an interruption leaves rows of both.
     """
     if is_saved_state(path):
         load_saved_tables(path, model)
@@ -131,7 +134,7 @@ def _made_aside(path: str | os.PathLike[str], model: nn.Module, key: str | None)
 def _filled(
     path: object, storage: Table, tables: Mapping[str, HashTable], stored: Mapping[str, Stored], metadata: Any
 ) -> Replacement:
-    """The rows of the tables that share a storage."""
+    """The new rows of all tables of one storage."""
     new, columns = Replacement(storage, [table.ordinal for table in tables.values()]), storage.columns
     for name, table in tables.items():
         for part in slices.needed(table, stored[name]):
@@ -154,7 +157,7 @@ def _tables(model: nn.Module) -> dict[str, HashTable]:
 
 @contextmanager
 def _together(tables: Iterable[HashTable], kind: str = "load") -> Iterator[None]:
-    """What one rank raises inside, all raise after it. kind: of call, one of agreement.KINDS."""
+    """If one rank raises inside, all ranks raise at the end. kind: one of agreement.KINDS."""
     exchanges = dict.fromkeys(t.physical.exchange for t in tables if t.physical.exchange is not None)
     failure: Exception | None = None
     try:
@@ -185,10 +188,10 @@ def _metadata(path: str | os.PathLike[str]) -> Any:
 
 
 def _stored(name: str, metadata: Any, key: str | None) -> Stored:
-    """Keys of the table at this path of the model.
+    """The checkpoint's keys of the table at this path of the model.
 
     Raises:
-      CorruptCheckpoint: several saved models have such a table, and `key` does not say which.
+      CorruptCheckpoint: several saved models have such a table; `key` must name one.
     """
     heads: dict[str, Stored] = {}
     for full in metadata.state_dict_metadata:
@@ -218,7 +221,7 @@ def _empty(metadata: Any, full: str, device: str = "meta") -> Tensor:
 
 
 def _read(path: object, stored: Stored, part: str, metadata: Any, columns: tuple[int, int]) -> dict[str, Tensor]:
-    """One slice's tensors; of those cut by columns, the blocks that hold some of these."""
+    """One slice's tensors; of a slice cut by columns only blocks that hold some of `columns`."""
     names = {
         name: full for name, full in stored.items() if name.startswith(f"{part}.") and blocks.overlap(name, columns)
     }
@@ -234,5 +237,5 @@ def _dcp_load(path: Any, state: dict[str, Any], *, no_dist: bool) -> None:
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
         try:
             dcp.load(state, checkpoint_id=path, no_dist=no_dist)
-        except dcp.CheckpointException as error:  # which is no Exception
+        except dcp.CheckpointException as error:  # a BaseException that is no Exception
             raise CorruptCheckpoint(f"{path} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""The dense side of a model in a saved state, whatever wraps the model: DDP, FSDP2, torch.compile."""
+"""The dense side of a model in a saved state, with any wrapper of the model: DDP, FSDP2, torch.compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_
 
 
 def dense_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers; the tables are apart."""
+    """Parameters and persistent buffers, without tables."""
     buffers = {
         f"{prefix}.{name}" if prefix else name: buffer
         for prefix, module in model.named_modules()
@@ -30,18 +30,18 @@ def check_dense_state(model: nn.Module, dense: Any) -> None:
     mine, dense = _by_plain_name(dense_state(model)), _by_plain_name(dense)
     lacking, foreign = sorted(set(mine) - set(dense)), sorted(map(str, set(dense) - set(mine)))
     apart = [
-        f"{n}: {_said(dense[n])}, wanted {_said(t)}" for n, t in mine.items() if n in dense and not _alike(t, dense[n])
+        f"{n}: {_form(dense[n])}, wanted {_form(t)}" for n, t in mine.items() if n in dense and not _alike(t, dense[n])
     ]
     if lacking or foreign or apart:
-        told = [f"it lacks {lacking[:5]}"] * bool(lacking) + [f"it has {foreign[:5]}"] * bool(foreign) + apart[:5]
-        raise ValueError(f"the saved dense state does not fit this model at {len(told)} places: {'; '.join(told)}.")
+        faults = [f"it lacks {lacking[:5]}"] * bool(lacking) + [f"it has {foreign[:5]}"] * bool(foreign) + apart[:5]
+        raise ValueError(f"the saved dense state does not fit this model at {len(faults)} places: {'; '.join(faults)}.")
 
 
 def _alike(mine: Tensor, saved: Any) -> bool:
     return isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (mine.shape, mine.dtype)
 
 
-def _said(value: Any) -> str:
+def _form(value: Any) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
@@ -55,7 +55,7 @@ def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
 
 
 def _as(mine: Tensor, saved: Tensor) -> Tensor:
-    """What goes into a parameter that FSDP2 has cut: this rank's part."""
+    """The saved value for a parameter; of one that FSDP2 has sharded, this rank's part."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(mine, DTensor):
@@ -64,11 +64,11 @@ def _as(mine: Tensor, saved: Tensor) -> Tensor:
 
 
 def plain_name(key: str) -> str:
-    """Without what DDP, torch.compile, FSDP and checkpoint wrappers put into names."""
+    """The key without the parts that DDP, torch.compile, FSDP and checkpoint wrappers add."""
     return ".".join(part for part in key.split(".") if part not in WRAPPERS)
 
 
 def _by_plain_name(dense: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Names as they are where wrappers' parts are a model's own, so that two would become one."""
+    """By plain names; unchanged if two names would become one, as in a model with submodules of wrappers' names."""
     plain = {plain_name(name): value for name, value in dense.items() if isinstance(name, str)}
     return plain if len(plain) == len(dense) else dense

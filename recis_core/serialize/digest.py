@@ -1,4 +1,4 @@
-"""One digest for all that was learned in tables.
+"""One digest of tables' rows and slots.
 
 Sizes: W ranks, n rows.
 """
@@ -16,15 +16,15 @@ from recis_core.channel.channel import Channel
 from recis_core.exchange.gathering import gathered
 from recis_core.nn.hash_table import HashTable
 
-KIND = "digest"  # of these calls, among those that ranks agree on
-CHUNK = 1 << 22  # bytes of rows that the first rank gets at once
+KIND = "digest"  # the kind of these calls when ranks agree
+CHUNK = 1 << 22  # bytes of rows that the first rank gathers at a time
 
 
 def tables_sha256(tables: Mapping[str, HashTable]) -> str:
     """SHA-256 over every table's name, ids, rows and slots, tables by name, ids ascending, little-endian.
 
-    Of tables that ranks share it is over all ranks' rows, as if one process had them; collective, and the first
-    rank's to know: "" on the others.
+    If ranks share the tables, the digest is over all ranks' rows, as if one process had them. Then the call is
+    collective; the first rank returns the digest, the others "".
     """
     sha256, known = hashlib.sha256(), True
     for name in sorted(tables):
@@ -59,7 +59,7 @@ def _blocks(table: HashTable, channel: Channel | None) -> Iterator[bytes]:
 
 
 def _whole_rows(channel: Channel, ids: Tensor, parts: list[Tensor]) -> Iterator[bytes]:
-    """Of a table that is cut by columns: the first rank puts them side by side, some rows at a time."""
+    """Rows of a table cut by columns: the first rank joins the columns, some rows at a time."""
     yield _bytes(ids)
     for part in parts:
         rows = max(1, CHUNK // (part.shape[1] * part.element_size()))
@@ -74,7 +74,7 @@ def _counts(channel: Channel, mine: int) -> Tensor:
 
 
 def _in_order(channel: Channel, part: Tensor, ranks: Tensor) -> Iterator[bytes]:
-    """The first rank puts rows of all ranks into the order of `ranks`, whose rows come next, some at a time."""
+    """On the first rank, rows of all ranks, some at a time; `ranks` names the rank of each next row."""
     rows = max(1, CHUNK // (part.shape[1] * part.element_size()))
     for beg in range(0, len(ranks), rows):
         wanted = ranks[beg : beg + rows]

@@ -1,4 +1,4 @@
-"""What a state's directory holds, in a file that ends with a hash of all before it.
+"""The list of files in a state's directory; it ends with the hash of all bytes before.
 
 {"format": 2, "placement": 1, "step": 100,
  "parts": {name: {"tree": …, "bytes": of its file, "xxh3_128": of its file}},
@@ -26,16 +26,16 @@ from recis_core.serialize.tree import declared_tensors
 FORMAT = 2  # 1 had no hash of the manifest
 VERSIONS = FORMAT, placement.VERSION
 MANIFEST = "manifest.json"
-LIMIT = 1 << 26  # bytes of a manifest: all but tensors
+LIMIT = 1 << 26  # bytes of a manifest, which holds all but tensors
 HASH = re.compile(r"[0-9a-f]{32}")
-LATEST = 10**15  # steps: a name of 20 characters
+LATEST = 10**15  # highest step: its name has 21 characters at most
 
 Written = dict[str, dict[str, Any]]  # part: tree, bytes and hash, as JSON values
 
 
 @dataclass(frozen=True)
 class Part:
-    """tree: as split_tensors made it. tensors: what it says of them. bytes, xxh3_128: of its file."""
+    """tree: from split_tensors. tensors: declared in the tree. bytes, xxh3_128: of the part's file."""
 
     tree: Any
     tensors: Mapping[str, Declared]
@@ -50,7 +50,7 @@ class Manifest:
 
 
 def encode_manifest(step: int, written: Written) -> bytes:
-    """Raises ValueError if there is too much beside tensors."""
+    """Raises ValueError if all but tensors takes more than LIMIT bytes."""
     head = {"format": FORMAT, "placement": placement.VERSION, "step": step, "parts": written}
     body = json.dumps(head, allow_nan=False)[:-1].encode()
     data = body + _tail(body)
@@ -67,10 +67,10 @@ def _tail(body: bytes) -> bytes:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Every byte of it checked.
+    """Read a manifest; checks every byte.
 
     Raises:
-      CorruptCheckpoint: it is missing, damaged, or of another version.
+      CorruptCheckpoint: the manifest is missing, damaged, or of another version.
     """
     path = directory / MANIFEST
     with opened(path) as file:
@@ -87,7 +87,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _fault(data: bytes) -> str:
-    """Of one whose hash is wrong: another version's is told as such, as far as it can be read."""
+    """The fault of a manifest with a wrong hash; names its version if that can be read and is another."""
     try:
         values = json.loads(data)
         found = values["format"], values["placement"]
@@ -148,7 +148,7 @@ def _require_keys(values: Any, keys: set[str], what: str) -> None:
 
 
 def checked_step(step: Any) -> int:
-    """Raises ValueError unless it is a step that a state can be of."""
+    """Raises ValueError unless step is an int from 0 to LATEST."""
     if type(step) is not int or not 0 <= step <= LATEST:
         raise ValueError(f"a state's step is an int from 0 to {LATEST}; got {str(step)[:80]!r}.")
     return step

@@ -1,9 +1,9 @@
-"""One part's tensors in a file that safetensors reads, written and read in one pass that also hashes it.
+"""One part's tensors in a file that safetensors can read; one pass writes or reads the file and hashes it.
 
     u64 length of the header | header, JSON: {name: dtype, shape, where} | the tensors' bytes, widest elements first
 
-The header follows from the tensors' names, dtypes and shapes, which the manifest holds too. So a reader knows every byte
-of it beforehand, parses none, and allocates nothing until the file has the size that they make.
+The header follows from the tensors' names, dtypes and shapes, which the manifest holds too. So the reader knows every
+byte of the header beforehand and parses none; it allocates memory only after the file's size was checked.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Declared = tuple[str, tuple[int, ...]]  # a tensor's dtype, by name, and shape
 
 
 def file_name(part: str) -> str:
-    """Raises ValueError unless the part's name can be a file's in the state's own directory, on any system."""
+    """The file of a part. Raises ValueError unless the part's name can be a file's on any system."""
     safe = part.isprintable() and not set(part) & set("/\\:") and not part.startswith(".") and part == part.strip()
     if not safe or not 0 < len(part.encode()) <= 200:
         raise ValueError(
@@ -68,13 +68,13 @@ def size_of(kind: str, shape: tuple[int, ...]) -> int:
 
 
 def write_part(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
-    """A new file, synced; returns its size and hash."""
+    """Write a new file, and sync; returns its size and hash."""
     names = {name: declared(tensor) for name, tensor in tensors.items()}
     digest = xxhash.xxh3_128()
     with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         _write(file, digest, memoryview(_header(names)))
         for name in _in_file(names):
-            # One at a time in host memory.
+            # One tensor at a time in host memory.
             _write(file, digest, _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous()))
         file.flush()
         os.fsync(file.fileno())
@@ -85,7 +85,7 @@ def read_part(path: Path, names: Mapping[str, Declared], size: int, wanted: str)
     """The tensors of these names, dtypes and shapes.
 
     Raises:
-      CorruptCheckpoint: the file is missing, no file, or not the one of this size and hash that was written.
+      CorruptCheckpoint: the file is missing, no regular file, or has another size or hash.
     """
     header, digest = _header(names), xxhash.xxh3_128()
     if size != len(header) + sum(size_of(*each) for each in names.values()):
@@ -105,10 +105,10 @@ def read_part(path: Path, names: Mapping[str, Declared], size: int, wanted: str)
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file of a state to read.
+    """Open a state's file to read.
 
     Raises:
-      CorruptCheckpoint: it is missing, a link, no file, or cannot be read.
+      CorruptCheckpoint: the file is missing, a link, no regular file, or unreadable.
     """
     try:
         with open(open_regular(path, os.O_RDONLY), "rb") as file:
@@ -134,7 +134,7 @@ def _header(names: Mapping[str, Declared]) -> bytes:
 
 
 def _in_file(names: Mapping[str, Declared]) -> list[str]:
-    """In the order that keeps each at a multiple of its elements' width."""
+    """Names in file order, widest elements first: each tensor is aligned to its elements."""
     return sorted(names, key=lambda name: -DTYPES[names[name][0]].itemsize)
 
 

@@ -1,4 +1,4 @@
-"""Parts of a state that is loaded: what does not fit is told with the file that it is in."""
+"""Parts of a state that is loaded; errors name the file of the part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WRONG = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowEr
 
 
 def part_of_state(state: Mapping[str, Any], part: str) -> Any:
-    """Raises CorruptCheckpoint if it is missing or damaged."""
+    """Raises StateMismatch if the part is missing, CorruptCheckpoint if its file is damaged."""
     if part not in state:
         where = state.path if isinstance(state, SavedState) else "the state"
         raise StateMismatch(f"{where} lacks the part {part!r}; it has {', '.join(sorted(state))[:200]}.")
@@ -22,14 +22,14 @@ def part_of_state(state: Mapping[str, Any], part: str) -> Any:
 
 @contextmanager
 def naming(state: Mapping[str, Any], *parts: str) -> Iterator[None]:
-    """What goes wrong with values of these parts is a StateMismatch, and names them."""
+    """Errors inside, from values of these parts, become a StateMismatch that names the parts."""
     try:
         yield
     except CorruptCheckpoint:
         raise
     except WRONG as error:
-        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise StateMismatch(f"{_where(state, parts)}: {said}") from error
+        fault = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise StateMismatch(f"{_where(state, parts)}: {fault}") from error
 
 
 def _where(state: Mapping[str, Any], parts: tuple[str, ...]) -> str:

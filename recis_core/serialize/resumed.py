@@ -1,4 +1,4 @@
-"""What one storage takes from a saved state: made aside, and taken all at once."""
+"""One storage's part of a saved state: prepared aside, then taken at once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from recis_core.table.unapplied import Carried
 
 
 class Resumed:
-    """Of one storage; `commit` takes it, after everything that may be refused.
+    """The new content of one storage. All checks come before `commit`.
 
-    slots: whether rows come with their optimizers' slots.
+    slots: whether rows keep their optimizers' slots.
     """
 
     def __init__(self, table: Table, slots: bool = True) -> None:
@@ -44,7 +44,7 @@ class Resumed:
             self._carried = more if self._carried is None else summed_by_key([self._carried, more])
 
     def take_codecs(self, states: Mapping[str, Any]) -> None:
-        """Codecs that are chosen by error go on from what was measured; under another precision they begin anew."""
+        """Codecs chosen by measured error keep their measurements; under another precision they start anew."""
         if not isinstance(self.table, ShardedTable) or not states:
             return
         precision = self.table.precision
@@ -55,14 +55,14 @@ class Resumed:
                 self._choosers[part] = chooser
 
     def take_hooks(self, state: Mapping[str, Any]) -> None:
-        """Under another hook what was remembered is dropped."""
+        """Take over the hooks' memory; another hook's memory is dropped."""
         if self._policy is not None and "admission" in state:
             self._policy.load_state(state["admission"])
         if self._eviction is not None and "eviction" in state:
             self._eviction.load_state(state["eviction"])
 
     def merge_hooks(self, state: Mapping[str, Any], ordinals: dict[int, int]) -> None:
-        """As far as it is of ids that belong here."""
+        """Take over the hooks' memory of ids that belong on this rank."""
         if self._policy is not None and "admission" in state:
             self._policy.merge(state["admission"], ordinals, self.table.keeps)
         if self._eviction is not None and "eviction" in state:

@@ -1,4 +1,4 @@
-"""A model's tables and dense side from a state that TrainLoop or `recis train --save` saved, without loop and optimizer."""
+"""Loads a model's tables and dense side from a state of TrainLoop or `recis train --save`, without loop and optimizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recis_core.uninterrupted import uninterrupted
 
 
 def is_saved_state(path: str | os.PathLike[str]) -> bool:
-    """Whether it is a state, or a directory of states, rather than a checkpoint of another kind."""
+    """Whether path is a state or a directory of states, and no checkpoint of another kind."""
     directory = Path(path)
     if not directory.is_dir() or os.path.lexists(directory / ".metadata"):
         return False
@@ -43,7 +43,7 @@ def load_saved_model(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 
 def load_saved_tables(path: str | os.PathLike[str], model: nn.Module) -> None:
-    """As load_saved_model, of the tables alone."""
+    """load_saved_model, for the tables alone."""
     with failing_together(_exchange(model)):
         new = read_tables(filter_out_sparse_param(model), SavedState(latest_state(Path(path))))
     with uninterrupted():

@@ -1,8 +1,8 @@
-"""One directory a state: written aside, synced, hashed, and committed by a rename.
+"""One directory for each state: written aside, synced, hashed, and committed by a rename.
 
-DIR/step-00000100/manifest.json             what else is there, with sizes and hashes, and a hash of itself; manifest.py
+DIR/step-00000100/manifest.json             lists the other files, with sizes and hashes, and its own hash; manifest.py
                   <name>.safetensors        tensors of one part of the state; part_file.py
-                  <name>.rank-1.safetensors of a part that each rank has its own of; shared_state.py
+                  <name>.rank-1.safetensors tensors of one rank's own part; shared_state.py
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from recis_core.serialize.part_file import SUFFIX, file_name, read_part, write_p
 from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
 from recis_core.serialize.tree import join_tensors, split_tensors
 
-Split = dict[str, tuple[Any, dict[str, Tensor]]]  # part: its tree without tensors, and these
+Split = dict[str, tuple[Any, dict[str, Tensor]]]  # part: (its tree without tensors, its tensors)
 
 
 def save_state(directory: str | Path, step: int, state: Mapping[str, Any]) -> Path:
     """Write `state`, {part: nested dicts, lists, scalars and tensors}; whole or not at all.
 
-    At every instant the directory holds this state or the one that it had of this step. Files are the user's alone
-    (0600), unless RECIS_FILE_MODE asks for more.
+    At every instant the directory holds the new state or the former state of this step. Only the user can read the files
+    (mode 0600), unless RECIS_FILE_MODE sets another mode.
 
     Returns:
-      its directory, DIR/step-…; one that is there already is replaced.
+      the state's directory, DIR/step-…; an existing one is replaced.
 
     Raises:
-      TypeError, ValueError: something in `state` has no safe form, or a part's name is no file's; nothing was written.
-      StorageInUse: another process is saving there. OSError: as the system says; the state before is as it was.
+      TypeError, ValueError: something in `state` has no safe form, or a part's name cannot name a file; nothing was written.
+      StorageInUse: another process is saving there.
+      OSError: the system's error; the former state is unchanged.
     """
     final = state_path(directory, checked_step(step))
     parts = split_parts(state)
@@ -66,7 +67,7 @@ def write_parts(aside: Path, parts: Split) -> Written:
 
 
 def commit(aside: Path, final: Path, step: int, written: Written) -> None:
-    """List what was written, and rename: from then on the state is there."""
+    """Write the manifest, then rename: from then on the state exists."""
     data = encode_manifest(step, written)
     with open(open_regular(aside / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(data)
@@ -76,10 +77,11 @@ def commit(aside: Path, final: Path, step: int, written: Written) -> None:
 
 
 def latest_state(directory: str | Path) -> Path:
-    """The state of the highest step in DIR; DIR itself, if it is one.
+    """The state of the highest step in DIR; DIR itself, if DIR is a state.
 
     Raises:
-      FileNotFoundError: there is none. CorruptCheckpoint: its manifest is lost or damaged; no older one is taken instead.
+      FileNotFoundError: there is no state.
+      CorruptCheckpoint: the newest state's manifest is missing or damaged; an older state is not used instead.
     """
     directory = Path(directory)
     if STATE.fullmatch(directory.name) and not os.path.lexists(directory) and old_of(directory).is_dir():
@@ -103,17 +105,17 @@ def latest_state(directory: str | Path) -> Path:
 
 
 def _is_state(directory: Path, states: list[Path]) -> bool:
-    """Whether it is a state, or the remains of one, rather than a directory of states."""
+    """Whether the directory is a state, or the remains of one, and no directory of states."""
     if os.path.lexists(directory / MANIFEST):
         return True
     return not states and (step_of(directory) is not None or any(n.endswith(SUFFIX) for n in os.listdir(directory)))
 
 
 class SavedState(Mapping[str, Any]):
-    """{part: what was saved} of a state's directory. A part is read, and its hash checked, when it is asked for.
+    """{part: saved value} of a state's directory. Reading a part reads its file and checks the hash.
 
     Raises:
-      CorruptCheckpoint: a file is missing or damaged, or the format is another.
+      CorruptCheckpoint: a file is missing or damaged, or has another format.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -140,9 +142,9 @@ class SavedState(Mapping[str, Any]):
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """{part: what save_state was given}, all of it.
+    """All parts of a saved state, {part: saved value}.
 
     Raises:
-      CorruptCheckpoint: a file is missing or damaged, or the format is another.
+      CorruptCheckpoint: a file is missing or damaged, or has another format.
     """
     return dict(SavedState(path))

@@ -1,7 +1,7 @@
-"""A state of many ranks in one directory: each writes parts of its own into it, the first one commits it.
+"""One state of many ranks in one directory: each rank writes its own parts, the first rank commits.
 
-Only when all files of all ranks are synced and hashed is the manifest written and the directory renamed. What fails
-on one rank is an error on all, and leaves no state.
+When all files of all ranks are synced and hashed, the first rank writes the manifest and renames the directory. If one
+rank fails, all ranks raise, and no state is left.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from recis_core.table.exchange_interface import Exchange
 def save_shared_state(
     directory: str | Path, step: int, shared: Mapping[str, Any], own: Mapping[str, Any], exchange: Exchange
 ) -> Path:
-    """As save_state, by all ranks of an exchange, into a directory that all of them see. Collective.
+    """save_state by all ranks of an exchange, into a directory that all of them see. Collective.
 
     Args:
-      shared: parts that are the same on all ranks; the first rank's are written. own: this rank's parts.
+      shared: parts that are equal on all ranks; the first rank writes them. own: this rank's parts.
 
     Raises:
-      ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: one died.
-      As save_state, on the rank that failed.
+      ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: another rank died.
+      On the rank that failed: as save_state.
     """
     final, rank = state_path(directory, checked_step(step)), exchange.channel.rank
     with ExitStack() as ends:
@@ -45,10 +45,10 @@ def save_shared_state(
         with exchange.channel.failing_together("save"):
             written = _write(aside_of(final), parts)
         _meet(exchange, step)
-        said = gathered_json(exchange.channel, written, to=0, kind="save")
+        written_by_rank = gathered_json(exchange.channel, written, to=0, kind="save")
         with exchange.channel.failing_together("save"):
             if rank == 0:
-                commit(aside_of(final), final, step, {k: v for by_rank in said for k, v in by_rank.items()})
+                commit(aside_of(final), final, step, {k: v for each in written_by_rank for k, v in each.items()})
         _meet(exchange, step)
     return final
 
@@ -68,7 +68,7 @@ def _write(aside: Path, parts: Split) -> Written:
 
 
 def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
-    """As latest_state, as the first rank sees it. Collective.
+    """latest_state of the first rank, on all ranks. Collective.
 
     Raises:
       FileNotFoundError, CorruptCheckpoint: on all ranks; see latest_state.
@@ -79,15 +79,15 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
             found = ["", str(latest_state(directory))]
         except (FileNotFoundError, CorruptCheckpoint, OSError) as error:
             found = [type(error).__name__, str(error)]
-    kind, said = gathered_json(exchange.channel, found, kind="latest")[0]
+    kind, text = gathered_json(exchange.channel, found, kind="latest")[0]
     if kind:
-        raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(said)
-    return Path(said)
+        raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(text)
+    return Path(text)
 
 
 @contextmanager
 def failing_together(exchange: Exchange | None) -> Iterator[None]:
-    """What one rank raises inside, all raise after it, before any goes on. Collective."""
+    """If one rank raises inside, all ranks raise at the end. Collective."""
     failure: Exception | None = None
     try:
         yield
@@ -108,7 +108,7 @@ def part_of(part: str, rank: int) -> str:
 
 
 def by_rank(state: Iterable[str], part: str) -> list[str]:
-    """The names of all ranks' own parts, in order; a state of one process has one, without a rank."""
+    """The names of all ranks' own parts, in order; a state of one process has one part, without a rank in its name."""
     names = list(state)
     if part in names:
         return [part]

@@ -1,12 +1,12 @@
-"""Names in a directory of states, and how a state comes to be there: whole, by one rename.
+"""Names in a directory of states. A state appears whole, by one rename.
 
 DIR/step-00000100            a state; states are ordered by their numbers
-    .step-00000100.writing   one that is being written, or its predecessor that is being removed
-    .step-00000100.old       where names cannot be swapped: the predecessor while the new one takes its place
-    .saving                  where directories cannot be locked: the lock
+    .step-00000100.writing   a state that is being written, or a former state that is being removed
+    .step-00000100.old       the former state during a replacement, if the file system cannot swap names
+    .saving                  the lock, if the file system cannot lock directories
 
-One process at a time writes. What a process that died has left is removed by the next save; but a state that lies in
-.old alone is the state of its step, for readers and for the next save.
+One process at a time writes. The next save removes what a dead process left. If a step has only a state in .old, that is
+the state of the step, for readers and for the next save.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def old_of(final: Path) -> Path:
 
 
 def step_of(path: Path) -> int | None:
-    """The step that a state's name says; None of other names."""
+    """The step in a state's name; None for other names."""
     found = STATE.fullmatch(path.name) or LEFT.fullmatch(path.name)
     return None if found is None else int(found[1].removeprefix("step-"))
 
 
 def states_in(directory: Path) -> list[Path]:
-    """By step; whatever bears a state's name, for what is no state there must not be passed over."""
+    """All paths with a state's name, by step; also those that hold no state, which must raise later."""
     names = os.listdir(directory)
     states = [directory / name for name in names if STATE.fullmatch(name)]
     stranded = [(directory / name, found[1]) for name in names if (found := LEFT.fullmatch(name)) and found[2] == "old"]
@@ -59,10 +59,10 @@ def states_in(directory: Path) -> list[Path]:
 
 @contextmanager
 def saving(final: Path) -> Iterator[Path]:
-    """An empty directory beside `final` to write the state in, which is gone afterwards, and no other process's.
+    """An empty directory beside `final` to write the state in; removed at the end. Holds the lock.
 
     Raises:
-      StorageInUse: another process, or thread, is saving there. OSError: no directory can be there.
+      StorageInUse: another process or thread is saving there. OSError: the directory cannot be made.
     """
     make_directory(final.parent)
     with _locked(final.parent):
@@ -79,11 +79,11 @@ def saving(final: Path) -> Iterator[Path]:
             try:
                 _remove(aside)
             finally:
-                _remove(aside)  # again, where an interrupt ended that
+                _remove(aside)  # again, in case an interrupt ended the first
 
 
 def place(aside: Path, final: Path) -> None:
-    """The whole state in `aside` becomes that of `final`; from then on it is there."""
+    """Put the state in `aside` in the place of `final`."""
     sync_directory(aside)
     if not final.exists():
         aside.rename(final)
@@ -105,7 +105,7 @@ def _take_over(aside: Path, final: Path) -> None:
 
 
 def remove_state(state: Path) -> None:
-    """Its name goes first, so that nobody finds half of it. One that is not there is none."""
+    """Rename the state, then remove it, so that readers never find half a state. A missing state is ignored."""
     with _locked(state.parent):
         aside = aside_of(state)
         _remove(aside)
@@ -117,7 +117,7 @@ def remove_state(state: Path) -> None:
 
 
 def _remove_left(directory: Path) -> None:
-    """What dead saves have left."""
+    """Remove what dead processes left."""
     for name in os.listdir(directory):
         if found := LEFT.fullmatch(name):
             if found[2] == "old" and not os.path.lexists(directory / found[1]):
@@ -127,20 +127,20 @@ def _remove_left(directory: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Whatever it is. What cannot be removed stays, for the next save to remove."""
+    """Remove a file, link or directory. What cannot be removed now is left to the next save."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     else:
-        with uninterrupted():  # rmtree closes a directory twice where an interrupt comes between closing and noting it
+        with uninterrupted():  # an interrupt inside rmtree can make it close a directory twice
             shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """The lock is on the open directory itself: it leaves no file, and ends with the process."""
+    """Lock the open directory: this leaves no file, and ends with the process."""
     handles: list[int] = []
     try:
-        with uninterrupted():  # so that no handle, and no lock, stays behind
+        with uninterrupted():  # so that neither handle nor lock is left behind
             handles.append(_lock_of(directory))
         yield
     finally:
@@ -159,7 +159,7 @@ def _lock_of(directory: Path) -> int:
 
 
 def _locks(handle: int, directory: Path) -> bool:
-    """Whether the file system has such locks."""
+    """Lock; returns False if the file system cannot lock directories."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

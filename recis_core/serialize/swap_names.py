@@ -1,4 +1,4 @@
-"""Two names exchanged at once, so that at no instant either is without its file or directory."""
+"""Exchanges two names at once, so that both exist at every instant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY}
 
 
 def swap_names(one: Path, other: Path) -> bool:
-    """Whether the system and this file system can; if not, nothing was done. Raises OSError where they failed."""
+    """Returns False, having done nothing, if the system or the file system cannot. Raises OSError if the exchange fails."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False

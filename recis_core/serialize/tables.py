@@ -1,6 +1,6 @@
-"""Tables of a model as parts of a saved state: resumed bit for bit where ranks and placement are as they were.
+"""A model's tables as parts of a saved state. With the same ranks and placement, tables resume bit for bit.
 
-Any other number of ranks, sharding or coalescing gets every row, with its slots, at its owner.
+With other ranks, shardings or coalescing, every row and its slots go to the row's owner.
 
 Sizes: W ranks.
 """
@@ -35,7 +35,7 @@ def _storages(tables: Mapping[str, HashTable]) -> dict[str, Table]:
 
 
 def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
-    """{part: names and snapshot} for each physical table under these. Collective where ranks share them."""
+    """{part: names and snapshot} for each physical table. Collective if ranks share the tables."""
     storages = _storages(tables)
     late = _pending(list(storages.values()))
     return {part: _snapshot(table, late[table]) for part, table in storages.items()}
@@ -59,7 +59,7 @@ def _snapshot(table: Table, late: Carried | None) -> dict[str, Any]:
 
 
 def _hooks_state(table: Table) -> dict[str, Any]:
-    """What admission and eviction remember."""
+    """The memory of admission and eviction."""
     state: dict[str, Any] = {}
     if table.storage.gate is not None:
         state["admission"] = table.storage.gate.policy.state()
@@ -69,7 +69,7 @@ def _hooks_state(table: Table) -> dict[str, Any]:
 
 
 def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
-    """What each is still to apply: also the gradient that ranks have not sent each other."""
+    """Each storage's unapplied gradients, with error-feedback residuals that ranks have not sent to each other."""
     late = {table: table.carried for table in storages}
     for exchange in dict.fromkeys(t.exchange for t in storages if isinstance(t, ShardedTable)):
         senders = [t for t in exchange.tables if t.residuals is not None]
@@ -78,15 +78,15 @@ def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
 
 
 def storage_parts(state: Iterable[str]) -> list[str]:
-    """Those of a state's parts that hold tables."""
+    """The parts of a state that hold tables."""
     return [name for name in state if name.startswith(PART)]
 
 
 def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) -> None:
-    """Rows of a state instead of the tables'; every rank takes what belongs to it.
+    """Replace the tables' rows by a state's; every rank takes the rows that belong to it.
 
     Raises:
-      ValueError: the state's tables are other ones, or its rows or slots of another form. No table is changed then.
+      ValueError: the state has other tables, or its rows or slots have another form. No table is changed then.
     """
     new = read_tables(tables, state)
     with uninterrupted():
@@ -95,12 +95,12 @@ def restore_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any]) ->
 
 
 def read_tables(tables: Mapping[str, HashTable], state: Mapping[str, Any], *, slots: bool = True) -> list[Resumed]:
-    """All that is to change, made aside, for `commit` of each to take.
+    """Prepares all changes aside; call `commit` of each.
 
-    slots: whether rows come with what optimizers keep of them, and with gradients that wait; else these begin anew.
+    slots: whether to read optimizers' slots and unapplied gradients; else slots get initial values.
 
     Raises:
-      StateMismatch (a ValueError): the state's tables are other ones, or its rows or slots of another form.
+      StateMismatch (a ValueError): the state has other tables, or its rows or slots have another form.
     """
     mine = _storages(tables)
     names = storage_parts(state)
@@ -134,7 +134,7 @@ def _check_names(tables: Mapping[str, HashTable], own: Mapping[str, Any]) -> Non
 def _hand_out_parts(
     new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], state: Mapping[str, Any], parts: list[str]
 ) -> None:
-    """All ranks' shards of one storage, one after another where they are not to lie side by side."""
+    """Hand out all ranks' shards of one storage: one at a time, or joined if they are blocks of columns."""
     first = part_of_state(state, parts[0])
     with naming(state, *parts):
         if first.get("shardings", [""])[0] == "column":
@@ -158,19 +158,19 @@ def _rank(storages: Mapping[str, Table]) -> int:
 
 
 def _as_they_were(mine: Mapping[str, Table], own: Mapping[str, Any], shards: Mapping[str, list[str]]) -> bool:
-    """Whether each rank's storages hold what they held: equal on all ranks."""
+    """Whether ranks, storages and shardings are those of the state; equal on all ranks."""
 
-    def said(table: Table) -> tuple[int, list[str], list[str]]:
+    def layout(table: Table) -> tuple[int, list[str], list[str]]:
         if not isinstance(table, ShardedTable):
             return 1, list(table.names), []
         return table.world, list(table.names), [str(s) for s in table.shardings]
 
-    now = {part: said(table) for part, table in mine.items()}
+    now = {part: layout(table) for part, table in mine.items()}
     return now == {part: (len(shards[part]), saved["names"], saved.get("shardings", [])) for part, saved in own.items()}
 
 
 def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
-    """Placement included, and each sender with its own residuals."""
+    """Take one rank's own part: rows with their placement, and the residuals of this sender."""
     fields = {f.name for f in dataclasses.fields(Snapshot)}
     snapshot = Snapshot(**{k: v for k, v in saved["snapshot"].items() if k in fields})
     snapshot.slots = _fitting(new, snapshot.slots)
@@ -189,10 +189,10 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
 
 
 def _fitting(new: Resumed, slots: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what only a lossy exchange keeps, where there is none now.
+    """The slots to load; residuals of a lossy exchange are left out if the table keeps none.
 
     Raises:
-      ValueError: those of the table's optimizer are not there.
+      ValueError: slots of the table's optimizer are missing.
     """
     if not new.slots:
         return {}
@@ -208,7 +208,7 @@ def _fitting(new: Resumed, slots: dict[str, Tensor]) -> dict[str, Tensor]:
 def _hand_out(
     new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any], first: bool
 ) -> None:
-    """One saved shard's rows and pending gradient, as far as they belong here. Replicas are equal: the first one's."""
+    """Take the rows and pending gradient of one saved shard that belong on this rank; of replicas, those of the first."""
     shardings = saved.get("shardings", [])
     for ordinal, name in enumerate(saved["names"]):
         if shardings and shardings[ordinal] == "replicated" and not first:
@@ -222,7 +222,7 @@ def _hand_out(
 
 
 def _hand_out_hooks(new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any]) -> None:
-    """Counts of ids without a row go where their rows would; what a filter remembers by row begins anew."""
+    """Counts of ids without a row go to the owners of the ids; a filter's memory by row is dropped."""
     state, ours = saved.get("hooks", {}), [tables[name] for name in saved["names"]]
     for physical in dict.fromkeys(table.physical for table in ours):
         ordinals = {theirs: t.ordinal for theirs, t in enumerate(ours) if t.physical is physical}
@@ -230,7 +230,7 @@ def _hand_out_hooks(new: Mapping[Table, Resumed], tables: Mapping[str, HashTable
 
 
 def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """One shard of whole rows, from all ranks' blocks of columns: each has all keys, in one order."""
+    """One shard of whole rows, from all ranks' blocks of columns; each block has all keys, in the same order."""
 
     def whole(key: str, name: str) -> Tensor:
         return torch.cat([shard[key][name] for shard in shards], 1)

@@ -15,18 +15,18 @@ from torch import Tensor
 from recis_core.serialize.part_file import DTYPES, NAMES, Declared, declared, size_of
 
 SCALARS = (str, int, float, bool, type(None))
-DEPTH = 64  # of dicts and lists in each other
+DEPTH = 64  # of nested dicts and lists
 INT_BITS = 4096
-LARGEST = 1 << 62  # bytes of a tensor, one that is empty in another dimension included
+LARGEST = 1 << 62  # bytes of a tensor, with empty dimensions counted as 1
 NON_FINITE = ("nan", "inf", "-inf")
 
 
 def split_tensors(tree: Any, tensors: dict[str, Tensor], path: str = "", depth: int = DEPTH) -> Any:
-    """The tree as JSON values; its tensors go into `tensors` under their paths, no two under one.
+    """The tree as JSON values; its tensors go into `tensors`, each under a path of its own.
 
     Raises:
-      TypeError: it holds something that is not a dict, list, tuple, tensor or JSON scalar.
-      ValueError: it is nested too deep, or an integer is too long.
+      TypeError: the tree holds something that is no dict, list, tuple, tensor or JSON scalar.
+      ValueError: the tree is nested too deep, or an integer is too long.
     """
     where = path or "/"
     if isinstance(tree, Tensor):
@@ -82,7 +82,7 @@ def _split_scalar(value: Any, where: str) -> Any:
 
 
 def join_tensors(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that was split, whose tensors declared_tensors found in order."""
+    """The tree that was split. `tree` must have passed declared_tensors."""
     if isinstance(tree, list):
         return [join_tensors(v, tensors) for v in tree]
     if not isinstance(tree, dict):
@@ -97,10 +97,10 @@ def join_tensors(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def declared_tensors(tree: Any) -> dict[str, Declared]:
-    """What the split tree says of its tensors.
+    """The dtypes and shapes that a split tree declares for its tensors.
 
     Raises:
-      ValueError: it is none that split_tensors makes.
+      ValueError: split_tensors makes no such tree.
     """
     found: dict[str, Declared] = {}
     _survey(tree, found, DEPTH)

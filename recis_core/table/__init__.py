@@ -1,1 +1,1 @@
-"""Logical tables, the physical tables they share, and the plan from features to both."""
+"""Physical tables and their storage, and the logical tables that share them."""

@@ -1,4 +1,4 @@
-"""Rows on their way into a storage, in the place of some logical tables' rows; and snapshots cut and joined for that.
+"""Rows that will replace some logical tables' rows in a storage; and snapshots, cut and joined for that.
 
 Sizes: n keys.
 """
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Content(Protocol):
-    """Rows on their way into a storage.
+    """Rows that will go into a storage.
 
-    gone: rows for which they come, where the storage is another one; None where it counts itself what went.
+    gone: how many rows they replace, if they go into another storage; None if the same storage stays and counts erased rows.
     """
 
     @property
@@ -31,12 +31,12 @@ class Content(Protocol):
     def add(self, snapshot: Snapshot) -> None: ...
 
     def put(self) -> Storage:
-        """The storage that holds them."""
+        """Returns the storage that holds them now."""
         ...
 
 
 class Fresh:
-    """An empty storage, which takes the other's place."""
+    """An empty storage, which will replace the old one."""
 
     def __init__(self, empty: Storage, gone: int) -> None:
         self.storage, self.gone = empty, gone
@@ -49,7 +49,7 @@ class Fresh:
 
 
 class InPlace:
-    """Rows that come to others, none of which they take the place of; or none, in place of those that go."""
+    """Adds rows to a storage that holds none of these tables' rows; or, if none are added, erases `erased`."""
 
     gone = None
 
@@ -69,7 +69,7 @@ class InPlace:
 
 
 class CopiedWhenNeeded:
-    """Rows are erased in place where none comes in place of theirs; else all is copied into an empty storage."""
+    """Erases rows in place if none are added; else copies the other tables' rows into an empty storage."""
 
     def __init__(self, storage: Storage, empty: Callable[[], Storage], ordinals: set[int], erased: InPlace) -> None:
         self.storage, self.empty, self.ordinals, self.erased = storage, empty, ordinals, erased
@@ -95,7 +95,7 @@ def of_tables(keys: Marks | Snapshot, ordinals: set[int]) -> Tensor:
 
 
 def without_tables(whole: Snapshot, ordinals: set[int]) -> Snapshot:
-    """As if these logical tables' rows had been erased: the others keep their places, and stash entries close up."""
+    """The snapshot after erasing these logical tables' rows: other rows keep their places, stash entries close up."""
     stay = ~of_tables(whole, ordinals)
     slots = {name: values[stay] for name, values in whole.slots.items()}
     kept = replace(whole, ids=whole.ids[stay], tables=whole.tables[stay], weights=whole.weights[stay], slots=slots)
@@ -110,7 +110,7 @@ def without_tables(whole: Snapshot, ordinals: set[int]) -> Snapshot:
 
 
 def _closed_up(slot_numbers: Tensor) -> Tensor:
-    """-1 - k of stash places k in their order, without gaps."""
+    """Numbers stash entries -1, -2, … in their order, without gaps."""
     stashed = (slot_numbers < 0).nonzero().flatten()
     closed = slot_numbers.clone()
     in_order = stashed[slot_numbers[stashed].argsort(descending=True)]
@@ -119,7 +119,7 @@ def _closed_up(slot_numbers: Tensor) -> Tensor:
 
 
 def joined(parts: list[Snapshot]) -> Snapshot:
-    """One for all; slots that all of them have, and marks likewise."""
+    """One snapshot of all parts, with the slots and marks that all parts have."""
     if len(parts) == 1:
         return parts[0]
     names = set.intersection(*(set(part.slots) for part in parts))

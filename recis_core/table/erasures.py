@@ -1,7 +1,7 @@
-"""Which keys a table has erased since forwards whose backward may still come.
+"""The keys that a table erased after forwards whose backward may still come.
 
-A gradient names rows by number. A row that was erased may belong to another id by the time its gradient comes, so a
-gradient goes without the keys that were erased after its forward.
+A gradient names rows by number. Until the gradient comes, an erased row's number may have gone to another id; so keys
+that were erased after its forward are removed from a gradient.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from recis_core.table.unapplied import Keys
 
-MOST = 1 << 22  # keys remembered; a forward that is older than what was dropped of them gets no gradient
+MOST = 1 << 22  # keys remembered; a forward older than a dropped entry gets no gradient
 
 
 @dataclass(frozen=True)
 class Erasures:
-    """count: how often keys were erased. since: remembered from this one on. entries: (number, keys), ascending."""
+    """count: erasures so far. since: erasures after this number are remembered. entries: (number, keys), ascending."""
 
     count: int = 0
     since: int = 0
     entries: tuple[tuple[int, Keys], ...] = ()
 
     def and_then(self, keys: Keys, oldest: int | None) -> Erasures:
-        """With these keys erased. oldest: the count at the oldest forward that waits; None where none does."""
+        """After these keys are erased. oldest: the count at the oldest forward that waits for a backward, or None."""
         if oldest is None:
             return Erasures(self.count + 1, self.count + 1)
         entries = [*(entry for entry in self.entries if entry[0] > oldest), (self.count + 1, keys)]

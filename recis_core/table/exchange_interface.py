@@ -1,4 +1,4 @@
-"""What tables, layers and optimizers know of the other ranks: the interface of recis_core.exchange, one floor up."""
+"""The interface of recis_core.exchange that tables, layers and optimizers use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Exchange(Protocol):
-    """One engine's. overlap: gradients are sent from inside backward. dense_finite: whether this rank's dense ones are."""
+    """One engine's exchange with other ranks.
+
+    overlap: gradients are sent during backward. dense_finite: whether this rank's dense gradients are finite.
+    """
 
     channel: Channel
     overlap: bool
@@ -23,13 +26,13 @@ class Exchange(Protocol):
     def embed(
         self, jobs: Sequence[Any], needs: Sequence[tuple[bool, ...]]
     ) -> list[tuple[list[Tensor], object, Ticket]]:
-        """For each job what Table.embed returns. Collective."""
+        """PhysicalTable.embed of each job, over all ranks. Collective."""
 
     def pushed(self) -> None:
         """A backward has pushed its gradients. Collective with overlap."""
 
     def agree_to_step(self) -> None:
-        """A step without a gradient needs no other rank: still all make it, or none. Collective."""
+        """All ranks make the step, or none, though a step without a gradient needs no other rank. Collective."""
 
     def stats(self) -> dict[str, int]:
-        """Bytes sent to other ranks so far by kind, values clamped, rows sent exact."""
+        """Counts so far: bytes sent to other ranks by kind, values clamped, rows sent exact."""

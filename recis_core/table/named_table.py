@@ -1,6 +1,6 @@
-"""One logical table, as far as its rows are on this rank.
+"""One logical table's rows on this rank.
 
-All but `snapshot` reads no more of the storage than it is asked for.
+`snapshot` reads the whole storage; the other verbs read only the rows that they return.
 
 Sizes: N ids, U unique ids, n rows of a part, D dim.
 """
@@ -20,7 +20,7 @@ from recis_core.plain_torch import in_plain_torch
 if TYPE_CHECKING:
     from recis_core.table.table import Table
 
-PLACES = 1 << 12  # of an index, looked at together at least
+PLACES = 1 << 12  # of an index, read at a time at least
 
 
 class NamedTable:
@@ -35,15 +35,15 @@ class NamedTable:
         return self.table.row_dim
 
     def slices(self) -> tuple[int, int] | None:
-        """The run of the hash's slices [beg, end) that is saved from here; None for none."""
+        """The run of the hash's slices [beg, end) that this rank saves, or None."""
         return self.table.slices(self.ordinal)
 
     def keeps(self, ids: Tensor) -> Tensor:
-        """bool [n]: which ids belong here."""
+        """bool [n]: which ids belong on this rank."""
         return self.table.keeps(ids, self.ordinal)
 
     def snapshot(self) -> Snapshot:
-        """Its share of the storage, on the CPU."""
+        """The table's rows and slots, on the CPU."""
         whole = self.table.export()
         mine = whole.tables == self.ordinal
         slots = {name: values[mine] for name, values in whole.slots.items()}
@@ -51,17 +51,17 @@ class NamedTable:
         return Snapshot(whole.ids[mine], whole.tables[mine], whole.weights[mine], slots, row_numbers=rows)
 
     def insert(self, ids: Tensor, rows: Tensor) -> None:
-        """Set the rows [n, D] of unique ids, as they are stored; their slots begin anew."""
+        """Set the rows [n, D] of unique ids, in the storage dtype; their slots get initial values."""
         ids = ids.cpu()
         self.table.insert(Snapshot(ids, self.ordinals(ids), rows.cpu(), {}))
 
     def count(self) -> int:
-        """Rows."""
+        """Number of rows."""
         with self.table.lock:
             return self.table.storage.rows_by_table()[self.ordinal]
 
     def lookup(self, ids: Tensor, unknown: str) -> tuple[Tensor, Tensor]:
-        """Rows float32 [N, D] of ids int64 [N], and which of them are there, bool [N]. Counts no use, and moves no row."""
+        """Rows float32 [N, D] of ids int64 [N], and which ids have one, bool [N]. Counts no use, moves no row."""
         table, ordinals = self.table, self.ordinals(ids)
         with table.lock:
             p = table.storage.partition(ids, ordinals)
@@ -71,7 +71,7 @@ class NamedTable:
         return values[at], (rows >= 0)[at]
 
     def found(self, ids: Tensor) -> Tensor:
-        """bool [U]: which of unique ids are there."""
+        """bool [U]: which of unique ids have a row."""
         with self.table.lock:
             return self._find(ids, self.ordinals(ids)) >= 0
 
@@ -80,7 +80,7 @@ class NamedTable:
         return self.table.storage.lookup(ids, ordinals, mode=mode, clock=clock)[0]
 
     def erase(self, ids: Tensor) -> int:
-        """Forget ids, with all that waits for them; how many were there."""
+        """Erase ids, their pending gradients and waiting slots; returns how many had a row."""
         ids = ids.unique()
         with self.table.lock:
             gone = int(self.found(ids).sum())
@@ -88,10 +88,10 @@ class NamedTable:
         return gone
 
     def items(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """ids int64 [n] and rows float32 [n, D], n ≤ most, on the CPU, in the order in which rows lie.
+        """ids int64 [n] and rows float32 [n, D], n ≤ most, on the CPU, in storage order.
 
         Raises:
-          RecisError: the table has changed since the part before.
+          RecisError: the table has changed since the last part.
         """
         before = self._version()
         for ids, rows in self._parts(most):
@@ -121,7 +121,7 @@ class NamedTable:
             yield ids, self._values(ids, rows)
 
     def pieces(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """ids, and their row numbers or what they hold, as Storage.pieces."""
+        """As Storage.pieces; takes the lock for each piece."""
         pieces = self.table.storage.pieces(self.ordinal, most)
         while True:
             with self.table.lock:
@@ -140,5 +140,5 @@ class NamedTable:
             return table.storage.gather(*keys).cpu()
 
     def ordinals(self, ids: Tensor) -> Tensor:
-        """int32 [n], beside ids."""
+        """The table's ordinal for each id, int32 [n]."""
         return torch.full((len(ids),), self.ordinal, dtype=torch.int32, device=ids.device)

@@ -1,4 +1,4 @@
-"""Optimizer slots of a storage: given to its rows, begun anew, or waiting, for they came with rows before an optimizer asked.
+"""Optimizer slots of a storage: added to its rows, reset, or waiting for an optimizer if rows were loaded before it.
 
 Sizes: n keys.
 """
@@ -21,7 +21,7 @@ FIND = LookupMode(insert=False, touch=False)
 
 @dataclass(frozen=True)
 class WaitingSlots:
-    """Of rows that came together, and as long as they stay. On the CPU."""
+    """Slots of rows that were loaded together, without erased rows. On the CPU."""
 
     ids: Tensor  # int64 [n]
     ordinals: Tensor  # int32 [n]
@@ -43,14 +43,14 @@ def slots_without(waiting: Waiting, keys: Keys) -> Waiting:
 
 
 def with_snapshot(waiting: Waiting, snapshot: Snapshot, known: set[str]) -> Waiting:
-    """With the slots of a snapshot that the table does not know, in place of what waited for its rows."""
+    """`waiting`, with the snapshot's slots that the table does not have; they replace older slots of its rows."""
     left = slots_without(waiting, Keys(snapshot.ids.cpu(), snapshot.tables.cpu()))
     slots = {name: values for name, values in snapshot.slots.items() if name not in known}
     return (*left, WaitingSlots(snapshot.ids, snapshot.tables, slots)) if slots and len(snapshot.ids) else left
 
 
 def check_waiting(waiting: Waiting, slots: Sequence[SlotSpec], names: Sequence[str], optimizer: str) -> None:
-    """Raises ValueError where slots that came with rows are of another form than the optimizer's."""
+    """Raises ValueError if waiting slots have another dtype or width than the optimizer's."""
     wanted = {slot.name: slot.width for slot in slots}
     for part in waiting:
         for name in wanted.keys() & part.slots.keys():
@@ -64,7 +64,7 @@ def check_waiting(waiting: Waiting, slots: Sequence[SlotSpec], names: Sequence[s
 
 
 def add_slots(storage: Storage, slots: tuple[SlotSpec, ...], names: Sequence[str], optimizer: str) -> None:
-    """Raises RecisError where rows have slots of these names and another form."""
+    """Raises RecisError if rows already have slots of these names in another form."""
     try:
         storage.add_slots(slots)
     except ValueError as error:
@@ -75,7 +75,7 @@ def add_slots(storage: Storage, slots: tuple[SlotSpec, ...], names: Sequence[str
 
 
 def renew(storage: Storage, initial: dict[str, float]) -> None:
-    """Slots that rested while an optimizer of another kind had the table begin anew."""
+    """Reset slots left by a former optimizer, after another kind of optimizer had the table."""
     if not initial:
         return
     now = storage.export()
@@ -85,7 +85,7 @@ def renew(storage: Storage, initial: dict[str, float]) -> None:
 
 
 def house(storage: Storage, waiting: Waiting, wanted: set[str], device: torch.device, clock: Clock) -> None:
-    """Write slots that came with rows to where those are now."""
+    """Write waiting slots to their rows."""
     for part in waiting:
         rows, _ = storage.lookup(part.ids.to(device), part.ordinals.to(device), mode=FIND, clock=clock)
         for name in part.slots.keys() & wanted:

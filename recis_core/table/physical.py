@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @final
 class PhysicalTable(Table):
-    """All rows are here. A gradient waits in `unapplied` from its backward on."""
+    """All rows are on this rank. `unapplied` holds gradients from backward to step."""
 
     scale = 1.0
 
@@ -59,7 +59,7 @@ class PhysicalTable(Table):
             return outputs, saved, ticket
 
     def _known(self, call: LookupCall) -> tuple[Tensor, Tensor]:
-        """Keys of a call that inserted, without those that were not admitted."""
+        """Keys of an inserting call that have a row: all, or those that the gate admitted."""
         keys = call.ids, tables_of(call)
         if self._storage.gate is None:
             return keys
@@ -81,7 +81,7 @@ class PhysicalTable(Table):
             self.unapplied = waits
 
     def _of_living(self, gradient: Any, ticket: Ticket) -> Any:
-        """Without the keys that were erased after the gradient's forward."""
+        """The gradient without keys that were erased after its forward."""
         if ticket.erasures == self.erasures.count:
             return gradient
         gone = self.erasures.gone(ticket.erasures, *self._storage.read_gradient(gradient)[:2])

@@ -1,4 +1,4 @@
-"""A backend bound to its state: all of a table on its device."""
+"""A backend bound to its state: all rows are on the device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from recis_core.table.content import Content, CopiedWhenNeeded, Fresh, InPlace, 
 
 
 class PlainStorage:
-    """Empty at first. Each stage hands the state over and keeps what comes back."""
+    """Each stage passes the state to the backend, and keeps the state that the backend returns."""
 
     gate = tiers = None
 
     def __init__(self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...] = ()) -> None:
         self.backend, self.spec = backend, spec
         self.state = backend.add_slots(backend.create(spec), slots)
-        # Stages without a state are the backend's own, at the cost of no further call.
+        # Stages without a state are the backend's methods, without a call in between.
         self.embed_grad, self.combine, self.measure = backend.embed_grad, backend.combine, backend.measure
         self.read_gradient, self.without = backend.read_gradient, backend.without
 
@@ -40,7 +40,7 @@ class PlainStorage:
         return 0
 
     def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
-        """Rows of other logical tables stay where they are, unless rows come in the place of some."""
+        """Rows of other logical tables stay in place, unless these tables have rows and get new ones: then all is copied."""
         empty = partial(PlainStorage, self.backend, self.spec, slots)
         if len(ordinals) == len(self.spec.uids):
             return Fresh(empty(), self.counters().rows)

@@ -1,11 +1,11 @@
-"""Other rows in the place of some logical tables' of a storage: made aside, then put there by one assignment.
+"""Replaces the rows of some logical tables: new rows are prepared aside, then take effect by one assignment.
 
-    new = Replacement(storage, ordinals)        nothing changes yet, and may break off anywhere
+    new = Replacement(table, ordinals)          changes nothing yet; may fail at any point
     new.add(snapshot); …
-    new.commit()                                the rows are these, and what waited for those before is gone
+    new.commit()                                the table has these rows; gradients and slots of the former are gone
 
-Rows of the storage's other logical tables stay where they are, with their numbers, slots and marks. Where there are some,
-and rows in place of theirs, the storage is copied.
+Rows of the storage's other logical tables keep their numbers, slots and marks. If these have rows, and the replaced
+tables had rows and get new ones, the storage is copied.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Replacement:
-    """Of the rows of the logical tables `ordinals`.
+    """Replaces all rows of the logical tables `ordinals`.
 
     Raises:
-      whatever a backend raises that has no memory for the rows beside those that are there. Nothing is changed then.
+      what the backend raises if memory cannot hold old and new rows together. The table is unchanged then.
     """
 
     def __init__(self, table: Table, ordinals: Collection[int]) -> None:
@@ -38,7 +38,7 @@ class Replacement:
             self._content = table.storage.content(set(ordinals), table.slot_specs)
 
     def add(self, snapshot: Snapshot) -> None:
-        """Rows by id, of these logical tables; slots that no optimizer has asked for wait until one does.
+        """Add rows of these logical tables by id; slots that the table does not have wait for an optimizer.
 
         Raises:
           ValueError: a shape or dtype is not the table's.
@@ -51,6 +51,6 @@ class Replacement:
 
     @as_one
     def commit(self) -> None:
-        """From now on the rows are these."""
+        """Put the new rows in place."""
         with self.table.lock:
             self.table.take_place(self._content, self.keys, self._waiting)

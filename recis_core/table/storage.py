@@ -1,8 +1,8 @@
-"""The rows of a physical table, wherever they are.
+"""The rows of a physical table, in whichever tier.
 
-    AdmittingStorage    new ids get a row as an AdmitHook says      ─┐ each over one of those below
-    TieredStorage       rows leave the device, and come back         │
-    PlainStorage        a backend bound to its state                <┘
+    AdmittingStorage    an AdmitHook decides which new ids get a row   ─┐ each over one of those below
+    TieredStorage       rows leave the device, and come back            │
+    PlainStorage        a backend bound to its state                   <┘
 
 Sizes: N ids, U unique keys, n keys, D dim, T logical tables.
 """
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from recis_core.table.content import Content
     from recis_core.table.tiers.tiered_state import TieredState
 
-Gradient = Any  # of the storage that made it
+Gradient = Any  # its type is known to the storage that made it
 
 
 class Storage(Protocol):
-    """Every stage that reads or changes a table's rows: as Backend has it, with the state bound.
+    """The stages of Backend that read or change a table's rows, with the state bound.
 
     A stage that raises leaves the rows as they were.
 
     Attributes:
-      backend: computes on the rows. Stages without a state, as pool and encode, are its own.
+      backend: computes on the rows; call stages without a state, such as pool and encode, on it.
       gate: decides which new ids get a row; None: all do.
-      tiers: that the rows move between; None: all rows are on the device.
+      tiers: the tiers that rows move between; None: all rows are on the device.
     """
 
     backend: Backend
@@ -46,11 +46,11 @@ class Storage(Protocol):
     def tiers(self) -> TieredState | None: ...
 
     def steps(self) -> int:
-        """Optimizer steps that its rows come with: of a kept disk, which this opens, those of its last flush, else 0."""
+        """Optimizer steps that the rows already have: those of a kept disk's last flush, else 0. Opens the disk."""
         ...
 
     def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
-        """For rows that are to take the place of these logical tables' rows."""
+        """Collects rows that will replace those of these logical tables."""
         ...
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None: ...
@@ -60,7 +60,7 @@ class Storage(Protocol):
     def lookup(
         self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
     ) -> tuple[Tensor, Evicted | None]:
-        """counts: int32 [U], occurrences each key stands for; None is one each."""
+        """counts: int32 [U], occurrences of each key; None: one each."""
         ...
 
     def gather(self, rows: Tensor, ids: Tensor, tables: Tensor, *, unknown: str = "zeros") -> Tensor: ...
@@ -96,13 +96,14 @@ class Storage(Protocol):
     def marks(self) -> Marks: ...
 
     def pieces(self, ordinal: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """A logical table's ids int64 [n] in the order in which rows lie, and their row numbers int32 [n]; or, where those do
-        not last, the rows [n, D]. n ≤ most. No row moves, and none may.
+        """A logical table in storage order: ids int64 [n], and row numbers int32 [n], or rows [n, D] if numbers change; n ≤ most.
+
+        Moves no row; rows must not move until it ends.
         """
         ...
 
     def layout(self) -> tuple[int, ...]:
-        """Another one whenever a row may lie elsewhere."""
+        """A value that changes whenever rows may have moved."""
         ...
 
     def rows_by_table(self) -> tuple[int, ...]: ...
@@ -114,5 +115,5 @@ class Storage(Protocol):
     def counters(self) -> Counters: ...
 
     def stats(self) -> dict[str, int]:
-        """What is counted beside `counters`: by the gate and the tiers."""
+        """Counts of the gate and the tiers, beside `counters`."""
         ...

@@ -1,4 +1,4 @@
-"""What a table of one rank and a rank's share of one have alike: a storage, slots, and gradients of rows that are here.
+"""What a table of one rank and a rank's share of a table have in common: a storage, slots, and gradients of this rank's rows.
 
 Sizes: N ids, U unique ids, D dim.
 """
@@ -57,16 +57,15 @@ COUNTED = ("found", "inserted", "unknown", "evicted", "erased")
 class Table(TableInterface):
     """Storage of the logical tables `names`; `names[k]` has uid spec.uids[k].
 
-    A gradient goes with the rows that it is of, as do slots that wait for an optimizer: with an erasure, `clear`, or another
-    storage in the place of the table's.
+    When rows are erased, cleared or replaced, their pending gradients and waiting slots are dropped with them.
 
-    What a call changes it prepares first and then assigns in one line, so that a call that raises has changed nothing.
-    `lock` makes calls of several threads follow one another.
+    A call prepares its changes first and then assigns them in one line, so that a call that raises has changed nothing.
+    `lock` serializes calls of several threads.
     """
 
-    exchange: Exchange | None = None  # to the ranks that share the table, if there are any
-    own_slots: tuple[SlotSpec, ...] = ()  # slots beside an optimizer's
-    eviction: Eviction | None = None  # which rows go when it is told to evict
+    exchange: Exchange | None = None  # with the ranks that share the table
+    own_slots: tuple[SlotSpec, ...] = ()  # slots beside the optimizer's
+    eviction: Eviction | None = None  # chooses the rows that `evict` erases
 
     def __init__(
         self,
@@ -82,26 +81,26 @@ class Table(TableInterface):
         self._made_in = generation()
         self._storage = create(spec)
         self.backend = self._storage.backend
-        self._optimizer: Callable[[], Any] = _nobody  # weakly, so that another may follow it
+        self._optimizer: Callable[[], Any] = _nobody  # weak, so that another may follow it
         self._slots: tuple[SlotSpec, ...] = ()
-        self._former_slots: set[str] = set()  # of optimizers of other kinds before this one
-        self.applied = (0,) * len(names)  # t of each logical table: steps that were applied to it
+        self._former_slots: set[str] = set()  # left by former optimizers of other kinds
+        self.applied = (0,) * len(names)  # t of each logical table: steps applied to it
         self.lock = threading.RLock()
         self.unapplied = Unapplied()
         self.erasures = Erasures()
         self.unattended = Unattended()
         self._tickets: weakref.WeakSet[Ticket] = weakref.WeakSet()
         self._homeless_slots: Waiting = ()
-        self._counted = Counters()  # by states that gave way to others
-        # Called with (ids, ordinals) of rows that may have come, gone or changed, after they did.
+        self._counted = Counters()  # of storages that were replaced
+        # Called with (ids, ordinals) of rows that may have been added, erased or changed, after the change.
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
-        # How often the whole state gave way to another, as by a load: then observers hear of no ids.
+        # How often rows were replaced as a whole, as by a load; observers are not called then.
         self.replacements = 0
         self.written = 0  # how often rows were set by id
 
     @property
     def storage(self) -> Storage:
-        """Where the rows are.
+        """The table's storage.
 
         Raises:
           RecisError: this is a forked child of the process that made the table.
@@ -112,7 +111,7 @@ class Table(TableInterface):
 
     @property
     def is_a_parents(self) -> bool:
-        """Whether this process was forked from the one that made the table."""
+        """Whether a parent of this forked process made the table."""
         return self._made_in != generation()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -124,29 +123,29 @@ class Table(TableInterface):
 
     @cached_property
     def step(self) -> int:
-        """Finished optimizer steps; at first those that the rows come with."""
+        """Finished optimizer steps; at first those of the storage."""
         return self.storage.steps()
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer that has the table, as long as it lives."""
+        """The optimizer that has the table, or None once it is deleted."""
         return self._optimizer()
 
     def ticket(self) -> Ticket:
-        """Of a forward that begins now."""
+        """The ticket of a forward that begins now."""
         ticket = Ticket(self.step, self.erasures.count)
         self._tickets.add(ticket)
         return ticket
 
     def forgotten(self, ticket: Ticket, backward: int) -> bool:
-        """Whether gradients of several backwards wait, and no optimizer is there to take them; yes once."""
+        """Whether gradients of several backwards wait and the table has no optimizer; True only once."""
         return self.optimizer is None and self.unattended.goes_on(ticket, backward, self.waiting)
 
     replicated = False  # whether other ranks hold the same rows
 
     @property
     def columns(self) -> tuple[int, int]:
-        """Which columns [beg, end) of a whole row are here."""
+        """The columns [beg, end) of a whole row that this rank holds."""
         return 0, self.spec.dim
 
     @property
@@ -155,27 +154,27 @@ class Table(TableInterface):
         return self.spec.dim
 
     def cut(self, rows: Tensor) -> Tensor:
-        """Of whole rows [n, D], or of what is already cut, the columns that are here."""
+        """This rank's columns of whole rows [n, D]; rows that are cut already stay as they are."""
         return rows
 
     def cut_slots(self, slots: tuple[SlotSpec, ...], optimizer: object) -> tuple[SlotSpec, ...]:
-        """Slots as they are here. Raises RecisError where the optimizer needs whole rows for one, and none is here."""
+        """Slots as wide as this rank stores them. Raises RecisError if a slot needs whole rows, and no rank has them."""
         return slots
 
     def slices(self, ordinal: int) -> tuple[int, int] | None:
-        """The run of the hash's slices [beg, end) of a logical table whose rows are saved from here; None for none."""
+        """The run of the hash's slices [beg, end) of a logical table that this rank saves, or None."""
         return 0, SLICES
 
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
-        """bool [n]: which of a logical table's ids belong here."""
+        """bool [n]: which of a logical table's ids belong on this rank."""
         return torch.ones(len(ids), dtype=torch.bool)
 
     def named(self, ordinal: int) -> NamedTable:
-        """One of its logical tables, as far as its rows are here."""
+        """A logical table's rows on this rank."""
         return NamedTable(self, ordinal)
 
     def combine(self) -> None:
-        """The gradients that wait here into one. Idempotent."""
+        """Combine this rank's pending gradients into one. Idempotent."""
         with self.lock:
             waits = self.unapplied
             if waits.gradients and waits.combined is None:
@@ -183,7 +182,7 @@ class Table(TableInterface):
                 self.unapplied = waits._replace(combined=combined)
 
     def local_measure(self) -> Measure:
-        """Σ values² and finiteness of the gradient that waits here; zero and finite where there is none."""
+        """Σ values² and finiteness of this rank's pending gradient; zero and finite without one."""
         with self.lock:
             self.combine()
             waits = self.unapplied
@@ -197,20 +196,20 @@ class Table(TableInterface):
             return measure
 
     def _apply(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...], after: Unapplied) -> None:
-        """Update by the synced gradient, and by what a loaded state carried; `after` waits then."""
+        """Update by the synced gradient and by what a loaded state carried; then `after` is pending."""
         waits = self.unapplied
         gradient = waits.combined if waits.carried is None else self._with_carried(waits.carried)
         if gradient is None:
             self.unapplied, self.applied = after, t
             return
-        told = self._storage.read_gradient(gradient)[:2] if self.observers else None
+        keys = self._storage.read_gradient(gradient)[:2] if self.observers else None
         update = partial(self.storage.update, hyper=hyper, factor=factor, t=t)
         _, self.unapplied, self.applied = update(gradient, rule), after, t
-        if told is not None:
-            self._tell(*told)
+        if keys is not None:
+            self._tell(*keys)
 
     def _with_carried(self, carried: Carried) -> Any:
-        """Whatever scales the others leaves the carried ones as they are: a mean over ranks, unscaled."""
+        """Pending and carried gradients combined; carried ones are unscaled means, so the update's factors are undone."""
         ids, ordinals, values = (x.to(self.device) for x in vars(carried).values())
         mode = LookupMode(insert=True, touch=False)
         rows, _ = self.storage.lookup(ids, ordinals, mode=mode, clock=self.clock)
@@ -226,7 +225,7 @@ class Table(TableInterface):
 
     @property
     def carried(self) -> Carried | None:
-        """Gradients that a saved state had not applied."""
+        """Unapplied gradients of a saved state."""
         return self.unapplied.carried
 
     @carried.setter
@@ -241,11 +240,11 @@ class Table(TableInterface):
             return None if combined is None else self._storage.read_gradient(combined)
 
     def require_free(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> set[str]:
-        """Names of slots in use that a former optimizer had and this one has not.
+        """Names of slots in use that this optimizer does not have.
 
         Raises:
-          RecisError: another optimizer holds the table, or `cut_slots` raises it.
-          ValueError: slots that came with its rows are of another form.
+          RecisError: another optimizer has the table, or `cut_slots` raises.
+          ValueError: slots loaded with rows have another form.
         """
         check_waiting(self._homeless_slots, self.cut_slots(slots, optimizer), self.names, type(optimizer).__name__)
         if self.optimizer is not None and self.optimizer is not optimizer:
@@ -259,11 +258,11 @@ class Table(TableInterface):
 
     @as_one
     def attach(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> None:
-        """Give the table an optimizer's slots. Those of a former one of the same kind go on, with `applied`.
+        """Give the table an optimizer's slots. Slots and `applied` of a former optimizer of the same kind are kept.
 
         Raises:
-          RecisError: as require_free; or a former one has left slots of that name and another form.
-          ValueError: slots that came with its rows are of another form.
+          RecisError: as require_free; or a former optimizer left slots of these names in another form.
+          ValueError: slots loaded with rows have another form.
         """
         with self.lock:
             left, slots = self.require_free(optimizer, slots), self.cut_slots(slots, optimizer)
@@ -279,7 +278,7 @@ class Table(TableInterface):
 
     @as_one
     def insert(self, snapshot: Snapshot) -> None:
-        """Write rows by id; slots that no optimizer has asked for yet wait until one does."""
+        """Write rows by id; slots that the table does not have wait for an optimizer."""
         with self.lock:
             known = {slot.name for slot in self.slot_specs}
             snapshot = self.incoming(snapshot)
@@ -292,7 +291,7 @@ class Table(TableInterface):
             self._tell(snapshot.ids, snapshot.tables)
 
     def take_place(self, content: Content, keys: Keys, waiting: Waiting) -> None:
-        """Rows instead of those of `keys`, without what waited for these."""
+        """Replace the rows of `keys`; drop their pending gradients and waiting slots."""
         unapplied, _, erasures = self.left_without(keys)
         counted = self._counted if content.gone is None else _counted(self.counters(), content.gone)
         left = unapplied, waiting, erasures, counted
@@ -301,7 +300,7 @@ class Table(TableInterface):
         self.rows_went(keys)
 
     def rows_went(self, keys: Keys) -> None:
-        """What hooks remember of rows goes with them."""
+        """Drop what hooks remember of these rows."""
         if self.eviction is not None:
             self.eviction.filter.forget(keys)
         if self._storage.gate is not None and keys.ids is None:
@@ -313,12 +312,12 @@ class Table(TableInterface):
         return *self.own_slots, *self._slots
 
     def incoming(self, snapshot: Snapshot) -> Snapshot:
-        """Rows as they are to be written here. They may be whole, or cut to the columns that are here already."""
+        """The snapshot in the form in which this rank stores rows; its rows may be whole, or cut already."""
         slots = {name: self.cut(values) for name, values in snapshot.slots.items()}
         return self._used_now(dataclasses.replace(snapshot, weights=self.cut(snapshot.weights), slots=slots))
 
     def _used_now(self, snapshot: Snapshot) -> Snapshot:
-        """Rows without a history count as used in the step under way, so that no filter takes them for old."""
+        """Rows without stamps count as used now, so that no filter treats them as old."""
         if snapshot.stamps is not None or self.step == 0:
             return snapshot
         now = torch.full((len(snapshot.ids),), self.step, dtype=torch.int32)
@@ -330,7 +329,7 @@ class Table(TableInterface):
 
     @as_one
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
-        """Erase unique keys, with the gradients that are to come to their rows, and slots that wait for them."""
+        """Erase unique keys, with pending and coming gradients of their rows, and their waiting slots."""
         with self.lock:
             keys = Keys(ids.cpu(), ordinals.cpu())
             ids, ordinals = ids.to(self.device), ordinals.to(self.device)
@@ -340,14 +339,14 @@ class Table(TableInterface):
             self.rows_went(keys)
 
     def left_without(self, keys: Keys) -> tuple[Unapplied, Waiting, Erasures]:
-        """What of the table waits for rows, once these are erased."""
+        """What waits in the table once these rows are erased: gradients, slots, and the record of erasures."""
         oldest = min((t.erasures for t in self._tickets if t.waits), default=None)
         waiting = slots_without(self._homeless_slots, keys)
         return self.unapplied.without(self._storage, keys), waiting, self.erasures.and_then(keys, oldest)
 
     @as_one
     def evict(self, ordinals: Iterable[int] | None = None) -> dict[int, int]:
-        """Let the filter take rows of these logical tables, or of all; how many of each went. None without a filter."""
+        """Evict the rows of these logical tables, or of all, that the filter chooses; returns counts, 0 without a filter."""
         wanted = range(len(self.names)) if ordinals is None else list(ordinals)
         if self.eviction is None:
             return dict.fromkeys(wanted, 0)
@@ -367,28 +366,28 @@ class Table(TableInterface):
         return dataclasses.replace(now, **summed)
 
     def stats(self, ordinal: int) -> dict[str, int]:
-        """Counts of the storage, and of one logical table its rows and what was evicted from it."""
+        """Counts of the storage; of one logical table its rows and its evictions."""
         eviction = {} if self.eviction is None else self.eviction.stats(ordinal)
         counted = vars(self.counters())
         rows = {"rows": self.named(ordinal).count(), "storage_rows": counted["rows"]}
         return {**counted, **rows, **self.storage.stats(), **eviction}
 
     def flush(self) -> None:
-        """Every row on its disk, where it has one."""
+        """Write every updated row to the table's disk, if it has one."""
         if self.storage.tiers is not None:
             self.storage.tiers.flush(self.step)
 
     def close(self) -> None:
-        """Give back the disk, once; what is kept is flushed before."""
+        """Release the disk, once; a kept disk is flushed before."""
         tiers = self.storage.tiers
-        if tiers is not None and tiers.disk.opened:  # or `step` would open it
+        if tiers is not None and tiers.disk.opened:  # reading `step` would open it
             tiers.close(self.step)
 
 
 def _nobody() -> None:
-    """In place of a weak reference, before there is an optimizer."""
+    """A dead weak reference, for a table without an optimizer."""
 
 
 def _counted(so_far: Counters, gone: int) -> Counters:
-    """By a state so many of whose rows go, and those before it."""
+    """Counts so far, with `gone` more rows erased."""
     return Counters(so_far.found, so_far.inserted, so_far.unknown, so_far.evicted, so_far.erased + gone)

@@ -1,4 +1,4 @@
-"""In what a physical table of one rank and a rank's share of one differ: the way of gradients, and who is asked for rows.
+"""The verbs in which a table of one rank and a rank's share of a table differ: those that move gradients or rows.
 
 Sizes: n rows.
 """
@@ -37,17 +37,17 @@ class TableInterface(ABC):
     @property
     @abstractmethod
     def clock(self) -> Clock:
-        """Of a call that comes now: its step, and since when rows are pinned."""
+        """The clock of a call made now: the step, and the step from which used rows are pinned."""
 
     @property
     @abstractmethod
     def scale(self) -> float:
-        """Multiplies the synced gradient, besides what the optimizer says."""
+        """A factor of the synced gradient, beside the optimizer's."""
 
     @property
     @abstractmethod
     def held(self) -> Any:
-        """What backwards have left, to put back where several tables take theirs together or not at all."""
+        """Pending gradients; set to restore them if a push to several tables fails."""
 
     @held.setter
     @abstractmethod
@@ -56,20 +56,20 @@ class TableInterface(ABC):
     @property
     @abstractmethod
     def waiting(self) -> int:
-        """How many backwards' gradients are held."""
+        """Number of backwards whose gradients are pending."""
 
     @property
     @abstractmethod
     def has_gradient(self) -> bool:
-        """Whether any rank may have one; equal on all ranks."""
+        """Whether any rank may have a gradient; equal on all ranks."""
 
     @abstractmethod
     def verbs(self, ordinal: int) -> Verbs:
-        """What is asked of a logical table's rows beside training, wherever they are."""
+        """A logical table's verbs beside training, over the rows of all ranks."""
 
     @abstractmethod
     def embed_grad(self, saved: Any, grads: list[Tensor | None]) -> tuple[Any, list[Tensor | None]]:
-        """Backward of a forward: the gradient to push, and one for each request's weights, as asked."""
+        """Backward of a forward: the gradient to push, and gradients of the requests' weights, where needed."""
 
     @abstractmethod
     def push(self, gradient: Any, ticket: Ticket) -> None:
@@ -77,11 +77,11 @@ class TableInterface(ABC):
 
     @abstractmethod
     def accept_gradient(self, ids: Tensor, ordinal: int, rows: Tensor, values: Tensor) -> None:
-        """As if a backward had left it for these rows, which are here."""
+        """Add a gradient of rows of this rank, as a backward would."""
 
     @abstractmethod
     def sync(self) -> None:
-        """Every gradient to the rows that it is of, combined. Idempotent."""
+        """Combine gradients, and bring each to the rank of its row. Idempotent."""
 
     @abstractmethod
     def flags(self) -> tuple[bool, bool]:
@@ -89,23 +89,23 @@ class TableInterface(ABC):
 
     @abstractmethod
     def measure(self, kind: str = "norm") -> Measure:
-        """Σ values² and finiteness of the synced gradient, of all ranks' rows; zero and finite where there is none.
+        """Σ values² and finiteness of the synced gradient over all ranks' rows; zero and finite without one.
 
-        kind: "norm" for a step, "clip" for a norm: what ranks that share the table must agree on.
+        kind: "norm" in a step, "clip" in clipping; ranks that share the table must be in the same one.
         """
 
     @abstractmethod
     def update(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...]) -> None:
-        """Apply the synced gradient, if there is one, and consume it."""
+        """Apply the synced gradient, if any, and drop it."""
 
     @abstractmethod
     def discard(self) -> None:
-        """Drop pending gradients; rows touched before now are no longer pinned by them."""
+        """Drop pending gradients; they no longer pin rows."""
 
     @abstractmethod
     def clear(self, ordinals: Iterable[int]) -> None:
-        """Forget all rows of these logical tables, with all that waits for them. On all ranks, or on none."""
+        """Erase all rows of these logical tables, their pending gradients and waiting slots. On all ranks, or on none."""
 
     @abstractmethod
     def agree_to_load(self, ordinals: Iterable[int], *, refuses: bool) -> list[int]:
-        """Ranks whose part of a state is refused: then none takes its own."""
+        """Ranks that refuse their part of a state; if there are any, no rank loads its part."""

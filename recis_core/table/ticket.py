@@ -1,12 +1,12 @@
-"""A forward, until its last backward."""
+"""One forward, from its lookup to its last backward."""
 
 from __future__ import annotations
 
 
 class Ticket:
-    """A forward whose backward may still come; while it lives and waits, the rows it touched are pinned.
+    """A forward whose backward may still come. While a ticket is alive and `waits`, the rows it touched are pinned.
 
-    It is told when its last backward came: a frame that an exception or a compilation left behind may keep it alive.
+    The last backward sets `waits` to False, for a frame left by an exception or a compilation may keep a ticket alive.
     """
 
     def __init__(self, step: int, erasures: int = 0) -> None:

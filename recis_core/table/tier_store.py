@@ -1,6 +1,6 @@
-"""What a tier below the device does: keep rows of bytes by key.
+"""The interface of a tier below the device: rows of bytes by key.
 
-Sizes: n keys of a call, at most one of each.
+Sizes: n unique keys of a call.
 """
 
 from __future__ import annotations
@@ -20,46 +20,44 @@ class TierStore(Protocol):
     """
 
     row_bytes: int
-    numbers: dict[str, int]  # that the last flush kept with the rows
+    numbers: dict[str, int]  # kept by the last flush beside the rows
 
     def find(self, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
-        """int64 [n], where each row is: -1 for none, and another number whenever the row was written again."""
+        """int64 [n], the place of each row, -1 for none. A row that is written again gets another place."""
         ...
 
     def read(self, ids: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(bool [n], which are here; uint8 [n, row_bytes], zeros for the others)"""
+        """(found bool [n], rows uint8 [n, row_bytes]; zeros where not found)"""
         ...
 
     def write(self, ids: np.ndarray, tables: np.ndarray, rows: np.ndarray) -> None:
         """Insert or overwrite.
 
         Raises:
-          TableFull, StorageFull: there is no room.
+          TableFull, StorageFull: the tier is full.
         """
         ...
 
     def erase(self, ids: np.ndarray, tables: np.ndarray) -> int:
-        """Forget keys; how many rows there were."""
+        """Erase keys; returns how many had a row."""
         ...
 
     def scan(self, chunk: int = 65_536) -> Iterator[Chunk]:
-        """All rows, each once, in no promised order. Nothing may be written or erased until it ends."""
+        """All rows, each once, in any order. Rows must not be written or erased until it ends."""
         ...
 
     def __len__(self) -> int: ...
 
     def flush(self, numbers: Mapping[str, int] | None = None) -> None:
-        """Keep all that was written, whatever becomes of this process, and these numbers with it; None keeps the former."""
+        """Make all writes durable, with these numbers; None keeps the numbers of the last flush."""
         ...
 
     def freed_by_flush(self) -> int:
-        """Bytes on disk that a flush would free, of files compacted since the last."""
+        """Bytes on disk that a flush would free: files compacted since the last flush."""
         ...
 
     def close(self) -> None:
-        """Flush, and give back files and threads."""
+        """Flush, and release files and threads."""
         ...
 
-    def stats(self) -> dict[str, int]:
-        """Counts and bytes."""
-        ...
+    def stats(self) -> dict[str, int]: ...

@@ -1,4 +1,4 @@
-"""A table's 32-bit name: what stands for it in keys, hashes and initial values."""
+"""A table's uid: 32 bits of its name, used in keys, hashes and initial values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for a table's next optimizer step: gradients of its rows, dropped with the rows that they are of.
+"""Gradients that wait for a table's next optimizer step; a gradient is dropped when its row is erased.
 
 Sizes: n keys, U unique keys of a gradient, D dim.
 """
@@ -18,7 +18,7 @@ from recis_core.table.storage import Storage
 
 @dataclass(frozen=True)
 class Carried:
-    """Gradients, means over ranks, that a saved state had not applied yet, by unique key. On the CPU."""
+    """Unapplied gradients of a saved state, by unique key: means over ranks. On the CPU."""
 
     ids: Tensor  # int64 [n]
     ordinals: Tensor  # int32 [n]
@@ -27,7 +27,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class Measure:
-    """Of a synced gradient, before any factor."""
+    """A synced gradient's measure, before any factor."""
 
     sum_of_squares: float
     finite: bool
@@ -35,7 +35,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Keys:
-    """Unique keys on the CPU; ids None: all of the logical tables `ordinals`."""
+    """Unique keys on the CPU. ids None: all keys of the logical tables `ordinals`."""
 
     ids: Tensor | None  # int64 [n]
     ordinals: Tensor  # int32 [n]
@@ -56,7 +56,7 @@ def all_of(ordinals: Iterable[int]) -> Keys:
 
 
 class Unapplied(NamedTuple):
-    """gradients: of backwards, in order. combined: all of them, synced. oldest: the step of the oldest one's forward."""
+    """gradients: one for each backward, in order. combined: all of them, synced. oldest: step of the oldest forward."""
 
     gradients: tuple[Any, ...] = ()
     combined: Any = None
@@ -76,7 +76,7 @@ class Unapplied(NamedTuple):
         return Unapplied(left, None, None, self.oldest, _carried_without(self.carried, keys))
 
     def none(self) -> Unapplied:
-        """After the gradients were dropped: what a saved state carried is still to be applied."""
+        """Without the gradients; those that a saved state carried stay."""
         return Unapplied(carried=self.carried)
 
 

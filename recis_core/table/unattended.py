@@ -1,4 +1,4 @@
-"""Gradients that no optimizer will take: told of once, and kept as few."""
+"""Gradients of tables without an optimizer: one warning, and few gradients kept."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from recis_core.table.table import Table
     from recis_core.table.ticket import Ticket
 
-KEPT = 8  # gradients of backwards that wait apart; then they are summed by id into one
+KEPT = 8  # gradients kept apart; more are summed by id into one
 
 
 class Unattended:
-    """Of one storage: the forward and the backward whose gradient waits first, and whether it was told of."""
+    """For one storage: forward and backward of the first pending gradient, and whether the user was warned."""
 
-    __slots__ = ("_backward", "_forward", "told")
+    __slots__ = ("_backward", "_forward", "warned")
 
     def __init__(self) -> None:
         self._forward: Callable[[], Any] = lambda: None
-        self._backward, self.told = -1, False
+        self._backward, self.warned = -1, False
 
     def goes_on(self, ticket: Ticket, backward: int, waiting: int) -> bool:
-        """Whether a gradient of another forward, by another backward, waits already; yes once."""
+        """Whether gradients of two forwards, by two backwards, are pending; True only once."""
         if waiting < 2:
             self._forward, self._backward = weakref.ref(ticket), backward
             return False
-        if self.told or self._backward == backward or self._forward() is ticket:
+        if self.warned or self._backward == backward or self._forward() is ticket:
             return False
-        self.told = True
+        self.warned = True
         return True
 
 

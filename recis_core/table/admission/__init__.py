@@ -1,1 +1,1 @@
-"""Which new ids get a row: counters, and the storage that asks them."""
+"""Which new ids get a row: policies, their counters, and the storage that applies them."""

@@ -1,4 +1,4 @@
-"""Who of the ids that have no row gets one: what an AdmitHook decides, key by key, on the CPU.
+"""Admission policies: which ids without a row get one, key by key, on the CPU.
 
 Sizes: U unique keys without a row.
 """
@@ -20,22 +20,22 @@ from recis_core.table.admission.exact_counter import SLOT, ExactCounter
 if TYPE_CHECKING:
     from recis_core.options.admit_hook import AdmitHook
 
-SEED = 0x61646D69_74746564  # so that chances are no row's rounding noise on the wire
+SEED = 0x61646D69_74746564  # separates these draws from the rounding noise of rows on the wire
 
 
 class Admission(Protocol):
-    """One physical table's policy, with what it remembers of ids without a row."""
+    """One physical table's policy, and its memory of ids without a row."""
 
     def admit(self, ids: Tensor, ordinals: Tensor, counts: Tensor, step: int) -> Tensor:
-        """bool [U]: who of unique keys, each of which occurs `counts` times, gets a row now."""
+        """bool [U]: which unique keys get a row now; each occurs `counts` times."""
         ...
 
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
-        """Unique keys that got a row."""
+        """Drop the memory of unique keys that got a row."""
         ...
 
     def clear(self, ordinals: Tensor) -> None:
-        """All keys of these logical tables."""
+        """Drop the memory of all keys of these logical tables."""
         ...
 
     def stats(self) -> dict[str, int]: ...
@@ -45,13 +45,13 @@ class Admission(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of this table on this rank."""
+        """Take over a state of this table on this rank."""
         ...
 
     def merge(self, state: dict[str, Any], ordinals: dict[int, int], keeps: Callable[[Tensor, int], Tensor]) -> None:
-        """Take over what another table, or another rank, remembers of keys that belong here.
+        """Take over another table's or rank's memory of keys that belong on this rank.
 
-        ordinals: their logical tables' ordinals to ours. keeps(ids, ordinal of ours): bool, which belong here.
+        ordinals: the other's ordinals of logical tables to ours. keeps(ids, our ordinal): bool, which belong here.
         """
         ...
 
@@ -64,7 +64,7 @@ def admission_of(hook: AdmitHook, spec: TableSpec) -> Admission:
 
 
 class Frequency:
-    """At the occurrence number `threshold`. Counts go only so far, so that a rank may send them cut at it."""
+    """Admits an id at occurrence number `threshold`. Counts stop there, so ranks may clamp counts that they send."""
 
     def __init__(
         self, uids: tuple[int, ...], *, threshold: int, counter: str, capacity: int, bytes: int, halve_every: int
@@ -111,7 +111,7 @@ class Frequency:
 
 
 class Probability:
-    """With chance p, drawn once a step: threefry words of (seed, uid, id, step), below p · 2³²."""
+    """Admits an id with chance p, drawn once a step: the threefry word of (seed, uid, id, step) is below p · 2³²."""
 
     def __init__(self, spec: TableSpec, *, p: float) -> None:
         self.seed, self.uids = spec.seed ^ SEED, np.array(spec.uids, np.uint32)
@@ -134,7 +134,7 @@ class Probability:
         return {"kind": "none"}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """There is nothing to go on from."""
+        """Has no state."""
 
     def merge(self, state: dict[str, Any], ordinals: dict[int, int], keeps: Callable[[Tensor, int], Tensor]) -> None:
-        """There is nothing to take over."""
+        """Has no state."""

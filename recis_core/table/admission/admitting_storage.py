@@ -1,8 +1,8 @@
 """A storage that chooses which new ids get a row.
 
-What is found is as without it. Of the others a lookup that inserts and touches admits some, which the inner storage
-inserts; the rest have row -1, read as unknown, and have no gradient. A lookup that inserts without touching, as a
-forward recomputed and a gradient's arrival are, only finds: it sees what the first one left.
+Known ids are looked up as in the inner storage. A lookup that inserts and touches passes new ids to the gate: the inner
+storage inserts admitted ids; rejected ids get row -1, are read as unknown, and have no gradient. A lookup that inserts
+without touching (a recomputed forward, or the arrival of a gradient) inserts none: it finds the rows of the first lookup.
 
 Sizes: N ids, U unique keys.
 """
@@ -25,12 +25,12 @@ FIND = LookupMode(insert=False, touch=False)
 
 
 class AdmittingStorage:
-    """Rows of `inner`, of the ids that `gate` admits."""
+    """`inner`, which gets the ids that `gate` admits."""
 
     def __init__(self, inner: Storage, gate: Gate) -> None:
         self.inner, self.gate = inner, gate
         self.backend, self.tiers = inner.backend, inner.tiers
-        # Stages in which admission has no say are the inner storage's own, at the cost of no further call.
+        # Stages without admission are the inner storage's methods, without a call in between.
         self.steps, self.add_slots, self.partition, self.gather = (
             inner.steps, inner.add_slots, inner.partition, inner.gather,
         )  # fmt: skip
@@ -54,7 +54,7 @@ class AdmittingStorage:
         return rows, evicted
 
     def _admitted(self, ids: Tensor, tables: Tensor, counts: Tensor, clock: Clock) -> Tensor:
-        """bool [U]: keys that have a row, and those that are to get one."""
+        """bool [U]: keys that have a row, or are admitted."""
         rows, _ = self.inner.lookup(ids, tables, mode=FIND, clock=clock)
         kept = rows >= 0
         new = (~kept).nonzero().flatten()
@@ -79,7 +79,7 @@ class AdmittingStorage:
         return outputs, saved, lost if evicted is None else evicted
 
     def gradient(self, ids: Tensor, tables: Tensor, rows: Tensor, values: Tensor, counts: Tensor | None = None) -> Any:
-        """Of the keys that have a row."""
+        """The gradient of the keys that have a row."""
         known = rows >= 0
         if not bool(known.all()):
             ids, tables, rows, values = (x[known] for x in (ids, tables, rows, values))
@@ -87,7 +87,7 @@ class AdmittingStorage:
         return self.inner.gradient(ids, tables, rows, values, counts)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """All of the snapshot's ids are admitted."""
+        """Restore rows; all ids of the snapshot count as admitted."""
         self.gate.policy.forget(snapshot.ids, snapshot.tables)
         self.inner.restore(snapshot)
 
@@ -99,7 +99,7 @@ class AdmittingStorage:
 
 
 class Admitted:
-    """Rows on their way behind a gate."""
+    """Content of an AdmittingStorage."""
 
     def __init__(self, inner: Content, gate: Gate) -> None:
         self.inner, self.gate = inner, gate
@@ -116,7 +116,7 @@ class Admitted:
 
 
 def _finding(mode: LookupMode) -> LookupMode:
-    """The same without inserting."""
+    """The mode without inserting."""
     return replace(mode, insert=False, learn=mode.learns)
 
 

@@ -1,8 +1,8 @@
 """Occurrences of ids in a fixed number of bytes: a counting Bloom filter with conservative update.
 
-A key has HASHES cells, and their least count is its estimate: never too low, and too high where all its cells are
-shared. An occurrence raises only the cells that are lowest. Nothing is taken out, for cells are shared; instead counts
-may be halved every so often.
+A key has HASHES cells; its estimate is their least count: never too low, too high if all its cells are shared. An
+occurrence raises only the lowest cells. Keys share cells, so no key can be removed; instead all counts can be halved
+every few steps.
 
 Expected share of n keys, each seen once, whose estimate is above 1: (1 − e^(−HASHES·n/m))^HASHES with m cells.
 
@@ -25,7 +25,7 @@ HASHES = 4
 
 
 class BloomCounter:
-    """Counts up to `most`, one byte a cell where that fits, else two.
+    """Counts up to `most`, in one byte a cell if `most` fits, else in two.
 
     Args:
       size: bytes. halve_every: steps; 0 never.
@@ -40,20 +40,20 @@ class BloomCounter:
         self._halved = 0
 
     def age(self, step: int) -> None:
-        """Halve, as often as is due by this step."""
+        """Halve counts as often as is due by this step."""
         due = step // self.halve_every if self.halve_every else 0
         self.cells = self.cells >> min(max(due - self._halved, 0), 15)
         self._halved = max(due, self._halved)
 
     def add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
-        """int64 [U]: estimates of unique keys' occurrences, these among them, at most `most`."""
+        """int64 [U]: estimated occurrences of unique keys so far, with `counts`, at most `most`."""
         at = self._places(ids.numpy(), self.uids[ordinals.numpy()])
         seen = np.minimum(self.cells[at].min(1).astype(np.int64) + counts.numpy(), self.most)
         np.maximum.at(self.cells, at, seen.astype(self.cells.dtype)[:, None])
         return torch.from_numpy(seen)
 
     def _places(self, ids: np.ndarray, uids: np.ndarray) -> np.ndarray:
-        """int64 [U, HASHES]: two hash words make all of them. Kirsch & Mitzenmacher 2006."""
+        """Cells int64 [U, HASHES], all from two hash words. Kirsch & Mitzenmacher 2006."""
         _, a, b = (word.astype(np.uint64)[:, None] for word in placement.hash_words(ids, uids))
         wide = (a << np.uint64(32)) | b
         step = (b << np.uint64(32)) | (a | np.uint64(1))
@@ -62,10 +62,10 @@ class BloomCounter:
         return (mixed % np.uint64(len(self.cells))).astype(np.int64)
 
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
-        """Nothing: cells are shared."""
+        """Does nothing: keys share cells."""
 
     def clear(self, ordinals: Tensor) -> None:
-        """All cells, where these are all logical tables that share them; else nothing."""
+        """Clear all cells if `ordinals` are all logical tables; else nothing, for they share cells."""
         if len(ordinals) == len(self.uids):
             self.cells = np.zeros_like(self.cells)
 
@@ -73,7 +73,7 @@ class BloomCounter:
         return int(np.count_nonzero(self.cells))
 
     def state(self) -> dict[str, Any]:
-        """To go on from; another rank's may be merged."""
+        """For saved states; another rank can merge it."""
         return {"kind": "bloom", "halved": self._halved, "cells": torch.from_numpy(self.cells.view(np.uint8).copy())}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -81,9 +81,9 @@ class BloomCounter:
         self._halved = state["halved"]
 
     def merge(self, state: dict[str, Any]) -> None:
-        """Estimates of keys that were counted on another rank: the higher of two is not too low for either's keys.
+        """Merge another rank's cells: the higher count of each, so that no estimate is too low.
 
-        Filters of another size are left out, and their keys begin anew.
+        A filter of another size is ignored; its keys are counted anew.
         """
         theirs = state["cells"].numpy().view(self.cells.dtype)
         if len(theirs) == len(self.cells):

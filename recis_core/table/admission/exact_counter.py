@@ -1,4 +1,4 @@
-"""Occurrences of ids that have no row yet: counts by key, of as many as fit.
+"""Counts the occurrences of ids without a row, by key, for as many keys as fit.
 
 Sizes: U unique keys.
 """
@@ -18,14 +18,14 @@ from recis_core.table.plain_storage import PlainStorage
 
 SLOT = "occurrences"
 FIRST_ROWS = 1024
-PART = 8  # a call is counted in parts of this share of what fits, so that no part displaces its own keys
+PART = 8  # a call is counted in parts of 1/PART of the capacity, so that no part displaces its own keys
 
 
 class ExactCounter:
-    """A table of one slot on the CPU, whatever the backend. Where it is full, the key seen longest ago makes room.
+    """A table of one slot on the CPU, with any backend. When it is full, the key seen longest ago is displaced.
 
     Args:
-      capacity: keys at least; what its index holds at full load.
+      capacity: least number of keys; rounded up to a full index.
     """
 
     def __init__(self, uids: tuple[int, ...], capacity: int) -> None:
@@ -39,7 +39,7 @@ class ExactCounter:
         self._calls = self.overflow = 0
 
     def add(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> Tensor:
-        """int64 [U]: occurrences of unique keys so far, these among them."""
+        """int64 [U]: occurrences of unique keys so far, with `counts`."""
         part = max(1, self.capacity // PART)
         parts = zip(ids.split(part), ordinals.split(part), counts.split(part), strict=True)
         return torch.cat([self._add(*each) for each in parts])
@@ -64,7 +64,7 @@ class ExactCounter:
         return rows
 
     def forget(self, ids: Tensor, ordinals: Tensor) -> None:
-        """Drop keys; ones that are not here are ignored."""
+        """Drop keys; unknown keys are ignored."""
         if len(ids):
             self._table.erase(ids, ordinals)
 
@@ -78,7 +78,7 @@ class ExactCounter:
         return self._table.counters().rows
 
     def state(self) -> dict[str, Any]:
-        """To go on from, and to hand out by key."""
+        """For saved states; other ranks can take keys from it."""
         kept = dict(vars(self._table.export()))
         return {"kind": "exact", "calls": self._calls, "overflow": self.overflow, "keys": kept}
 
@@ -90,6 +90,6 @@ class ExactCounter:
         self._calls, self.overflow = state["calls"], state["overflow"]
 
     def take(self, ids: Tensor, ordinals: Tensor, counts: Tensor) -> None:
-        """Keys of another counter's state, the ones seen last behind."""
+        """Add keys of another counter's state, in the order they were last seen."""
         if len(ids):
             self.add(ids, ordinals, counts)

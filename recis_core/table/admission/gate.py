@@ -1,4 +1,4 @@
-"""Which new ids of one table get a row, and how many did."""
+"""Decides which new ids of one table get a row, and counts them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """As `hook` says. It outlives the storage behind it, where another one takes that one's place.
+    """Applies `hook`. If the storage is replaced, the gate is kept.
 
-    policy: what the hook remembers. counts: keys admitted and rejected, each once a call.
+    policy: the hook's rule and memory. counts: keys admitted and rejected; a key counts once a call.
     """
 
     def __init__(self, hook: AdmitHook, spec: TableSpec) -> None:
@@ -26,7 +26,7 @@ class Gate:
         self.counts = Counter(admitted=0, rejected=0)
 
     def new_policy(self) -> Admission:
-        """One that remembers nothing."""
+        """A policy with an empty memory."""
         return admission_of(self.hook, self.spec)
 
     def go_on_with(self, policy: Admission) -> None:
@@ -34,12 +34,12 @@ class Gate:
 
     @property
     def counts_to(self) -> int | None:
-        """How many of a key's occurrences it asks for; None: it counts none."""
+        """The number up to which the policy counts a key's occurrences; None: it counts none."""
         most: int | None = self.hook.params.get("threshold")
         return most
 
     def admit(self, ids: Tensor, tables: Tensor, counts: Tensor, step: int) -> Tensor:
-        """bool [U]: which of unique keys without a row get one; each occurs `counts` times. All on the CPU."""
+        """bool [U]: which unique keys without a row get one; each occurs `counts` times. All on the CPU."""
         chosen = self.policy.admit(ids, tables, counts, step)
         self.policy.forget(ids[chosen], tables[chosen])
         self.counts.update(admitted=int(chosen.sum()), rejected=int((~chosen).sum()))

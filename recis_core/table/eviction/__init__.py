@@ -1,1 +1,1 @@
-"""Which rows go: filters choose keys, the table erases them."""
+"""Which rows are evicted: filters choose keys, the table erases them."""

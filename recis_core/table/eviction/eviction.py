@@ -1,4 +1,4 @@
-"""Which rows a table is to forget: those that its FilterHook names, in whichever tier they are.
+"""Chooses the rows to evict by a table's FilterHook, in all tiers.
 
 Sizes: n rows, k of them, D dim.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """ids int64 and ordinals int32 [k] of unique keys; how many they are of each logical table."""
+    """ids int64 [k] and ordinals int32 [k] of unique keys, and their count by logical table."""
 
     ids: Tensor
     ordinals: Tensor
@@ -33,10 +33,10 @@ class Chosen:
 
 
 class Eviction:
-    """Of one physical table.
+    """One physical table's eviction.
 
     Args:
-      spread: over how many ranks each named table's rows are.
+      spread: for each named table the number of ranks that hold its rows.
     """
 
     def __init__(self, hook: FilterHook, spread: Sequence[int]) -> None:
@@ -47,7 +47,7 @@ class Eviction:
     def choosing(
         self, storage: Storage, device: torch.device, ordinals: Iterable[int], clock: Clock
     ) -> Iterator[Chosen]:
-        """Rows of these logical tables to go, which are erased inside; where that breaks off, none was chosen."""
+        """Chooses rows of these logical tables; the caller erases them inside. If that raises, none count as evicted."""
         done = False
         try:
             marks = storage.marks()
@@ -65,8 +65,6 @@ class Eviction:
         return _part(mine, self._goes(storage, device, mine, ordinal, clock)) if len(mine.ids) else mine
 
     def _goes(self, storage: Storage, device: torch.device, marks: Marks, ordinal: int, clock: Clock) -> Tensor:
-        """bool [n]: rows that go."""
-
         def weights(at: Tensor) -> Tensor:
             return storage.gather(*(x[at].to(device) for x in (marks.rows, marks.ids, marks.tables))).cpu()
 
@@ -80,9 +78,9 @@ class Eviction:
         return {"hook": str(self.hook), "filter": self.filter.state()}
 
     def load_state(self, state: dict[str, Any], *, moved: bool = False) -> None:
-        """Go on from what the same hook remembers; another one begins anew.
+        """Take over the memory of the same hook; another hook's is ignored.
 
-        moved: the state is of other ranks or another coalescing, and what is remembered by row is left out.
+        moved: the state is of other ranks or another coalescing; then memory by row is ignored, too.
         """
         if state["hook"] == str(self.hook) and (not moved or isinstance(self.filter, TTL)):
             self.filter.load_state(state["filter"])

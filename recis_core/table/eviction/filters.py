@@ -1,4 +1,4 @@
-"""Which rows of one named table go: what a FilterHook decides from their marks.
+"""Filters: which rows of one named table a FilterHook evicts, by their marks.
 
 Sizes: n rows, D dim.
 """
@@ -20,17 +20,17 @@ from recis_core.table.unapplied import Keys
 if TYPE_CHECKING:
     from recis_core.options.filter_hook import FilterHook
 
-CHUNK = 65_536  # rows whose norms are taken at a time
-TTL_PARTS = 64  # times remembered within a lifetime
+CHUNK = 65_536  # rows whose norms are computed at a time
+TTL_PARTS = 64  # parts of a lifetime; about one time is kept for each
 
 
 @dataclass(frozen=True)
 class View:
     """One named table at one time.
 
-    step: finished optimizer steps. A row's stamp is how many were finished when it was last used.
-    pinned: bool [n], rows that stay whatever a filter says. weights: positions int64 [k] -> float32 [k, D], on the CPU.
-    spread: over how many ranks the table's rows are. ordinal: which named table.
+    step: finished optimizer steps. A row's stamp is the number of steps finished when it was last used.
+    pinned: bool [n], rows that must stay. weights: positions int64 [k] -> float32 [k, D], on the CPU.
+    spread: number of ranks that hold the table's rows. ordinal: the named table's ordinal.
     """
 
     marks: Marks
@@ -42,22 +42,22 @@ class View:
 
 
 class Filter(Protocol):
-    """One physical table's filter, with what it remembers."""
+    """One physical table's filter and its memory."""
 
     def choose(self, view: View) -> Tensor:
-        """bool [n]: rows that may go, pinned ones among them or not."""
+        """bool [n]: rows to evict; the caller leaves out pinned ones."""
         ...
 
     def chose(self, *, gone: bool) -> None:
-        """Whether the rows that were chosen last are gone."""
+        """After `choose`: whether the chosen rows were erased."""
         ...
 
     def forget(self, keys: Keys) -> None:
-        """These rows are gone, or others are in their place."""
+        """These rows were erased or replaced."""
         ...
 
     def finished(self, step: int) -> None:
-        """So many steps are finished now."""
+        """`step` optimizer steps are finished."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Filter(Protocol):
 
 
 class _Forgetful:
-    """A filter that remembers nothing of rows."""
+    """A filter without memory of rows."""
 
     def chose(self, *, gone: bool) -> None:
         """Nothing is remembered."""
@@ -83,7 +83,7 @@ class _Forgetful:
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """There is nothing to go on from."""
+        """Has no state."""
 
 
 class StepFilter(_Forgetful):
@@ -91,7 +91,7 @@ class StepFilter(_Forgetful):
         self.filter_step = filter_step
 
     def choose(self, view: View) -> Tensor:
-        last = view.marks.stamps.long() + 1  # the step that was under way, counted from 1
+        last = view.marks.stamps.long() + 1  # the step of the last use, counted from 1
         return view.step - last >= self.filter_step
 
 
@@ -104,12 +104,12 @@ class LRU(_Forgetful):
 
 
 class LFU(_Forgetful):
-    """Aged counts by named table, as of its last eviction. Needs scores that count."""
+    """Keeps each named table's aged counts since its last eviction. Needs TableSpec.score = "count"."""
 
     def __init__(self, max_rows: int, decay: float) -> None:
         self.max_rows, self.decay = max_rows, decay
         self._kept: dict[int, dict[str, Tensor]] = {}
-        self._next: dict[int, dict[str, Tensor]] = {}  # once the rows are gone
+        self._next: dict[int, dict[str, Tensor]] = {}  # takes effect once the rows are erased
 
     def choose(self, view: View) -> Tensor:
         ids, counts = view.marks.ids, view.marks.scores
@@ -127,7 +127,7 @@ class LFU(_Forgetful):
         self._kept = {ordinal: left for ordinal, kept in self._kept.items() if (left := _left_of(kept, ordinal, keys))}
 
     def _aged(self, before: dict[str, Tensor], ids: Tensor, counts: Tensor) -> Tensor:
-        """decay · aged + uses since; an id that came anew, so that its count is lower than it was, begins with that."""
+        """decay · aged + uses since the last eviction. A count below the former one is of a new row, and is taken as it is."""
         if not len(before["ids"]):
             return counts.double()
         at = torch.searchsorted(before["ids"], ids).clamp(max=len(before["ids"]) - 1)
@@ -143,30 +143,30 @@ class LFU(_Forgetful):
 
 
 def _left_of(kept: dict[str, Tensor], ordinal: int, keys: Keys) -> dict[str, Tensor]:
-    """Without these keys; empty where none is left."""
+    """kept without these keys; empty if none are left."""
     stay = ~keys.among(kept["ids"], torch.full_like(kept["ids"], ordinal, dtype=torch.int32))
     return {name: values[stay] for name, values in kept.items()} if bool(stay.any()) else {}
 
 
 class TTL(_Forgetful):
-    """Remembers when steps were finished: the last, up to 2 · TTL_PARTS of them within a lifetime, and one before."""
+    """Keeps when steps were finished: the last one, up to 2 · TTL_PARTS within a lifetime, and one before."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.now: Callable[[], float] = time.time
-        self._finished: list[tuple[int, float]] = []  # (steps, by when), both ascending
+        self._finished: list[tuple[int, float]] = []  # (steps finished, time), both ascending
 
     def finished(self, step: int) -> None:
         now, times = self.now(), [*self._finished]
         if len(times) > 1 and now - times[-2][1] < self.seconds / TTL_PARTS:
-            times.pop()  # so that the last one is always there, and the others lie apart
+            times.pop()  # the last step is always kept; of the others, one for each part of a lifetime
         times.append((step, now))
         while len(times) > 1 and times[1][1] <= now - self.seconds:
             times.pop(0)
         self._finished = times
 
     def choose(self, view: View) -> Tensor:
-        """Rows whose last use was in a step that was finished a lifetime ago."""
+        """Rows last used in a step that was finished a lifetime ago or earlier."""
         before = self.now() - self.seconds
         steps = max((step for step, when in self._finished if when <= before), default=0)
         return view.marks.stamps < steps
@@ -209,7 +209,7 @@ def filter_of(hook: FilterHook) -> Filter:
 
 
 def _lowest(view: View, max_rows: int, values: np.ndarray) -> Tensor:
-    """bool [n]: of the rows beyond this rank's share of max_rows those of least value, then stamp, then id."""
+    """bool [n]: the rows beyond this rank's share of max_rows, in order of value, then stamp, then id; none pinned."""
     share = -(-max_rows // view.spread)
     gone = torch.zeros(len(values), dtype=torch.bool)
     order = np.lexsort((view.marks.ids.numpy(), view.marks.stamps.numpy(), values, view.pinned.numpy()))
