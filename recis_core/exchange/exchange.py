@@ -21,8 +21,10 @@ from recis_core.channel.channel import Channel
 from recis_core.exchange import forward, gradients, hot_rows
 from recis_core.exchange.hot_rows import HotRows
 from recis_core.exchange.sharded_table import ShardedTable
+from recis_core.exchange.unsent import unsent
+from recis_core.table.table import Table
 from recis_core.table.ticket import Ticket
-from recis_core.table.unapplied import Measure
+from recis_core.table.unapplied import Carried, Measure
 
 NORM = 5  # words of a table when ranks agree on norms: Σ squares, and two a direction of codec errors
 JOBS = 2  # lookups of one storage in one forward: those that insert, and those that only find
@@ -214,6 +216,11 @@ class Exchange:
     def count(self, encoded: EncodedRows) -> None:
         self.clamped += int(encoded.clamped)
         self.exact_rows += len(encoded.exact)
+
+    def unsent(self) -> dict[Table, Carried]:
+        """See exchange_interface."""
+        senders = [table for table in self.tables if table.residuals is not None]
+        return dict(zip(senders, unsent(self, senders), strict=True))
 
     def stats(self) -> dict[str, int]:
         """Bytes sent to other ranks so far, by kind; values clamped before a cast; rows that travelled exact."""

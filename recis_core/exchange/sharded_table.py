@@ -30,9 +30,11 @@ from recis_core.exchange.local_gradient import LocalGradient, joined
 from recis_core.exchange.owners import Owners
 from recis_core.exchange.residuals import Residuals
 from recis_core.exchange.shared_verbs import SharedVerbs
+from recis_core.exchange.state_parts import CodecsPart, ResidualPart
 from recis_core.options.precision import Codec, Precision
 from recis_core.options.sharding import Sharding
 from recis_core.table.replacement import Replacement
+from recis_core.table.state_parts import StatePart
 from recis_core.table.table import SLICES, Table
 from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Keys, Measure, Unapplied
@@ -88,6 +90,10 @@ class ShardedTable(Table):
         self.hot = HotRows(self, shardings[0].hot_rows) if shardings[0].hot_rows else None
         if precision.forward.error_feedback:
             self._keep_forward_residual()
+
+    def state_parts(self) -> dict[str, StatePart]:
+        parts = super().state_parts() | {"codecs": CodecsPart(self)}
+        return parts if self.residuals is None else parts | {"residual": ResidualPart(self.residuals)}
 
     def _keep_forward_residual(self) -> None:
         self.own_slots = (SlotSpec(FORWARD_RESIDUAL, self.spec.dim),)

@@ -16,13 +16,13 @@ from torch import Tensor
 from recis_core.exchange.keyed_rows import SLOT
 from recis_core.exchange.sharded_table import ShardedTable
 from recis_core.exchange.wire import as_bytes
-from recis_core.table.unapplied import Carried
+from recis_core.table.unapplied import Carried, summed_by_key
 
 if TYPE_CHECKING:
     from recis_core.exchange.exchange import Exchange
 
 
-def pending(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]:
+def unsent(exchange: Exchange, tables: Sequence[ShardedTable]) -> list[Carried]:
     """For each table all ranks' residuals of the rows on this rank, as a mean over ranks, and what the table carries.
 
     Collective: every rank, with the same tables.
@@ -73,13 +73,3 @@ def _at_owner(table: ShardedTable, messages: list[Tensor], world: int) -> Carrie
     total = summed_by_key([_read(m, table.spec.dim) for m in messages])
     mean = Carried(total.ids, total.ordinals, total.values / world)
     return mean if table.carried is None else summed_by_key([mean, table.carried])
-
-
-def summed_by_key(parts: Sequence[Carried]) -> Carried:
-    """One for all, ascending by (ordinal, id). A part has a key at most once; values are added in the order of parts."""
-    keys = torch.cat([torch.stack([part.ordinals.long(), part.ids], 1) for part in parts])
-    unique, places = torch.unique(keys, dim=0, return_inverse=True)
-    values = torch.zeros(len(unique), parts[0].values.shape[1])
-    for part, where in zip(parts, places.split([len(part.ids) for part in parts]), strict=True):
-        values[where] += part.values
-    return Carried(unique[:, 1].contiguous(), unique[:, 0].int(), values)

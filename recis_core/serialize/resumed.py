@@ -8,14 +8,9 @@ from typing import Any
 import torch
 
 from recis_core.backends import Snapshot
-from recis_core.exchange.adaptive import Chooser
-from recis_core.exchange.keyed_rows import KeyedRows
-from recis_core.exchange.sharded_table import ShardedTable
-from recis_core.exchange.unsent import summed_by_key
-from recis_core.table.eviction.eviction import Eviction
 from recis_core.table.replacement import Replacement
 from recis_core.table.table import Table
-from recis_core.table.unapplied import Carried
+from recis_core.table.unapplied import Carried, summed_by_key
 
 
 class Resumed:
@@ -28,11 +23,8 @@ class Resumed:
         self.table, self.step, self.slots = table, table.step, slots
         self._rows = Replacement(table, range(len(table.names)))
         self._carried: Carried | None = None
-        self._gate = table.storage.gate
-        self._policy = None if self._gate is None else self._gate.new_policy()
-        self._eviction = None if table.eviction is None else Eviction(table.eviction.hook, table.eviction.spread)
-        self._choosers: dict[str, Chooser] = {}
-        self.residual: KeyedRows | None = None
+        parts = {name: part for name, part in table.state_parts().items() if slots or not part.of_gradients}
+        self.parts = {name: part.aside() for name, part in parts.items()}
 
     def add(self, snapshot: Snapshot) -> None:
         self._rows.add(snapshot)
@@ -43,44 +35,23 @@ class Resumed:
         if len(more.ids):
             self._carried = more if self._carried is None else summed_by_key([self._carried, more])
 
-    def take_codecs(self, states: Mapping[str, Any]) -> None:
-        """Codecs chosen by measured error keep their measurements; under another precision they start anew."""
-        if not isinstance(self.table, ShardedTable) or not states:
-            return
-        precision = self.table.precision
-        for part, direction in (("rows", precision.forward), ("gradients", precision.backward)):
-            chooser = Chooser(direction)
-            if chooser.state().keys() == states[part].keys():
-                chooser.load_state(states[part])
-                self._choosers[part] = chooser
+    def take_parts(self, saved: Mapping[str, Any]) -> set[str]:
+        """What the same rank and tables saved. Names of the parts that were there."""
+        there = self.parts.keys() & saved.keys()
+        for name in there:
+            self.parts[name].take(saved[name])
+        return there
 
-    def take_hooks(self, state: Mapping[str, Any]) -> None:
-        """Take over the hooks' memory; another hook's memory is dropped."""
-        if self._policy is not None and "admission" in state:
-            self._policy.load_state(state["admission"])
-        if self._eviction is not None and "eviction" in state:
-            self._eviction.load_state(state["eviction"])
-
-    def merge_hooks(self, state: Mapping[str, Any], ordinals: dict[int, int]) -> None:
-        """Take over the hooks' memory of ids that belong on this rank."""
-        if self._policy is not None and "admission" in state:
-            self._policy.merge(state["admission"], ordinals, self.table.keeps)
-        if self._eviction is not None and "eviction" in state:
-            self._eviction.load_state(state["eviction"], moved=True)
+    def merge_parts(self, saved: Mapping[str, Any], ordinals: dict[int, int]) -> None:
+        """As far as it is of ids that belong here."""
+        for name in self.parts.keys() & saved.keys():
+            self.parts[name].merge(saved[name], ordinals)
 
     def commit(self) -> None:
-        table = self.table
         self._rows.commit()
-        table.step, table.carried = self.step, self._carried
-        if self._gate is not None and self._policy is not None:
-            self._gate.go_on_with(self._policy)
-        if table.eviction is not None and self._eviction is not None:
-            table.eviction.filter.load_state(self._eviction.filter.state())
-        if isinstance(table, ShardedTable):
-            table.to_rows = self._choosers.get("rows", table.to_rows)
-            table.to_gradients = self._choosers.get("gradients", table.to_gradients)
-            if table.residuals is not None and self.residual is not None:
-                table.residuals.rows = self.residual
+        self.table.step, self.table.carried = self.step, self._carried
+        for part in self.parts.values():
+            part.commit()
 
 
 def check_carried(carried: Carried, tables: int, dim: int) -> None:

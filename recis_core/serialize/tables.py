@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends import Snapshot
-from recis_core.exchange.keyed_rows import SLOT
-from recis_core.exchange.sharded_table import FORWARD_RESIDUAL, ShardedTable
-from recis_core.exchange.unsent import pending
+from recis_core.exchange.sharded_table import FORWARD_RESIDUAL
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.resumed import Resumed
@@ -27,6 +25,7 @@ from recis_core.table.unapplied import Carried
 from recis_core.uninterrupted import uninterrupted
 
 PART = "storage-"
+HOOKS = ("admission", "eviction")  # parts that a saved state has together, under "hooks"
 
 
 def _storages(tables: Mapping[str, HashTable]) -> dict[str, Table]:
@@ -43,37 +42,28 @@ def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
 
 def _snapshot(table: Table, late: Carried | None) -> dict[str, Any]:
     saved: dict[str, Any] = {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
-    if hooks := _hooks_state(table):
+    parts = {name: part.saved() for name, part in table.state_parts().items()}
+    if hooks := {name: parts.pop(name) for name in HOOKS if name in parts}:
         saved["hooks"] = hooks
     if late is not None:
         saved["pending"] = dict(vars(late))
     if table.carried is not None:
         saved["carried"] = dict(vars(table.carried))
-    if isinstance(table, ShardedTable):
+    if table.shardings:
         saved["shardings"] = [str(s) for s in table.shardings]
-        saved["codecs"] = {"rows": table.to_rows.state(), "gradients": table.to_gradients.state()}
-        if table.residuals is not None:
-            kept = table.residuals.snapshot()
-            saved["residual"] = {"ids": kept.ids, "ordinals": kept.tables, "values": kept.slots[SLOT]}
-    return saved
+    return saved | parts
 
 
-def _hooks_state(table: Table) -> dict[str, Any]:
-    """The memory of admission and eviction."""
-    state: dict[str, Any] = {}
-    if table.storage.gate is not None:
-        state["admission"] = table.storage.gate.policy.state()
-    if table.eviction is not None:
-        state["eviction"] = table.eviction.state()
-    return state
+def _parts_of(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """By the names that Table.state_parts has."""
+    return {**saved, **saved.get("hooks", {})}
 
 
 def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
     """Each storage's unapplied gradients, with error-feedback residuals that ranks have not sent to each other."""
     late = {table: table.carried for table in storages}
-    for exchange in dict.fromkeys(t.exchange for t in storages if isinstance(t, ShardedTable)):
-        senders = [t for t in exchange.tables if t.residuals is not None]
-        late.update(zip(senders, pending(exchange, senders), strict=True))
+    for exchange in dict.fromkeys(t.exchange for t in storages if t.exchange is not None):
+        late.update(exchange.unsent())
     return late
 
 
@@ -161,8 +151,6 @@ def _as_they_were(mine: Mapping[str, Table], own: Mapping[str, Any], shards: Map
     """Whether ranks, storages and shardings are those of the state; equal on all ranks."""
 
     def layout(table: Table) -> tuple[int, list[str], list[str]]:
-        if not isinstance(table, ShardedTable):
-            return 1, list(table.names), []
         return table.world, list(table.names), [str(s) for s in table.shardings]
 
     now = {part: layout(table) for part, table in mine.items()}
@@ -176,15 +164,10 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     snapshot.slots = _fitting(new, snapshot.slots)
     new.add(snapshot)
     new.step = _checked_step(saved["step"])
-    new.take_hooks(saved.get("hooks", {}))
-    if not new.slots:
-        return
-    new.take_codecs(saved.get("codecs", {}))
-    late = saved.get("pending")
-    if isinstance(new.table, ShardedTable) and new.table.residuals is not None and "residual" in saved:
-        new.residual = new.table.residuals.made(**saved["residual"])
-        late = saved.get("carried")
-    if late is not None:
+    taken = new.take_parts(_parts_of(saved))
+    # Where the sender goes on with its residual, that is no gradient to apply.
+    late = saved.get("carried" if "residual" in taken else "pending")
+    if new.slots and late is not None:
         new.carry(Carried(**late))
 
 
@@ -223,10 +206,10 @@ def _hand_out(
 
 def _hand_out_hooks(new: Mapping[Table, Resumed], tables: Mapping[str, HashTable], saved: Mapping[str, Any]) -> None:
     """Counts of ids without a row go to the owners of the ids; a filter's memory by row is dropped."""
-    state, ours = saved.get("hooks", {}), [tables[name] for name in saved["names"]]
+    state, ours = _parts_of(saved), [tables[name] for name in saved["names"]]
     for physical in dict.fromkeys(table.physical for table in ours):
         ordinals = {theirs: t.ordinal for theirs, t in enumerate(ours) if t.physical is physical}
-        new[physical].merge_hooks(state, ordinals)
+        new[physical].merge_parts(state, ordinals)
 
 
 def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from torch import Tensor
 from recis_core.channel.channel import Channel
 
 if TYPE_CHECKING:
+    from recis_core.table.table import Table
     from recis_core.table.ticket import Ticket
+    from recis_core.table.unapplied import Carried
 
 
 class Exchange(Protocol):
@@ -33,6 +35,9 @@ class Exchange(Protocol):
 
     def agree_to_step(self) -> None:
         """All ranks make the step, or none, though a step without a gradient needs no other rank. Collective."""
+
+    def unsent(self) -> dict[Table, Carried]:
+        """Of tables whose ranks keep back parts of gradients: these, and what is carried, at the rows' owners. Collective."""
 
     def stats(self) -> dict[str, int]:
         """Counts so far: bytes sent to other ranks by kind, values clamped, rows sent exact."""

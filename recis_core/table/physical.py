@@ -6,7 +6,7 @@ Sizes: N ids, U unique ids, D dim.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Measure, Unapplied
 from recis_core.table.unattended import KEPT
 from recis_core.uninterrupted import as_one
-
-if TYPE_CHECKING:
-    pass
 
 
 @final

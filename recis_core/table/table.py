@@ -27,7 +27,9 @@ from recis_core.backends import (
 )
 from recis_core.backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
+from recis_core.table.admission.gate_part import GatePart
 from recis_core.table.erasures import Erasures
+from recis_core.table.eviction.eviction_part import EvictionPart
 from recis_core.table.named_table import NamedTable
 from recis_core.table.optimizer_slots import (
     Waiting,
@@ -38,6 +40,7 @@ from recis_core.table.optimizer_slots import (
     slots_without,
     with_snapshot,
 )
+from recis_core.table.state_parts import StatePart
 from recis_core.table.table_interface import TableInterface
 from recis_core.table.ticket import Ticket
 from recis_core.table.unapplied import Carried, Keys, Measure, Unapplied
@@ -45,6 +48,7 @@ from recis_core.table.unattended import Unattended
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
+    from recis_core.options.sharding import Sharding
     from recis_core.table.content import Content
     from recis_core.table.eviction.eviction import Eviction
     from recis_core.table.exchange_interface import Exchange
@@ -65,6 +69,8 @@ class Table(TableInterface):
 
     exchange: Exchange | None = None  # with the ranks that share the table
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside the optimizer's
+    world = 1  # ranks that share the table
+    shardings: tuple[Sharding, ...] = ()  # of each logical table, where ranks share them
     eviction: Eviction | None = None  # chooses the rows that `evict` erases
 
     def __init__(
@@ -168,6 +174,15 @@ class Table(TableInterface):
     def keeps(self, ids: Tensor, ordinal: int) -> Tensor:
         """bool [n]: which of a logical table's ids belong on this rank."""
         return torch.ones(len(ids), dtype=torch.bool)
+
+    def state_parts(self) -> dict[str, StatePart]:
+        """What a saved state holds of the table beside rows and gradients, by name."""
+        parts: dict[str, StatePart] = {}
+        if self.storage.gate is not None:
+            parts["admission"] = GatePart(self.storage.gate, self.keeps)
+        if self.eviction is not None:
+            parts["eviction"] = EvictionPart(self.eviction)
+        return parts
 
     def named(self, ordinal: int) -> NamedTable:
         """A logical table's rows on this rank."""

@@ -5,7 +5,7 @@ Sizes: n keys, U unique keys of a gradient, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +23,16 @@ class Carried:
     ids: Tensor  # int64 [n]
     ordinals: Tensor  # int32 [n]
     values: Tensor  # float32 [n, D]
+
+
+def summed_by_key(parts: Sequence[Carried]) -> Carried:
+    """One for all, ascending by (ordinal, id); values of a key are added in the order of parts, each with it once."""
+    keys = torch.cat([torch.stack([part.ordinals.long(), part.ids], 1) for part in parts])
+    unique, places = torch.unique(keys, dim=0, return_inverse=True)
+    values = torch.zeros(len(unique), parts[0].values.shape[1])
+    for part, where in zip(parts, places.split([len(part.ids) for part in parts]), strict=True):
+        values[where] += part.values
+    return Carried(unique[:, 1].contiguous(), unique[:, 0].int(), values)
 
 
 @dataclass(frozen=True)
