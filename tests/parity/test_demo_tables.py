@@ -52,7 +52,7 @@ def close(got, expected, name):
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rowwise_adagrad"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("rowwise_adagrad", marks=pytest.mark.full)])
 def test_pallas_jax_and_numba_agree(optimizer):
     expected = trained("numba", optimizer)
     assert sum(len(table.ids) for table in expected.values()) > 1000
