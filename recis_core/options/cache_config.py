@@ -13,7 +13,7 @@ from recis_core.options.cache_policy import Policy, policy_of
 PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")  # of rows below the device
 SHARE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 LEAST_ROWS = 64  # of a tier whose rows are a share of the table's
-KINDS = {  # of arguments that are whole numbers: what each counts, and how else it may be asked for
+KINDS = {  # of arguments that are whole numbers: what each counts, and its other forms
     "device_bytes": "bytes, as 8 << 30; a share of the table's rows is device_rows='1%'",
     "device_rows": "rows, or a share of the table's as '1%'",
     "host_bytes": "bytes, as 64 << 30; a share of the table's rows is host_rows='10%'",
@@ -26,28 +26,27 @@ KINDS = {  # of arguments that are whole numbers: what each counts, and how else
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Tiers of a table: the device over host memory over disk. Rows move between them with all that belongs to them.
+    """Tiers of a table: the device, host memory, disk. Rows move between them with their slots and marks.
 
     Args:
-      device_bytes, device_rows: what the device holds at most, its index and optimizer slots included; give one of the
-        two. Rows are a number, or a share of all rows the table has, as "1%": at least 64 rows, whatever the share.
-      host_bytes, host_rows: the same of host memory. None of them: no bound, and nothing goes to disk.
-      disk: a directory, made if need be; one of its own there for each table and process. None: no third tier.
-      disk_index_bytes: of memory for the index of the rows on disk, 16 to 32 a row; an index that outgrows it goes to a file
-        there, which is slower once that does not stay in the page cache. 0 starts there. None: 3 GiB for each table. A
-        byte or two a row stay in memory always. Tables that share an engine's `cache` have equal parts.
-      disk_mapped_bytes: of the disk's files that a table keeps mapped; rows of more are read by system calls, which while
-        the system has the files in memory takes longer. Mapped pages count as this process's memory, and the system takes
-        them back as it likes. None: 2 GiB for each table. Tables that share an engine's `cache` have equal parts.
-      keep: the disk's rows are the table's: an existing directory is opened with what the engine's last `flush()` left,
-        for the same tables and optimizer, which must be attached first; filters and policies count on from there. Otherwise
-        it is scratch: files without names, whose space comes back when the process ends in any way.
+      device_bytes, device_rows: the bound of the device, with its index and optimizer slots; give one of the two. Rows are a
+        number, or a share of the table's rows, as "1%", and at least 64.
+      host_bytes, host_rows: the bound of host memory. Neither: no bound, and nothing goes to disk.
+      disk: a directory, made if need be. Each table and process has its own rows there. None: no third tier.
+      disk_index_bytes: of memory for the index of rows on disk, 16 to 32 a row. A larger index moves to a file there, which is
+        slower once the page cache does not hold it; 0 starts there. One or two bytes a row stay in memory always. None: 3
+        GiB a table. Tables that share an engine's `cache` get equal parts.
+      disk_mapped_bytes: of the disk's files that a table keeps mapped. Larger disks are read by system calls, which are
+        slower where the page cache has the files. Mapped pages count as this process's memory, and the system may take
+        them back. None: 2 GiB a table. Tables that share an engine's `cache` get equal parts.
+      keep: rows on disk outlive the process: an existing directory is opened as the engine's last `flush()` left it, for the
+        same tables and optimizer, which must be attached first; filters and policies count on from there. False: scratch,
+        files without names, whose space comes back when the process ends in any way.
       policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
-        "none": nothing leaves, and a full device raises TableFull. "lookahead" knows what a Prefetcher tells it; without
-        one it is "lfu".
-      prefetch: batches that a Prefetcher reads ahead which is not given a depth; without a Prefetcher none are.
+        "none": nothing leaves, and a full device raises TableFull. "lookahead" needs a Prefetcher; without one it is "lfu".
+      prefetch: the depth, in batches, of a Prefetcher that is not given one.
       host_precision, disk_precision: how weights are kept there: "same" as on the device, or bf16, fp16, fp8, int8, int4,
-        a scale a row for the last three. Then a row comes back rounded; stats() has by how much.
+        a scale a row for the last three. Rows then come back rounded; stats() has by how much.
       host_slots, disk_slots: the same of optimizer slots as wide as the weights; the others stay float32.
 
     Raises:

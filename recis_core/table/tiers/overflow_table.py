@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recis_core.table.tiers.device_tier import DeviceTier
     from recis_core.table.tiers.key_counts import KeyCounts
     from recis_core.table.tiers.lower_tiers import Fetched, LowerTiers
-    from recis_core.table.tiers.tiered_state import Keys, TieredState
+    from recis_core.table.tiers.tiered_state import KeyArrays, TieredState
 
 Change = Callable[[Any, Tensor], Any]  # (table of the backend's, row numbers int32 [n] there) -> table
 
@@ -50,7 +50,7 @@ class Changed:
 
 
 def change(
-    tiers: TieredState, below: Keys, change_below: Change, here: np.ndarray, change_here: Callable[[Any], Any]
+    tiers: TieredState, below: KeyArrays, change_below: Change, here: np.ndarray, change_here: Callable[[Any], Any]
 ) -> None:
     """Rows below the device, by key, and rows on it, by number: change_below(table, numbers) -> table, and
     change_here(table) -> table. Both happen, or neither.
@@ -76,7 +76,7 @@ def new_rows(device: DeviceTier, lower: LowerTiers, weights: Tensor, *, step: in
 
 
 def _changed(
-    device: DeviceTier, lower: LowerTiers, counts: KeyCounts, keys: Keys, change: Change, *, step: int, tick: int
+    device: DeviceTier, lower: LowerTiers, counts: KeyCounts, keys: KeyArrays, change: Change, *, step: int, tick: int
 ) -> Changed:
     """Rows as `change` leaves them; nothing is written yet. To new rows it is their first use, to others none."""
     ids, tables = keys

@@ -16,7 +16,7 @@ import numpy as np
 from recis_core.backends import Snapshot
 from recis_core.table.content import without_tables
 from recis_core.table.tiers.tier_snapshot import AT_ONCE, export, marks
-from recis_core.table.tiers.tiered_state import Keys, TieredState
+from recis_core.table.tiers.tiered_state import KeyArrays, TieredState
 from recis_core.uninterrupted import as_one
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _erase(state: TieredState, ordinals: set[int], but: list[Snapshot] | tuple[(
             state.erase(ids[goes], tables[goes])
 
 
-def _keys(state: TieredState) -> Keys:
+def _keys(state: TieredState) -> KeyArrays:
     found = marks(state.device, state.lower)[0]
     return found.ids.numpy(), found.tables.numpy()
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from recis_core.table.disk import DiskStore
     from recis_core.table.tiers.shared_budget import SharedBudget
 
-Keys = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
+KeyArrays = tuple[np.ndarray, np.ndarray]  # ids int64 [n], tables int32 [n]
 
 
 class TieredState:
@@ -80,7 +80,7 @@ class TieredState:
         self.portion: float = 1.0  # of the config's bytes, where tables share them
         self.budget: SharedBudget | None = None
         self.planned_calls = PlannedCalls()
-        self.elsewhere: Keys = (np.zeros(0, np.int64), np.zeros(0, np.int32))
+        self.elsewhere: KeyArrays = (np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._build()
 
     # What there is

@@ -1,8 +1,8 @@
 """A storage larger than its device: a backend's stages over rows that come and go.
 
 A call's keys are brought to the device first, and rows of lower score leave for them; then the backend embeds as if the
-table were all there. Of a call that does not fit, what is too much is read from where it lies into a table that lives as
-long as the call. Gradients are of keys; a row that left before its update comes back for it.
+whole table were there. Keys of a call without room on the device are read where their rows are. Gradients are by key; a row
+that left before its update is updated below the device.
 
 Sizes: N ids, U unique keys, n keys of a call, D dim.
 """
@@ -36,7 +36,7 @@ from recis_core.table.tiers.overflow_table import change, slot_of
 from recis_core.table.tiers.replacing import content_in_tiers
 from recis_core.table.tiers.tier_snapshot import export, marks
 from recis_core.table.tiers.tiered_call import ELSEWHERE, embedded, looked_up
-from recis_core.table.tiers.tiered_state import Keys, TieredState
+from recis_core.table.tiers.tiered_state import KeyArrays, TieredState
 from recis_core.table.tiers.walk import walk
 
 Apply = Callable[[State, Gradient], State]
@@ -177,7 +177,7 @@ class TieredStorage:
                 self._update_away(gradient.inner, (ids, tables), rows >= 0, apply)
             state.updated()
 
-    def _update_away(self, gradient: Gradient, keys: Keys, known: np.ndarray, apply: Apply) -> None:
+    def _update_away(self, gradient: Gradient, keys: KeyArrays, known: np.ndarray, apply: Apply) -> None:
         """The rows that are on the device there, the others below it."""
         state, device = self.tiers, self.tiers.device.device
         here = np.where(known, state.device.find(*keys), -1)
@@ -215,7 +215,7 @@ class TieredStorage:
                 lambda table: self.backend.write_slot(table, name, here, values),
             )
 
-    def _elsewhere(self, rows: Tensor) -> Keys:
+    def _elsewhere(self, rows: Tensor) -> KeyArrays:
         """Keys of the last lookup by their numbers there."""
         ids, tables = self.tiers.elsewhere
         which = _numpy(rows) - ELSEWHERE
