@@ -285,7 +285,8 @@ class Table(TableInterface):
             add_slots(self.storage, slots, self.names, type(optimizer).__name__)
             again = self._former_slots & names
             renew(self.storage, {slot.name: slot.initial for slot in slots if slot.name in again})
-            house(self.storage, self._homeless_slots, names, self.device, self.clock)
+            if self._homeless_slots:  # or `clock` would open a kept disk
+                house(self.storage, self._homeless_slots, names, self.device, self.clock)
             if self.optimizer is not optimizer and names != {slot.name for slot in self._slots}:
                 self.applied = (0,) * len(self.names)
             self._former_slots = (self._former_slots | left) - again
