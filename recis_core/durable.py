@@ -1,6 +1,6 @@
-"""Files that last: opened as regular files, readable by their user alone, and synced with their directory.
+"""Durable files: regular files, readable by their user alone, and synced with their directory.
 
-RECIS_FILE_MODE=644, octal, asks for another mode; the process's umask takes from either.
+RECIS_FILE_MODE=644, octal, sets another mode; the process's umask applies to both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ PRIVATE = 0o600
 
 
 def file_mode() -> int:
-    """The mode of files we make, before the umask: 0o600, or RECIS_FILE_MODE.
+    """The mode of new files, before the umask: 0o600, or RECIS_FILE_MODE.
 
     Raises:
-      ValueError: RECIS_FILE_MODE is no octal number, or would leave the user without reading and writing.
+      ValueError: RECIS_FILE_MODE is no octal number, or the user could not read and write the file.
     """
     text = os.environ.get("RECIS_FILE_MODE", "")
     if not text:
@@ -31,16 +31,16 @@ def file_mode() -> int:
 
 
 def directory_mode() -> int:
-    """That of directories: whoever may read its files may enter it."""
+    """The mode of new directories: whoever may read the files may enter the directory."""
     mode = file_mode()
     return mode | (mode & 0o444) >> 2
 
 
 def make_directory(path: Path, *, exist_ok: bool = True) -> None:
-    """With its parents, which get the process's own mode.
+    """Make a directory, and its parents, which get the process's default mode.
 
     Raises:
-      NotADirectoryError: a file, or a link to nothing, stands there. OSError: as the system says.
+      NotADirectoryError: the path is a file, or a link to nothing. OSError: the system's error.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,13 @@ def make_directory(path: Path, *, exist_ok: bool = True) -> None:
 
 
 def open_regular(path: Path, flags: int, *, follow: bool = False) -> int:
-    """A file descriptor of a regular file, made with our mode under os.O_CREAT.
+    """A file descriptor of a regular file; os.O_CREAT makes the file with our mode.
 
-    follow: whether the name itself may be a link. What stands there is neither waited for nor truncated before it is known
-    to be a file: pass os.O_TRUNC to os.ftruncate afterwards, not here.
+    follow: whether the path may be a link. The call never waits for a pipe. Do not pass os.O_TRUNC, which could truncate
+    what is no regular file; call os.ftruncate afterwards.
 
     Raises:
-      NotAFile: a link, directory, pipe, socket or device. OSError: as os.open.
+      NotAFile: the path is a link, directory, pipe, socket or device. OSError: as os.open.
     """
     flags |= os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     if not follow and path.is_symlink():
@@ -84,7 +84,7 @@ def _kind_of(mode: int) -> str:
 
 
 def sync_directory(path: Path) -> None:
-    """Names made, renamed or removed in it last."""
+    """Sync a directory: make durable which names were made, renamed or removed in it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

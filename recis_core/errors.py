@@ -1,8 +1,8 @@
-"""What recis-core raises, to catch by name. Beside these it raises TypeError for a wrong kind and ValueError for a wrong value.
+"""The errors of recis-core, to catch by name. A wrong type raises TypeError, a wrong value ValueError.
 
     from recis_core.errors import TableFull
 
-All but BridgeError, which is of tensors between torch and JAX and loads JAX, are a RecisError.
+All are RecisErrors, except BridgeError, for tensors between torch and JAX; importing it loads JAX.
 """
 
 from typing import TYPE_CHECKING, Any

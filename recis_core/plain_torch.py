@@ -1,12 +1,11 @@
-"""Our code under torch's modes: its tensors are made where and as it says, and a mode that it enters it leaves again.
+"""Decorators that keep our code independent of torch's modes, and restore the gradient mode after interrupts.
 
-`with torch.device("meta")`, `torch.set_default_device`, and any other TorchFunctionMode, change what torch.zeros(1) means
-inside a table as they do in a user's layer. A table lives where EmbeddingOption(device=…) says, and its offsets and
-counts are of the dtypes that its code asks for. So the doors of tables and optimizers leave such modes outside.
-Without a mode a door costs 0.1 µs more.
+`with torch.device("meta")`, `torch.set_default_device` and any other TorchFunctionMode change the result of
+torch.zeros(1), also inside a table. A table's tensors must be on its own device and of the dtypes that its code names.
+So public functions of tables and optimizers run outside such modes. Without a mode a call costs 0.1 µs more.
 
-`with torch.no_grad()` is two calls of Python on each side. An interrupt between one of them and the block leaves
-gradients off for the rest of the program. `without_gradients` is a try around one call of C, which none can part.
+`with torch.no_grad()` makes two Python calls on each side. An interrupt between such a call and the block would leave
+gradients off for the rest of the program. `without_gradients` is a try around one C call, which no interrupt can split.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ R = TypeVar("R")
 
 
 def in_plain_torch(door: Callable[P, R]) -> Callable[P, R]:
-    """The function, run outside all modes of torch functions."""
+    """The function, run outside all TorchFunctionModes."""
 
     @wraps(door)
     def outside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -35,12 +34,12 @@ def in_plain_torch(door: Callable[P, R]) -> Callable[P, R]:
 
 
 def without_gradients(function: Callable[P, R]) -> Callable[P, R]:
-    """As torch.no_grad() does, also where an interrupt comes."""
+    """torch.no_grad() that is safe under interrupts."""
     return _with_gradients(False, function)
 
 
 def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
-    """As torch.enable_grad() does, also where an interrupt comes."""
+    """torch.enable_grad() that is safe under interrupts."""
     return _with_gradients(True, function)
 
 

@@ -1,4 +1,4 @@
-"""What belongs to the process that made it: another one is told so, with the way out."""
+"""Errors for objects that work only in the process that made them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["generation", "refuse_in_child", "refuse_to_pickle"]
 
 
 def refuse_in_child(what: str, made: int) -> NoReturn:
-    """Raises RecisError: this is a forked child of the process of generation `made`, in which `what` was made."""
+    """Raises RecisError: `what` was made in the process of generation `made`, and this process was forked from it."""
     raise RecisError(
         f"{what} was made in process {made_in(made)}, and this is process {os.getpid()}, forked from it: the threads that "
         "work for it are not here. Build the engine in the child and load_state_dict() there, or start the process by "
@@ -21,7 +21,7 @@ def refuse_in_child(what: str, made: int) -> NoReturn:
 
 
 def refuse_to_pickle(what: str) -> NoReturn:
-    """Raises RecisError: for __reduce_ex__ of what cannot go to another process, or into a file, as it is."""
+    """Raises RecisError; for __reduce_ex__ of objects that cannot be copied to another process or into a file."""
     raise RecisError(
         f"{what} cannot be pickled or copied, nor handed to another process: its rows live in this one. Build it in the other "
         "process and load_state_dict() there what state_dict() gives here. To save a model, "

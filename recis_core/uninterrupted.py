@@ -1,14 +1,14 @@
 """Signals wait while a table changes.
 
-Python runs a signal's handler between two instructions of the main thread, and what the handler raises, as
-KeyboardInterrupt, ends the work there, half done. Inside `with uninterrupted():` every handler that is a Python
-function is kept back. When the outermost section ends, they run in the order in which their signals came.
+Python runs a signal's handler between two instructions of the main thread; an exception of the handler, such as
+KeyboardInterrupt, leaves the work half done. Inside `with uninterrupted():` handlers that are Python functions are
+delayed. When the outermost section ends, they run in the order in which their signals came.
 
     with uninterrupted():          SIGINT ─▶ kept
         table.insert(…)
                                    ─▶ KeyboardInterrupt is raised here; the insert is whole
 
-Other threads run no handlers, so a section costs them nothing. An exception of the work itself passes as ever.
+Other threads run no handlers, so a section costs them nothing. An exception of the work itself is raised as usual.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 
-# The C functions: signal.getsignal makes an enum of each answer, at fifty times the cost.
+# The C functions: signal.getsignal makes an enum of each result, at fifty times the cost.
 from _signal import getsignal as _handler_of
 from _signal import signal as _handle
 from collections.abc import Callable
@@ -31,9 +31,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-_replaced: dict[int, Handler] = {}  # the user's handler, by number, where `_keep` stands in its place
+_replaced: dict[int, Handler] = {}  # the user's handlers, by signal number, that `_keep` replaces
 _waiting: list[int] = []  # numbers of the signals that came, each once
-_section: weakref.ref[uninterrupted] | None = None  # the outermost one, as long as it lives
+_section: weakref.ref[uninterrupted] | None = None  # the outermost section, while it exists
 
 
 class uninterrupted:  # noqa: N801, a context manager is used like a function
@@ -49,7 +49,7 @@ class uninterrupted:  # noqa: N801, a context manager is used like a function
         if threading.get_ident() != threading.main_thread().ident or _in_a_section():
             return
         try:
-            # A weak reference: a section that was never entered keeps no signal back.
+            # A weak reference: a section that was never entered must not delay signals.
             _section = weakref.ref(self)
             _replace_handlers()
         except BaseException:
@@ -72,11 +72,11 @@ class uninterrupted:  # noqa: N801, a context manager is used like a function
 
 
 def as_one(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, each call a section of its own."""
+    """The function; each call is a section."""
 
     @wraps(function)
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _in_a_section():  # the main thread's: to others a section is nothing
+        if _in_a_section():  # the main thread's section; in other threads a section does nothing
             return function(*args, **kwargs)
         with uninterrupted():
             return function(*args, **kwargs)
@@ -97,7 +97,7 @@ def _in_a_section() -> bool:
 
 
 def _keep(number: int, frame: FrameType | None) -> None:
-    """Stands in for the handlers. Outside a section, which an exception may have left it in, it puts the handler back."""
+    """Replaces the handlers. If an exception left it in place after a section, it restores the user's handler and calls it."""
     if _in_a_section():
         if number not in _waiting:
             _waiting.append(number)
@@ -116,9 +116,9 @@ def _put_back(number: int) -> Handler | None:
 
 
 def deliver_waiting() -> None:
-    """Inside a section, run the handlers of the signals that waited so far; what one raises ends the section's work.
+    """Inside a section, run the handlers of the signals that wait; an exception of a handler ends the section's work.
 
-    For a long wait at a place where nothing is half done.
+    For long waits at places where no work is half done.
     """
     if threading.get_ident() != threading.main_thread().ident:
         return
@@ -130,7 +130,7 @@ def deliver_waiting() -> None:
 
 
 def _deliver() -> None:
-    """Every signal that waited, to its handler; if several raise, the last one's exception has the others as context."""
+    """Raise every signal that waited; if several handlers raise, the last exception has the others as context."""
     if not _waiting:
         return
     try:

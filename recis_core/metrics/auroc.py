@@ -1,6 +1,6 @@
 """AUC of a stream of predictions.
 
-Sizes: N predictions, K numbers that a RankSummary keeps of each level.
+Sizes: N predictions, K numbers of a RankSummary's level.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from recis_core.uninterrupted import uninterrupted
 
 LOG = logging.getLogger(__name__)
 ROUNDING = 1e-12  # of sums in float64
-COARSE = 0.01  # error by which thresholds may be off before a log message says so
+COARSE = 0.01  # error of thresholds above which a warning is logged
 
 
 class AUROC:
     """Area under the ROC curve of all predictions since the last reset: the chance that a positive is predicted above a
-    negative, ties counting half.
+    negative; ties count half.
 
-    Exact while each class has fewer than 32,768 predictions; beyond that within .001, and within `bounds()`, for any
-    predictions in any order: rare clicks, ties, scores that differ in the last bit alone. The proof is in
-    rank_summary.py and sampled_ranks.py. Memory: 256 KB a class and doubling, 8 MB at 10⁹ predictions. The same
-    predictions in the same order give the same bits.
+    Exact while each class has fewer than 32,768 predictions; with more, within .001 and within `bounds()`, for any
+    predictions in any order: rare clicks, ties, scores that differ only in the last bit. The proof is in
+    rank_summary.py and sampled_ranks.py. Memory: 256 KB for each class and doubling of its predictions, 8 MB at 10⁹
+    predictions. The same predictions in the same order give the same bits.
 
-    num_thresholds: count at so many fixed thresholds instead, −1e-7, i/(T−1), 1+1e-7, as recis.metrics.AUROC(200) and
-      tf.keras.metrics.AUC. That is right where predictions spread over [0, 1]; where clicks are rare and most scores lie
-      between two thresholds it is not, and a log message says so.
+    num_thresholds: count at this number T of fixed thresholds, −1e-7, i/(T−1), 1+1e-7, as recis.metrics.AUROC(200) and
+      tf.keras.metrics.AUC do. The area is right if predictions spread over [0, 1]. If clicks are rare and most scores lie
+      between two thresholds, it is wrong, and a warning is logged.
     """
 
     def __init__(self, num_thresholds: int | None = None) -> None:
@@ -44,15 +44,15 @@ class AUROC:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all that was seen."""
+        """Drop all predictions."""
         self._seen = SampledRanks() if self.num_thresholds is None else ThresholdCounts(self.num_thresholds)
 
     def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """More rows; what is refused changes nothing.
+        """Add predictions; a call that raises adds none.
 
         Args:
-          predictions: [N] in [0, 1], any real dtype. labels: [N], each 0 or 1, any real dtype or bool. Of more
-            dimensions they are flattened.
+          predictions: [N] in [0, 1], any real dtype. labels: [N], each 0 or 1, any real dtype or bool. More dimensions
+            are flattened.
 
         Raises:
           ValueError: a label is neither 0 nor 1, a prediction is NaN or outside [0, 1], or the shapes differ.
@@ -62,11 +62,11 @@ class AUROC:
             self._seen.add(p, y)
 
     def reduce(self, gather: Callable[[Tensor], Iterable[Tensor]] | None = None) -> None:
-        """Count what all ranks have seen, on each of them. Collective.
+        """Merge the predictions of all ranks, on each rank. Collective.
 
         Args:
-          gather: gives every rank's tensor [n, …] to each, of any n; None is torch.distributed's default group, or this
-            process alone where there is none.
+          gather: from this rank's tensor [n, …] to all ranks' tensors; n may differ. None: torch.distributed's default
+            group, or this process alone without a group.
         """
         everyone = [part.numpy() for part in (gather or _gathered)(torch.from_numpy(self._seen.packed()))]
         with uninterrupted():
@@ -76,11 +76,11 @@ class AUROC:
 
     @property
     def undefined(self) -> str | None:
-        """Why there is no area, in words; None where there is."""
+        """Why the area is undefined, in words; None if it is defined."""
         return one_class(*self._seen.classes())
 
     def compute(self) -> float:
-        """The area; NaN where one class is missing, which a log message says."""
+        """The area; NaN, with a logged warning, if a class is missing."""
         if self.undefined is not None:
             LOG.warning("AUROC is nan: %s.", self.undefined)
             return float("nan")
@@ -94,7 +94,7 @@ class AUROC:
         return self._seen.area()
 
     def bounds(self) -> tuple[float, float]:
-        """(lowest, highest) that the exact area can be; NaN where one class is missing."""
+        """(lowest, highest) value of the exact area; NaN if a class is missing."""
         if self.undefined is not None:
             return float("nan"), float("nan")
         area, error = self._seen.area(), self._seen.error() + ROUNDING

@@ -1,4 +1,4 @@
-"""Predictions and labels as metrics take them: checked, flat, in memory.
+"""Checks predictions and labels, and makes flat NumPy arrays of them.
 
 Sizes: N predictions.
 """
@@ -17,9 +17,9 @@ def checked(predictions: Any, labels: Any, *, probabilities: bool) -> tuple[np.n
     """(predictions, labels), float64 [N] each, of tensors or arrays of one shape.
 
     Raises:
-      ValueError: the shapes differ; a label is neither 0 nor 1; a prediction is NaN, or outside [0, 1] where they are
-        to be probabilities.
-      TypeError: they hold no numbers.
+      ValueError: the shapes differ; a label is neither 0 nor 1; a prediction is NaN; or, with `probabilities`, outside
+        [0, 1].
+      TypeError: they hold no real numbers.
     """
     p, y = _numbers("predictions", predictions), _numbers("labels", labels)
     if p.squeeze().shape != y.squeeze().shape:

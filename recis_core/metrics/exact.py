@@ -1,4 +1,4 @@
-"""AUC and log loss of all predictions at hand.
+"""AUC and log loss of predictions in memory.
 
 Sizes: N predictions.
 """
@@ -16,13 +16,13 @@ LOG = logging.getLogger(__name__)
 
 
 def auc(predictions: Any, labels: Any) -> float:
-    """Chance that a positive is predicted above a negative; ties count half.
+    """The chance that a positive is predicted above a negative; ties count half.
 
     Args:
       predictions: [N], any real numbers: probabilities, logits or ranks. labels: [N], each 0 or 1. Tensors or arrays.
 
     Returns:
-      The area under the ROC curve; NaN where labels are all of one class, which a log message says.
+      The area under the ROC curve; NaN, with a logged warning, if all labels are of one class.
 
     Raises:
       ValueError: a label is neither 0 nor 1, a prediction is NaN, or the shapes differ.
@@ -37,16 +37,16 @@ def auc(predictions: Any, labels: Any) -> float:
 
 
 def weighted_auc(values: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:
-    """AUC where values[i] stands for positive[i] positives and negative[i] negatives, some of both classes in all."""
+    """AUC of values, of which values[i] counts as positive[i] positives and negative[i] negatives; both sums are above 0."""
     _, place = np.unique(values, return_inverse=True)
     positive, negative = np.bincount(place, positive), np.bincount(place, negative)
     below = np.cumsum(negative) - negative
-    # Shares before products: counts of 10¹² would lose digits together.
+    # Shares before products: products of counts of 10¹² would lose digits.
     return float((positive / positive.sum() * ((below + negative / 2) / negative.sum())).sum())
 
 
 def one_class(positives: float, negatives: float) -> str | None:
-    """Why there is no AUC; None where there is."""
+    """Why AUC is undefined; None if it is defined."""
     if positives and negatives:
         return None
     there = f"all {positives + negatives:,.0f} labels are {int(positives > 0)}"
@@ -54,7 +54,7 @@ def one_class(positives: float, negatives: float) -> str | None:
 
 
 def logloss(predictions: Any, labels: Any, *, floor: float = 1e-7) -> float:
-    """Mean −log likelihood of labels under predictions, which are kept off 0 and 1 by `floor`; NaN of none.
+    """Mean −log likelihood of labels under predictions, clipped to [floor, 1 − floor]; NaN without predictions.
 
     Args:
       predictions: [N] probabilities. labels: [N], each 0 or 1. Tensors or arrays.

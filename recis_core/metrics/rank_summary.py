@@ -1,13 +1,13 @@
-"""Ranks in a stream of numbers, from a sample that every halving keeps representative (Munro and Paterson 1980; Manku,
+"""Ranks in a stream of numbers, from a sample that is halved whenever it is full (Munro and Paterson 1980; Manku,
 Rajagopalan and Lindsay 1998).
 
-    level 0   numbers as they came; when K of them are there, they are sorted and every second one goes up
-    level h   numbers of which each stands for 2^h; the same
+    level 0   numbers as they came; K of them are sorted, and every second one goes to level 1
+    level h   each number counts as 2^h numbers of the stream; K of them are halved into level h + 1
 
-A halving at level h moves the count of numbers below any x by 0 … 2^h, down when it keeps the second of each pair and up
-when it keeps the first. Halvings take turns, so that two of them move it by 2^h at most, whatever the numbers and their
-order. N numbers are halved N/(K·2^h) times at level h, hence the whole error is under N·(log2(N/K)/2 + 1)/K: of K = 32,768,
-.0003 N at N = 10⁹ and .0005 N at N = 10¹³. Until K numbers came, nothing is lost.
+A halving at level h changes the count of numbers below any x by 0 … 2^h: down if it keeps the second of each pair, up if
+it keeps the first. Halvings alternate, so that two of them change the count by 2^h at most, for any numbers in any
+order. N numbers are halved N/(K·2^h) times at level h, hence the whole error is under N·(log2(N/K)/2 + 1)/K: with
+K = 32,768, .0003 N at N = 10⁹ and .0005 N at N = 10¹³. Fewer than K numbers are kept exactly.
 
 Sizes: K numbers of a level, N numbers of the stream.
 """
@@ -20,9 +20,9 @@ K = 1 << 15
 
 
 class RankSummary:
-    """What is left of a stream of numbers: (values, weights), whose ranks are off by `error` numbers at most.
+    """A sample of a stream of numbers, (values, weights), whose ranks are wrong by at most `error` numbers.
 
-    Memory is K·8 bytes a level, log2(N/K) + 1 levels: 4 MB at 10⁹ numbers.
+    Memory is K·8 bytes for each of log2(N/K) + 1 levels: 4 MB at 10⁹ numbers.
     """
 
     def __init__(self, k: int = K) -> None:
@@ -35,16 +35,16 @@ class RankSummary:
 
     @property
     def count(self) -> float:
-        """Numbers of the stream."""
+        """How many numbers the stream had."""
         return float(sum(len(level) * 2.0**h for h, level in enumerate(self._levels)))
 
     @property
     def error(self) -> float:
-        """The most by which the count of numbers below any x may be off."""
+        """The greatest error of the count of numbers below any x."""
         return self._merged_error + sum((m + 1) // 2 * 2.0**h for h, m in enumerate(self._halvings))
 
     def add(self, values: np.ndarray, level: int = 0) -> None:
-        """More numbers, float64 [N]; each stands for 2^level."""
+        """Add numbers, float64 [N]; each counts as 2^level numbers."""
         while len(self._levels) <= level:
             self._levels.append(np.empty(0))
             self._halvings.append(0)
@@ -55,7 +55,7 @@ class RankSummary:
             self.add(self._halved(values[:whole].reshape(-1, self._k), level), level + 1)
 
     def _halved(self, full: np.ndarray, level: int) -> np.ndarray:
-        """Every second number of each of these full buffers, [buffers, K]: by turns the first and the second of pairs."""
+        """Every second number of each full buffer, [buffers, K]: alternately the first and the second of each pair."""
         first = self._halvings[level]
         self._halvings[level] += len(full)
         full = np.sort(full, axis=1)
@@ -67,7 +67,7 @@ class RankSummary:
         return np.concatenate([np.empty(0), *self._levels]), np.concatenate([np.empty(0), *weights])
 
     def merge(self, values: np.ndarray, weights: np.ndarray, error: float) -> None:
-        """Another summary's items and error, as if its numbers had come here."""
+        """Add another summary's items and error."""
         self._merged_error += error
         for weight in np.unique(weights):
             self.add(values[weights == weight], int(np.log2(weight)))

@@ -1,7 +1,7 @@
 """AUC from the ranks of both classes' predictions.
 
-The area is ∫ F dG, where F and G say which share of negatives and of positives lies below x. If they are off by f and g
-at most, the area is off by f + g at most: |∫ F dG − ∫ F′ dG′| ≤ |∫ (F − F′) dG| + |∫ (G − G′) dF′|.
+The area is ∫ F dG, where F(x) and G(x) are the shares of negatives and of positives below x. If their errors are at most
+f and g, that of the area is at most f + g: |∫ F dG − ∫ F′ dG′| ≤ |∫ (F − F′) dG| + |∫ (G − G′) dF′|.
 """
 
 from __future__ import annotations

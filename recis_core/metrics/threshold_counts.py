@@ -36,7 +36,7 @@ class ThresholdCounts:
         return float(((fpr[:-1] - fpr[1:]) * (tpr[:-1] + tpr[1:]) / 2).sum())
 
     def error(self) -> float:
-        """Half the share of pairs that no threshold tells apart, and what the epsilons add."""
+        """Half the share of pairs that no threshold separates, plus the error of the epsilons."""
         positives, negatives = self.classes()
         together = (self._counts[1] / positives * (self._counts[0] / negatives)).sum()
         return float(together / 2 + EPSILON / positives + EPSILON / negatives)

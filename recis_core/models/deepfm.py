@@ -32,16 +32,16 @@ class DeepFM(nn.Module):
     logit = bias + Σ_f w_f + Σ_{f<g} <v_f, v_g> + MLP([v_1 .. v_F, dense])
 
     Args:
-      fields: names of sparse features; each gets a row of `embedding_dim` and a weight of its own.
+      fields: names of sparse features; each has a table of `embedding_dim` columns, and one of a single weight.
       embedding_dim: D. dense: X, columns of the input "dense". hidden: widths of the MLP. dropout: in the MLP.
       combiner: of ids in a bag. init_std: of embeddings; FM needs it small.
-      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
-        by table name; a table `<field>:linear` goes with `<field>` unless it is named itself, and one that is not
-        named by row.
+      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: one for all tables, or by table
+        name. A table `<field>:linear` without an entry has the sharding of `<field>`; other tables without an entry have
+        "row".
       cache: a CacheConfig whose bytes all tables share.
 
     Raises:
-      ValueError: `sharding` names a table that is none of these.
+      ValueError: `sharding` names a table that the model does not have.
 
     Guo et al. 2017, arXiv:1703.04247.
     """
@@ -85,7 +85,7 @@ class DeepFM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What forward asks of `embeddings`, for a Prefetcher."""
+        """The features that forward passes to `embeddings`; for a Prefetcher."""
         return {f: batch[f] for f in self.fields} | {f"{f}:linear": batch[f] for f in self.fields}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:

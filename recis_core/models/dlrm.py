@@ -49,16 +49,16 @@ class DLRM(nn.Module):
     """Dense bottom tower, embeddings, interaction, top tower.
 
     Args:
-      fields: names of sparse features, one row of `embedding_dim` each.
+      fields: names of sparse features; each has a table of `embedding_dim` columns.
       dense: X, columns of the input "dense"; 0 leaves the bottom tower out.
       bottom, top: hidden widths. interaction: "dot", or "dcn" for DCN-v2 crosses.
       cross_layers, cross_rank: of "dcn". combiner: of ids in a bag.
-      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: the same for all tables, or
-        by field; one that is not named by row.
+      seed, backend, precision, admit_hook, filter_hook: as in EmbeddingOption. sharding: one for all tables, or by field;
+        a field without an entry has "row".
       cache: a CacheConfig whose bytes all tables share.
 
     Raises:
-      ValueError: `sharding` names a table that is none of these, or "dot" has one vector alone.
+      ValueError: `sharding` names a table that the model does not have, or "dot" has only one vector.
 
     Naumov et al. 2019, arXiv:1906.00091; "dcn" is MLPerf's DLRM-DCNv2.
     """
@@ -116,7 +116,7 @@ class DLRM(nn.Module):
         self.top = mlp([crossed, *top, 1])
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What forward asks of `embeddings`, for a Prefetcher."""
+        """The features that forward passes to `embeddings`; for a Prefetcher."""
         return {f: batch[f] for f in self.fields}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
@@ -128,4 +128,4 @@ class DLRM(nn.Module):
         crossed = self.interaction(torch.stack(vectors, dim=1))
         if self.keeps_bottom:
             crossed = torch.cat([vectors[0], crossed], dim=1)
-        return self.top(crossed).sum(1)  # of one column; FSDP2 warns of modules that return views
+        return self.top(crossed).sum(1)  # one column; no view, for FSDP2 warns of modules that return views

@@ -1,4 +1,4 @@
-"""The tower both models share."""
+"""The MLP of both models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def mlp(sizes: Sequence[int], *, last_relu: bool = False, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of these sizes with ReLU between them, and behind the last one if asked."""
+    """Linear layers of these sizes with ReLU between them; last_relu: also after the last."""
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(fan_in, fan_out))

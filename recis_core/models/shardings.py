@@ -1,4 +1,4 @@
-"""How a model's tables are spread over ranks: all alike, or by name as a plan says."""
+"""The shardings of a model's tables: one for all, or by name, as in a plan."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Shardings = str | Sharding | Mapping[str, str | Sharding]
 
 
 def sharding_of(given: Shardings, *names: str) -> Sharding:
-    """Of a table: what is given for the first of these names; by row where none is named."""
+    """A table's sharding: that of the first of these names with an entry, else "row"."""
     if not isinstance(given, Mapping):
         return Sharding.of(given)
     return next((Sharding.of(given[name]) for name in names if name in given), Sharding())
 
 
 def check_names(given: Shardings, tables: Sequence[str]) -> None:
-    """Raises ValueError where a table is named that the model does not have."""
+    """Raises ValueError if `given` names a table that the model does not have."""
     unknown = [name for name in given if name not in tables] if isinstance(given, Mapping) else []
     if unknown:
         raise ValueError(f"the plan names tables {unknown}, which the model does not have; it has {', '.join(tables)}.")

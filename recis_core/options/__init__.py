@@ -1,1 +1,1 @@
-"""What tables, ranks and caches are made with: values that know nothing of what is built from them."""
+"""Options of tables, ranks and caches: plain values, which import nothing of what is built from them."""

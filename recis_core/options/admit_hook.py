@@ -13,23 +13,25 @@ MAX_THRESHOLD = (1 << 16) - 1  # counters have 16 bits
 
 @dataclass(frozen=True)
 class AdmitHook:
-    """Which ids get a row. Without a hook each does, when training first sees it.
+    """Which ids get a row. Without a hook every id gets one at its first lookup in training.
 
-    AdmitHook("ReadOnly")   none does: find only. Also for single lookups, `table(ids, AdmitHook("ReadOnly"))`.
+    AdmitHook("ReadOnly")   no id gets a row. Also for single lookups, `table(ids, AdmitHook("ReadOnly"))`.
 
-    AdmitHook("Frequency", {"threshold": 5})   an id does at its 5th occurrence in training, ones within a batch counted.
-      counter: "exact" counts by id, for `capacity` ids (1,048,576) of a physical table, 40 bytes each. Where there are
-        more, the id seen longest ago begins anew, and is counted as `counter_overflow`.
-        "bloom" counts in `bytes` (16 MiB) of memory whatever comes: never late, at times early where ids collide.
-        Every `halve_every` steps (0: never) its counts are halved. It forgets no id that it admitted, but by that.
+    AdmitHook("Frequency", {"threshold": 5})   an id gets a row at its 5th occurrence in training; repetitions in a batch
+      count.
+      counter: "exact" counts by id, for `capacity` ids (1,048,576) of a physical table, 40 bytes each. When it is full,
+        the count of the id seen longest ago is dropped, and `counter_overflow` grows.
+        "bloom" counts all ids in `bytes` (16 MiB) of memory. It never admits an id late; an id that collides with others
+        may be admitted early. Every `halve_every` steps (0: never) its counts are halved. Otherwise it keeps the counts of
+        admitted ids.
 
-    AdmitHook("Probability", {"p": 0.1})   an id does with this probability, in each step anew that it is looked up in.
-      The chance is of (seed, table, id, step) alone: runs repeat, and ranks agree.
+    AdmitHook("Probability", {"p": 0.1})   an id gets a row with this probability, drawn anew in each step that looks it
+      up. The draw depends on (seed, table, id, step) alone: runs repeat, and ranks agree.
 
-    What is not admitted reads as EmbeddingOption.unknown says, has no gradient, and is counted as `rejected`. What is
-    admitted stays until it is evicted, and must then be admitted again. Only lookups of training count and admit; evaluation and
-    forwards recomputed under activation checkpointing find. Rows that are inserted or loaded are always admitted.
-    With more ranks than one a row's owner admits, by the occurrences on all ranks.
+    An id that is not admitted has the vector that EmbeddingOption.unknown names and no gradient; it counts as `rejected`.
+    An admitted id stays until it is evicted, and must then be admitted again. Only lookups of training count and admit;
+    evaluation and forwards recomputed by activation checkpointing only find. Ids that are inserted or loaded are always
+    admitted. With several ranks a row's owner admits, by the occurrences on all ranks.
 
     Raises:
       TypeError, ValueError: the name or a parameter is wrong.
@@ -71,7 +73,7 @@ class AdmitHook:
 
     @classmethod
     def of(cls, given: AdmitHook | str | None) -> AdmitHook | None:
-        """One, its text, or none."""
+        """An AdmitHook, that of a text, or None."""
         return given if given is None or isinstance(given, cls) else cls.parse(str(given))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a table that is larger than its device is spread over tiers."""
+"""How the rows of a table larger than its device are spread over tiers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from recis_core.options.cache_policy import Policy, policy_of
 
 PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")  # of rows below the device
 SHARE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
-LEAST_ROWS = 64  # of a tier whose rows are a share of the table's
-KINDS = {  # of arguments that are whole numbers: what each counts, and its other forms
+LEAST_ROWS = 64  # of a tier whose size is a share of the table's rows
+KINDS = {  # arguments that are whole numbers: unit, example, and alternative
     "device_bytes": "bytes, as 8 << 30; a share of the table's rows is device_rows='1%'",
     "device_rows": "rows, or a share of the table's as '1%'",
     "host_bytes": "bytes, as 64 << 30; a share of the table's rows is host_rows='10%'",
@@ -26,32 +26,33 @@ KINDS = {  # of arguments that are whole numbers: what each counts, and its othe
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Tiers of a table: the device, host memory, disk. Rows move between them with their slots and marks.
+    """Tiers of a table: the device, host memory, disk. Rows move between tiers with their slots and marks.
 
     Args:
-      device_bytes, device_rows: the bound of the device, with its index and optimizer slots; give one of the two. Rows are a
-        number, or a share of the table's rows, as "1%", and at least 64.
-      host_bytes, host_rows: the bound of host memory. Neither: no bound, and nothing goes to disk.
-      disk: a directory, made if need be. Each table and process has its own rows there. None: no third tier.
-      disk_index_bytes: of memory for the index of rows on disk, 16 to 32 a row. A larger index moves to a file there, which is
-        slower once the page cache does not hold it; 0 starts there. One or two bytes a row stay in memory always. None: 3
-        GiB a table. Tables that share an engine's `cache` get equal parts.
-      disk_mapped_bytes: of the disk's files that a table keeps mapped. Larger disks are read by system calls, which are
-        slower where the page cache has the files. Mapped pages count as this process's memory, and the system may take
-        them back. None: 2 GiB a table. Tables that share an engine's `cache` get equal parts.
-      keep: rows on disk outlive the process: an existing directory is opened as the engine's last `flush()` left it, for the
-        same tables and optimizer, which must be attached first; filters and policies count on from there. False: scratch,
-        files without names, whose space comes back when the process ends in any way.
-      policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a Policy of your own, or
-        "none": nothing leaves, and a full device raises TableFull. "lookahead" needs a Prefetcher; without one it is "lfu".
-      prefetch: the depth, in batches, of a Prefetcher that is not given one.
-      host_precision, disk_precision: how weights are kept there: "same" as on the device, or bf16, fp16, fp8, int8, int4,
-        a scale a row for the last three. Rows then come back rounded; stats() has by how much.
-      host_slots, disk_slots: the same of optimizer slots as wide as the weights; the others stay float32.
+      device_bytes, device_rows: the most that the device holds, with index and optimizer slots; give one of the two. Rows
+        are a number, or a share of all rows of the table, such as "1%", but at least 64 rows.
+      host_bytes, host_rows: the same for host memory. Neither: no bound, and no row goes to disk.
+      disk: a directory, made if missing; each table and process uses a directory of its own inside. None: no third tier.
+      disk_index_bytes: memory for the index of the rows on disk, 16 to 32 bytes a row. A larger index goes to a file on
+        the disk, which is slower if the page cache does not hold the file. 0: in a file from the start. None: 3 GiB for
+        each table. One or two bytes a row always stay in memory. Tables that share an engine's `cache` have equal parts.
+      disk_mapped_bytes: how much of the disk's files a table keeps mapped; other rows are read by system calls, which are
+        slower while the system has the files in memory. Mapped pages count as this process's memory; the system can take
+        them back. None: 2 GiB for each table. Tables that share an engine's `cache` have equal parts.
+      keep: True: the disk keeps the table's rows. An existing directory is opened with the rows of the engine's last
+        `flush()`, for the same tables and optimizer, which must be attached first; filters and policies continue their
+        counts. False: files without names, whose space is free again when the process ends in any way.
+      policy: which rows leave first: "lru", "lfu" or "lfu(decay)", "ttl(seconds)", "lookahead", a custom Policy, or
+        "none": rows never leave, and a full device raises TableFull. "lookahead" uses the batches of a Prefetcher; without
+        a Prefetcher it is "lfu".
+      prefetch: how many batches a Prefetcher without a depth reads ahead; no effect without a Prefetcher.
+      host_precision, disk_precision: the form of weights in that tier: "same" as on the device, or bf16, fp16, fp8, int8,
+        int4; the last three with a scale for each row. A row that returns is rounded; stats() has the error.
+      host_slots, disk_slots: the same for optimizer slots as wide as the weights; other slots stay float32.
 
     Raises:
-      ValueError: a number or text is none of these, or an argument means nothing without another one.
-      TypeError: an argument is of another kind.
+      ValueError: a number or text is invalid, or an argument needs another one.
+      TypeError: an argument has a wrong type.
     """
 
     device_bytes: int | None = None
@@ -88,7 +89,7 @@ class CacheConfig:
         policy_of(self.policy)
 
     def _check_kinds(self) -> None:
-        """Whole numbers as int, the disk as str."""
+        """Checks types; makes whole numbers int, and the disk's path str."""
         for name in KINDS:
             size = getattr(self, name)
             if size is not None and not (isinstance(size, str) and name in ("device_rows", "host_rows")):
@@ -108,11 +109,11 @@ class CacheConfig:
             raise ValueError(f"{name} must be at least 0, which {at_zero}; got {size}.")
 
     def _check_precision(self, name: str) -> None:
-        said = getattr(self, name)
-        if said not in PRECISIONS:
-            raise ValueError(f"{name} must be one of {', '.join(PRECISIONS)}; got {said!r}.")
-        if name.startswith("disk") and said != "same" and self.disk is None:
-            raise ValueError(f"{name} {said!r} needs disk=DIR, the directory of the rows that are kept so.")
+        precision = getattr(self, name)
+        if precision not in PRECISIONS:
+            raise ValueError(f"{name} must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+        if name.startswith("disk") and precision != "same" and self.disk is None:
+            raise ValueError(f"{name} {precision!r} needs disk=DIR, the directory of the rows that are kept so.")
 
 
 def _whole(name: str, size: object) -> int:
@@ -144,7 +145,7 @@ def share_of(text: str, name: str = "rows") -> float:
     """ "1%" as .01.
 
     Raises:
-      ValueError: it is no share.
+      ValueError: the text is no share.
     """
     match = SHARE.fullmatch(text)
     if match is None:
@@ -155,9 +156,9 @@ def share_of(text: str, name: str = "rows") -> float:
 
 
 def rows_within(size: int | None, rows: int | str | None, row_bytes: int, table_rows: int) -> int | None:
-    """Rows that a tier holds at most; None for no bound.
+    """The most rows that a tier holds; None for no bound.
 
-    row_bytes: of one row there, index included. table_rows: rows the table has in all tiers.
+    row_bytes: of one row in the tier, with its index entry. table_rows: rows of the table in all tiers.
     """
     if size is not None:
         return size // row_bytes

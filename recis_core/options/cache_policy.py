@@ -1,6 +1,6 @@
-"""Which row leaves a full tier: the one of lowest score.
+"""Policies: which row leaves a full tier, by its score; the lowest score leaves first.
 
-Scores are float64, one a row, and travel with the row to the tiers below and back.
+Scores are float64, one for each row, and move with the row to lower tiers and back.
 
 Sizes: R rows of the tier, U rows touched.
 """
@@ -18,12 +18,12 @@ import numpy as np
 
 
 class Policy(ABC):
-    """One tier's order of leaving. A custom policy subclasses this, is hashable, and gives the same scores for the same calls.
+    """The order in which rows leave a tier. A custom policy subclasses this, is hashable and deterministic.
 
-    scores: float64 [R], one a row of the tier, -inf where nothing was written; rows of lowest score leave first. A method
-    writes the scores of its rows only. tick: calls of the table so far, this one included.
+    scores: float64 [R], one for each row of the tier, -inf before the first write; rows of lowest score leave first. A
+    method writes the scores of its rows only. tick: calls of the table so far, with this one.
 
-    Only the built-in "ttl" sends rows away while there is room.
+    Only the built-in "ttl" moves rows out of a tier that has room.
     """
 
     name = "custom"
@@ -31,18 +31,19 @@ class Policy(ABC):
 
     @abstractmethod
     def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
-        """Rows int32 [U], distinct, were used, counts int32 [U] times each: write scores[rows]."""
+        """Called when rows int32 [U], distinct, were used, counts int32 [U] times each: write scores[rows]."""
 
     def enter(self, scores: np.ndarray, rows: np.ndarray, carried: np.ndarray, tick: int) -> None:
-        """Rows int32 [U], distinct, came from below with scores carried, float64 [U], NaN for new ones: write scores[rows].
+        """Called when rows int32 [U], distinct, entered the tier, before `touch`: write scores[rows].
 
-        Called before `touch`. By default rows keep the score that they carried, and new ones begin with -inf.
+        carried: float64 [U], scores from the lower tier, NaN for new rows. By default a row keeps its score, and a new row
+        gets -inf.
         """
         scores[rows] = np.where(np.isnan(carried), -math.inf, carried)
 
 
 class Lru(Policy):
-    """Least recently used."""
+    """The least recently used row leaves first."""
 
     name = "lru"
 
@@ -51,13 +52,13 @@ class Lru(Policy):
 
 
 class Lfu(Policy):
-    """Least frequently used, each use losing `decay` of its weight a call: Σ decay^(now - then).
+    """The least frequently used row leaves first. A use's weight is multiplied by `decay` at each call: Σ decay^(now - then).
 
-    Scores are ln Σ decay^(-then), so that ageing rewrites no row. There is no counting without ageing: it keeps rows that were
-    hot once.
+    Scores are ln Σ decay^(-then), so that ageing rewrites no row. Plain counts are not offered: they keep rows that were
+    used much long ago.
 
     Raises:
-      ValueError: decay is not between 0 and 1. TypeError: it is no number.
+      ValueError: decay is not between 0 and 1. TypeError: decay is no number.
     """
 
     name = "lfu"
@@ -69,18 +70,18 @@ class Lfu(Policy):
         self._growth = -math.log(decay)
 
     def touch(self, scores: np.ndarray, rows: np.ndarray, counts: np.ndarray, tick: int) -> None:
-        from recis_core.backends.tier_loops.aged_uses import add_uses  # as heavy as numba
+        from recis_core.backends.tier_loops.aged_uses import add_uses  # loads numba
 
         add_uses(scores, rows, counts, tick * self._growth)
 
 
 class Ttl(Policy):
-    """First the rows that came longest ago; those older than `seconds` leave even while there is room.
+    """The row that entered longest ago leaves first; rows older than `seconds` leave even if there is room.
 
-    clock: the time in seconds.
+    clock: returns the time in seconds.
 
     Raises:
-      ValueError: seconds are not positive. TypeError: they are no number.
+      ValueError: seconds is not positive. TypeError: seconds is no number.
     """
 
     name = "ttl"
@@ -97,13 +98,13 @@ class Ttl(Policy):
         pass
 
     def expired(self, scores: np.ndarray) -> np.ndarray:
-        """bool [R]: past their time."""
+        """bool [R]: rows older than `seconds`."""
         return scores <= self.clock() - self.seconds
 
 
 class Lookahead(Lfu):
-    """Rows that a Prefetcher's next calls use leave last, the soonest used at the end. Others leave as by "lfu"; without a
-    Prefetcher all do.
+    """Rows that a Prefetcher's next calls use leave last, the row used soonest at the very end. Other rows leave as by "lfu";
+    without a Prefetcher all rows do.
 
     Belady 1966, with a window.
     """
@@ -112,7 +113,7 @@ class Lookahead(Lfu):
 
 
 class NoPolicy(Policy):
-    """Rows stay where they are; a full table raises TableFull."""
+    """Rows never leave; a full table raises TableFull."""
 
     name = "none"
     moves_rows = False
@@ -137,11 +138,11 @@ _KINDS: dict[str, Callable[..., Policy]] = {
 
 
 def policy_of(policy: str | Policy) -> Policy:
-    """A policy from "lru", "lfu", "lfu(.97)" (decay), "ttl(3600)" (seconds), "lookahead", "none", or itself.
+    """The policy of "lru", "lfu", "lfu(.97)" (decay), "ttl(3600)" (seconds), "lookahead" or "none"; a Policy is returned.
 
     Raises:
-      ValueError: the text names none, or its number is none it takes.
-      TypeError: it is neither a text nor a Policy.
+      ValueError: the text names no policy, or its number is invalid.
+      TypeError: policy is neither a text nor a Policy.
     """
     if isinstance(policy, Policy):
         return policy

@@ -34,38 +34,38 @@ def _id(value: object) -> int:
 
 @dataclass(frozen=True, kw_only=False)
 class EmbeddingOption:
-    """One feature's embedding. Features with one explicit `shared_name` share a table, and must agree on it.
+    """One feature's embedding. Features with one explicit `shared_name` share a table; their options must agree.
 
     Args:
       embedding_dim: columns of a row.
-      block_size: rows to make room for at first; tables grow without bound.
+      block_size: rows to allocate at first; tables grow without bound.
       dtype: storage, float32 or bfloat16 (updates then round stochastically). Optimizer slots stay float32.
-      device: where the table lives and ids must be; None is the GPU if the backend uses one, else the CPU.
-      trainable: False leaves rows at what they are; unknown ids are still inserted in training.
-      pg: process group whose ranks share the table; None is the default group, where torch.distributed runs.
-      shared_name: the table's name; None is the feature's own name, so sharing is only ever asked for.
-      initializer: how a row begins; None is UniformInitializer(), ±1/sqrt(dim).
+      device: the device of the table and of ids; None is the GPU if the backend uses one, else the CPU.
+      trainable: False: rows are never updated; unknown ids are still inserted in training.
+      pg: process group whose ranks share the table; None is the default group, if torch.distributed is initialized.
+      shared_name: the table's name; None is the feature's name, so that features share a table only on request.
+      initializer: initial values of rows; None is UniformInitializer(), ±1/sqrt(dim).
       use_weight: whether a ragged input's weights scale its rows.
       combiner: "sum", "mean", "sqrtn", "tile" or "none".
       combiner_kwargs: {"tile_len": k} for "tile".
       grad_reduce_by: "worker" sums gradients over occurrences (÷ world size); "id" takes their mean.
-      filter_hook: which rows go when the table is told to `evict()`: a FilterHook, or its text as "lru(1e6)".
-      admit_hook: which unknown ids get a row in training: an AdmitHook, or its text as "frequency(5)". None: each.
+      filter_hook: which rows `evict()` erases: a FilterHook, or a text such as "lru(1e6)".
+      admit_hook: which unknown ids get a row in training: an AdmitHook, or a text such as "frequency(5)". None: all.
       fp16_enabled: give float16 outputs; same as output_dtype=torch.float16.
       seed: of initial values and rounding, 64 bits.
       backend: "torch", "numba", "jax" or "pallas" for this table; None is RECIS_BACKEND.
       output_dtype: of outputs; None is float32.
-      sharding: with more ranks than one, where rows live: "row", "row+hot(1000)", "table:3", "column",
+      sharding: with several ranks, which rank holds which rows: "row", "row+hot(1000)", "table:3", "column",
         "replicated", or a Sharding.
-      precision: with more ranks than one, how rows and gradients travel: "fp32", "bf16", "int8", …; see Precision.
-      residual_bytes: with error feedback in `precision`, memory on each rank for what gradients have left unsaid;
-        rows beyond it are sent exactly.
-      cache: CacheConfig, for a table larger than its device: rows move between it, host memory and disk.
-      storage: tables of equal attributes share storage where this is equal too. Give tables that get optimizers of
-        different kinds different texts.
-      padding_id: the id that counts for nothing: it gets no row and no gradient, adds nothing to a sum, and is none of the
-        ids that a mean divides by; under "none" its vector is zero. None: there is no such id.
-      unknown: what an id reads as that is not in the table and is not inserted, "zeros" or its "initial" value.
+      precision: with several ranks, how rows and gradients are sent: "fp32", "bf16", "int8", …; see Precision.
+      residual_bytes: with error feedback in `precision`, memory on each rank for the residuals of gradients; rows
+        without room for a residual are sent exactly.
+      cache: CacheConfig, for a table larger than its device: rows move between device, host memory and disk.
+      storage: tables share storage if all attributes, this text among them, are equal. Give tables different texts if
+        they have optimizers of different kinds.
+      padding_id: an id that is ignored: it gets no row and no gradient, and sums and means leave it out; under "none" its
+        vector is zero. None: no such id.
+      unknown: the vector of an id that has no row and gets none: "zeros", or the id's "initial" value.
 
     Raises:
       ValueError: an argument is out of range. TypeError: an argument is unknown.
@@ -134,13 +134,13 @@ class EmbeddingOption:
 
     @property
     def admits(self) -> AdmitHook | None:
-        """What chooses among new ids, if anything does."""
+        """The hook that chooses among new ids, or None."""
         hook = AdmitHook.of(self.admit_hook)
         return None if hook is None or hook.read_only else hook
 
     @property
     def filters(self) -> FilterHook | None:
-        """What chooses rows to evict, if anything does."""
+        """The hook that chooses rows to evict, or None."""
         return FilterHook.of(self.filter_hook)
 
     @property

@@ -1,4 +1,4 @@
-"""Which rows a table forgets."""
+"""Which rows a table evicts."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Choose = Callable[[Marks, Callable[[Tensor], Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class FilterHook:
-    """Which rows go when a table is told to `evict()`. Steps are optimizer steps; a row is used where it is looked up.
+    """Which rows `evict()` of a table erases. Steps are optimizer steps; a lookup uses a row.
 
     FilterHook("GlobalStepFilter", {"filter_step": n})   after finished step s, rows last used at step `last` where
       s − last >= n.
     FilterHook("LRU", {"max_rows": n})   all but the n rows that were used last.
-    FilterHook("LFU", {"max_rows": n, "decay": 0.97})   all but the n rows used in most forwards, the older ones counted
-      less: each evict() first makes a row's count decay · count + forwards it was used in since. Kept beside the table,
-      24 bytes a row.
-    FilterHook("TTL", {"seconds": t})   rows last used t seconds ago by the wall clock; up to t/64 later, never earlier. Time
-      between a save and its resumption counts.
-    FilterHook("Norm", {"below": x})   rows whose weights have an L2 norm below x. Rows that were never updated are no
-      exception: they come back as they were.
-    FilterHook(fn)   where fn(marks, weights) says True, bool [n]. marks: backends.records.Marks of one named table;
-      weights(at) gives float32 [k, D] of the rows at positions int64 [k] of them.
+    FilterHook("LFU", {"max_rows": n, "decay": 0.97})   all but the n rows used in most forwards, where older forwards
+      count less: each evict() first sets a row's count to decay · count + forwards that used it since. The counts take 24
+      bytes a row beside the table.
+    FilterHook("TTL", {"seconds": t})   rows last used t seconds ago by the wall clock; up to t/64 later, never earlier.
+      Time between a save and its resumption counts.
+    FilterHook("Norm", {"below": x})   rows whose weights have an L2 norm below x, also rows that were never updated: if
+      such an id returns, its row has the same initial values.
+    FilterHook(fn)   rows for which fn(marks, weights), bool [n], is True. marks: backends.records.Marks of one named
+      table; weights(at) gives float32 [k, D] of the rows at positions int64 [k].
 
-    max_rows is of each named table, over all ranks: a rank whose rows are a share keeps that share of it, rounded up.
-    Rows whose gradients are pending, or whose forward may still have a backward, stay. An evicted id that returns starts
-    from its initial value with zeroed slots. Ties go by last use, then id.
+    max_rows counts a named table's rows on all ranks. If ranks share its rows, each keeps an equal share, rounded up.
+    Rows with pending gradients, or whose forward may still have a backward, stay. An evicted id that returns starts
+    from its initial value with initial slots. Ties are decided by last use, then by id.
 
     Raises:
       TypeError, ValueError: the name or a parameter is wrong.
@@ -64,7 +64,7 @@ class FilterHook:
 
     @property
     def cause(self) -> str:
-        """What stats call it: step, lru, lfu, ttl, norm or custom."""
+        """The hook's name in stats: step, lru, lfu, ttl, norm or custom."""
         return "custom" if callable(self.name) else self.KINDS[self.name].text
 
     @classmethod
@@ -74,7 +74,7 @@ class FilterHook:
 
     @classmethod
     def of(cls, given: FilterHook | str | None) -> FilterHook | None:
-        """One, its text, or none."""
+        """A FilterHook, that of a text, or None."""
         return given if given is None or isinstance(given, cls) else cls.parse(str(given))
 
     def __str__(self) -> str:

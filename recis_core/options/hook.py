@@ -1,7 +1,7 @@
-"""What hooks of admission and eviction share: a kind by name, checked parameters, a text.
+"""The base of admission and eviction hooks: a kind by name, checked parameters, a text form.
 
 frequency(5)                                  the first parameter without its name
-frequency(5,counter=bloom,bytes=1e8)          the others by name, numbers as Python writes them
+frequency(5,counter=bloom,bytes=1e8)          other parameters by name, numbers as in Python
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FORM = re.compile(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One of a kind's parameters. default None: it must be given. holds: whether a value will do, in words `wanted`."""
+    """One of a kind's parameters. default None: required. holds: whether a value is valid; wanted: the same in words."""
 
     name: str
     kind: type
@@ -25,7 +25,7 @@ class Parameter:
     default: Any = None
 
     def checked(self, value: Any) -> Any:
-        """The value as `kind`; whole floats are ints, too."""
+        """The value as `kind`; a whole float counts as an int."""
         if self.kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
         if self.kind is float and type(value) is int:
@@ -59,7 +59,7 @@ def read_hook(text: str, kinds: Mapping[str, Kind], what: str) -> tuple[str, dic
     """(name of the kind, its parameters) of a text.
 
     Raises:
-      ValueError: the text names none of the kinds, or is none.
+      ValueError: the text has another form, or names none of the kinds.
     """
     found, names = FORM.fullmatch(text), {kind.text: name for name, kind in kinds.items()}
     if found is None or found[1] not in names:

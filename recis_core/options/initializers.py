@@ -1,7 +1,6 @@
-"""Initializers: each names a distribution; values follow from (seed, table, id) alone.
+"""Initializers: each names a distribution; values depend on (seed, table, id) alone.
 
-Unlike torch's, they fill no tensor: a row begins when its id is first seen, on whatever
-rank or backend, and begins the same.
+Unlike torch's, they fill no tensor: a row gets its values when its id is first seen, the same on every rank and backend.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from recis_core.backends.initial_values import Distribution
 
 
 class Initializer(Protocol):
-    """What EmbeddingOption takes: the distribution of a table of `dim` columns."""
+    """An initializer gives the distribution of a table of `dim` columns."""
 
     def distribution(self, dim: int) -> Distribution: ...
 
@@ -75,7 +74,7 @@ class TruncNormalInitializer(_Named):
 
 
 class XavierUniform(_Named):
-    """Uniform ± gain·sqrt(6 / (fan_in + fan_out)), an id's row being a [1, dim] weight. Glorot & Bengio 2010."""
+    """Uniform ± gain·sqrt(6 / (fan_in + fan_out)); a row counts as a [1, dim] weight. Glorot & Bengio 2010."""
 
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = float(gain)
@@ -86,7 +85,7 @@ class XavierUniform(_Named):
 
 
 class XavierNormal(_Named):
-    """Normal with std gain·sqrt(2 / (fan_in + fan_out)), an id's row being a [1, dim] weight."""
+    """Normal with std gain·sqrt(2 / (fan_in + fan_out)); a row counts as a [1, dim] weight."""
 
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = float(gain)

@@ -1,4 +1,4 @@
-"""A plan as a file: which table is sharded how. `recis plan --out` writes it, training reads it.
+"""A plan file: the sharding of each table. `recis plan --out` writes the file, training reads it.
 
 user: {sharding: row, hot_rows: 1000}
 country: {sharding: replicated}
@@ -20,7 +20,7 @@ KEYS = ("sharding", "owner", "hot_rows")
 
 
 def write_plan(path: str | Path, shardings: Mapping[str, Sharding], comment: str = "") -> None:
-    """Write the shardings by table name, a line each, in the order given; `comment` goes above them."""
+    """Write the shardings by table name, one line for each, in the order given; `comment` comes first."""
     lines = [f"# {line}\n" for line in comment.splitlines()]
     for name, sharding in shardings.items():
         lines.append(yaml.safe_dump({name: _entry(sharding)}, default_flow_style=None, sort_keys=False, width=1 << 20))
@@ -33,10 +33,10 @@ def read_plan(path: str | Path, *, world_size: int | None = None) -> dict[str, S
     An entry is a mapping as `write_plan` writes it, or Sharding's text form.
 
     Args:
-      world_size: None, or how many ranks there are: every owner must be one of them.
+      world_size: the number of ranks, to check owners; None: owners are not checked.
 
     Raises:
-      ValueError: not such a file; the message names the file and the table. FileNotFoundError: no file.
+      ValueError: the file is no plan; the message names the file and the table. FileNotFoundError: no such file.
     """
     tree = read_yaml(path)
     if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):

@@ -1,11 +1,11 @@
-"""How precisely a table's rows and gradients travel: a codec each way, fixed, by step, or by measured error.
+"""How precisely ranks exchange a table's rows and gradients: a codec for each direction, fixed, by step, or by error.
 
 int8                                   rows and gradients as int8
-forward=bf16,backward=int4+sr+ef       apart; rounded stochastically; what is lost is sent next time
+forward=bf16,backward=int4+sr+ef       rows bf16; gradients int4, rounded stochastically; losses are added to the next ones
 forward=int8,backward=topk(10%,int8)+ef   of the gradients only the tenth of rows with the largest norms
 fp32@1000,bf16@5000,int8               fp32 before step 1000, bf16 before step 5000, then int8
 auto(0.01)                             the smallest codec whose relative error stays within 1 %
-auto(0.01,int4|int8|bf16)+ef           of these
+auto(0.01,int4|int8|bf16)+ef           the smallest of these
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from itertools import pairwise
 from recis_core.backends.spec import CODEC_IDS, RowCodec
 
 BITS = {"sign": 1, "int4": 4, "int8": 8, "fp8": 8, "lossless": 12, "bf16": 16, "fp16": 16, "fp32": 32}
-EXACT = ("fp32", "lossless")  # nothing to round at random
+EXACT = ("fp32", "lossless")  # codecs without rounding
 CANDIDATES = ("int4", "int8", "bf16", "fp32")
-SMOOTHING = 0.9  # of a measured error, what the last one keeps
+SMOOTHING = 0.9  # weight of the former errors in the smoothed error
 PATIENCE = 10  # observations within the bound before a smaller codec is tried
-RETRY = 1000  # observations after which one that failed is tried again
+RETRY = 1000  # observations after which a codec that failed is tried again
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What one exchange does to its rows.
+    """How one exchange encodes its rows.
 
     row: how a row becomes bytes. top: the share of rows sent, those of largest norm; None sends all.
-    error_feedback: what was not sent is added to what is sent next.
+    error_feedback: the error of a row is added to what is sent of it next.
     """
 
     row: RowCodec = RowCodec("fp32")
@@ -75,7 +75,7 @@ class Auto:
 
 @dataclass(frozen=True)
 class Piece:
-    """A choice that holds for steps below `until`; None: for all that follow."""
+    """A choice for steps below `until`; None: for all later steps."""
 
     choice: Codec | Auto
     until: int | None = None
@@ -86,7 +86,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Direction:
-    """One way of a table's exchange: pieces by step, the last without end."""
+    """One direction of a table's exchange: pieces by step; the last has no end."""
 
     pieces: tuple[Piece, ...] = (Piece(Codec()),)
 
@@ -99,31 +99,31 @@ class Direction:
 
     @classmethod
     def parse(cls, text: str) -> Direction:
-        """See the head of this file.
+        """The Direction of a text; the head of this file has examples.
 
         Raises:
-          ValueError: the text is none of these.
+          ValueError: the text is wrong.
         """
         return cls(tuple(_piece(part) for part in _split(text)))
 
     def choice(self, step: int) -> Codec | Auto:
-        """What holds at this step, counted from 0."""
+        """The choice of this step, counted from 0."""
         if step < 0:
             raise ValueError(f"step must be at least 0; got {step}.")
         return next(p.choice for p in self.pieces if p.until is None or step < p.until)
 
     def at(self, step: int, adaptive: Adaptive | None = None) -> Codec:
-        """The codec of this step. Where it is chosen by error, `adaptive` says which; without it, the most exact one."""
+        """The codec of this step. If it is chosen by error, the codec of `adaptive`, or without that the most exact one."""
         choice = self.choice(step)
         if isinstance(choice, Codec):
             return choice
         return choice.candidates[-1] if adaptive is None else adaptive.codec
 
     def adaptive(self) -> Adaptive | None:
-        """A new chooser for the piece that chooses by error; None where none does.
+        """A new chooser for the piece that chooses by error; None without such a piece.
 
         Raises:
-          ValueError: more than one does.
+          ValueError: several pieces choose by error.
         """
         autos = [p.choice for p in self.pieces if isinstance(p.choice, Auto)]
         if len(autos) > 1:
@@ -132,14 +132,14 @@ class Direction:
 
     @property
     def codecs(self) -> tuple[Codec, ...]:
-        """All that may be used."""
+        """All codecs that may be used."""
         return tuple(
             c for p in self.pieces for c in (p.choice.candidates if isinstance(p.choice, Auto) else [p.choice])
         )
 
     @property
     def error_feedback(self) -> bool:
-        """Whether a residual is kept at any step."""
+        """Whether any codec keeps a residual."""
         return any(c.error_feedback for c in self.codecs)
 
     def __str__(self) -> str:
@@ -147,12 +147,12 @@ class Direction:
 
 
 class Adaptive:
-    """Chooses among an Auto's candidates by the errors it observes of the one in use.
+    """Chooses among an Auto's candidates by the observed errors of the codec in use.
 
-    It begins with the most exact, goes one down after PATIENCE observations whose smoothed error is within the
-    bound, up as soon as it is not, and tries what failed again after RETRY observations. All arithmetic is
-    Python's on what it was told: equal on all ranks that observe equal errors, so agree on errors first
-    (Σ‖x − decoded‖² and Σ‖x‖² all-reduced).
+    The first choice is the most exact candidate. After PATIENCE observations with a smoothed error within the bound the
+    next smaller one is chosen; as soon as the error exceeds the bound, the next larger one. A codec that failed is tried
+    again after RETRY observations. The choice depends on the observed errors alone: ranks that observe equal errors
+    (Σ‖x − decoded‖² and Σ‖x‖² all-reduced) choose the same codec.
     """
 
     def __init__(self, auto: Auto) -> None:
@@ -162,11 +162,11 @@ class Adaptive:
 
     @property
     def codec(self) -> Codec:
-        """What to use now."""
+        """The codec to use now."""
         return self.auto.candidates[self._at]
 
     def observe(self, error: float) -> None:
-        """The relative error that `codec` made; what is not finite counts as too large."""
+        """Record the relative error of `codec`; an error that is not finite exceeds the bound."""
         error = float(error)
         self._error = error if self._seen == 0 else SMOOTHING * self._error + (1 - SMOOTHING) * error
         self._seen += 1
@@ -185,10 +185,10 @@ class Adaptive:
         return {"at": self._at, "seen": self._seen, "error": self._error, "wait": list(self._wait)}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """What state_dict gave.
+        """Continue from a state_dict.
 
         Raises:
-          ValueError: it is of other candidates.
+          ValueError: the state is of other candidates.
         """
         wait = state["wait"]
         if not isinstance(wait, list) or len(wait) != len(self._wait):
@@ -199,12 +199,12 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Precision:
-    """What a table's exchange uses: `forward` for rows, `backward` for gradients. Sums are float32 always.
+    """The precision of a table's exchange: `forward` of rows, `backward` of gradients. Sums are always float32.
 
-    Directions may be given as their text.
+    A direction may be a text.
 
     Raises:
-      ValueError: a text is wrong; topk for rows, of which every one is asked for; or a sum is not fp32.
+      ValueError: a text is wrong; forward has topk, though every row must arrive; or accumulate is not fp32.
     """
 
     forward: Direction = Direction()
@@ -226,10 +226,10 @@ class Precision:
 
     @classmethod
     def parse(cls, text: str) -> Precision:
-        """One direction's text for both, or forward=…,backward=…; one left out is fp32.
+        """From one text for both directions, or forward=…,backward=…; a missing direction is fp32.
 
         Raises:
-          ValueError: the text says something else.
+          ValueError: the text is wrong.
         """
         ways: dict[str, str] = {}
         for part in _split(text):
@@ -238,21 +238,21 @@ class Precision:
                 raise ValueError(f"{name} is given twice in {text!r}.")
             if name:
                 ways[name] = given
-            else:  # a further piece of the way before it
+            else:  # another piece of the direction before it
                 name = next(reversed(ways), "both")
                 ways[name] = f"{ways[name]},{given}" if name in ways else given
         if "both" in ways and len(ways) > 1:
             raise ValueError(f"give one precision for both ways, or forward=…,backward=…; got {text!r}.")
-        said = {name: Direction.parse(given) for name, given in ways.items()}
-        both = said.get("both", Direction())
-        return cls(said.get("forward", both), said.get("backward", both))
+        directions = {name: Direction.parse(given) for name, given in ways.items()}
+        both = directions.get("both", Direction())
+        return cls(directions.get("forward", both), directions.get("backward", both))
 
     @classmethod
     def of(cls, given: Precision | str | None) -> Precision:
-        """None is fp32 both ways; a text is parsed.
+        """A Precision, that of a text, or fp32 for None.
 
         Raises:
-          TypeError: it is something else.
+          TypeError: given is none of these.
         """
         if given is None:
             return cls()
@@ -276,7 +276,7 @@ def _named(part: str) -> tuple[str, str]:
 
 
 def _split(text: str) -> list[str]:
-    """At commas outside of brackets; spaces say nothing."""
+    """The parts between commas outside of brackets, without spaces."""
     return re.split(r",(?![^()]*\))", re.sub(r"\s+", "", text))
 
 
@@ -310,7 +310,7 @@ def _row(kind: str, stochastic: bool) -> RowCodec:
 
 
 def _share(text: str) -> float:
-    """0.1 or 10%."""
+    """The number of "0.1" or "10%"."""
     try:
         number = Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except InvalidOperation:

@@ -1,4 +1,4 @@
-"""Where the rows of one table live when there are many ranks."""
+"""Which rank holds which rows of a table."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ FORM = re.compile(r"(?:(row)(?:\+hot\(([0-9]+)\))?|(table):([0-9]+)|(column)|(re
 
 @dataclass(frozen=True)
 class Sharding:
-    """One table's sharding; `str` and `parse` are each other's inverse.
+    """One table's sharding. `parse(str(sharding))` gives an equal one.
 
     Args:
-      kind: "row", each row on the rank that owns its slice of the hash; "table", all rows on `owner`; "column",
+      kind: "row", each row is on the rank that owns its slice of the hash; "table", all rows are on `owner`; "column",
         every rank holds an equal block of columns of all rows; "replicated", every rank holds all rows, and
         gradients are all-reduced.
-      owner: the rank of "table"; None for the others.
-      hot_rows: with "row", so many of the most used rows are held by every rank besides.
+      owner: the rank of "table"; None for other kinds.
+      hot_rows: with "row", the number of most used rows of which every rank holds a copy.
 
     Raises:
-      TypeError, ValueError: the three do not go together.
+      TypeError, ValueError: an argument is wrong, or does not go with kind.
     """
 
     kind: str = "row"
@@ -54,7 +54,7 @@ class Sharding:
 
     @classmethod
     def of(cls, given: Sharding | str) -> Sharding:
-        """One, or its text."""
+        """A Sharding, or the Sharding of a text."""
         return given if isinstance(given, cls) else cls.parse(str(given))
 
     def __str__(self) -> str:
@@ -63,6 +63,6 @@ class Sharding:
         return f"row+hot({self.hot_rows})" if self.hot_rows else self.kind
 
     def check_world(self, world_size: int) -> None:
-        """ValueError if the owner is none of `world_size` ranks."""
+        """Raises ValueError if the owner is none of `world_size` ranks."""
         if self.owner is not None and self.owner >= world_size:
             raise ValueError(f"owner {self.owner} is none of {world_size} ranks; they count from 0.")

@@ -1,4 +1,4 @@
-"""YAML as plain values, with what YAML lets pass in silence refused."""
+"""Reads YAML as plain values; refuses repeated keys and values that contain themselves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word, and builds values that hold themselves; not this one."""
+    """PyYAML's own loader keeps the last of two equal keys, and builds values that contain themselves; this one raises."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        # At once and to the bottom, so that a value inside itself is found while it is built.
+        # deep=True builds all inner values at once, so that a value inside itself is found.
         return super().construct_object(node, deep=True)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -24,10 +24,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The file's one document.
+    """The file's only document.
 
     Raises:
-      FileNotFoundError: no such file. ValueError: not YAML, or a key given twice; the message says where.
+      FileNotFoundError: no such file. ValueError: not YAML, or a repeated key; the message names the place.
     """
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
