@@ -1,4 +1,4 @@
-"""Which rows a worker reads, and in batches of what size.
+"""The rows that a worker reads, and the sizes of its batches.
 
 Sizes: R rows of all workers together.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 
 def worker_rows(rows: int, worker_idx: int, worker_num: int) -> tuple[int, int]:
-    """[begin, end) of a worker's rows: contiguous, every row exactly once, sizes apart by one at most."""
+    """[begin, end) of a worker's rows. Workers' runs hold every row once; their sizes differ by one at most."""
     return rows * worker_idx // worker_num, rows * (worker_idx + 1) // worker_num
 
 
 def batch_sizes(rows: int, worker_idx: int, worker_num: int, batch_size: int, drop_remainder: bool) -> list[int]:
-    """The sizes of a worker's batches: as many on every worker, for a collective step needs all of them.
+    """The sizes of a worker's batches; every worker has the same number, for a collective step needs all workers.
 
     10 rows, 2 workers of 5, batch_size 2: [2, 2, 1] each; dropping the remainder: [2, 2] each.
     9 rows, 2 workers of 4 and 5:          [2, 1, 1] and [2, 2, 1].
-    A worker with fewer rows than the others have batches gives fewer.
+    A worker with fewer rows than the others' number of batches has fewer batches.
     """
     begin, end = worker_rows(rows, worker_idx, worker_num)
     if drop_remainder:
@@ -31,7 +31,7 @@ def batch_sizes(rows: int, worker_idx: int, worker_num: int, batch_size: int, dr
 
 
 def remaining(sizes: list[int], rows_done: int) -> list[int]:
-    """The sizes left after rows_done rows; the first is shorter if those end inside a batch."""
+    """The sizes left after rows_done rows; the first is shorter if rows_done ends inside a batch."""
     left = []
     for size in sizes:
         done = min(size, rows_done)

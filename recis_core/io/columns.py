@@ -1,4 +1,4 @@
-"""Arrow columns to tensors, without a copy where Arrow's memory can be used as it is.
+"""Arrow columns to tensors; tensors share Arrow's memory where they can.
 
 Sizes: n rows, N values.
 """
@@ -22,7 +22,7 @@ FLOATS = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.float64()
 
 
 def levels_of(array: pa.Array) -> tuple[list[np.ndarray], pa.Array]:
-    """(offsets of each level outer to inner, values with their nulls): a list as itself, a scalar as a row of one."""
+    """(offsets of each level, outer to inner; values with their nulls). A scalar counts as a row of one value."""
     if not is_list(array.type):
         return [np.arange(len(array) + 1)], array
     levels = []
@@ -33,10 +33,10 @@ def levels_of(array: pa.Array) -> tuple[list[np.ndarray], pa.Array]:
 
 
 def ragged_column(array: pa.Array, dtype: torch.dtype | None) -> RaggedTensor:
-    """A column as rows of values. Null, on its own or inside a list, is no value; a null list is empty.
+    """A column as rows of values. Nulls are left out, also inside lists; a null list is empty.
 
-    Text becomes bytes, uint8, with one more level of offsets. Integers are int64 (uint64 keeps
-    its bits), floats `dtype`, or stay as they are for None.
+    Text becomes bytes, uint8, with one more level of offsets. Integers become int64 (uint64 keeps its bits), floats
+    `dtype`, or keep their dtype if it is None.
     """
     levels, values = levels_of(array)
     kept = present(values)
@@ -46,12 +46,12 @@ def ragged_column(array: pa.Array, dtype: torch.dtype | None) -> RaggedTensor:
 
 
 def present(values: pa.Array) -> np.ndarray | None:
-    """bool [N]: which are not null; None for all."""
+    """bool [N]: which values are not null; None if no value is null."""
     return pc.is_valid(values).to_numpy(zero_copy_only=False) if values.null_count else None
 
 
 def without(kept: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Offsets of rows of the values that are kept."""
+    """Offsets of the rows after leaving out values that are not kept."""
     return running(kept)[offsets]
 
 
@@ -64,7 +64,7 @@ def _ragged(values: pa.Array, levels: list[np.ndarray], dtype: torch.dtype | Non
 
 
 def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:
-    """(offsets [N + 1], uint8 bytes of all texts), copied: Arrow has no view of text as lists of bytes."""
+    """(offsets [N + 1], uint8 bytes of all texts), as copies: Arrow cannot view text as lists of bytes."""
     if len(texts) == 0:
         return torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.uint8)
     _, bounds, content = texts.buffers()
@@ -74,7 +74,7 @@ def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:
 
 
 def as_tensor(values: pa.Array, dtype: torch.dtype | None) -> Tensor:
-    """Numbers without nulls: integers as int64, floats as dtype, or as they are for None."""
+    """A tensor of numbers without nulls: integers as int64, floats as `dtype`, or in their own dtype if it is None."""
     if pa.types.is_uint64(values.type):
         values = values.view(pa.int64())
     wanted = torch.int64 if pa.types.is_integer(values.type) else dtype or FLOATS[values.type]
@@ -84,10 +84,10 @@ def as_tensor(values: pa.Array, dtype: torch.dtype | None) -> Tensor:
 
 
 def weighted_column(ids: pa.Array, weights: pa.Array, column: str) -> RaggedTensor:
-    """Rows of ids, each with its weight, float32; `column` is the weights'. A null id is left out with its weight.
+    """Rows of ids with float32 weights; `column` is the weights' name. A null id is left out with its weight.
 
     Raises:
-      RowError: a row has more ids than weights, or fewer; a weight of an id is null, NaN or infinite.
+      RowError: a row has more ids than weights, or fewer; or an id's weight is null, NaN or infinite.
     """
     (*_, offsets), values = levels_of(ids)
     (*_, others), scales = levels_of(weights)
@@ -113,12 +113,12 @@ VARLEN = "Use varlen_feature, or a default of that length."
 def fixed_column(
     array: pa.Array, default_value: float | Sequence[float], dtype: torch.dtype | None, way_out: str = VARLEN
 ) -> Tensor:
-    """A column as [n, len(default_value)], [n] where the default is a number.
+    """A column as [n, len(default_value)], or [n] if the default is a number.
 
-    An empty or null row is the default; a null inside a list what stands there in the default.
+    An empty or null row gets the default; a null inside a list gets the default's value of that place.
 
     Raises:
-      RowError: a row is of another length.
+      RowError: a row has another length.
     """
     defaults = list(default_value) if isinstance(default_value, Sequence | np.ndarray) else [default_value]
     (*_, offsets), values = levels_of(array)

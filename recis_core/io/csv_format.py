@@ -1,4 +1,4 @@
-"""CSV and TSV files: a line of names, then a line a row; compressed if the name ends in .gz, .bz2 or .zst."""
+"""CSV and TSV files: a line of names, then one line for each row; compressed if the name ends in .gz, .bz2 or .zst."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE = re.compile(r"Row #(\d+):")
 
 
 class CsvFormat:
-    """A file is one piece, read whole. Types are those that all of its values fit, see `describe`."""
+    """A file is one piece, read whole. A column's type fits all of its values; see `describe`."""
 
     name: str = "CSV"
     suffixes: tuple[str, ...] = tuple(kind + end for kind in (".csv", ".tsv") for end in ("", *COMPRESSED))
@@ -23,7 +23,7 @@ class CsvFormat:
     def describe(self, path: str) -> tuple[pa.Schema, int]:
         """Types as pyarrow infers them over all rows: integers, booleans, dates, timestamps, floats, else text.
 
-        Integers of 64 unsigned bits are told apart from floats.
+        Unsigned integers of 64 bits stay integers; pyarrow alone would make them floats.
         """
         table = _parsed(path, {})
         if len(table.column_names) == 1 and SEPARATORS.search(table.column_names[0]):
@@ -42,7 +42,7 @@ class CsvFormat:
 
 
 def first_text(path: str, column: str) -> str:
-    """What keeps a column of text from being numbers, in an error's words; "" where nothing does."""
+    """For an error: the first value that makes a column text instead of numbers; "" if there is none."""
     try:
         _read(path, {column: pa.float64()}, [column], threads=False)
     except pa.ArrowInvalid as error:
@@ -57,13 +57,13 @@ def _parsed(path: str, types: dict[str, pa.DataType], columns: list[str] | None 
     except pa.ArrowInvalid:
         pass
     try:
-        return _read(path, types, columns, threads=False)  # tells the row
+        return _read(path, types, columns, threads=False)  # its error names the row
     except pa.ArrowInvalid as error:
         raise pa.ArrowInvalid(LINE.sub(_row, str(error))) from None
 
 
 def _row(found: re.Match[str]) -> str:
-    """Arrow counts from 1, and the line of names too."""
+    """Our row number; Arrow counts from 1, and counts the line of names."""
     return f"row {int(found[1]) - 2} (the first is 0):"
 
 
@@ -79,7 +79,7 @@ def _read(path: str, types: dict[str, pa.DataType], columns: list[str] | None, t
 
 
 def _wide_integer(path: str, field: pa.Field) -> pa.DataType:
-    """uint64 instead of the float that pyarrow makes of a column of integers, some of 2**63 or more."""
+    """uint64 for a column of integers with values of 2**63 or more, which pyarrow reads as floats."""
     if not pa.types.is_floating(field.type):
         return field.type
     try:
@@ -90,7 +90,7 @@ def _wide_integer(path: str, field: pa.Field) -> pa.DataType:
 
 
 def _emptied(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Empty text as null, as an empty cell of other types is."""
+    """Empty text becomes null, like an empty cell of other types."""
     if not pa.types.is_string(column.type):
         return column
     return pc.if_else(pc.equal(column, ""), None, column)

@@ -1,4 +1,4 @@
-"""What all datasets share: batches in order, read ahead, moved to a device, resumed where they stopped.
+"""The base of datasets: batches in order, read ahead, moved to a device, resumed at a saved position.
 
 Sizes: R rows of all workers together.
 """
@@ -23,15 +23,15 @@ Step = tuple[str, Callable[[Any], Any]]
 
 
 class Dataset(IterableDataset):
-    """An iterable of batches. One `iter` is one epoch; it begins anew, or after `load_state_dict` where that stood.
+    """An iterable of batches. One `iter` is one epoch, from its start, or from the position of `load_state_dict`.
 
     Args:
       batch_size: rows of a batch on this worker.
-      worker_idx, worker_num: this worker reads its share of the rows; all shares make every row exactly once.
+      worker_idx, worker_num: this worker reads its share of the rows; the shares of all workers hold every row once.
       prefetch: batches made ahead on a thread; 0 for none.
-      drop_remainder: only full batches, as many on every worker.
+      drop_remainder: only full batches, the same number on every worker.
       transform_fn: one function or a list, batch → batch, applied on the prefetch thread.
-      device: where batches go: "cpu", "pin" (page-locked CPU memory), "cuda", "cuda:1".
+      device: the device of batches: "cpu", "pin" (page-locked CPU memory), "cuda", "cuda:1".
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Dataset(IterableDataset):
         self._share = 0, 1
 
     def share_batches(self, rank: int, world: int) -> None:
-        """Of each batch make only this rank's rows, r·B//W to (r+1)·B//W; all ranks together make the batch.
+        """Make only this rank's rows of each batch, r·B//W to (r+1)·B//W; the ranks' parts together are the batch.
 
-        So any number of ranks trains the same batches. Sizes and positions go on counting the rows of whole batches.
+        So any number of ranks trains the same batches. Sizes and positions still count the rows of whole batches.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank must be in [0, world = {world}); got {rank}.")
@@ -72,25 +72,25 @@ class Dataset(IterableDataset):
         return worker_rows(rows, *self._share)
 
     def map(self, function: Callable[[Any], Any]) -> Dataset:
-        """Apply a function to each batch, after what was added before. Returns self."""
+        """Apply a function to each batch, after the functions and filters added before. Returns self."""
         self._steps.append(("map", function))
         return self
 
     def filter(self, predicate: Callable[[Any], Any]) -> Dataset:
-        """Keep what `predicate(batch)` says: a bool for the whole batch, or a bool tensor [rows] for its rows.
+        """Keep batches or rows for which `predicate(batch)` is True: a bool for the batch, or a bool tensor [rows].
 
-        A batch without rows left is dropped, so workers may come to differ in their number of batches. Returns self.
+        A batch without rows left is dropped, so workers may have different numbers of batches. Returns self.
         """
         self._steps.append(("filter", predicate))
         return self
 
     @abstractmethod
     def _batches(self, epoch: int, rows_done: int) -> Iterator[tuple[Batch, int]]:
-        """This worker's batches of an epoch after its first `rows_done` rows, each with its number of rows."""
+        """This worker's batches of an epoch after the first `rows_done` rows, each with its number of rows."""
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
-        """What must be equal for a position to mean the same rows."""
+        """Values that must be equal for a position to mean the same rows."""
 
     def __iter__(self) -> Iterator[Any]:
         if get_worker_info() is not None:
@@ -133,12 +133,12 @@ class Dataset(IterableDataset):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the last batch handed out: read-ahead does not count."""
+        """The position after the last batch that the loop got, without batches read ahead."""
         position = {"epoch": self._epoch, "rows": self._rows_done}
         return {**position, "worker_idx": self.worker_idx, "worker_num": self.worker_num, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next `iter` goes on where `state` was taken. The batch size may differ; workers and data may not.
+        """Let the next `iter` start at the position of `state`. The batch size may differ; workers and data must not.
 
         Raises:
           ValueError: the state is of another number of workers, another worker, or other data.

@@ -1,4 +1,4 @@
-"""Whether a default value can stand in a column."""
+"""Checks whether a column can hold a default value."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LOW, HIGH = -(1 << 63), (1 << 63) - 1
 
 
 def check_numbers(default: Any, name: str) -> list[Any]:
-    """A default, a number or a sequence of them, as a list.
+    """A default, one number or a sequence, as a list.
 
     Raises:
-      TypeError: it holds something else. ValueError: it is empty.
+      TypeError: the default holds something else than numbers. ValueError: it is empty.
     """
     values = np.asarray(default, dtype=object).ravel().tolist()
     if not values:
@@ -28,7 +28,7 @@ def check_numbers(default: Any, name: str) -> list[Any]:
 
 
 def check_fits(values: list[Any], dtype: torch.dtype, where: str) -> None:
-    """Raises ValueError where a default is none of what the column's tensor can hold."""
+    """Raises ValueError if the column's tensor cannot hold a default."""
     for value in values:
         if dtype == torch.int64 and not _is_int64(value):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""One feature of a batch: the columns it is read from, in which roles, and how they become tensors."""
+"""One feature of a batch: its columns, their roles, and their conversion to tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Feature:
-    """convert: from one array a use, of `Role.prepare`, to what a batch holds. check: of files and targets, one a use."""
+    """convert: from the arrays of `Role.prepare`, one for each use, to the batch's value. check: of files and targets."""
 
     name: str
     uses: tuple[Use, ...]
@@ -37,7 +37,7 @@ class Feature:
     check: Callable[[FileSet, list[pa.DataType]], None] = lambda files, targets: None
 
     def targets(self, files: FileSet) -> list[pa.DataType]:
-        """What its columns are read as. Raises ValueError or TypeError where a file has no such columns."""
+        """The types that the columns are read as. Raises ValueError or TypeError if a file has no such columns."""
         found = [files.target(use.column, use.role) for use in self.uses]
         self.check(files, found)
         return found

@@ -29,13 +29,13 @@ class FileDataset(Dataset):
     """Batches {feature: RaggedTensor or Tensor} from files; see ParquetDataset, OrcDataset, CsvDataset, ArrowDataset.
 
     Files may differ in the width of integers and floats, in nullability, in the type of lists, and in the order of
-    columns; they are read as one type. What cannot be read names file, column and row, which counts from 0.
+    columns; all are read as one type. Errors name file, column and row, counted from 0.
 
     Args, beside those of Dataset:
       read_threads_num: row groups or stripes decoded at once.
-      shuffle, seed: permute files, their row groups or stripes, and rows within one, anew each epoch.
+      shuffle, seed: permute files, their row groups or stripes, and rows inside these, anew each epoch.
       ragged_format: variable-length features as RaggedTensor; False gives torch.sparse_coo tensors.
-      dtype: of floating columns; None keeps each column's own. Integers are int64.
+      dtype: of floating columns; None keeps each column's dtype. Integers are int64.
     """
 
     form: FileFormat
@@ -74,21 +74,21 @@ class FileDataset(Dataset):
         self._features: dict[str, Feature] = {}
 
     def add_path(self, path: str | os.PathLike[str]) -> None:
-        """Read this file too, or the files of a folder or glob, in sorted order. What is refused adds nothing.
+        """Add a file, or the files of a folder or glob in sorted order. A call that raises adds none.
 
-        Partition folders, as year=2024/part-0.parquet in the folder or glob that is given, are columns.
+        Partition folders inside the folder or glob, such as year=2024/part-0.parquet, become columns.
 
         Raises:
-          FileNotFoundError: it names no file.
+          FileNotFoundError: path names no file.
           ValueError: a file is damaged, was added before, or lacks a column that is read.
-          TypeError: a column that is read has a type that cannot be read, or does not go with that of other files.
+          TypeError: a column that is read has an unreadable type, or its type does not go with that of other files.
         """
         if self._window is not None:
             raise ValueError("add_path must come before window, which counts rows of all files.")
         self.use_files(self.files.added(path, self.form))
 
     def use_files(self, files: FileSet) -> None:
-        """Read these files, which another dataset may read too."""
+        """Read these files; other datasets may share them."""
         for feature in self._features.values():
             feature.targets(files)
         self.files = files
@@ -99,10 +99,10 @@ class FileDataset(Dataset):
             self.add_path(path)
 
     def varlen_feature(self, name: str, hash_type: str | None = None, hash_bucket: int = 0) -> None:
-        """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, a level more); null is empty.
+        """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, one more level); null is empty.
 
-        A null inside a list is left out. Dates, times and timestamps are integers, as in id_feature; decimals floats.
-        RecIS's hash_type is not the reader's: id_feature gives ids of text.
+        A null inside a list is left out. Dates, times and timestamps become integers, as in id_feature; decimals floats.
+        RecIS's hash_type and hash_bucket raise: id_feature gives ids of text.
         """
         if hash_type is not None or hash_bucket:
             raise ValueError(
@@ -114,39 +114,39 @@ class FileDataset(Dataset):
         )
 
     def fixedlen_feature(self, name: str, default_value: float | Sequence[float]) -> None:
-        """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows are the default.
+        """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows get the default.
 
-        A null inside a list is what stands there in the default.
+        A null inside a list gets the default's value of that place.
 
         Raises:
-          TypeError, ValueError: the default is no number, or none that the column can hold, as nan for integers.
+          TypeError, ValueError: the default is no number, or the column cannot hold it, such as nan for integers.
         """
         self._add(fixed_length(name, default_value, self.dtype))
 
     def id_feature(self, name: str, weight: str | None = None, *, text: bool = False, whole: bool = False) -> None:
-        """Read a column as rows of int64 ids, of one or of a list; null is no id, in a list too.
+        """Read a column as rows of int64 ids, one value or a list a row; nulls are left out, in lists too.
 
-        Integers are themselves (uint64 of 2**63 and more: the negative number of equal bits), bools 0 and 1, text is
-        hashed as hash_strings does, dates are days since 1970, timestamps, times and durations microseconds, decimals
-        themselves if whole, else the hash of their text.
+        Integers stay (uint64 keeps its bits: 2**63 and more become negative), bools become 0 and 1, text is hashed by
+        hash_strings, dates become days since 1970, timestamps, times and durations microseconds. Whole decimals stay;
+        others become the hash of their text.
 
         Args:
-          weight: a column of floats, one for each id of a row; the RaggedTensor is then weighted.
-          text: hash each value's text, whatever its kind, so that 1 of one file is "1" of another.
-          whole: take floats that are whole numbers, as pandas writes integers with nulls.
+          weight: a column of floats, one for each id of a row; the RaggedTensor then has weights.
+          text: hash the text of each value, of any kind, so that 1 in one file and "1" in another are equal.
+          whole: accept floats that are whole numbers, as pandas writes integers with nulls.
 
         Raises:
-          TypeError: the column holds floats, nested lists, structs, or other kinds in other files.
-          ValueError, while reading: a row's weights are not as many as its ids, with file, column and row.
+          TypeError: the column holds floats, nested lists or structs, or its kind does not go with that of other files.
+          ValueError, while reading: a row has more weights than ids, or fewer; names file, column and row.
         """
         self._add(ids(name, weight, text, whole))
 
     def dense_feature(self, name: str, width: int = 1) -> None:
-        """Read a column of numbers as floats [n, width]; null and NaN are 0, an infinite one an error."""
+        """Read a column of numbers as floats [n, width]; null and NaN become 0, an infinite value raises."""
         self._add(dense(name, width, self.dtype))
 
     def label_feature(self, name: str) -> None:
-        """Read a column of integers, bools or floats as labels, float32 [n]; another than 0 and 1 is an error."""
+        """Read a column of integers, bools or floats as labels, float32 [n]; values other than 0 and 1 raise."""
         self._add(label(name))
 
     def probability_feature(self, name: str) -> None:
@@ -160,12 +160,12 @@ class FileDataset(Dataset):
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        """What the first file holds, {column: Arrow type}; empty before `add_path`."""
+        """Columns of the first file, {column: Arrow type}; empty before `add_path`."""
         return self.files.columns
 
     @property
     def rows(self) -> int:
-        """Rows of all workers together: of the window, or of all files."""
+        """Rows of all workers together: those of the window, or of all files."""
         begin, end = self._window or (0, self._all_rows)
         return end - begin
 
@@ -174,9 +174,9 @@ class FileDataset(Dataset):
         return self.files.all_rows
 
     def window(self, begin: int, end: int) -> None:
-        """Read only rows begin .. end of all files, in the order they were added: train on one, test on the next.
+        """Read only rows begin .. end of all files, in the order of adding: for instance, train on one window, test on the next.
 
-        Workers share the window; shuffling stays inside it. Add all paths first.
+        Workers divide the window; shuffling stays inside it. Add all paths first.
         """
         if not 0 <= begin <= end <= self._all_rows:
             raise ValueError(f"a window must lie in the {self._all_rows} rows there are; got {begin} to {end}.")
@@ -224,7 +224,7 @@ class ParquetDataset(FileDataset):
         dataset.id_feature("item")
         for batch in dataset: ...        # {"click": Tensor [n], "item": RaggedTensor of n rows}
 
-    Workers take contiguous runs of rows, sizes apart by one at most, and give the same number of batches.
+    Workers read contiguous runs of rows, whose sizes differ by one at most, and give the same number of batches.
     """
 
     form = ParquetFormat()
@@ -239,14 +239,14 @@ class OrcDataset(FileDataset):
 class CsvDataset(FileDataset):
     """Batches from CSV and TSV files with a line of names, compressed or not; used as ParquetDataset.
 
-    A file is read whole, once when it is added, for its types, and once an epoch. An empty cell is null.
+    A file is read whole: once for its types, when it is added, and once an epoch. An empty cell is null.
     """
 
     form = CsvFormat()
 
 
 class ArrowDataset(FileDataset):
-    """Batches from Arrow IPC files, as Feather's; used as ParquetDataset."""
+    """Batches from Arrow IPC files, such as Feather; used as ParquetDataset."""
 
     form = ArrowFormat()
 
@@ -255,7 +255,7 @@ def dataset_of(path: str | os.PathLike[str]) -> type[FileDataset]:
     """The dataset class for files that a path, glob or folder names, by their suffix.
 
     Raises:
-      FileNotFoundError: it names none. ValueError: a suffix is unknown, or they are of two formats.
+      FileNotFoundError: path names no file. ValueError: a suffix is unknown, or files have different formats.
     """
     form = format_of_all(list(expand(path, SUFFIXES)))
     return next(

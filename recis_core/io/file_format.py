@@ -1,6 +1,6 @@
-"""Parquet, ORC, CSV and Arrow IPC files, reduced to what a reader needs: rows, pieces and columns.
+"""Parquet, ORC, CSV and Arrow IPC files as rows, pieces and columns.
 
-A piece is what is read at once: a Parquet row group, an ORC stripe, a record batch, a whole CSV file.
+A piece is read at once: a Parquet row group, an ORC stripe, a record batch, a whole CSV file.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pyarrow.parquet
 
 
 class FileFormat(Protocol):
-    """How one kind of file is read. Each call opens the file anew, so that threads share nothing."""
+    """How files of one format are read. Each call opens the file, so that threads share nothing."""
 
     name: str
     suffixes: tuple[str, ...]
 
     def describe(self, path: str) -> tuple[pa.Schema, int]:
-        """(schema, rows): from the file's footer where it has one."""
+        """(schema, rows), from the file's footer if the format has one."""
         ...
 
     def piece_rows(self, path: str, rows: int) -> list[int]:
@@ -29,13 +29,13 @@ class FileFormat(Protocol):
         ...
 
     def read_piece(self, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
-        """The columns of one piece that `wanted` names, and maybe more. What is text on disk is parsed as its types."""
+        """The columns of one piece that `wanted` names, and maybe more. Text files are parsed as the types of `wanted`."""
         ...
 
 
 @contextmanager
 def reading(path: str, form: str) -> Iterator[None]:
-    """Arrow's errors inside as a ValueError that names the file. Those of the system (no such file) pass."""
+    """Turns Arrow's errors inside into a ValueError that names the file. Errors of the system (no such file) pass."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -79,7 +79,7 @@ class OrcFormat:
         file = pyarrow.orc.ORCFile(path)
         if file.nstripes <= 1:
             return [file.nrows] * file.nstripes
-        # pyarrow does not tell a stripe's rows; the narrowest column does.
+        # pyarrow does not give a stripe's number of rows; the narrowest column is read to count them.
         narrowest = min(file.schema, key=lambda field: pa.types.is_nested(field.type)).name
         return [file.read_stripe(piece, columns=_orc_columns([narrowest])).num_rows for piece in range(file.nstripes)]
 
@@ -89,7 +89,7 @@ class OrcFormat:
 
 
 def _orc_columns(names: list[str]) -> list[str] | None:
-    """None, all of them, where a name has a dot: ORC takes that for a field of a struct."""
+    """None, all columns, if a name has a dot: ORC would read it as a field of a struct."""
     return None if any("." in name for name in names) else names
 
 

@@ -1,4 +1,4 @@
-"""Pieces of files as the columns that features are made from, and rows of those as batches.
+"""Reads pieces of files, prepares their columns, and makes batches of features.
 
 Sizes: n rows.
 """
@@ -20,7 +20,7 @@ from recis_core.io.rows import Rows, located
 
 
 class FileReader:
-    """What one pass over files does for its features. A prepared table has a column a use, named by its number."""
+    """Reads features in one pass over files. A prepared table has one column for each use, named by its number."""
 
     def __init__(self, files: FileSet, features: tuple[Feature, ...]) -> None:
         self._files, self._features = files, features
@@ -33,7 +33,7 @@ class FileReader:
             return form.piece_rows(path, self._files.rows[path])
 
     def read_piece(self, path: str, piece: int) -> pa.Table:
-        """The columns in use, those of partition folders among them."""
+        """The columns in use, with those of partition folders."""
         form, wanted = self._files.forms[path], self._wanted[path]
         with reading(path, form.name):
             table = form.read_piece(path, piece, wanted).select(wanted.names)
@@ -47,14 +47,14 @@ class FileReader:
         return {path: self._schema(path) for path in self._files.rows}
 
     def _schema(self, path: str) -> pa.Schema:
-        """What is read from a file; a column that is hashed as text is asked for as text."""
+        """The columns to read from a file; a column that is hashed as text is read as text."""
         held = self._files.schemas[path]
         texts = {use.column for use, _ in self._uses if isinstance(use.role, Ids) and use.role.text}
         names = dict.fromkeys(use.column for use, _ in self._uses if use.column in held.names)
         return pa.schema([pa.field(n, pa.string() if n in texts else held.field(n).type) for n in names])
 
     def prepare(self, rows: Rows) -> Rows:
-        """One column a use, of its target's type.
+        """One column for each use, of the use's target type.
 
         Raises:
           ValueError: a value cannot be read, with file, column and row.
@@ -72,7 +72,7 @@ class FileReader:
 
     def _as_target(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
         array = decoded(one_array(rows.table[use.column]))
-        if pa.types.is_null(array.type):  # other files may hold lists there
+        if pa.types.is_null(array.type):  # in other files the column may hold lists
             array = array.cast(target)
         with located(rows.place, use.column):
             prepared = use.role.prepare(array, leaf_type(target))

@@ -1,4 +1,4 @@
-"""The files of one data set: what each holds, and whether they go together.
+"""The files of one data set: their columns, and checks that the files go together.
 
 Sizes: R rows of all files.
 """
@@ -26,7 +26,7 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files in order. rows, forms, schemas: by file. folders: the columns that a file's partition folders name."""
+    """Files in order. rows, forms, schemas: by file. folders: by file the columns of its partition folders."""
 
     rows: dict[str, int] = field(default_factory=dict)
     forms: dict[str, FileFormat] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class FileSet:
     folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def added(self, path: str | os.PathLike[str], form: FileFormat) -> FileSet:
-        """With the files of this format that a path, glob or folder names.
+        """This set with the files of this format that a path, glob or folder names.
 
         Raises:
-          FileNotFoundError: it names none. ValueError: a file is damaged, or was added before.
+          FileNotFoundError: path names no file. ValueError: a file is damaged, or was added before.
         """
         found = expand(path, form.suffixes)
         again = next((file for file in found if file in self.rows), None)
@@ -49,17 +49,17 @@ class FileSet:
         return self.beside(FileSet(rows, dict.fromkeys(found, form), schemas, found))
 
     def columns_of(self, file: str) -> dict[str, pa.DataType]:
-        """{column: Arrow type}, those that the file holds, then those of its partition folders."""
+        """{column: Arrow type}: the file's columns, then those of its partition folders."""
         held = {field.name: field.type for field in self.schemas[file]}
         return held | {name: self._folder_type(name) for name in self.folders[file] if name not in held}
 
     def _folder_type(self, name: str) -> pa.DataType:
-        """int64 where all files' values are integers, else text."""
+        """int64 if all files' values are integers, else text."""
         texts = [folders[name] for folders in self.folders.values() if folders.get(name) is not None]
         return pa.int64() if all(INTEGER.fullmatch(str(text)) for text in texts) else pa.string()
 
     def folder_column(self, file: str, name: str, rows: int) -> pa.Array:
-        """The value of a partition folder, once a row."""
+        """The value of a partition folder, repeated for each row."""
         kind, text = self._folder_type(name), self.folders[file][name]
         value = None if text is None else int(text) if kind == pa.int64() else text
         return pa.repeat(pa.scalar(value, kind), rows)
@@ -72,7 +72,7 @@ class FileSet:
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        """Of the first file; empty where there is none."""
+        """Columns of the first file; empty without files."""
         return self.columns_of(next(iter(self.rows))) if self.rows else {}
 
     @property
@@ -81,7 +81,7 @@ class FileSet:
         return sum(self.rows.values())
 
     def require_same_columns(self, but: Collection[str] = ()) -> None:
-        """Raises ValueError where a file has a column, other than these, that the first one lacks, or lacks one."""
+        """Raises ValueError unless all files have the columns of the first one, except for `but`."""
         first, *others = self.rows
         wanted = self.columns
         for file in others:
@@ -95,18 +95,18 @@ class FileSet:
                     )
 
     def type_of(self, file: str, name: str) -> pa.DataType:
-        """Raises ValueError where the file lacks the column."""
+        """A column's type in one file. Raises ValueError if the file lacks the column."""
         columns = self.columns_of(file)
         if name not in columns:
             raise ValueError(f"{file} has no column {name!r}; it has {', '.join(columns)}.")
         return columns[name]
 
     def types(self, name: str) -> list[pa.DataType]:
-        """Of a column, file by file. Raises ValueError where one lacks it."""
+        """A column's types, file by file. Raises ValueError if a file lacks the column."""
         return [self.type_of(file, name) for file in self.rows]
 
     def first_length(self, name: str) -> int:
-        """Values of the first row that has any: 1 where it is no list, or there is none."""
+        """Length of the first list that has values; 1 for a column without lists, or without values."""
         kind = self.columns[name]
         if not is_list(kind):
             return 1
@@ -115,7 +115,7 @@ class FileSet:
         return next((length for file in self.rows for length in self._lengths(file, name)), 1)
 
     def _lengths(self, file: str, name: str) -> Iterator[int]:
-        """Of the first row of each piece that has a value."""
+        """Length of the first list with values in each piece."""
         form, wanted = self.forms[file], pa.schema([self.schemas[file].field(name)])
         with reading(file, form.name):
             for piece, _ in enumerate(form.piece_rows(file, self.rows[file])):
@@ -125,10 +125,10 @@ class FileSet:
                     yield int(longer[0].as_py())
 
     def target(self, name: str, role: Role) -> pa.DataType:
-        """The type that all files' columns of this name are read as.
+        """The one type that the column of this name is read as from all files.
 
         Raises:
-          ValueError: a file lacks the column. TypeError: its type is none for that role, or files' types do not go together.
+          ValueError: a file lacks the column. TypeError: the role does not take its type, or files' types do not go together.
         """
         kinds: list[Kind] = []
         for file in self.rows:
@@ -152,18 +152,18 @@ class FileSet:
             )
         return kind
 
-    def _told(self, file: str, name: str) -> str:
+    def _type_text(self, file: str, name: str) -> str:
         return f"{self.columns_of(file)[name]} in {file}{self._why(file, name)}"
 
     def _why(self, file: str, name: str) -> str:
-        """Of a CSV's column of text the value that made it so."""
+        """For a CSV's column of text: the value that made it text."""
         text = name in self.schemas[file].names and pa.types.is_string(self.schemas[file].field(name).type)
         return first_text(file, name) if text and isinstance(self.forms[file], CsvFormat) else ""
 
     def _refuse(self, name: str, file: str, role: Role, kinds: list[Kind]) -> None:
         other = next(f for f, k in zip(self.rows, kinds, strict=False) if role.common([k, kinds[-1]]) is None)
         raise TypeError(
-            f"column {name!r} is {self._told(other, name)} and {self._told(file, name)}, which do not go together. "
+            f"column {name!r} is {self._type_text(other, name)} and {self._type_text(file, name)}, which do not go together. "
             + role.way_out(name)
         )
 

@@ -1,4 +1,4 @@
-"""Which files are read, by their suffix."""
+"""The formats of files, by suffix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READ = (
 
 
 def format_of(path: str) -> FileFormat:
-    """Raises ValueError where no format has that suffix."""
+    """The format of a file. Raises ValueError if no format has its suffix."""
     form = _format(path)
     if form is None:
         raise ValueError(f"{path} has no suffix of a format that is read: {READ}. Rename it, or convert it.")
@@ -23,10 +23,10 @@ def format_of(path: str) -> FileFormat:
 
 
 def format_of_all(paths: list[str]) -> FileFormat:
-    """The one format of files.
+    """The common format of files.
 
     Raises:
-      ValueError: they are of two, or a suffix is unknown.
+      ValueError: the files have different formats, or a suffix is unknown.
     """
     first = format_of(paths[0])
     for path in paths[1:]:

@@ -25,23 +25,23 @@ def text_id(text: bytes) -> int:
 
 
 def hashed(texts: pa.Array) -> pa.Array:
-    """int64 [N] of text [N]; null stays null. Each distinct value is hashed once."""
+    """int64 hashes [N] of text [N]; null stays null. Each distinct value is hashed once."""
     encoded = texts.cast(pa.large_binary()).dictionary_encode()
     ids = np.fromiter(map(text_id, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
     return pa.array(ids).take(encoded.indices)
 
 
 def hash_strings(texts: Iterable[Any] | RaggedTensor) -> Tensor | RaggedTensor:
-    """Ids of strings, the same ones that readers and `recis train` give a column of text.
+    """Ids of strings, equal to those that readers and `recis train` give to a column of text.
 
         hash_strings(["a", "b"])        # int64 [2]: XXH3 (64 bits, seed 0) of the UTF-8, as a signed integer
 
     Args:
-      texts: str or bytes: a list, a numpy array, a pandas or polars Series, an Arrow array; or what
-        `varlen_feature` gives of a column of text, a RaggedTensor of bytes.
+      texts: str or bytes in a list, a numpy array, a pandas or polars Series, or an Arrow array; or a RaggedTensor of
+        bytes, as `varlen_feature` gives for a column of text.
 
     Returns:
-      int64 [N]; of a RaggedTensor one of ids, a level of offsets less.
+      int64 [N]; for a RaggedTensor a RaggedTensor of ids, with one level of offsets less.
 
     Raises:
       TypeError: a value is no text. ValueError: a value is missing (None, NaN).

@@ -1,4 +1,4 @@
-"""Arrow columns of any kind to columns of int64 ids, null where there is none.
+"""Arrow columns of any kind to columns of int64 ids; nulls stay null.
 
 Sizes: N values.
 """
@@ -21,7 +21,7 @@ Leaf = Callable[[pa.Array], pa.Array]
 
 
 def integer_ids(values: pa.Array) -> pa.Array:
-    """As they are; a uint64 keeps its bits, so 2**63 and more are negative."""
+    """Integers as int64; uint64 keeps its bits, so 2**63 and more become negative."""
     return values.view(pa.int64()) if pa.types.is_uint64(values.type) else values.cast(pa.int64())
 
 
@@ -31,7 +31,7 @@ def date_ids(values: pa.Array) -> pa.Array:
 
 
 def clock_ids(values: pa.Array) -> pa.Array:
-    """Timestamps, times and durations in microseconds; of nanoseconds the rest is dropped."""
+    """Timestamps, times and durations in microseconds; nanoseconds are truncated."""
     kind = values.type
     if pa.types.is_timestamp(kind):
         micro: pa.DataType = pa.timestamp("us", kind.tz)
@@ -41,8 +41,8 @@ def clock_ids(values: pa.Array) -> pa.Array:
 
 
 def decimal_ids(values: pa.Array) -> pa.Array:
-    """A whole number is itself; any other the hash of its shortest text, so that 1.50 is 1.5."""
-    if values.type.bit_width < 128:  # which Arrow does not encode
+    """Whole numbers stay; other numbers become the hash of their shortest text, so that 1.50 and 1.5 are equal."""
+    if values.type.bit_width < 128:  # Arrow does not dictionary-encode these
         values = values.cast(pa.decimal128(38, values.type.scale))
     encoded = values.dictionary_encode()
     return pa.array(map(_decimal_id, encoded.dictionary.to_pylist()), pa.int64()).take(encoded.indices)
@@ -54,16 +54,16 @@ def _decimal_id(value: Decimal) -> int:
 
 
 def decimal_text(value: Decimal) -> str:
-    """1.50 is 1.5, 100 is 100."""
+    """The shortest text: "1.5" of 1.50, "100" of 100."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def whole_ids(values: pa.Array) -> pa.Array:
-    """Of floats that are whole numbers, as pandas writes integers with nulls; NaN is null.
+    """Ids of floats that are whole numbers, as pandas writes integers with nulls; NaN is null.
 
     Raises:
-      RowError: one is not, or is 2**53 or more, where floats no longer hold every integer.
+      RowError: a float is no whole number, or is 2**53 or more, where floats do not hold every integer.
     """
     floats = values.cast(pa.float64())
     numbers = np.nan_to_num(floats.to_numpy(zero_copy_only=False), nan=0.0)
@@ -76,7 +76,7 @@ def whole_ids(values: pa.Array) -> pa.Array:
 
 
 def text_of(values: pa.Array) -> pa.Array:
-    """Any kind as text: 1 and 1.0 are "1", a bool "true", a date ISO's."""
+    """Any kind as text: 1 and 1.0 become "1", a bool "true", a date its ISO form."""
     kind = values.type
     if pa.types.is_decimal(kind):
         return pa.array([None if v is None else decimal_text(v) for v in values.to_pylist()], pa.large_string())
@@ -98,7 +98,7 @@ def text_ids(values: pa.Array) -> pa.Array:
     return hashed(text_of(values))
 
 
-# How each kind becomes ids.
+# By kind: from values to ids.
 LEAVES: dict[str, Leaf] = {
     "integer": integer_ids,
     "boolean": lambda values: values.cast(pa.int64()),

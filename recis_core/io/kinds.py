@@ -1,4 +1,4 @@
-"""What a column holds, whatever Arrow type it is written as: a kind of value, so deep in lists."""
+"""The kind of a column's values and the depth of lists around them, for any Arrow type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TESTS: dict[str, Callable[[pa.DataType], bool]] = {
     "null": pa.types.is_null,
     "text": lambda kind: _is(kind, TEXT),
 }
-# Kinds that files may mix, and what they are together.
+# Kinds that files may mix, and their common kind.
 MIXES = {frozenset(pair): pair[1] for pair in (("boolean", "integer"), ("boolean", "decimal"), ("integer", "decimal"))}
 
 
@@ -38,7 +38,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """values: a key of TESTS. depth: lists around them. zoned: timestamps of a time zone."""
+    """values: a key of TESTS. depth: number of lists around values. zoned: timestamps have a time zone."""
 
     values: str
     depth: int
@@ -46,7 +46,7 @@ class Kind:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The same values without dictionaries, extension types, views and fixed sizes of lists."""
+    """The type of the same values without dictionaries, extension types, views and fixed sizes of lists."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -58,7 +58,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def leaf_type(kind: pa.DataType) -> pa.DataType:
-    """What the innermost lists hold, plainly."""
+    """The plain type of values in the innermost lists."""
     kind = plain_type(kind)
     while is_list(kind):
         kind = kind.value_type
@@ -66,7 +66,7 @@ def leaf_type(kind: pa.DataType) -> pa.DataType:
 
 
 def kind_of(kind: pa.DataType) -> Kind | None:
-    """None of structs, maps, unions and other types that no reader takes."""
+    """The Kind of a type; None for structs, maps, unions and other types that no reader takes."""
     plain, depth = plain_type(kind), 0
     while is_list(plain):
         plain, depth = plain.value_type, depth + 1
@@ -76,7 +76,7 @@ def kind_of(kind: pa.DataType) -> Kind | None:
 
 
 def together(kinds: Iterable[Kind]) -> Kind | None:
-    """What files that hold these kinds hold in all; None where there is no such kind."""
+    """The common kind of files of these kinds, or None."""
     return reduce(_mixed, list(dict.fromkeys(kinds)))  # type: ignore[arg-type]
 
 

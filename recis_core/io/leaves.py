@@ -1,4 +1,4 @@
-"""Working on what the innermost lists of a column hold.
+"""Operations on the values in a column's innermost lists.
 
 Sizes: n rows, N values.
 """
@@ -18,7 +18,7 @@ Convert = Callable[[pa.Array], pa.Array]
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A table's column as one array; copied only where it has several chunks."""
+    """A table's column as one array; copied only if it has several chunks."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
@@ -28,7 +28,7 @@ def running(lengths: np.ndarray) -> np.ndarray:
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """The same values as plain as `plain_type` says; where lists are made anew they are large ones."""
+    """The same values in the type of `plain_type`; lists that must be rebuilt become large lists."""
     if isinstance(array, pa.ExtensionArray):
         return decoded(array.storage)
     if pa.types.is_run_end_encoded(array.type):
@@ -44,12 +44,12 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """Its columns decoded: of some types Arrow cannot take rows."""
+    """The table with decoded columns, for Arrow cannot take rows of some types."""
     return pa.table({name: decoded(one_array(table[name])) for name in table.column_names})
 
 
 def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """(offsets int64 from 0, the values of all lists); null lists are empty, whatever lies under them."""
+    """(offsets int64 from 0, the values of all lists); a null list is empty, even if its memory holds values."""
     if array.null_count:
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         return running(lengths), array.flatten()
@@ -60,15 +60,15 @@ def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def row_of(offsets: np.ndarray, n: int) -> int:
-    """The list that value n lies in."""
+    """The list that holds value n."""
     return int(np.searchsorted(offsets[1:], n, side="right"))
 
 
 def over_leaves(array: pa.Array, convert: Convert) -> pa.Array:
-    """The same lists of converted values, or the converted values where there are no lists.
+    """The same lists, of converted values; without lists the converted values.
 
     Raises:
-      RowError: of `convert`, of the row that the value lies in.
+      RowError: from `convert`, with the row of the value.
     """
     if not is_list(array.type):
         return convert(array)
@@ -81,7 +81,7 @@ def over_leaves(array: pa.Array, convert: Convert) -> pa.Array:
 
 
 def checked(values: pa.Array, convert: Convert, wanted: str) -> pa.Array:
-    """Converted; where Arrow refuses a value, a RowError of the first one."""
+    """Converted values. If Arrow refuses a value, raises a RowError at the first one."""
     try:
         return convert(values)
     except pa.ArrowInvalid:
@@ -90,7 +90,7 @@ def checked(values: pa.Array, convert: Convert, wanted: str) -> pa.Array:
 
 
 def _shown(value: pa.Scalar) -> str:
-    """In words that Python has, or else (years past 9999, nanoseconds) as the integer it is stored as."""
+    """The Python value's repr; of values that Python lacks (years past 9999, nanoseconds) the stored integer."""
     try:
         return repr(value.as_py())
     except (ValueError, OverflowError):
@@ -98,7 +98,7 @@ def _shown(value: pa.Scalar) -> str:
 
 
 def _first_refused(values: pa.Array, convert: Convert) -> int:
-    low, high = 0, len(values)  # refused within, and not before low
+    low, high = 0, len(values)  # the first refused value is in [low, high)
     while high - low > 1:
         middle = (low + high) // 2
         try:

@@ -18,7 +18,7 @@ Check = Callable[[pa.Array], None]  # raises RowError
 
 
 def unchecked(array: pa.Array) -> None:
-    """Anything does."""
+    """Accepts any values."""
 
 
 def numbers_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +28,7 @@ def numbers_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def require(offsets: np.ndarray, values: np.ndarray, right: np.ndarray, wanted: str) -> None:
-    """Raises RowError of the first value that is not right."""
+    """Raises RowError at the first value that is not right."""
     if right.all():
         return
     n = int(right.argmin())
@@ -47,20 +47,20 @@ def _require_one_each(offsets: np.ndarray, what: str) -> None:
 
 
 def check_labels(array: pa.Array) -> None:
-    """One a row, 0 or 1."""
+    """Raises RowError unless each row has one value, 0 or 1."""
     offsets, values = numbers_of(array)
     _require_one_each(offsets, "label")
     require(offsets, values, (values == 0) | (values == 1), "must be 0 or 1")
 
 
 def check_probabilities(array: pa.Array) -> None:
-    """One a row, in [0, 1]."""
+    """Raises RowError unless each row has one value in [0, 1]."""
     offsets, values = numbers_of(array)
     _require_one_each(offsets, "probability")
     require(offsets, values, (values >= 0) & (values <= 1), "must be a probability, in [0, 1]")
 
 
 def check_dense(array: pa.Array) -> None:
-    """No infinite ones."""
+    """Raises RowError at an infinite value."""
     offsets, values = numbers_of(array)
     require(offsets, values, ~np.isinf(values), "must be finite, or null")

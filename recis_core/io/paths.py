@@ -1,4 +1,4 @@
-"""Paths, globs and folders to files, and the columns that folders of partitions name."""
+"""The files of paths, globs and folders, and the columns of partition folders."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str,
 
         clicks/year=2024/part-0.parquet   of the folder clicks   →   {"year": "2024"}
 
-    A folder is its files that end in a suffix, and those of folders NAME=VALUE in it, to any depth. A folder that a glob
-    names counts where its name ends in a suffix, as Spark writes them, or is NAME=VALUE. Files whose names begin
-    with "." or "_", as _SUCCESS, are left out unless they are named in full.
+    A folder gives its files that end in a suffix, and those of its folders NAME=VALUE, to any depth. A glob's folder counts
+    if its name ends in a suffix, as Spark's folders do, or is NAME=VALUE. Files whose names begin with "." or "_", such as
+    _SUCCESS, are left out unless the path names them in full.
 
     Raises:
-      FileNotFoundError: there is none. ValueError: a pipe, socket or device was named.
+      FileNotFoundError: there is no such file. ValueError: the path is a pipe, socket or device.
     """
     name = os.fspath(path)
     if os.path.isfile(name):
@@ -62,7 +62,7 @@ def _of_glob(pattern: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _fixed(pattern: str) -> str:
-    """The folders of a glob ahead of its first wildcard."""
+    """The folders of a glob before its first wildcard."""
     parts = pattern.split(os.sep)
     first = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")

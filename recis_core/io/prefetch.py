@@ -1,4 +1,4 @@
-"""Read ahead on a thread: bounded, honest about errors, gone when nobody listens."""
+"""Reads ahead on a thread: a bounded number of items; errors are passed on; the thread ends with its iterator."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-POLL = 0.1  # seconds between looks at `stopped` while the queue is full
+POLL = 0.1  # seconds between checks of `stopped` while the queue is full
 
 
 def prefetched(source: Iterator[T], depth: int) -> Iterator[T]:
-    """The items of source, up to `depth` made ahead on a thread of their own; depth 0 makes them here.
+    """The items of source; a thread makes up to `depth` of them ahead. depth 0: no thread.
 
-    What source raises is raised here, in its turn. When the iterator is closed or dropped the
-    thread stops after the item it is making.
+    An error of source is raised after the items before it. When the iterator is closed or dropped, the thread stops
+    after the item in work.
     """
     if depth < 0:
         raise ValueError(f"prefetch must be >= 0; got {depth}.")

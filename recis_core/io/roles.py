@@ -1,4 +1,4 @@
-"""What a column is read for: which kinds do, which of them files may mix, and how each file's arrays become one type."""
+"""Roles of columns: the kinds that a role takes, the kinds that files may mix, and the conversion to one type."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ WANTED = {
 class Role(Protocol):
     @property
     def wanted(self) -> str:
-        """In an error's words."""
+        """The kinds that the role takes, in words, for errors."""
         ...
 
     def way_out(self, name: str) -> str:
-        """For the error, what else to do with a column."""
+        """The way out, for errors."""
         ...
 
     def takes(self, kind: Kind) -> bool:
-        """Whether a column of this kind can be read so."""
+        """Whether the role takes columns of this kind."""
         ...
 
     def common(self, kinds: Sequence[Kind]) -> Kind | None:
-        """What files of these kinds are together; None where they do not go together."""
+        """The common kind of files of these kinds; None if they do not go together."""
         ...
 
     def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
-        """The type of the innermost values that `prepare` gives, of files of these types."""
+        """The type of innermost values that `prepare` gives, for files of these types."""
         ...
 
     def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
-        """A file's values, plain, as those of `target`; in lists where they were. Nulls stay. Raises RowError."""
+        """A file's values, plain, converted to `target`; lists and nulls stay. Raises RowError."""
         ...
 
 
@@ -79,7 +79,7 @@ def _as_floats(array: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _float_type(types: Sequence[pa.DataType]) -> pa.DataType:
-    """The widest, or float64 where one is something else."""
+    """The widest floating type, or float64 if a type is no float."""
     leaves = [leaf_type(kind) for kind in types]
     leaves = [leaf for leaf in leaves if not pa.types.is_null(leaf)]
     if not leaves or not all(map(pa.types.is_floating, leaves)):
@@ -117,7 +117,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Ids:
-    """int64 ids. text: of each value's text, so that files may mix kinds. whole: floats that are whole numbers, too."""
+    """int64 ids. text: hash each value's text, so that files may mix kinds. whole: accept floats that are whole numbers."""
 
     text: bool = False
     whole: bool = False
@@ -149,7 +149,7 @@ class Ids:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Floats of integers, bools, floats or decimals, one or a list of them a row; `check` looks at each."""
+    """Floats of integers, bools, floats or decimals, one or a list a row; `check` raises at wrong values."""
 
     what: str
     check: Check = unchecked

@@ -1,4 +1,4 @@
-"""The order in which rows of many files are read, and the reading of a range of that order.
+"""The order in which rows of many files are read, and the reader of a range of that order.
 
 Sizes: R rows of all files together.
 """
@@ -33,7 +33,7 @@ class Span:
 
 
 def window(files: dict[str, int], begin: int, end: int) -> list[Span]:
-    """What rows begin .. end of files {path: rows}, one after another, are of each file; files without any left out."""
+    """The spans of rows begin .. end of files {path: rows}, one after another; files without rows are left out."""
     spans, at = [], 0
     for path, rows in files.items():
         low, high = max(begin - at, 0), min(end - at, rows)
@@ -55,17 +55,17 @@ class Part:
 
     @property
     def numbers(self) -> Numbers:
-        """Of the rows in the file."""
+        """The rows' numbers in the file."""
         begin, order = self.start + self.first, self.order
         return range(begin + order.start, begin + order.stop) if isinstance(order, range) else begin + order
 
 
 @dataclass(frozen=True)
 class RowOrder:
-    """Spans one after another, each piece by piece; with a shuffle seed spans, pieces and rows in a piece permuted.
+    """Spans one after another, each piece by piece; a shuffle seed permutes spans, pieces, and rows in a piece.
 
-    The order depends on the spans, seed and epoch alone: every worker sees the same one and takes its range of it.
-    piece_rows: of a file. read_piece: of a file and piece. prepare: what to make of the rows that were read.
+    The order depends on spans, seed and epoch alone: it is equal on every worker, and each reads its range.
+    piece_rows: of a file. read_piece: of a file and piece. prepare: converts rows that were read.
     """
 
     spans: list[Span]
@@ -76,7 +76,7 @@ class RowOrder:
     epoch: int
 
     def parts(self, begin: int, end: int) -> Iterator[Part]:
-        """The pieces that rows begin .. end of the order lie in, and which of their rows."""
+        """The parts of pieces that hold rows begin .. end of the order."""
         at = 0
         for number in self._permutation(len(self.spans)):
             span = self.spans[number]
@@ -96,7 +96,7 @@ class RowOrder:
             at += last - first
 
     def _pieces(self, span: Span) -> list[tuple[int, int, int, int]]:
-        """(piece, its first row in the file, first row, last row) of the pieces a span lies in."""
+        """(piece, its first row in the file, first row, last row) of a span's pieces."""
         pieces, at = [], 0
         for piece, rows in enumerate(self.piece_rows(span.path)):
             low, high = max(span.begin - at, 0), min(span.end - at, rows)
@@ -127,7 +127,7 @@ def _last(order: Numbers) -> int:
 
 
 def read_rows(order: RowOrder, begin: int, end: int, threads: int) -> Iterator[Rows]:
-    """Rows begin .. end of the order, piece by piece, `threads` pieces read at once."""
+    """Rows begin .. end of the order, piece by piece; reads `threads` pieces at once."""
     with ThreadPoolExecutor(threads, thread_name_prefix="recis-read") as pool:
         ahead: deque[Future[Rows]] = deque()
         try:
@@ -143,7 +143,7 @@ def read_rows(order: RowOrder, begin: int, end: int, threads: int) -> Iterator[R
 
 
 def cut(parts: Iterator[Rows], sizes: list[int]) -> Iterator[Rows]:
-    """The same rows in runs of these sizes; one that lies within a part is a view of it."""
+    """The same rows in runs of these sizes; a run inside one part is a view of the part."""
     waiting: list[Rows] = []
     for size in sizes:
         while sum(map(len, waiting)) < size:

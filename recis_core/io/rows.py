@@ -1,4 +1,4 @@
-"""Rows of files with the place that each comes from, so that an error can name it.
+"""Rows of files with their places in the files, so that errors can name a row.
 
 Sizes: n rows.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-Numbers = range | np.ndarray  # of rows in a file, from 0
+Numbers = range | np.ndarray  # row numbers in a file, from 0
 Place = Callable[[int], tuple[str, int]]
 
 
 class RowError(Exception):
-    """A value cannot be read; `row` counts in what was given. `located` makes it a ValueError that names the place."""
+    """A value cannot be read; `row` counts in the array at hand. `located` makes a ValueError of it, with the file's row."""
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(what)
@@ -26,7 +26,7 @@ class RowError(Exception):
 
 @contextmanager
 def located(place: Place, column: str) -> Iterator[None]:
-    """A RowError inside as a ValueError of file, column and row."""
+    """Turns a RowError inside into a ValueError that names file, column and row."""
     try:
         yield
     except RowError as error:
@@ -36,7 +36,7 @@ def located(place: Place, column: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Rows:
-    """table: [n]. origins: (file, row numbers there), one after another, of n rows in all."""
+    """table: [n]. origins: (file, row numbers in the file), one after another, n rows in all."""
 
     table: pa.Table
     origins: tuple[tuple[str, Numbers], ...]
@@ -45,7 +45,7 @@ class Rows:
         return len(self.table)
 
     def slice(self, begin: int, rows: int) -> Rows:
-        """Rows begin .. begin + rows, of the same memory."""
+        """Rows begin .. begin + rows, in the same memory."""
         origins, at = [], 0
         for path, numbers in self.origins:
             low, high = max(begin - at, 0), min(begin + rows - at, len(numbers))
@@ -55,13 +55,13 @@ class Rows:
         return Rows(self.table.slice(begin, rows), tuple(origins))
 
     def place(self, row: int) -> tuple[str, int]:
-        """(file, row there) of a row."""
+        """(file, row number in the file) of a row."""
         path, numbers = self.slice(row, 1).origins[0]
         return path, int(numbers[0])
 
 
 def joined(parts: list[Rows]) -> Rows:
-    """One after another."""
+    """The rows of all parts, one after another."""
     if len(parts) == 1:
         return parts[0]
     return Rows(pa.concat_tables([part.table for part in parts]), tuple(o for part in parts for o in part.origins))

@@ -1,4 +1,4 @@
-"""Operations on a whole batch: any nest of dicts, lists and tuples of tensors and RaggedTensors.
+"""Operations on a whole batch: nested dicts, lists and tuples of tensors and RaggedTensors.
 
 Sizes: B rows.
 """
@@ -15,7 +15,7 @@ from recis_core.ragged import RaggedTensor
 
 
 def each_tensor(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """The same nest with `function` applied to each Tensor and RaggedTensor."""
+    """The same structure, with `function` applied to each Tensor and RaggedTensor."""
     if isinstance(batch, Tensor | RaggedTensor):
         return function(batch)
     if isinstance(batch, dict):
@@ -26,7 +26,7 @@ def each_tensor(batch: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def to_device(batch: Any, device: str | torch.device) -> Any:
-    """A batch on a device; to a GPU through page-locked memory, without waiting."""
+    """A batch on a device; the copy to a GPU uses page-locked memory and does not wait."""
     if device == "pin":
         return each_tensor(batch, lambda tensor: tensor.pin_memory())
     device = torch.device(device)

@@ -1,4 +1,4 @@
-"""Metrics against the true probabilities, so without the noise of drawn labels.
+"""Metrics against true probabilities, without the noise of drawn labels.
 
 Sizes: n samples.
 """
@@ -16,7 +16,7 @@ def expected_auc(scores: np.ndarray, p: np.ndarray) -> float:
     _, group = np.unique(scores, return_inverse=True)
     positive, negative = np.bincount(group, p), np.bincount(group, 1 - p)
     below = np.cumsum(negative) - negative
-    own = (p * (1 - p)).sum()  # a sample makes no pair with itself
+    own = (p * (1 - p)).sum()  # pairs of a sample with itself do not count
     pairs = p.sum() * (1 - p).sum() - own
     if not pairs > 0:
         raise ValueError("an AUC needs at least two samples whose labels may differ.")
@@ -29,17 +29,17 @@ def expected_logloss(predictions: np.ndarray, p: np.ndarray) -> float:
     p = np.asarray(p, np.float64).ravel()
     if q.shape != p.shape:
         raise ValueError(f"predictions and p must be of one length; got {len(q)} and {len(p)}.")
-    with np.errstate(divide="ignore"):  # a certain and wrong prediction costs inf; 0 · log 0 is 0
+    with np.errstate(divide="ignore"):  # a wrong prediction of 0 or 1 gives inf; 0 · log 0 is 0
         clicked = np.log(np.where(p > 0, q, 1.0))
         passed = np.log1p(-np.where(p < 1, q, 0.0))
     return float(-(p * clicked + (1 - p) * passed).mean())
 
 
 def bayes_auc(p: np.ndarray) -> float:
-    """The AUC no model can expect to beat: that of the true probabilities."""
+    """The AUC of the true probabilities; no model can be expected to beat it."""
     return expected_auc(p, p)
 
 
 def bayes_logloss(p: np.ndarray) -> float:
-    """The log loss no model can expect to beat: the mean entropy of the labels."""
+    """The mean entropy of the labels; no model can be expected to have a lower log loss."""
     return expected_logloss(p, p)

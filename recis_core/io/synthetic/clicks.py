@@ -1,4 +1,4 @@
-"""The click log itself: any slice of it, at any time, on any rank.
+"""The click log; any rank can make any slice of it.
 
 Sizes: n samples, N ids of a field, L positions of a list.
 """
@@ -18,20 +18,19 @@ from recis_core.io.synthetic.preset import Field, Preset, named
 from recis_core.io.synthetic.truth import FieldTruth, logits, sigmoid, solve_bias
 from recis_core.ragged import RaggedTensor
 
-CALIBRATION = 1 << 14  # samples, spread over the preset's rows, on which the bias is solved
+CALIBRATION = 1 << 14  # samples, spread over the preset's rows, from which the bias is solved
 
 
 class SyntheticClicks:
     """An endless click log whose true click probabilities are known.
 
-    Sample i is a function of (preset, seed, i): however the log is sliced, batched or shared over
-    ranks, sample i is the same. Its ids follow power laws; its label is drawn from
-    p = sigmoid(b + Σ w + Σ <v_f, v_g>), a factorization machine that DeepFM can learn and that
-    nobody can beat: `bayes_auc(p)` and `bayes_logloss(p)` say how close a model came.
+    Sample i is a function of (preset, seed, i) alone, however the log is sliced, batched or divided among ranks. Ids
+    follow power laws; labels are drawn from p = sigmoid(b + Σ w + Σ <v_f, v_g>), a factorization machine, which DeepFM
+    can learn. No model can be expected to beat `bayes_auc(p)` and `bayes_logloss(p)`.
 
     Args:
-      preset: tiny, small, criteo-shape, drift, adversarial, or a Preset of your own.
-      seed: another one gives other ids, another truth and other samples.
+      preset: tiny, small, criteo-shape, drift, adversarial, or a custom Preset.
+      seed: selects ids, truth and samples.
     """
 
     def __init__(self, preset: str | Preset = "tiny", seed: int = 0) -> None:
@@ -50,7 +49,7 @@ class SyntheticClicks:
 
         Returns:
           "label": float32 [n], 0 or 1. "p": float64 [n], the true probability of 1.
-          Each field by name: a RaggedTensor of n rows of int64 ids, weighted where the field is.
+          Each field by name: a RaggedTensor of n rows of int64 ids, with weights if the field is weighted.
         """
         if start < 0 or n < 0:
             raise ValueError(f"start and n must be >= 0; got {start} and {n}.")
@@ -69,7 +68,7 @@ class SyntheticClicks:
         return SyntheticDataset(self, batch_size, start, end, **options)
 
     def _draw(self, number: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(values int64 [n, L], weights float64 [n, L]), weight 0 where the list has ended."""
+        """(values int64 [n, L], weights float64 [n, L]), with weight 0 after a list's end."""
         field = self.preset.fields[number]
         lengths = self._lengths(number, field, samples)
         values = np.stack([self._values(number, field, samples, k) for k in range(field.max_length)], 1)

@@ -1,4 +1,4 @@
-"""A run of the click log as a dataset.
+"""A range of the click log as a dataset.
 
 Sizes: n samples of a batch.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class SyntheticDataset(Dataset):
     """Samples start .. stop of a click log in batches.
 
-    Workers interleave: step t is samples start + t · batch_size · worker_num onwards, worker_idx
-    taking its batch_size of them. So two workers of 512 see in each step what one of 1024 sees. The
-    last step is shared evenly, and may be short, or on some workers empty; `drop_remainder` leaves it out.
+    Workers interleave: step t begins at sample start + t · batch_size · worker_num, and each worker takes batch_size
+    samples of it. So in each step two workers of 512 together read the samples of one worker of 1024. The last step is
+    divided evenly; it may be short, or empty on some workers; `drop_remainder` leaves it out.
 
-    Args, beside those of Dataset: clicks, the log; start, stop, its samples.
+    Args, beside those of Dataset: clicks, the log; start, stop, the range of samples.
     """
 
     def __init__(self, clicks: SyntheticClicks, batch_size: int, start: int, stop: int, **options: Any) -> None:
@@ -31,7 +31,7 @@ class SyntheticDataset(Dataset):
         self._clicks, self._start, self._stop = clicks, start, stop
 
     def __len__(self) -> int:
-        """Steps, the same on every worker."""
+        """Number of steps, equal on every worker."""
         steps, rest = divmod(self._stop - self._start, self.batch_size * self.worker_num)
         return steps + (rest > 0 and not self.drop_remainder)
 

@@ -1,4 +1,4 @@
-"""Random numbers by counter: what sample i draws depends on (seed, stream, i) and nothing else.
+"""Random numbers by counter: a draw of sample i depends only on (seed, stream, i).
 
 Sizes: n samples, L positions of a list.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from recis_core.backends.initial_values import threefry2x32
 from recis_core.backends.placement import split_ids
 
-LABEL, LENGTH, RANK, WEIGHT, HOT = range(5)  # what a stream is for
+LABEL, LENGTH, RANK, WEIGHT, HOT = range(5)  # purposes of streams
 
 
 def uniform(seed: int, samples: np.ndarray, purpose: int, field: int = 0, position: int = 0) -> np.ndarray:
@@ -25,7 +25,7 @@ def uniform(seed: int, samples: np.ndarray, purpose: int, field: int = 0, positi
 def power_law(u: np.ndarray, vocabulary: int, skew: float) -> np.ndarray:
     """int64 ranks in [0, vocabulary) from u in (0, 1): P(rank = r) ∝ ∫ x^-skew dx over [r + 1, r + 2].
 
-    The integral in place of Zipf's r^-skew makes the inverse a formula: no table, whatever the vocabulary.
+    With the integral instead of Zipf's r^-skew the inverse is a formula: no vocabulary needs a table.
     """
     if skew == 1.0:  # noqa: SIM108 — two formulas read better on two lines
         x = np.exp(u * np.log1p(vocabulary))

@@ -1,4 +1,4 @@
-"""Values of a field to 64-bit ids and back to nothing else: each map is injective.
+"""Values of a field to 64-bit ids; each map is injective.
 
 Sizes: N values.
 """
@@ -19,7 +19,7 @@ EXTREMES = np.array([*CORNERS, *WORD_EDGES, *FLOAT_EDGES], dtype=np.int64)
 
 
 def _mixed(seed: int, field: int, values: np.ndarray) -> np.ndarray:
-    """A bijection of 63 bits: shifts and odd multipliers can be undone, so no two (field, value) meet."""
+    """A bijection of 63 bits: xor-shifts and odd multipliers are invertible, so all (field, value) have distinct ids."""
     x = values.astype(np.uint64) | np.uint64(field << FIELD_SHIFT)
     x = x ^ np.uint64(seed * MULTIPLIERS[1] & MASK_63)
     for multiplier in MULTIPLIERS:
@@ -30,8 +30,8 @@ def _mixed(seed: int, field: int, values: np.ndarray) -> np.ndarray:
 def identify(kind: str, seed: int, field: int, values: np.ndarray) -> np.ndarray:
     """int64 ids of values [any shape] of field number `field`.
 
-    mixed: 63 random-looking bits, distinct over all fields. negative: the same with the sign set.
-    low_bits: all ids agree in their low 32 bits. high_bits: in their high 32 bits, ids consecutive.
+    mixed: 63 random-looking bits, distinct over all fields. negative: the same with the sign bit set.
+    low_bits: all ids have equal low 32 bits. high_bits: equal high 32 bits, and ids are consecutive.
     extremes: the corners of int64.
     """
     if kind == "extremes":

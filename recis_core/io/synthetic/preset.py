@@ -1,4 +1,4 @@
-"""What a planted-truth click log looks like: its fields, and the named presets."""
+"""Fields of a click log, and the named presets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Field:
     """One categorical field of the log.
 
     Args:
-      name: its key in a batch.
-      vocabulary: how many values it has; value 0 is the most frequent one.
-      skew: exponent of the power law of their frequencies; 0 is uniform.
-      max_length: ids of a sample, 1 to max_length with equal chance, when it has any. 1 is a one-hot field.
+      name: the key in a batch.
+      vocabulary: number of values; value 0 is the most frequent one.
+      skew: exponent of the power law of frequencies; 0 is uniform.
+      max_length: a sample with ids has 1 to max_length, with equal chance. 1: a one-hot field.
       empty: share of samples without any id.
-      weighted: whether ids carry weights, uniform in [0.5, 1.5).
-      hot: share of ids that are value 0, before the power law has its say.
-      drift: values released a sample. Value `drift * i` is the hottest of sample i; earlier ones cool down.
+      weighted: whether ids have weights, uniform in [0.5, 1.5).
+      hot: share of ids that are value 0; other ids follow the power law.
+      drift: new values for each sample. Value `drift * i` is the most frequent at sample i; older values become rarer.
       ids: how values become 64-bit ids, see identity.KINDS.
-      strength: multiplies what the field adds to the truth; 0 for a field that tells nothing.
+      strength: factor of what the field adds to the truth; 0 for a field without influence.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Preset:
-    """A click log: its fields, click rate and how loud the truth is.
+    """A click log: fields, click rate and strength of the truth.
 
     Args:
-      rows: how many samples the preset is meant for; the log itself has no end.
+      rows: default number of samples; the log has no end.
       click_rate: mean of the true probabilities.
       dim: length of the truth's vectors.
       linear, pair: standard deviations of w and of each <v_f, v_g>, at strength 1.
@@ -96,7 +96,7 @@ def _tiny() -> Preset:
 
 
 def _small() -> Preset:
-    """Sized so that one pass of DeepFM with Adam, lr 1e-3 to 3e-3, comes within 0.01 AUC of Bayes."""
+    """One pass of DeepFM with Adam, lr 1e-3 to 3e-3, comes within 0.01 AUC of Bayes."""
     sizes = {"user": 1_000, "item": 500, "shop": 200, "category": 50, "city": 100, "device": 20, "hour": 24}
     fields = [Field(name, size, skew=1.1) for name, size in sizes.items()]
     tags = Field("tags", 100, skew=1.1, max_length=4, empty=0.1)

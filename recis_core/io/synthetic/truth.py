@@ -1,4 +1,4 @@
-"""The planted truth: what each value adds to the logit, and how well any model can do.
+"""The planted truth: what each value adds to the logit.
 
 z = b + Σ_f w_f + Σ_{f<g} <v_f, v_g>,  w_f and v_f sums over a sample's ids in field f; p = 1 / (1 + e^-z).
 
@@ -12,8 +12,8 @@ import numpy as np
 from recis_core.backends.initial_values import Distribution, initial_values
 from recis_core.io.synthetic.preset import Preset
 
-SALT = 0x7472757468  # truth's values share nothing with the initial values of a table of equal seed
-TABLE_UP_TO = 1 << 17  # vocabularies no larger are drawn once and kept
+SALT = 0x7472757468  # makes the truth independent of the initial values of a table with the same seed
+TABLE_UP_TO = 1 << 17  # vocabularies up to this size are drawn once and kept
 STANDARD = Distribution("normal", 0.0, 1.0)
 
 
@@ -41,7 +41,7 @@ class FieldTruth:
         return self._draw(values)
 
     def pooled(self, grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """float64 [n, 1 + D]: w and v of each sample; grid and weights [n, L], weight 0 where there is no id."""
+        """float64 [n, 1 + D]: w and v of each sample; grid and weights [n, L], with weight 0 at places without an id."""
         total = np.zeros((len(grid), len(self._scale)))
         for position in range(grid.shape[1]):
             here = np.flatnonzero(weights[:, position])

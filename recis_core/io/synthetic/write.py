@@ -1,4 +1,4 @@
-"""The click log as files, columns as readers want them.
+"""Writes the click log to files that the readers can read.
 
 Sizes: n samples.
 """
@@ -33,7 +33,7 @@ def write_parquet(
 def write_orc(
     clicks: SyntheticClicks, path: str | os.PathLike[str], rows: int, *, start: int = 0, stripe: int = 65_536
 ) -> None:
-    """The same as ORC; a stripe closes by its size in bytes, `stripe` is how many samples are made at once."""
+    """The same as ORC. `stripe` is how many samples are written at once; ORC ends a stripe by its size in bytes."""
     with pyarrow.orc.ORCWriter(os.fspath(path), compression="zstd") as writer:
         for table in _tables(clicks, start, rows, stripe):
             writer.write(table)
