@@ -77,7 +77,7 @@ class FileSet:
 
     @property
     def all_rows(self) -> int:
-        """R."""
+        """Rows of all files, R."""
         return sum(self.rows.values())
 
     def require_same_columns(self, but: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""AUC by counts at fixed thresholds, as RecIS and TensorFlow have it.
+"""AUC by counts at fixed thresholds, as in RecIS and TensorFlow.
 
 Sizes: T thresholds.
 """

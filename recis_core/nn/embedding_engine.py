@@ -140,7 +140,7 @@ class EmbeddingEngine(TableModule, Joinable):
     def training_calls(self, features: Mapping[str, Any]) -> list[tuple[Table, LookupCall]]:
         """The ids that a training forward of these features will look up in each storage, without requests.
 
-        Looks up nothing. Tables that insert no ids, as all do in eval, are left out.
+        Looks up nothing. Tables that insert no ids are left out: all of them in eval.
 
         Raises:
           KeyError, TypeError, ValueError: as forward.
@@ -149,7 +149,7 @@ class EmbeddingEngine(TableModule, Joinable):
         return [(planned.table, planned.call(inputs)) for planned in self._plans.of(inputs) if planned.mode.insert]
 
     def _read(self, features: Mapping[str, Any]) -> list[FeatureInput]:
-        """In the order of the options."""
+        """The features, in the order of the options."""
         if not self.options.keys() <= features.keys():
             missing = [name for name in self.options if name not in features]
             raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(features)}.")

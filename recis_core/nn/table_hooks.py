@@ -42,7 +42,7 @@ def score_of(option: EmbeddingOption) -> str:
 
 
 def eviction_of(options: Sequence[EmbeddingOption], world: int) -> Eviction | None:
-    """For the named tables of one storage, in order."""
+    """The eviction of a storage; options: of its named tables, in order."""
     hook = options[0].filters
     spread = [world if Sharding.of(option.sharding).kind == "row" else 1 for option in options]
     return None if hook is None else Eviction(hook, spread)

@@ -45,7 +45,7 @@ class Kind:
     parameters: tuple[Parameter, ...] = ()
 
     def checked(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters by name."""
+        """All parameters by name, checked, with defaults."""
         known = {p.name: p for p in self.parameters}
         if unknown := set(given) - set(known):
             raise ValueError(f"{name} takes {', '.join(known) or 'no parameters'}; got {', '.join(sorted(unknown))}.")
@@ -107,5 +107,5 @@ def positive(value: float) -> bool:
 
 
 def count(name: str, default: int | None = None, low: int = 1) -> Parameter:
-    """An int of at least `low`."""
+    """A parameter that is an int of at least `low`."""
     return Parameter(name, int, f"at least {low}", lambda value: value >= low, default)

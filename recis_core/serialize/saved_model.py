@@ -28,7 +28,7 @@ def is_saved_state(path: str | os.PathLike[str]) -> bool:
 
 
 def load_saved_model(path: str | os.PathLike[str], model: nn.Module) -> None:
-    """Collective. Raises StateMismatch, CorruptCheckpoint; nothing is changed then."""
+    """Load tables and dense side. Collective. Raises StateMismatch or CorruptCheckpoint, and then changes nothing."""
     tables = filter_out_sparse_param(model)
     with failing_together(_exchange(model)):
         state = SavedState(latest_state(Path(path)))

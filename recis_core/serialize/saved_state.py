@@ -58,7 +58,7 @@ def split_parts(state: Mapping[str, Any]) -> Split:
 
 
 def write_parts(aside: Path, parts: Split) -> Written:
-    """Each part's file, synced."""
+    """Write and sync each part's file."""
     written: Written = {}
     for part, (tree, tensors) in parts.items():
         size, digest = write_part(aside / file_name(part), tensors)

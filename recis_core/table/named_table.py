@@ -108,7 +108,7 @@ class NamedTable:
             return table.step, table.replacements, table.written, table.storage.layout()
 
     def _parts(self, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All but the last have `most` rows."""
+        """Parts of `most` rows; the last may have fewer."""
         held: list[tuple[Tensor, Tensor]] = []
         for part in self.pieces(max(most, PLACES)):
             held.append(part)

@@ -1,6 +1,6 @@
-"""What a table has beside rows, and a saved state holds: each part by name, given by the one that has it.
+"""Parts of a table's saved state beside rows, by name; the object that has a part gives it.
 
-A part comes back in two steps: what is made aside changes nothing, and may be refused; `commit` puts it in place.
+A part is loaded in two steps: an Aside reads the saved values, which may raise and changes nothing; then `commit`.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from typing import Any, Protocol
 
 
 class Aside(Protocol):
-    """One part on its way from a saved state."""
+    """One part, read from a saved state and not yet in place."""
 
     def take(self, saved: Any) -> None:
-        """What this rank's table had saved."""
+        """Read what this rank's table saved."""
 
     def merge(self, saved: Any, ordinals: dict[int, int]) -> None:
-        """What another rank or another coalescing had saved, as far as ids belong here. ordinals: ours by theirs."""
+        """Read what another rank or coalescing saved, for ids that belong on this rank. ordinals: ours by theirs."""
 
     def commit(self) -> None:
-        """In place of what the table has. Raises nothing."""
+        """Put the part in place. Never raises."""
 
 
 class StatePart(Protocol):
-    """of_gradients: whether the part is of gradients alone, so that rows without their slots come without it."""
+    """of_gradients: whether the part holds only gradients; it is left out if rows are loaded without slots."""
 
     of_gradients: bool
 
     def saved(self) -> Any:
-        """Plain values and tensors; None where there is nothing to save."""
+        """Plain values and tensors; None if there is nothing to save."""
 
     def aside(self) -> Aside: ...

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Verbs(Protocol):
-    """NamedTable has these of rows on this rank, SharedVerbs of all ranks' rows."""
+    """NamedTable implements these for this rank's rows, SharedVerbs for all ranks' rows."""
 
     def count(self) -> int: ...
 
@@ -32,7 +32,7 @@ class Verbs(Protocol):
 
 
 class TableInterface(ABC):
-    """A gradient is pushed by backward, combined by `sync`, and consumed by `update` or `discard`."""
+    """A gradient is pushed by backward, combined by `sync`, applied by `update`, and dropped by `update` or `discard`."""
 
     @property
     @abstractmethod

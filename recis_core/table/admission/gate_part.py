@@ -11,7 +11,7 @@ from recis_core.table.admission.gate import Gate
 
 
 class GatePart:
-    """keeps: bool [n], which of a logical table's ids belong here; see Table.keeps."""
+    """keeps: Table.keeps, which of a logical table's ids belong on this rank, bool [n]."""
 
     of_gradients = False
 
@@ -26,7 +26,7 @@ class GatePart:
 
 
 class GateAside:
-    """Under another hook what was remembered is dropped."""
+    """Another hook's memory is dropped."""
 
     def __init__(self, part: GatePart) -> None:
         self.part, self.policy = part, part.gate.new_policy()

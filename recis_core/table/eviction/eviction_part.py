@@ -21,7 +21,7 @@ class EvictionPart:
 
 
 class EvictionAside:
-    """Under another hook what was remembered is dropped."""
+    """Another hook's memory is dropped."""
 
     def __init__(self, eviction: Eviction) -> None:
         self.eviction, self.new = eviction, Eviction(eviction.hook, eviction.spread)
