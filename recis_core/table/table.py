@@ -16,15 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.backends import (
-    Counters,
-    LookupMode,
-    SlotSpec,
-    Snapshot,
-    TableSpec,
-    UpdateRule,
-    placement,
-)
+from recis_core.backends import Counters, LookupMode, SlotSpec, Snapshot, TableSpec, UpdateRule, placement
 from recis_core.backends.errors import RecisError
 from recis_core.process import generation, refuse_in_child, refuse_to_pickle
 from recis_core.table.admission.gate_part import GatePart
@@ -74,12 +66,7 @@ class Table(TableInterface):
     eviction: Eviction | None = None  # chooses the rows that `evict` erases
 
     def __init__(
-        self,
-        create: Callable[[TableSpec], Storage],
-        spec: TableSpec,
-        names: tuple[str, ...],
-        *,
-        reduce_by_id: bool,
+        self, create: Callable[[TableSpec], Storage], spec: TableSpec, names: tuple[str, ...], *, reduce_by_id: bool
     ) -> None:
         self.spec, self.names = spec, names
         self.reduce_by_id = reduce_by_id
