@@ -79,7 +79,6 @@ class FileReader:
         return prepared if prepared.type == target else prepared.cast(target)
 
     def batch(self, rows: Rows) -> dict[str, Any]:
-        """Features [n] of prepared rows [n]."""
         batch, number = {}, 0
         for feature in self._features:
             arrays = [one_array(rows.table[str(number + n)]) for n in range(len(feature.uses))]

@@ -65,7 +65,6 @@ class FileSet:
         return pa.repeat(pa.scalar(value, kind), rows)
 
     def beside(self, other: FileSet) -> FileSet:
-        """The files of both, each once."""
         return FileSet(
             self.rows | other.rows, self.forms | other.forms, self.schemas | other.schemas, self.folders | other.folders
         )

@@ -32,7 +32,6 @@ def _is(kind: pa.DataType, names: tuple[str, ...]) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Any of Arrow's list types."""
     return _is(kind, LISTS)
 
 

@@ -111,7 +111,6 @@ class RowOrder:
         return np.random.default_rng([self.seed, self.epoch, *where]).permutation(count)
 
     def read(self, part: Part) -> Rows:
-        """A part's rows, in its order."""
         table = self.read_piece(part.path, part.piece)
         if part.first + _last(part.order) >= len(table):
             raise RecisError(SHRUNK.format(part.path))

@@ -61,7 +61,6 @@ class Rows:
 
 
 def joined(parts: list[Rows]) -> Rows:
-    """The rows of all parts, one after another."""
     if len(parts) == 1:
         return parts[0]
     return Rows(pa.concat_tables([part.table for part in parts]), tuple(o for part in parts for o in part.origins))

@@ -51,7 +51,6 @@ class PlannedRequest:
         return Request(self.combiner, _joined_offsets(members), weights, self.tile_len)
 
     def output_rows(self, inputs: Inputs) -> list[int]:
-        """Rows of output of each feature."""
         if self.combiner == "none":
             return [len(inputs[f].ids) for f in self.features]
         return [inputs[f].bags for f in self.features]

@@ -78,7 +78,6 @@ def coalesce(
 
 
 def _group(tables: Mapping[str, EmbeddingOption]) -> Any:
-    """The one process group of all options."""
     groups = {id(option.pg): option.pg for option in tables.values()}
     if len(groups) > 1:
         raise ValueError(f"options of one engine must have one pg; got {len(groups)} different ones.")
@@ -151,7 +150,6 @@ def _share(
     size: int,
     by_id: bool,
 ) -> Table:
-    """This rank's share of tables that several ranks hold."""
     from recis_core.exchange.sharded_table import ShardedTable
 
     shardings = [Sharding.of(option.sharding) for _, option in tables]

@@ -149,7 +149,6 @@ class EmbeddingEngine(TableModule, Joinable):
         return [(planned.table, planned.call(inputs)) for planned in self._plans.of(inputs) if planned.mode.insert]
 
     def _read(self, features: Mapping[str, Any]) -> list[FeatureInput]:
-        """The features, in the order of the options."""
         if not self.options.keys() <= features.keys():
             missing = [name for name in self.options if name not in features]
             raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(features)}.")

@@ -84,8 +84,6 @@ class FeatureInput:
 
 @dataclass(frozen=True)
 class FeatureReader:
-    """How one feature is read."""
-
     name: str
     use_weight: bool
     padding_id: int | None

@@ -40,7 +40,6 @@ class SparseAdagrad(SparseOptimizer):
         return (SlotSpec("sum", self.width(dim), self._initial),)
 
     def width(self, dim: int) -> int:
-        """Accumulators in a row."""
         return dim
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:

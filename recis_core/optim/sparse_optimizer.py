@@ -138,7 +138,6 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         self._grad_accum_steps = n
 
     def _physical(self, names: list[str] | None = None) -> list[Table]:
-        """The storages of these tables, or of all; each once."""
         return self._tables.storages(names)
 
     @in_plain_torch
@@ -315,7 +314,6 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
         return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)
 
     def ends(self) -> None:
-        """End the step: all gradients were applied or dropped."""
         self._reset_handles()
         self._stepped = set()
 

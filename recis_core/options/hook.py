@@ -71,7 +71,6 @@ def read_hook(text: str, kinds: Mapping[str, Kind], what: str) -> tuple[str, dic
 
 
 def write_hook(kind: Kind, params: Mapping[str, Any]) -> str:
-    """The text that read_hook reads."""
     first, *rest = kind.parameters or (None,)
     if first is None:
         return kind.text

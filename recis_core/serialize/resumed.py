@@ -36,14 +36,14 @@ class Resumed:
             self._carried = more if self._carried is None else summed_by_key([self._carried, more])
 
     def take_parts(self, saved: Mapping[str, Any]) -> set[str]:
-        """What the same rank and tables saved. Names of the parts that were there."""
+        """Take the parts that the same rank and tables saved; returns the names of those present."""
         there = self.parts.keys() & saved.keys()
         for name in there:
             self.parts[name].take(saved[name])
         return there
 
     def merge_parts(self, saved: Mapping[str, Any], ordinals: dict[int, int]) -> None:
-        """As far as it is of ids that belong here."""
+        """Take parts of another rank or coalescing, for ids that belong on this rank."""
         for name in self.parts.keys() & saved.keys():
             self.parts[name].merge(saved[name], ordinals)
 

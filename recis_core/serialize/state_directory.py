@@ -117,7 +117,6 @@ def remove_state(state: Path) -> None:
 
 
 def _remove_left(directory: Path) -> None:
-    """Remove what dead processes left."""
     for name in os.listdir(directory):
         if found := LEFT.fullmatch(name):
             if found[2] == "old" and not os.path.lexists(directory / found[1]):

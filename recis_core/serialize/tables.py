@@ -68,7 +68,6 @@ def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
 
 
 def storage_parts(state: Iterable[str]) -> list[str]:
-    """The parts of a state that hold tables."""
     return [name for name in state if name.startswith(PART)]
 
 
@@ -165,7 +164,7 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     new.add(snapshot)
     new.step = _checked_step(saved["step"])
     taken = new.take_parts(_parts_of(saved))
-    # Where the sender goes on with its residual, that is no gradient to apply.
+    # A sender that keeps its residual must not apply it as a gradient, too.
     late = saved.get("carried" if "residual" in taken else "pending")
     if new.slots and late is not None:
         new.carry(Carried(**late))

@@ -30,9 +30,7 @@ class Content(Protocol):
 
     def add(self, snapshot: Snapshot) -> None: ...
 
-    def put(self) -> Storage:
-        """Returns the storage that holds them now."""
-        ...
+    def put(self) -> Storage: ...
 
 
 class Fresh:

@@ -35,11 +35,9 @@ class NamedTable:
         return self.table.row_dim
 
     def slices(self) -> tuple[int, int] | None:
-        """The run of the hash's slices [beg, end) that this rank saves, or None."""
         return self.table.slices(self.ordinal)
 
     def keeps(self, ids: Tensor) -> Tensor:
-        """bool [n]: which ids belong on this rank."""
         return self.table.keeps(ids, self.ordinal)
 
     def snapshot(self) -> Snapshot:
@@ -56,7 +54,6 @@ class NamedTable:
         self.table.insert(Snapshot(ids, self.ordinals(ids), rows.cpu(), {}))
 
     def count(self) -> int:
-        """Number of rows."""
         with self.table.lock:
             return self.table.storage.rows_by_table()[self.ordinal]
 
@@ -98,8 +95,8 @@ class NamedTable:
             yield ids, rows
             if self._version() != before:
                 raise RecisError(
-                    f"table {self.name!r} has changed since its items() began: rows came, went, moved or were stepped, and the "
-                    "rest would be of another table. Go through it between steps, and beside a Prefetcher after its last batch."
+                    f"table {self.name!r} has changed since its items() began: rows were added, erased, moved or updated. "
+                    "Iterate between steps, and with a Prefetcher after its last batch."
                 )
 
     def _version(self) -> tuple[object, ...]:
@@ -140,5 +137,4 @@ class NamedTable:
             return table.storage.gather(*keys).cpu()
 
     def ordinals(self, ids: Tensor) -> Tensor:
-        """The table's ordinal for each id, int32 [n]."""
         return torch.full((len(ids),), self.ordinal, dtype=torch.int32, device=ids.device)

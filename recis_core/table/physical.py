@@ -78,7 +78,6 @@ class PhysicalTable(Table):
             self.unapplied = waits
 
     def _of_living(self, gradient: Any, ticket: Ticket) -> Any:
-        """The gradient without keys that were erased after its forward."""
         if ticket.erasures == self.erasures.count:
             return gradient
         gone = self.erasures.gone(ticket.erasures, *self._storage.read_gradient(gradient)[:2])

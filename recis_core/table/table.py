@@ -62,7 +62,7 @@ class Table(TableInterface):
     exchange: Exchange | None = None  # with the ranks that share the table
     own_slots: tuple[SlotSpec, ...] = ()  # slots beside the optimizer's
     world = 1  # ranks that share the table
-    shardings: tuple[Sharding, ...] = ()  # of each logical table, where ranks share them
+    shardings: tuple[Sharding, ...] = ()  # of each logical table, if ranks share the table
     eviction: Eviction | None = None  # chooses the rows that `evict` erases
 
     def __init__(
@@ -272,7 +272,7 @@ class Table(TableInterface):
             add_slots(self.storage, slots, self.names, type(optimizer).__name__)
             again = self._former_slots & names
             renew(self.storage, {slot.name: slot.initial for slot in slots if slot.name in again})
-            if self._homeless_slots:  # or `clock` would open a kept disk
+            if self._homeless_slots:  # reading `clock` would open a kept disk
                 house(self.storage, self._homeless_slots, names, self.device, self.clock)
             if self.optimizer is not optimizer and names != {slot.name for slot in self._slots}:
                 self.applied = (0,) * len(self.names)

@@ -91,7 +91,6 @@ class Unapplied(NamedTuple):
 
 
 def without(storage: Storage, gradient: Any, keys: Keys) -> Any:
-    """The gradient of all other keys."""
     gone = keys.among(*storage.read_gradient(gradient)[:2])
     return storage.without(gradient, gone) if bool(gone.any()) else gradient
 

@@ -143,7 +143,6 @@ class LFU(_Forgetful):
 
 
 def _left_of(kept: dict[str, Tensor], ordinal: int, keys: Keys) -> dict[str, Tensor]:
-    """kept without these keys; empty if none are left."""
     stay = ~keys.among(kept["ids"], torch.full_like(kept["ids"], ordinal, dtype=torch.int32))
     return {name: values[stay] for name, values in kept.items()} if bool(stay.any()) else {}
 
