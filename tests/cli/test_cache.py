@@ -28,6 +28,13 @@ def test_the_same_tables_as_without(capsys: pytest.CaptureFixture[str], tmp_path
         assert list((tmp_path / "disk").iterdir()) == []
 
 
+@pytest.mark.parametrize("hooks", [["--admit", "frequency(2)"], ["--evict", "lru(3)", "--evict-every", "2"]])
+def test_hooks_choose_the_same_rows_in_tiers(capsys: pytest.CaptureFixture[str], hooks: list[str]) -> None:
+    *_, plain = lines(capsys, *TINY, *hooks)
+    *_, final = lines(capsys, *TINY, *hooks, *TIERS[:2])
+    assert final["tables_sha256"] == plain["tables_sha256"]
+
+
 def test_training_beside_a_prefetcher_takes_the_threads_it_is_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
