@@ -5,6 +5,7 @@ Sizes: B bags, F ids a bag, D dim.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,13 +24,20 @@ class DynamicEmbedding(TableModule):
 
     Args:
       emb_opt: the feature's option; the table is named shared_name, or "embedding".
-      pg: ignored; set EmbeddingOption(pg=…).
+      pg: process group whose ranks share the table; None is the option's.
+
+    Raises:
+      ValueError: emb_opt has another pg.
 
     As recis.nn.DynamicEmbedding.
     """
 
     def __init__(self, emb_opt: EmbeddingOption, pg: Any = None) -> None:
         super().__init__()
+        if pg is not None:
+            if emb_opt.pg not in (None, pg):
+                raise ValueError("pg and EmbeddingOption(pg=…) are different process groups; give one of the two.")
+            emb_opt = replace(emb_opt, pg=pg)
         self.feature = emb_opt.shared_name or "embedding"
         self.engine = EmbeddingEngine({self.feature: emb_opt})
 

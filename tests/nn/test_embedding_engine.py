@@ -352,3 +352,11 @@ def test_two_tables_of_one_name_in_a_model_are_refused():
     model = nn.ModuleList([EmbeddingEngine({"f": option("torch")}), EmbeddingEngine({"f": option("torch")})])
     with pytest.raises(ValueError, match="two tables of the model are named 'f'"):
         filter_out_sparse_param(model)
+
+
+def test_a_dynamic_embeddings_group_is_its_options():
+    one, other = object(), object()
+    assert DynamicEmbedding(option("torch"), pg=one).engine.options["embedding"].pg is one
+    assert DynamicEmbedding(option("torch", pg=one), pg=one).engine.options["embedding"].pg is one
+    with pytest.raises(ValueError, match="different process groups"):
+        DynamicEmbedding(option("torch", pg=one), pg=other)
