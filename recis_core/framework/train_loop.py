@@ -211,5 +211,5 @@ class TrainLoop:
 
 def exchange_of(model: nn.Module) -> Exchange | None:
     """The exchange of the model's tables; None where no other rank shares them."""
-    tables = filter_out_sparse_param(model).values()
-    return next((table.physical.exchange for table in tables), None)
+    tables = list(filter_out_sparse_param(model).values())  # no next() of a generator: its end may swallow a signal
+    return tables[0].physical.exchange if tables else None

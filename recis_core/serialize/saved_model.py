@@ -52,5 +52,5 @@ def load_saved_tables(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 
 def _exchange(model: nn.Module) -> Exchange | None:
-    tables = filter_out_sparse_param(model).values()
-    return next((table.physical.exchange for table in tables), None)
+    tables = list(filter_out_sparse_param(model).values())
+    return tables[0].physical.exchange if tables else None

@@ -199,13 +199,13 @@ class Table(TableInterface):
 
     def _apply(self, rule: UpdateRule, hyper: np.ndarray, factor: float, t: tuple[int, ...], after: Unapplied) -> None:
         """Update by the synced gradient and by what a loaded state carried; then `after` is pending."""
-        waits = self.unapplied
+        waits, storage = self.unapplied, self.storage
         gradient = waits.combined if waits.carried is None else self._with_carried(waits.carried)
         if gradient is None:
             self.unapplied, self.applied = after, t
             return
-        keys = self._storage.read_gradient(gradient)[:2] if self.observers else None
-        update = partial(self.storage.update, hyper=hyper, factor=factor, t=t)
+        keys = storage.read_gradient(gradient)[:2] if self.observers else None
+        update = partial(storage.update, hyper=hyper, factor=factor, t=t)
         _, self.unapplied, self.applied = update(gradient, rule), after, t
         if keys is not None:
             self._tell(*keys)
