@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("recis_core", "backends", "bridge", "pallas_kernels", "bench")
 NEVER_A_USERS = {
     "ToolchainMissing",  # of `make machine-code`, which reports it
+    "FlagError",  # of the command line, which reports it in one line
     "RowError",  # of readers, which make a ValueError of it that names file, column and row
 }
 

@@ -21,7 +21,7 @@ def resident():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
-@pytest.mark.parametrize("name", ["torch", "numba", "jax"])
+@pytest.mark.parametrize("name", ["torch", "numba", pytest.param("jax", marks=pytest.mark.full)])
 def test_resident_memory_is_flat_after_growth(name):
     engine = EmbeddingEngine({"f": EmbeddingOption(16, backend=name), "g": EmbeddingOption(8, backend=name)})
     optimizer = SparseAdam(engine.sparse_parameters())

@@ -18,7 +18,8 @@ from tests.training.loop import random_batches, train
 ROOT = Path(__file__).parents[2]
 TRAINS = """
 import sys, time
-from tests.tiers.training import adam, cache_in, engine_of, random_batches, tiers_of, train
+from tests.tiers.training import adam, cache_in, engine_of, tiers_of
+from tests.training.loop import random_batches, train
 engine = engine_of(cache_in(sys.argv[1], 8, 12))
 train(engine, adam(engine), random_batches(8))
 assert len(tiers_of(engine).lower.disk)
