@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recis_core.backends import LookupMode, Request
 from recis_core.backends.records import LookupCall
-from recis_core.nn.feature_input import FeatureInput
+from recis_core.nn.feature_input import FeatureInput, equal_offsets
 from recis_core.nn.hash_table import HashTable
 from recis_core.nn.lookup_node import Job
 from recis_core.options.admit_hook import AdmitHook
@@ -141,7 +141,7 @@ def _joined_offsets(features: list[FeatureInput]) -> Tensor:
         return first.offsets
     bags = [f.bags for f in features]
     if first.width is not None and all(f.width == first.width for f in features):
-        return torch.arange(sum(bags) + 1, device=first.offsets.device) * first.width
+        return equal_offsets(sum(bags), first.width, first.offsets.device)
     ends = torch.cat([first.offsets[:1], *[f.offsets[1:] for f in features]])
     starts = torch.tensor([0, *accumulate(len(f.ids) for f in features[:-1])])
     ends[1:] += starts.repeat_interleave(torch.tensor(bags)).to(ends.device)

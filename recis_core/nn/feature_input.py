@@ -82,6 +82,13 @@ class FeatureInput:
         )
 
 
+def equal_offsets(bags: int, width: int, device: torch.device) -> Tensor:
+    """int64 [bags + 1], of bags of `width` ids each."""
+    if width == 0:
+        return torch.zeros(bags + 1, dtype=torch.int64, device=device)
+    return torch.arange(0, bags * width + 1, width, device=device)
+
+
 @dataclass(frozen=True)
 class FeatureReader:
     name: str
@@ -127,5 +134,5 @@ class FeatureReader:
         else:
             raise ValueError(f"feature {self.name!r} as a Tensor must be [B] or [B, F]; got {list(shape)}.")
         if (bags, width) not in offsets:
-            offsets[bags, width] = torch.arange(bags + 1, device=ids.device) * width
+            offsets[bags, width] = equal_offsets(bags, width, ids.device)
         return FeatureInput(self.name, flat, offsets[bags, width], bags, None, width=width)
