@@ -114,6 +114,11 @@ class Storage(Protocol):
 
     def counters(self) -> Counters: ...
 
+    @property
+    def state(self) -> Any:
+        """What holds the rows: the backend's state, or the tiers'."""
+        ...
+
     def stats(self) -> dict[str, int]:
         """Counts of the gate and the tiers, beside `counters`."""
         ...

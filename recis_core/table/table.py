@@ -103,6 +103,16 @@ class Table(TableInterface):
         return self._storage
 
     @property
+    def state(self) -> Any:
+        """What the storage's backend keeps, for those who look inside; opaque."""
+        return self.storage.state
+
+    @property
+    def _pending(self) -> tuple[Any, ...]:
+        """Gradients that wait for the step."""
+        return self.unapplied.gradients
+
+    @property
     def is_a_parents(self) -> bool:
         """Whether a parent of this forked process made the table."""
         return self._made_in != generation()

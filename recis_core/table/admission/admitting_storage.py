@@ -40,6 +40,10 @@ class AdmittingStorage:
         self.marks, self.rows_by_table, self.pieces = inner.marks, inner.rows_by_table, inner.pieces
         self.layout, self.export, self.counters = inner.layout, inner.export, inner.counters
 
+    @property
+    def state(self) -> Any:
+        return self.inner.state
+
     def lookup(
         self, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock, counts: Tensor | None = None
     ) -> tuple[Tensor, Evicted | None]:

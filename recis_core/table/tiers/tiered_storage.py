@@ -72,6 +72,10 @@ class TieredStorage:
     def __init__(self, backend: Backend, config: CacheConfig, owner: str, spec: TableSpec) -> None:
         self.backend, self.tiers = backend, TieredState(backend, spec, config, owner)
 
+    @property
+    def state(self) -> TieredState:
+        return self.tiers
+
     def steps(self) -> int:
         return self.tiers.steps_on_disk()
 
