@@ -20,7 +20,7 @@ from recis_core.backends.errors import RecisError
 from recis_core.nn.call_plan import CallPlans
 from recis_core.nn.coalesce import coalesce, table_name
 from recis_core.nn.engine_tables import EngineTables
-from recis_core.nn.feature_input import FeatureInput, FeatureReader
+from recis_core.nn.feature_input import FeatureInput, FeatureReader, Offsets
 from recis_core.nn.hash_table import HashTable, evict_tables, filter_out_sparse_param
 from recis_core.nn.joining import channel_of, names_here
 from recis_core.nn.lookup_node import run_jobs
@@ -152,7 +152,7 @@ class EmbeddingEngine(TableModule, Joinable):
         if not self.options.keys() <= features.keys():
             missing = [name for name in self.options if name not in features]
             raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(features)}.")
-        offsets: dict[tuple[int, int], Tensor] = {}
+        offsets: Offsets = {}
         return [reader.read(features[reader.name], offsets) for reader in self._readers]
 
     def _table_of(self, feature: str) -> HashTable:

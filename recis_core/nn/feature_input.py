@@ -82,6 +82,9 @@ class FeatureInput:
         )
 
 
+Offsets = dict[tuple[int, int, torch.device], Tensor]  # of bags of equal width, by (bags, width, device)
+
+
 def equal_offsets(bags: int, width: int, device: torch.device) -> Tensor:
     """int64 [bags + 1], of bags of `width` ids each."""
     if width == 0:
@@ -97,7 +100,7 @@ class FeatureReader:
     table: HashTable
     device: torch.device
 
-    def read(self, value: Any, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
+    def read(self, value: Any, offsets: Offsets) -> FeatureInput:
         """Read one feature; `offsets` holds offsets of bags of equal width, by (bags, width), for all features of a forward.
 
         Raises:
@@ -121,7 +124,7 @@ class FeatureReader:
         ids = as_ids(value.values(), f"ids of feature {self.name!r}")
         return FeatureInput(self.name, ids, offsets[-1], len(offsets[-1]) - 1, weights, tuple(offsets[:-1]))
 
-    def _of_dense(self, value: Tensor | np.ndarray, offsets: dict[tuple[int, int], Tensor]) -> FeatureInput:
+    def _of_dense(self, value: Tensor | np.ndarray, offsets: Offsets) -> FeatureInput:
         ids = (
             value
             if type(value) is Tensor and value.dtype is torch.int64
@@ -133,6 +136,7 @@ class FeatureReader:
             bags, width, flat = *shape, ids.reshape(-1)
         else:
             raise ValueError(f"feature {self.name!r} as a Tensor must be [B] or [B, F]; got {list(shape)}.")
-        if (bags, width) not in offsets:
-            offsets[bags, width] = equal_offsets(bags, width, ids.device)
-        return FeatureInput(self.name, flat, offsets[bags, width], bags, None, width=width)
+        key = bags, width, ids.device
+        if key not in offsets:
+            offsets[key] = equal_offsets(*key)
+        return FeatureInput(self.name, flat, offsets[key], bags, None, width=width)

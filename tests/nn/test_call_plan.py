@@ -85,3 +85,10 @@ def test_ragged_beside_dense_is_joined():
     rows, _ = engine.table("t").lookup(torch.tensor([7, 8, 9]))
     torch.testing.assert_close(out["b"].detach(), torch.stack([rows[:2].sum(0), torch.zeros(4), rows[2]]))
     assert torch.equal(out["a"], out["c"])
+
+
+def test_features_on_two_devices_share_no_offsets(engine):
+    offsets = {}
+    for device in ("cpu", "meta"):
+        read = engine._readers[0]._of_dense(torch.empty(3, dtype=torch.int64, device=device), offsets)
+        assert read.offsets.device.type == device
