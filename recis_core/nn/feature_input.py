@@ -101,7 +101,7 @@ class FeatureReader:
     device: torch.device
 
     def read(self, value: Any, offsets: Offsets) -> FeatureInput:
-        """Read one feature; `offsets` holds offsets of bags of equal width, by (bags, width), for all features of a forward.
+        """Read one feature; `offsets` holds offsets of bags of equal width, see Offsets, for all features of a forward.
 
         Raises:
           TypeError: value is no Tensor, array or RaggedTensor of integers. ValueError: its shape or device is wrong.
