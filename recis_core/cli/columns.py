@@ -13,6 +13,7 @@ from recis_core.cli.flags import flag
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import Kind, kind_of, together
+from recis_core.io.maps import KEYS, VALUES
 from recis_core.io.roles import Values
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 
@@ -150,8 +151,10 @@ def _is_field(name: str, kind: Kind, flags: DataFlags) -> bool:
 
 
 def _weights(fields: Iterable[str], floats: list[str]) -> dict[str, str]:
-    """{field: the column of its weights}, by their names."""
-    return {field: field + WEIGHT_SUFFIX for field in fields if field + WEIGHT_SUFFIX in floats}
+    """{field: the column of its weights}, by their names; of the keys of a map its values."""
+    pairs = [(field, field + WEIGHT_SUFFIX) for field in fields]
+    pairs += [(field, field.removesuffix(KEYS) + VALUES) for field in fields if field.endswith(KEYS)]
+    return {field: weight for field, weight in pairs if weight in floats}
 
 
 def _listed(files: FileSet, names: list[str]) -> str:

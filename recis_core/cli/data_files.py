@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import xxhash
 
+from recis_core.io.file_systems import opened, relative, size_of
 from recis_core.io.formats import SUFFIXES
 from recis_core.io.paths import expand
 
@@ -31,7 +32,7 @@ def fingerprint(data: str, *, held_out: bool) -> dict[str, Any]:
     """
     files = files_of(data)
     root = os.path.commonpath([os.path.dirname(file) or "." for file in files])
-    named = [[os.path.relpath(file, root), *_described(file)] for file in files]
+    named = [[relative(file, root), *_described(file)] for file in files]
     return {"files": named, "test": held_out}
 
 
@@ -47,10 +48,10 @@ def files_of(data: str) -> list[str]:
 def _described(file: str) -> list[Any]:
     """[bytes, hash]"""
     digest = xxhash.xxh3_128()
-    with open(file, "rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
+    size = size_of(file)
+    with opened(file) as content:
         for begin, count in _spans(size):
-            digest.update(_read(opened, begin, count))
+            digest.update(_read(content, begin, count))
     return [size, digest.hexdigest()]
 
 

@@ -27,7 +27,7 @@ class DataFlags:
     rows: Annotated[int | None, Field(ge=2)] = None
     """With --preset: samples in all, training and test; default: the preset's."""
     files: Annotated[str | None, named("data")] = None
-    """Path, folder or glob of Parquet, ORC, CSV or Arrow IPC files. Columns of floats are dense inputs x, taken as
+    """Path, folder, glob or URL (s3://…) of Parquet, ORC, CSV or Arrow IPC files. Columns of floats are dense inputs x, taken as
     sign(x)·log(1 + |x|), 0 where empty; all others are ids: integers as they are, text hashed, dates and timestamps as
     integers; FIELD_weight weights the ids of FIELD."""
     label: str | None = None

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-COMPRESSED = (".gz", ".bz2", ".zst")
+from recis_core.io.file_systems import arrow_file, is_url
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 VALUE = re.compile(r"Row #(\d+): .* invalid value ('.*')", re.DOTALL)
 SEPARATORS = re.compile(r"[;|\t,]")
 LINE = re.compile(r"Row #(\d+):")
@@ -19,6 +21,8 @@ class CsvFormat:
 
     name: str = "CSV"
     suffixes: tuple[str, ...] = tuple(kind + end for kind in (".csv", ".tsv") for end in ("", *COMPRESSED))
+    piece: str = "rows"
+    trusted: bool = True
 
     def describe(self, path: str) -> tuple[pa.Schema, int]:
         """Types as pyarrow infers them over all rows: integers, booleans, dates, timestamps, floats, else text.
@@ -30,6 +34,7 @@ class CsvFormat:
             raise pa.ArrowInvalid(
                 f"its line of names is one name, {table.column_names[0]!r}; columns are separated by commas, of .tsv by tabs"
             )
+        _require_text(path, table.schema)
         fields = [pa.field(f.name, _wide_integer(path, f)) for f in table.schema]
         return pa.schema(fields), len(table)
 
@@ -37,6 +42,8 @@ class CsvFormat:
         return [rows]
 
     def read_piece(self, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
+        if not wanted.names:  # rows of partition folders' columns alone
+            return _parsed(path, {})
         table = _parsed(path, {field.name: field.type for field in wanted}, wanted.names)
         return pa.table({field.name: _emptied(table[field.name]) for field in wanted})
 
@@ -68,14 +75,35 @@ def _row(found: re.Match[str]) -> str:
 
 
 def _read(path: str, types: dict[str, pa.DataType], columns: list[str] | None, threads: bool) -> pa.Table:
-    return pyarrow.csv.read_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=threads),
-        parse_options=pyarrow.csv.ParseOptions(
+    options = {
+        "read_options": pyarrow.csv.ReadOptions(use_threads=threads),
+        "parse_options": pyarrow.csv.ParseOptions(
             delimiter="\t" if ".tsv" in path[-8:].lower() else ",", newlines_in_values=True
         ),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns or []),
-    )
+        "convert_options": pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns or []),
+    }
+    if not is_url(path):
+        return pyarrow.csv.read_csv(path, **options)
+    codec = next((codec for end, codec in COMPRESSED.items() if path.lower().endswith(end)), None)
+    with arrow_file(path) as source:
+        return pyarrow.csv.read_csv(source if codec is None else pa.CompressedInputStream(source, codec), **options)
+
+
+def _require_text(path: str, schema: pa.Schema) -> None:
+    """Arrow makes bytes of a column that is no UTF-8; raises ArrowInvalid that names the row."""
+    for field in schema:
+        if pa.types.is_binary(field.type):
+            row = _first_refused(path, field.name, pa.string())
+            raise pa.ArrowInvalid(f"column {field.name!r} holds text that is not UTF-8 (row {row}, the first is 0)")
+
+
+def _first_refused(path: str, column: str, kind: pa.DataType) -> str:
+    try:
+        _read(path, {column: kind}, [column], threads=False)
+    except pa.ArrowInvalid as error:
+        found = LINE.search(str(error))
+        return "unknown" if found is None else str(int(found[1]) - 2)
+    return "unknown"
 
 
 def _wide_integer(path: str, field: pa.Field) -> pa.DataType:

@@ -7,7 +7,11 @@ import numbers
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+
+from recis_core.io.columns import FLOATS
+from recis_core.io.kinds import leaf_type
 
 LOW, HIGH = -(1 << 63), (1 << 63) - 1
 
@@ -37,6 +41,20 @@ def check_fits(values: list[Any], dtype: torch.dtype, where: str) -> None:
             )
         if dtype.is_floating_point and math.isfinite(value) and abs(value) > torch.finfo(dtype).max:
             raise ValueError(f"{where} is read as {dtype}, which cannot hold the default_value {value!r}.")
+
+
+def check_default(default: Any, target: pa.DataType, dtype: torch.dtype | None, where: str) -> None:
+    """Raises TypeError or ValueError if a column that is read as `target` cannot hold a value for its nulls; None is none."""
+    if default is None:
+        return
+    leaf = leaf_type(target)
+    if pa.types.is_large_binary(leaf):
+        if not isinstance(default, str | bytes):
+            raise TypeError(f"{where} is text, so its default must be str or bytes; got {default!r}.")
+        return
+    check_fits(
+        check_numbers(default, where), dtype or FLOATS[leaf] if pa.types.is_floating(leaf) else torch.int64, where
+    )
 
 
 def _is_int64(value: Any) -> bool:

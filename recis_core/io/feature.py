@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from recis_core.io.columns import FLOATS, fixed_column, ragged_column, weighted_column
-from recis_core.io.defaults import check_fits, check_numbers
+from recis_core.io.defaults import check_default, check_fits, check_numbers
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import kind_of, leaf_type
+from recis_core.io.leaves import over_leaves
+from recis_core.io.nulls import NullRule, as_id, nan_to_null
 from recis_core.io.numbers import check_dense, check_labels, check_probabilities
 from recis_core.io.roles import Ids, Numbers, Role, Values
+from recis_core.io.time_units import check_unit
 from recis_core.ragged import RaggedTensor
 
 
@@ -43,30 +46,53 @@ class Feature:
         return found
 
 
-def variable_length(name: str, dtype: torch.dtype | None, finish: Callable[[RaggedTensor], Any]) -> Feature:
-    return Feature(name, (Use(name, Values()),), lambda array: finish(ragged_column(array, dtype)))
+def variable_length(
+    name: str, dtype: torch.dtype | None, finish: Callable[[RaggedTensor], Any], unit: str | None, nulls: NullRule
+) -> Feature:
+    check_unit(unit, name)
+
+    def check(files: FileSet, targets: list[pa.DataType]) -> None:
+        check_default(nulls.default, targets[0], dtype, _place(name, files))
+
+    use = Use(name, Values(unit))
+    return Feature(name, (use,), lambda array: finish(ragged_column(nulls.applied(array), dtype)), check)
 
 
-def fixed_length(name: str, default: float | Sequence[float], dtype: torch.dtype | None) -> Feature:
+def fixed_length(
+    name: str, default: float | Sequence[float], dtype: torch.dtype | None, unit: str | None, nulls: NullRule
+) -> Feature:
+    check_unit(unit, name)
     numbers = check_numbers(default, name)
 
     def check(files: FileSet, targets: list[pa.DataType]) -> None:
-        leaf, kind, where = leaf_type(targets[0]), kind_of(targets[0]), f"column {name!r} of {next(iter(files.rows))}"
+        leaf, kind, where = leaf_type(targets[0]), kind_of(targets[0]), _place(name, files)
         if kind is None or kind.depth > 1 or kind.values == "text":
             what = "text" if kind and kind.values == "text" else "nested"
             raise ValueError(f"{where} is {what}; a fixed-length feature is a number or one list of numbers. {_OTHER}")
         check_fits(numbers, dtype or FLOATS[leaf] if kind.values == "floating" else torch.int64, where)
 
-    return Feature(name, (Use(name, Values()),), lambda array: fixed_column(array, default, dtype), check)
+    use = Use(name, Values(unit))
+    return Feature(name, (use,), lambda array: fixed_column(nulls.applied(array), default, dtype), check)
+
+
+def _place(name: str, files: FileSet) -> str:
+    return f"column {name!r} of {next(iter(files.rows))}"
 
 
 _OTHER = "Use varlen_feature, or id_feature for ids."
 
 
-def ids(name: str, weight: str | None, text: bool, whole: bool) -> Feature:
-    role = Ids(text, whole)
+def ids(name: str, weight: str | None, role: Ids, nulls: NullRule) -> Feature:
+    check_unit(role.unit, name)
+    nulls = replace(nulls, default=as_id(nulls.default))
+    if nulls.default is not None:
+        check_fits(check_numbers(nulls.default, name), torch.int64, f"a column of ids, {name!r},")
+        if weight is not None:
+            raise ValueError(
+                f"default of {name!r} goes without weights; {weight!r} would need one for it. Drop nulls, or weights."
+            )
     if weight is None:
-        return Feature(name, (Use(name, role),), lambda array: ragged_column(array, None))
+        return Feature(name, (Use(name, role),), lambda array: ragged_column(nulls.applied(array), None))
 
     def check(files: FileSet, targets: list[pa.DataType]) -> None:
         for file in files.rows:
@@ -78,16 +104,25 @@ def ids(name: str, weight: str | None, text: bool, whole: bool) -> Feature:
                     f"{columns[name]}. Write both as lists, or leave {weight!r} out."
                 )
 
+    def convert(array: pa.Array, weights: pa.Array) -> RaggedTensor:
+        return weighted_column(nulls.applied(array), weights, weight)
+
     uses = (Use(name, role), Use(weight, Numbers(f"weights of {name!r}")))
-    return Feature(name, uses, lambda array, weights: weighted_column(array, weights, weight), check)
+    return Feature(name, uses, convert, check)
 
 
 DENSE = "All rows of a dense input are of one length."
 
 
-def dense(name: str, width: int, dtype: torch.dtype | None) -> Feature:
+def dense(name: str, width: int, dtype: torch.dtype | None, nulls: NullRule) -> Feature:
+    default = 0.0 if nulls.default is None else nulls.default
+    check_fits(check_numbers(default, name), dtype or torch.float64, f"column {name!r}")
+
     def convert(array: pa.Array) -> Tensor:
-        return fixed_column(array, [0.0] * width, dtype, DENSE).nan_to_num(0.0)
+        if nulls.error:
+            nulls.applied(over_leaves(array, nan_to_null))
+        found = fixed_column(array, [default] * width, dtype, DENSE)
+        return torch.where(found.isnan(), found.new_tensor(default), found)
 
     return Feature(name, (Use(name, Numbers("dense inputs", check_dense)),), convert)
 

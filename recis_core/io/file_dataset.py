@@ -13,16 +13,21 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from recis_core.io.arrow_format import ArrowFormat
 from recis_core.io.batching import batch_sizes, remaining, worker_rows
 from recis_core.io.csv_format import CsvFormat
 from recis_core.io.dataset import Batch, Dataset
 from recis_core.io.feature import Feature, dense, fixed_length, ids, label, probability, variable_length
-from recis_core.io.file_format import ArrowFormat, FileFormat, OrcFormat, ParquetFormat
+from recis_core.io.file_format import FileFormat, OrcFormat, ParquetFormat
 from recis_core.io.file_reader import FileReader
 from recis_core.io.file_set import FileSet
 from recis_core.io.formats import SUFFIXES, format_of_all
+from recis_core.io.maps import KEYS, VALUES
+from recis_core.io.nulls import rule
 from recis_core.io.paths import expand
+from recis_core.io.roles import Ids
 from recis_core.io.row_order import RowOrder, cut, read_rows, window
+from recis_core.ragged import RaggedTensor
 
 
 class FileDataset(Dataset):
@@ -98,52 +103,97 @@ class FileDataset(Dataset):
         for path in paths:
             self.add_path(path)
 
-    def varlen_feature(self, name: str, hash_type: str | None = None, hash_bucket: int = 0) -> None:
-        """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, one more level); null is empty.
+    def varlen_feature(
+        self,
+        name: str,
+        hash_type: str | None = None,
+        hash_bucket: int = 0,
+        *,
+        unit: str | None = None,
+        null: str = "drop",
+        default: float | str | bytes | None = None,
+    ) -> None:
+        """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, one more level).
 
-        A null inside a list is left out. Dates, times and timestamps become integers, as in id_feature; decimals floats.
-        RecIS's hash_type and hash_bucket raise: id_feature gives ids of text.
+        Dates, times and timestamps become integers, as in id_feature; decimals floats. RecIS's hash_type and hash_bucket
+        raise: id_feature gives ids of text.
+
+        Args:
+          unit: of dates, timestamps, times and durations: "ns", "us", "ms", "s", "min", "hour" or "day", rounded down.
+          null: "drop": a null is left out, in lists too, and a null list is empty. "error": a null raises.
+          default: what a null becomes; a null list becomes a list of it. Of text str or bytes.
         """
         if hash_type is not None or hash_bucket:
             raise ValueError(
                 f"varlen_feature({name!r}) reads text as bytes and hashes nothing; got hash_type={hash_type!r}, "
                 f"hash_bucket={hash_bucket}. Use id_feature({name!r}), or hash_strings of what varlen_feature gives."
             )
-        self._add(
-            variable_length(name, self.dtype, lambda ragged: ragged if self.ragged_format else ragged.to_sparse())
-        )
 
-    def fixedlen_feature(self, name: str, default_value: float | Sequence[float]) -> None:
+        def finish(ragged: RaggedTensor) -> Any:
+            return ragged if self.ragged_format else ragged.to_sparse()
+
+        self._add(variable_length(name, self.dtype, finish, unit, rule(name, null, default)))
+
+    def fixedlen_feature(
+        self, name: str, default_value: float | Sequence[float], *, unit: str | None = None, null: str = "default"
+    ) -> None:
         """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows get the default.
 
-        A null inside a list gets the default's value of that place.
+        A null inside a list gets the default's value of that place. null="error": a null raises. unit: as in varlen_feature.
 
         Raises:
           TypeError, ValueError: the default is no number, or the column cannot hold it, such as nan for integers.
         """
-        self._add(fixed_length(name, default_value, self.dtype))
+        self._add(fixed_length(name, default_value, self.dtype, unit, rule(name, null, None, "default")))
 
-    def id_feature(self, name: str, weight: str | None = None, *, text: bool = False, whole: bool = False) -> None:
-        """Read a column as rows of int64 ids, one value or a list a row; nulls are left out, in lists too.
+    def id_feature(
+        self,
+        name: str,
+        weight: str | None = None,
+        *,
+        text: bool = False,
+        whole: bool = False,
+        unit: str | None = None,
+        null: str = "drop",
+        default: int | str | bytes | None = None,
+    ) -> None:
+        """Read a column as rows of int64 ids, one value or a list a row.
 
-        Integers stay (uint64 keeps its bits: 2**63 and more become negative), bools become 0 and 1, text is hashed by
-        hash_strings, dates become days since 1970, timestamps, times and durations microseconds. Whole decimals stay;
-        others become the hash of their text.
+        Integers stay (uint64 keeps its bits: 2**63 and more become negative, which is said once), bools become 0 and 1, text
+        is hashed by hash_strings, dates become days since 1970, timestamps, times and durations microseconds, rounded down.
+        Whole decimals stay; others become the hash of their text.
 
         Args:
           weight: a column of floats, one for each id of a row; the RaggedTensor then has weights.
           text: hash the text of each value, of any kind, so that 1 in one file and "1" in another are equal.
           whole: accept floats that are whole numbers, as pandas writes integers with nulls.
+          unit: of dates, timestamps, times and durations: "ns", "us", "ms", "s", "min", "hour" or "day", rounded down.
+          null: "drop": a null is left out, in lists too. "error": a null raises.
+          default: the id of nulls, or a text whose hash it is; a null list becomes a list of it.
 
         Raises:
           TypeError: the column holds floats, nested lists or structs, or its kind does not go with that of other files.
           ValueError, while reading: a row has more weights than ids, or fewer; names file, column and row.
         """
-        self._add(ids(name, weight, text, whole))
+        self._add(ids(name, weight, Ids(text, whole, unit), rule(name, null, default)))
 
-    def dense_feature(self, name: str, width: int = 1) -> None:
-        """Read a column of numbers as floats [n, width]; null and NaN become 0, an infinite value raises."""
-        self._add(dense(name, width, self.dtype))
+    def map_feature(self, name: str, *, weighted: bool = False, null: str = "drop") -> None:
+        """Read a column of maps as two features with the same offsets: NAME.keys, as ids, and NAME.values, as varlen_feature.
+
+        The two are columns for every other method, too: id_feature("prices.values"). weighted: values are the keys' weights,
+        and NAME.keys is the only feature.
+        """
+        keys, values = name + KEYS, name + VALUES
+        self.id_feature(keys, values if weighted else None, null=null)
+        if not weighted:
+            self.varlen_feature(values, null=null)
+
+    def dense_feature(self, name: str, width: int = 1, *, null: str = "default", default: float | None = None) -> None:
+        """Read a column of numbers as floats [n, width]; null and NaN become the default, 0, an infinite value raises.
+
+        null="error": null and NaN raise.
+        """
+        self._add(dense(name, width, self.dtype, rule(name, null, default, "default")))
 
     def label_feature(self, name: str) -> None:
         """Read a column of integers, bools or floats as labels, float32 [n]; values other than 0 and 1 raise."""
@@ -246,7 +296,7 @@ class CsvDataset(FileDataset):
 
 
 class ArrowDataset(FileDataset):
-    """Batches from Arrow IPC files, such as Feather; used as ParquetDataset."""
+    """Batches from Arrow IPC files, such as Feather, and streams; used as ParquetDataset. A stream is read whole."""
 
     form = ArrowFormat()
 

@@ -15,8 +15,15 @@ from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import leaf_type
 from recis_core.io.leaves import decoded, one_array
+from recis_core.io.pieces import read_piece
 from recis_core.io.roles import Ids
 from recis_core.io.rows import Rows, located
+from recis_core.io.wrapped import say_if_wrapped
+
+
+def _hashed(use: Use) -> bool:
+    """Whether ids are the hashes of each value's text."""
+    return isinstance(use.role, Ids) and use.role.text
 
 
 class FileReader:
@@ -35,8 +42,7 @@ class FileReader:
     def read_piece(self, path: str, piece: int) -> pa.Table:
         """The columns in use, with those of partition folders."""
         form, wanted = self._files.forms[path], self._wanted[path]
-        with reading(path, form.name):
-            table = form.read_piece(path, piece, wanted).select(wanted.names)
+        table = read_piece(form, path, piece, wanted)
         for name in self._files.folders[path]:
             if name not in table.column_names:
                 table = table.append_column(name, self._files.folder_column(path, name, len(table)))
@@ -49,9 +55,9 @@ class FileReader:
     def _schema(self, path: str) -> pa.Schema:
         """The columns to read from a file; a column that is hashed as text is read as text."""
         held = self._files.schemas[path]
-        texts = {use.column for use, _ in self._uses if isinstance(use.role, Ids) and use.role.text}
+        texts = {use.column for use, _ in self._uses if _hashed(use)}
         names = dict.fromkeys(use.column for use, _ in self._uses if use.column in held.names)
-        return pa.schema([pa.field(n, pa.string() if n in texts else held.field(n).type) for n in names])
+        return pa.schema([held.field(n).with_type(pa.string()) if n in texts else held.field(n) for n in names])
 
     def prepare(self, rows: Rows) -> Rows:
         """One column for each use, of the use's target type.
@@ -74,6 +80,8 @@ class FileReader:
         array = decoded(one_array(rows.table[use.column]))
         if pa.types.is_null(array.type):  # in other files the column may hold lists
             array = array.cast(target)
+        if leaf_type(target) == pa.int64() and not _hashed(use):
+            say_if_wrapped(array, rows.place, use.column)
         with located(rows.place, use.column):
             prepared = use.role.prepare(array, leaf_type(target))
         return prepared if prepared.type == target else prepared.cast(target)

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 from recis_core.io.csv_format import CsvFormat, first_text
 from recis_core.io.file_format import FileFormat, reading
 from recis_core.io.kinds import Kind, is_list, kind_of, leaf_type, plain_type
+from recis_core.io.maps import split_schema
 from recis_core.io.paths import expand
+from recis_core.io.pieces import read_piece
 from recis_core.io.roles import Role
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -26,7 +28,10 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files in order. rows, forms, schemas: by file. folders: by file the columns of its partition folders."""
+    """Files in order. rows, forms, schemas: by file. folders: by file the columns of its partition folders.
+
+    In schemas a map is two columns, see io/maps.py.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     forms: dict[str, FileFormat] = field(default_factory=dict)
@@ -117,11 +122,12 @@ class FileSet:
         """Length of the first list with values in each piece."""
         form, wanted = self.forms[file], pa.schema([self.schemas[file].field(name)])
         with reading(file, form.name):
-            for piece, _ in enumerate(form.piece_rows(file, self.rows[file])):
-                lengths = pc.list_value_length(form.read_piece(file, piece, wanted)[name])
-                longer = lengths.filter(pc.greater(lengths, 0))
-                if len(longer):
-                    yield int(longer[0].as_py())
+            pieces = len(form.piece_rows(file, self.rows[file]))
+        for piece in range(pieces):
+            lengths = pc.list_value_length(read_piece(form, file, piece, wanted)[name])
+            longer = lengths.filter(pc.greater(lengths, 0))
+            if len(longer):
+                yield int(longer[0].as_py())
 
     def target(self, name: str, role: Role) -> pa.DataType:
         """The one type that the column of this name is read as from all files.
@@ -169,7 +175,8 @@ class FileSet:
 
 def _described(file: str, form: FileFormat) -> tuple[pa.Schema, int]:
     with reading(file, form.name):
-        schema, rows = form.describe(file)
+        held, rows = form.describe(file)
+    schema = split_schema(held)
     twice = [repr(name) for name, times in Counter(schema.names).items() if times > 1]
     if twice:
         raise ValueError(f"{file} has two columns named {', '.join(twice)}. Rename one when the file is written.")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
+from recis_core.io.arrow_format import ArrowFormat
 from recis_core.io.csv_format import CsvFormat
-from recis_core.io.file_format import ArrowFormat, FileFormat, OrcFormat, ParquetFormat
+from recis_core.io.file_format import FileFormat, OrcFormat, ParquetFormat
 
 FORMATS: tuple[FileFormat, ...] = (ParquetFormat(), OrcFormat(), CsvFormat(), ArrowFormat())
 SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
 READ = (
-    "Parquet (.parquet, .pq), ORC (.orc), CSV (.csv, .tsv; also .gz, .bz2, .zst) and Arrow IPC (.arrow, .feather, .ipc)"
+    "Parquet (.parquet, .pq), ORC (.orc), CSV (.csv, .tsv; also .gz, .bz2, .zst) and Arrow IPC (.arrow, .feather, .ipc, "
+    ".arrows)"
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
+import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
+from recis_core.io.file_systems import URL, FileSystem, file_system_of, relative
+
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str, dict[str, str | None]]:
@@ -19,63 +20,73 @@ def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str,
 
     A folder gives its files that end in a suffix, and those of its folders NAME=VALUE, to any depth. A glob's folder counts
     if its name ends in a suffix, as Spark's folders do, or is NAME=VALUE. Files whose names begin with "." or "_", such as
-    _SUCCESS, are left out unless the path names them in full.
+    _SUCCESS, are left out unless the path names them in full. A URL, such as s3://bucket/clicks/*.parquet, names files of
+    fsspec's file systems by the same rules.
 
     Raises:
-      FileNotFoundError: there is no such file. ValueError: the path is a pipe, socket or device.
+      FileNotFoundError: there is no such file. ValueError: the path is a pipe, socket or device, or fsspec knows no such URL.
+      ImportError: fsspec lacks a package for it. PermissionError: a folder cannot be listed.
     """
-    name = os.fspath(path)
-    if os.path.isfile(name):
+    given = os.fspath(path)
+    files = file_system_of(given)
+    name = files.named(given)
+    what = files.what(name)
+    if what == "file":
         return {name: {}}
-    if os.path.exists(name) and not os.path.isdir(name):
-        raise ValueError(f"{name} is {_kind(name)}; it must be a regular file, for it is read in pieces, and again.")
-    found = sorted(dict.fromkeys(_of_folder(name, suffixes) if os.path.isdir(name) else _of_glob(name, suffixes)))
+    if what not in ("folder", None):
+        raise ValueError(f"{name} is {what}; it must be a regular file, for it is read in pieces, and again.")
+    folder = what == "folder"
+    found = sorted(dict.fromkeys(_of_folder(files, name, suffixes) if folder else _of_glob(files, name, suffixes)))
     if not found:
-        raise FileNotFoundError(_nothing(name, suffixes))
-    root = name if os.path.isdir(name) else _fixed(name)
-    return {file: _partitions(os.path.relpath(file, root or ".")) for file in found}
+        raise FileNotFoundError(_nothing(given, folder, suffixes))
+    root = name if folder else _fixed(name)
+    return {file: _partitions(relative(file, root)) for file in found}
 
 
-def _kind(name: str) -> str:
-    return KINDS.get(stat.S_IFMT(os.stat(name).st_mode), "no regular file")
-
-
-def _of_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name[0] in "._":
-            continue
-        if entry.is_file() and entry.name.lower().endswith(suffixes):
-            yield entry.path
-        elif entry.is_dir() and "=" in entry.name:
-            yield from _of_folder(entry.path, suffixes)
-
-
-def _of_glob(pattern: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for name in glob.glob(pattern, recursive=True):
-        last = os.path.basename(os.path.normpath(name))
+def _of_folder(files: FileSystem, folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    for name, is_file in files.entries(folder):
+        last = base_name(name)
         if last[0] in "._":
             continue
-        if os.path.isfile(name):
+        if is_file and last.lower().endswith(suffixes):
             yield name
-        elif os.path.isdir(name) and (last.lower().endswith(suffixes) or "=" in last):
-            yield from _of_folder(name, suffixes)
+        elif not is_file and "=" in last:
+            yield from _of_folder(files, name, suffixes)
+
+
+def _of_glob(files: FileSystem, pattern: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    for name in files.matches(pattern):
+        last, what = base_name(name), files.what(name)
+        if last[0] in "._":
+            continue
+        if what == "file":
+            yield name
+        elif what == "folder" and (last.lower().endswith(suffixes) or "=" in last):
+            yield from _of_folder(files, name, suffixes)
+
+
+def base_name(name: str) -> str:
+    """The last part of a path or URL."""
+    return posixpath.basename(os.path.normpath(name).replace(os.sep, "/"))
 
 
 def _fixed(pattern: str) -> str:
     """The folders of a glob before its first wildcard."""
-    parts = pattern.split(os.sep)
+    url = URL.match(pattern)
+    before = "" if url is None else url[0]
+    parts = pattern[len(before) :].split(os.sep)
     first = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
+    return before + (os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else ""))
 
 
 def _partitions(relative: str) -> dict[str, str | None]:
-    pairs = [part.split("=", 1) for part in relative.split(os.sep)[:-1] if "=" in part]
+    pairs = [part.split("=", 1) for part in relative.split("/")[:-1] if "=" in part]
     return {unquote(key): None if value == NO_VALUE else unquote(value) for key, value in pairs}
 
 
-def _nothing(name: str, suffixes: tuple[str, ...]) -> str:
+def _nothing(name: str, folder: bool, suffixes: tuple[str, ...]) -> str:
     end = suffixes[0]
-    if os.path.isdir(name):
+    if folder:
         return (
             f"add_path must name at least one file; {os.path.join(name, '*' + end)!r} matches none (from {os.getcwd()!r}), "
             f"nor another of {', '.join(suffixes)}. Give {os.path.join(name, '**', '*' + end)!r} for any depth."

@@ -12,13 +12,10 @@ from recis_core.io.ids import LEAVES, text_ids
 from recis_core.io.kinds import Kind, kind_of, leaf_type, together
 from recis_core.io.leaves import checked, over_leaves
 from recis_core.io.numbers import Check, unchecked
+from recis_core.io.time_units import counted, wanted_in
 
 NUMBERS = ("integer", "boolean", "floating", "decimal", "null")
-WANTED = {
-    "timestamp": "a timestamp that microseconds since 1970 can hold in 64 bits",
-    "time": "a time of day",
-    "duration": "a duration that microseconds can hold in 64 bits",
-}
+UNITS = {"date": "day", "timestamp": "us", "time": "us", "duration": "us"}  # of each kind, unless another is asked for
 
 
 class Role(Protocol):
@@ -58,11 +55,30 @@ def _other_roles(name: str) -> str:
     )
 
 
-def _as_ids(array: pa.Array) -> pa.Array:
+def _as_ids(array: pa.Array, unit: str | None) -> pa.Array:
     if leaf_type(array.type) == pa.int64():
         return array
     name = _kind(array).values
-    return over_leaves(array, lambda values: checked(values, LEAVES[name], WANTED.get(name, "an id")))
+    if name not in UNITS:
+        return over_leaves(array, lambda values: checked(values, LEAVES[name], "an id"))
+    wanted = unit or UNITS[name]
+    return over_leaves(array, lambda v: checked(v, lambda part: counted(part, wanted), wanted_in(name, wanted)))
+
+
+def _timed(kind: Kind, unit: str | None) -> bool:
+    """Whether a unit of time, if one is asked for, is right for a kind."""
+    return unit is None or kind.values in UNITS or kind.values == "null"
+
+
+def _mixed_times(kinds: Sequence[Kind], unit: str | None) -> Sequence[Kind]:
+    """In a unit that is asked for, dates and timestamps go together."""
+    if unit is None:
+        return kinds
+    return [Kind("timestamp", kind.depth) if kind.values == "date" else kind for kind in kinds]
+
+
+def _times(unit: str | None, wanted: str) -> str:
+    return wanted if unit is None else f"dates, timestamps, times or durations, to be counted in unit={unit!r}"
 
 
 def _kind(array: pa.Array) -> Kind:
@@ -89,18 +105,22 @@ def _float_type(types: Sequence[pa.DataType]) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Values:
-    """Numbers as int64 or floats, text as bytes, in lists of any depth."""
+    """Numbers as int64 or floats, text as bytes, in lists of any depth. unit: of times, which are all that it takes then."""
 
-    wanted: str = "numbers, text, dates, times, or lists of them"
+    unit: str | None = None
+
+    @property
+    def wanted(self) -> str:
+        return _times(self.unit, "numbers, text, dates, times, or lists of them")
 
     def way_out(self, name: str) -> str:
         return _other_roles(name)
 
     def takes(self, kind: Kind) -> bool:
-        return True
+        return _timed(kind, self.unit)
 
     def common(self, kinds: Sequence[Kind]) -> Kind | None:
-        return together(kinds)
+        return together(_mixed_times(kinds, self.unit))
 
     def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
         if common.values in ("floating", "decimal"):
@@ -111,40 +131,43 @@ class Values:
         if pa.types.is_floating(target):
             return _as_floats(array, target)
         if target == pa.int64():
-            return _as_ids(array)
+            return _as_ids(array, self.unit)
         return over_leaves(array, lambda values: values.cast(target))
 
 
 @dataclass(frozen=True)
 class Ids:
-    """int64 ids. text: hash each value's text, so that files may mix kinds. whole: accept floats that are whole numbers."""
+    """int64 ids. text: hash each value's text, so that files may mix kinds. whole: accept floats that are whole numbers.
+    unit: of times, which are all that it takes then."""
 
     text: bool = False
     whole: bool = False
+    unit: str | None = None
 
     @property
     def wanted(self) -> str:
         floats = "" if self.text or self.whole else ", but no floats"
-        return f"one value or one list of values a row to be ids{floats}"
+        return _times(self.unit, f"one value or one list of values a row to be ids{floats}")
 
     def way_out(self, name: str) -> str:
         return _other_roles(name)
 
     def takes(self, kind: Kind) -> bool:
-        return kind.depth <= 1 and (self.text or self.whole or kind.values != "floating")
+        floats = self.text or self.whole or kind.values != "floating"
+        return kind.depth <= 1 and floats and _timed(kind, self.unit)
 
     def common(self, kinds: Sequence[Kind]) -> Kind | None:
         if self.text:
             kinds = [Kind("null" if kind.values == "null" else "text", kind.depth) for kind in kinds]
         if self.whole:
             kinds = [Kind("integer", kind.depth) if kind.values == "floating" else kind for kind in kinds]
-        return together(kinds)
+        return together(_mixed_times(kinds, self.unit))
 
     def target(self, common: Kind, types: Sequence[pa.DataType]) -> pa.DataType:
         return pa.int64()
 
     def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
-        return over_leaves(array, text_ids) if self.text else _as_ids(array)
+        return over_leaves(array, text_ids) if self.text else _as_ids(array, self.unit)
 
 
 @dataclass(frozen=True)

@@ -290,7 +290,8 @@ def test_a_column_that_one_file_lacks_or_has_alone(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.struct([("a", pa.int64())]), pa.list_(pa.list_(pa.int64())), pa.map_(pa.string(), pa.int64())]
+    "kind",
+    [pa.struct([("a", pa.int64())]), pa.list_(pa.list_(pa.int64())), pa.list_(pa.map_(pa.string(), pa.int64()))],
 )
 def test_kinds_that_are_not_read_are_named(capsys, tmp_path, kind):
     write(tmp_path / "x.parquet", deep=pa.nulls(N, kind))
@@ -299,6 +300,15 @@ def test_kinds_that_are_not_read_are_named(capsys, tmp_path, kind):
     assert "--skip deep" in err
     assert train(capsys, tmp_path, "--skip", "deep")[0] == 0
     assert train(capsys, tmp_path, "--columns", "user")[0] == 0
+
+
+def test_maps_are_weighted_ids(tmp_path):
+    prices = pa.array([[("a", 0.5), ("b", 2.0)]] * N, pa.map_(pa.string(), pa.float64()))
+    batch = first(write(tmp_path / "x.parquet", prices=prices))
+    assert set(batch) == {"label", "user", field_name("prices.keys")}
+    ragged = batch[field_name("prices.keys")]
+    assert ragged.values()[:2].tolist() == hash_strings(["a", "b"]).tolist()
+    assert ragged.weight()[:2].tolist() == [0.5, 2.0]
 
 
 def test_flags_that_contradict_each_other(capsys, tmp_path):
