@@ -1,0 +1,211 @@
+"""Rows cut to a length. Sizes: C columns, B rows, N values of a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recis_core.hashing.columns import addresses, as_columns, device_of, each, is_many, runs_loops, starts_of
+from recis_core.ragged.offsets import rows_of
+from recis_core.ragged.tensor import RaggedPadInfo, RaggedTensor
+
+Side = str | bool
+LEFT, RIGHT = "left", "right"
+
+
+class Kept(NamedTuple):
+    """What stays of one level of a column."""
+
+    offsets: Tensor  # int64 [B + 1]
+    child: Tensor  # int64 [new N], which child each is; -1 for an empty one
+    dropped: Tensor  # int64 [B]
+    padded: Tensor  # int64 [B]
+
+
+@overload
+def cut_off_2d(
+    x: RaggedTensor, keep_lengths: int, drop_sides: Side = RIGHT, pad_sides: Side = RIGHT
+) -> RaggedTensor: ...
+@overload
+def cut_off_2d(
+    x: Sequence[RaggedTensor],
+    keep_lengths: int | Sequence[int],
+    drop_sides: Side | Sequence[Side] = RIGHT,
+    pad_sides: Side | Sequence[Side] = RIGHT,
+) -> list[RaggedTensor]: ...
+def cut_off_2d(x: Any, keep_lengths: Any, drop_sides: Any = RIGHT, pad_sides: Any = RIGHT) -> Any:
+    """Each innermost row cut to a length; shorter rows stay as they are.
+
+        keep 3, drop left:   [9 11 12 | 20 21 | 30 31 32 33]   →   [9 11 12 | 20 21 | 31 32 33]
+
+    Args:
+      x: a RaggedTensor, or a list of them.
+      keep_lengths: how many values of a row stay, from 0 on.
+      drop_sides: "left" drops a row's first values, "right" its last; True stands for left, as in RecIS.
+      pad_sides: the side at which a dense picture is to be padded, noted in pad_info alone.
+      For columns each is one for all, or a list.
+
+    Returns:
+      A RaggedTensor whose weights are cut with their ids; the dense size of its last dimension is keep_lengths, and `pad_info`
+      says how much each row lost and lacks. Gradients flow to values and weights. For columns a list, in one call.
+
+    Raises:
+      TypeError: x is no RaggedTensor. ValueError: a length is negative, or a side neither left nor right.
+    """
+    return _cut_off(x, keep_lengths, drop_sides, pad_sides, inner=True)
+
+
+@overload
+def cut_off_3d(
+    x: RaggedTensor, keep_lengths: int, drop_sides: Side = RIGHT, pad_sides: Side = RIGHT
+) -> RaggedTensor: ...
+@overload
+def cut_off_3d(
+    x: Sequence[RaggedTensor],
+    keep_lengths: int | Sequence[int],
+    drop_sides: Side | Sequence[Side] = RIGHT,
+    pad_sides: Side | Sequence[Side] = RIGHT,
+) -> list[RaggedTensor]: ...
+def cut_off_3d(x: Any, keep_lengths: Any, drop_sides: Any = RIGHT, pad_sides: Any = RIGHT) -> Any:
+    """Rows of rows cut, or filled with empty rows, to as many inner rows each.
+
+        keep 2, both left:   [[10] [11 12] []]  [[14 15]]   →   [[11 12] []]  [[] [14 15]]
+
+    The last but one level then is 0, k, 2k, …, so that pooling gives a rectangle [B, k, D]. Empty inner rows count as rows.
+
+    Args:
+      x: a RaggedTensor of two levels or more, or a list of them.
+      keep_lengths: k, from 0 on. Else as in `cut_off_2d`; pad_sides is the side at which empty rows are put.
+
+    Returns:
+      A RaggedTensor whose weights are cut with their ids; the dense size of its last dimension but one is k.
+
+    Raises:
+      As `cut_off_2d`; ValueError for a RaggedTensor of one level.
+    """
+    return _cut_off(x, keep_lengths, drop_sides, pad_sides, inner=False)
+
+
+def _cut_off(x: Any, keep_lengths: Any, drop_sides: Any, pad_sides: Any, inner: bool) -> Any:
+    columns = as_columns(x)
+    keeps = [_checked_length(k) for k in each(keep_lengths, len(columns), "keep_lengths")]
+    drops = [_is_left(s, "drop_sides") for s in each(drop_sides, len(columns), "drop_sides")]
+    pads = [_is_left(s, "pad_sides") for s in each(pad_sides, len(columns), "pad_sides")]
+    _check_columns(columns, 1 if inner else 2)
+    by_loops = bool(columns) and runs_loops(columns[0].device)
+    cut = (_inner if inner else _outer)(columns, keeps, drops, pads, by_loops)
+    return cut if is_many(x) else cut[0]
+
+
+def _checked_length(keep: Any) -> int:
+    if isinstance(keep, bool) or int(keep) != keep or keep < 0:
+        raise ValueError(f"keep_lengths must be integers from 0 on; got {keep!r}.")
+    return int(keep)
+
+
+def _is_left(side: Any, name: str) -> bool:
+    if side not in (LEFT, RIGHT, True, False):
+        raise ValueError(f"{name} must be {LEFT!r} or {RIGHT!r}, or a bool, True for left; got {side!r}.")
+    return side in (LEFT, True)
+
+
+def _check_columns(columns: list[Any], levels: int) -> None:
+    for column in columns:
+        if not isinstance(column, RaggedTensor):
+            raise TypeError(f"x must be a RaggedTensor, or a list of them; got {type(column).__name__}.")
+        if len(column.offsets()) < levels:
+            raise ValueError("x must have two levels of offsets, rows of rows; got one. cut_off_2d cuts simple rows.")
+    device_of([column.values() for column in columns], "x")
+
+
+def _inner(
+    columns: list[RaggedTensor], keeps: list[int], drops: list[bool], pads: list[bool], by_loops: bool
+) -> list[RaggedTensor]:
+    levels = [column.offsets()[-1] for column in columns]
+    kept = kept_of(levels, keeps, drops, [False] * len(keeps), False, by_loops)
+    made = []
+    for column, k, found, drop, pad in zip(columns, keeps, kept, drops, pads, strict=True):
+        sizes = [*column._dense_shape[:-1], k]
+        made.append(_rebuilt(column, [*column.offsets()[:-1], found.offsets], found.child, sizes))
+        made[-1].set_pad_info(_pad_info(found, drop, pad))
+    return made
+
+
+def _outer(
+    columns: list[RaggedTensor], keeps: list[int], drops: list[bool], pads: list[bool], by_loops: bool
+) -> list[RaggedTensor]:
+    rows = kept_of([column.offsets()[-2] for column in columns], keeps, drops, pads, True, by_loops)
+    inner = chosen_rows([column.offsets()[-1] for column in columns], [found.child for found in rows], by_loops)
+    made = []
+    for column, k, found, (offsets, index), drop, pad in zip(columns, keeps, rows, inner, drops, pads, strict=True):
+        sizes = [*column._dense_shape[:-2], k, column._dense_shape[-1]]
+        made.append(_rebuilt(column, [*column.offsets()[:-2], found.offsets, offsets], index, sizes))
+        made[-1].set_pad_info(_pad_info(found, drop, pad))
+    return made
+
+
+def _pad_info(found: Kept, drop: bool, pad: bool) -> RaggedPadInfo:
+    sides = [torch.tensor([side], device=found.offsets.device) for side in (drop, pad)]
+    return RaggedPadInfo([found.dropped], [found.padded], *sides)
+
+
+def _rebuilt(column: RaggedTensor, levels: list[Tensor], index: Tensor, sizes: list[int]) -> RaggedTensor:
+    """The column with these levels, of the values at `index`."""
+    weight = column.weight()
+    kept = None if weight is None else weight.index_select(0, index)
+    made = column._like(column.values().index_select(0, index), levels, kept)
+    made._dense_shape = tuple(sizes)
+    return made
+
+
+def kept_of(
+    levels: list[Tensor], keeps: list[int], drops: list[bool], pads: list[bool], fill: bool, by_loops: bool
+) -> list[Kept]:
+    """Which children of each row stay; with `fill` short rows are filled up by -1."""
+    if not by_loops:
+        settings = zip(levels, keeps, drops, pads, strict=True)
+        return [_kept_by_torch(level, k, drop, pad, fill) for level, k, drop, pad in settings]
+    from recis_core.backends.column_loops import cut_off as loops  # loads numba
+
+    levels = [level.contiguous() for level in levels]
+    rows = starts_of([len(level) - 1 for level in levels])
+    flags = np.array([drops, pads], np.bool_)
+    found = loops.kept_of(addresses(levels), rows, np.array(keeps, np.int64), flags[0], flags[1], fill)
+    return [Kept(*map(torch.from_numpy, parts)) for parts in found]
+
+
+def _kept_by_torch(offsets: Tensor, keep: int, drop_left: bool, pad_left: bool, fill: bool) -> Kept:
+    lengths = offsets.diff()
+    dropped, padded = (lengths - keep).clamp(min=0), (keep - lengths).clamp(min=0)
+    sizes = torch.full_like(lengths, keep) if fill else lengths.clamp(max=keep)
+    new = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    row = rows_of(new, int(new[-1]))
+    place = torch.arange(len(row), device=offsets.device) - new[row]
+    child = place + (dropped[row] if drop_left else 0) - (padded[row] if fill and pad_left else 0)
+    there = (child >= 0) & (child < lengths[row])
+    return Kept(new, (child + offsets[row]).where(there, -1), dropped, padded)
+
+
+def chosen_rows(levels: list[Tensor], rows: list[Tensor], by_loops: bool) -> list[tuple[Tensor, Tensor]]:
+    """Of each column (offsets, and the places of values) of chosen rows of a level; row -1 is empty."""
+    if not by_loops:
+        return [_chosen_by_torch(level, chosen) for level, chosen in zip(levels, rows, strict=True)]
+    from recis_core.backends.column_loops import cut_off as loops  # loads numba
+
+    levels, rows = [level.contiguous() for level in levels], [chosen.contiguous() for chosen in rows]
+    starts = starts_of([len(chosen) for chosen in rows])
+    found = loops.chosen_rows(addresses(levels), addresses(rows), starts)
+    return [(torch.from_numpy(offsets), torch.from_numpy(index)) for offsets, index in found]
+
+
+def _chosen_by_torch(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    if len(offsets) == 1:  # no rows to choose from: all are -1
+        return offsets.new_zeros(len(rows) + 1), offsets[:0]
+    lengths = offsets.diff()[rows].where(rows >= 0, 0)
+    new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    row = rows_of(new, int(new[-1]))
+    return new, torch.arange(len(row), device=offsets.device) - new[row] + offsets[rows[row]]
