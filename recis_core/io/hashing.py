@@ -6,15 +6,16 @@ Sizes: N values.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import xxhash
 from torch import Tensor
 
+from recis_core.hashing import hash_texts
+from recis_core.io.kinds import TESTS, plain_type
 from recis_core.ragged import RaggedTensor
 
 
@@ -25,10 +26,11 @@ def text_id(text: bytes) -> int:
 
 
 def hashed(texts: pa.Array) -> pa.Array:
-    """int64 hashes [N] of text [N]; null stays null. Each distinct value is hashed once."""
-    encoded = texts.cast(pa.large_binary()).dictionary_encode()
-    ids = np.fromiter(map(text_id, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
-    return pa.array(ids).take(encoded.indices)
+    """int64 hashes [N] of text [N], as text_id gives them; null stays null.
+
+    All are hashed: to find the distinct ones first takes longer, even where a thousand make a million.
+    """
+    return hash_texts(texts, "xxh3")
 
 
 def hash_strings(texts: Iterable[Any] | RaggedTensor) -> Tensor | RaggedTensor:
@@ -48,8 +50,20 @@ def hash_strings(texts: Iterable[Any] | RaggedTensor) -> Tensor | RaggedTensor:
     """
     if isinstance(texts, RaggedTensor):
         return _hash_letters(texts)
-    ids = [_id_of(n, text) for n, text in enumerate(_listed(texts))]
-    return torch.tensor(ids, dtype=torch.int64)
+    if isinstance(texts, pa.Array | pa.ChunkedArray) and TESTS["text"](plain_type(texts.type)):
+        return _tensor_of(hashed(texts))
+    listed = list(_listed(texts))
+    if all(type(text) is str for text in listed):
+        return _tensor_of(hashed(pa.array(listed, pa.large_string())))
+    encoded = [_bytes_of(n, text) for n, text in enumerate(listed)]
+    return _tensor_of(hashed(pa.array(encoded, pa.large_binary())))
+
+
+def _tensor_of(ids: pa.Array) -> Tensor:
+    """Ids in memory of their own."""
+    if ids.null_count:
+        _bytes_of(pc.index(pc.is_null(ids), True).as_py(), None)
+    return torch.tensor(ids.to_numpy(), dtype=torch.int64)
 
 
 def _listed(texts: Any) -> Any:
@@ -61,11 +75,11 @@ def _listed(texts: Any) -> Any:
     return texts
 
 
-def _id_of(n: int, text: Any) -> int:
+def _bytes_of(n: int, text: Any) -> bytes:
     if isinstance(text, str):
-        return text_id(text.encode())
+        return text.encode()
     if isinstance(text, bytes):
-        return text_id(text)
+        return text
     if text is None or text != text:
         raise ValueError(f"texts[{n}] is missing ({text!r}); leave it out, or give it a text of its own.")
     raise TypeError(f"texts must hold str or bytes; got {type(text).__name__} at texts[{n}].")
@@ -78,6 +92,6 @@ def _hash_letters(texts: RaggedTensor) -> RaggedTensor:
             "a RaggedTensor of text holds bytes, uint8, with two levels of offsets or more, as varlen_feature gives them; "
             f"got {texts!r}."
         )
-    letters, edges = texts.values().cpu().numpy().tobytes(), bounds.tolist()
-    ids = [text_id(letters[begin:end]) for begin, end in pairwise(edges)]
-    return RaggedTensor(torch.tensor(ids, dtype=torch.int64, device=texts.device), levels)
+    buffers = [None, *(pa.py_buffer(part.contiguous().cpu().numpy()) for part in (bounds, texts.values()))]
+    ids = hashed(pa.Array.from_buffers(pa.large_binary(), len(bounds) - 1, buffers))
+    return RaggedTensor(_tensor_of(ids).to(texts.device), levels)
