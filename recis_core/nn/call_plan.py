@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recis_core.backends import LookupMode, Request
 from recis_core.backends.records import LookupCall
-from recis_core.nn.feature_input import FeatureInput, equal_offsets
+from recis_core.nn.feature_input import FeatureInput
 from recis_core.nn.hash_table import HashTable
 from recis_core.nn.lookup_node import Job
 from recis_core.options.admit_hook import AdmitHook
@@ -140,8 +140,8 @@ def _joined_offsets(features: list[FeatureInput]) -> Tensor:
     if len(features) == 1:
         return first.offsets
     bags = [f.bags for f in features]
-    if first.width is not None and all(f.width == first.width for f in features):
-        return equal_offsets(sum(bags), first.width, first.offsets.device)
+    if first.width and all(f.width == first.width for f in features):
+        return torch.arange(0, sum(bags) * first.width + 1, first.width, device=first.offsets.device)
     ends = torch.cat([first.offsets[:1], *[f.offsets[1:] for f in features]])
     starts = torch.tensor([0, *accumulate(len(f.ids) for f in features[:-1])])
     ends[1:] += starts.repeat_interleave(torch.tensor(bags)).to(ends.device)

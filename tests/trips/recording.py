@@ -6,6 +6,7 @@ Compiled code (numba's loops, jax's programs, torch's operators) is no call.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -56,11 +57,13 @@ def recorded() -> Iterator[Trip]:
             caller = file_of(frame.f_back.f_code.co_filename)
             trip.append(Call(file, frame.f_code.co_qualname, _depth(frame), file != caller))
 
+    gc.disable()  # what it collects may call us back
     sys.setprofile(see)
     try:
         yield trip
     finally:
         sys.setprofile(None)
+        gc.enable()
 
 
 def _depth(frame: FrameType) -> int:
