@@ -1,12 +1,13 @@
 """Which rows a worker gets, in batches of what size."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recis_core.io.batching import batch_sizes, remaining, worker_rows
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 9), st.integers(1, 60), st.booleans())
 def test_workers_share_all_rows_and_agree_on_batches(rows, workers, batch_size, drop):
     shares = [worker_rows(rows, k, workers) for k in range(workers)]

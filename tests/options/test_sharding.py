@@ -1,7 +1,7 @@
 """One table's sharding: what goes together, and its text form."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recis_core.options.sharding import Sharding
@@ -14,6 +14,7 @@ def test_text_and_back(text):
     assert str(Sharding.parse(text)) == text
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**12))
 def test_every_number_survives(n):
     for sharding in (Sharding(hot_rows=n), Sharding("table", n)):

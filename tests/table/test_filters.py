@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recis_core.backends.records import Marks
@@ -75,6 +75,7 @@ def test_rows_whose_backward_may_come_stay() -> None:
     assert table.stats()["evicted_by_custom"] == 2
 
 
+@settings(deadline=None)
 @given(batches=st.lists(st.lists(st.integers(-5, 20), min_size=1, max_size=8), max_size=6), most=st.integers(1, 8))
 def test_lru_against_a_dict(batches: list[list[int]], most: int) -> None:
     table, optimizer = table_of(FilterHook("LRU", {"max_rows": most}))
@@ -89,6 +90,7 @@ def test_lru_against_a_dict(batches: list[list[int]], most: int) -> None:
         assert set(table.ids().tolist()) == last.keys()
 
 
+@settings(deadline=None)
 @given(batches=st.lists(st.lists(st.integers(-5, 20), min_size=1, max_size=8), max_size=6), most=st.integers(1, 8))
 def test_lfu_against_a_dict(batches: list[list[int]], most: int) -> None:
     """Evicted after every second step: what was counted before weighs half."""
