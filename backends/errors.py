@@ -63,3 +63,7 @@ class StreamGap(PacketError):
 
 class PlanDoesNotFit(RecisError):
     """The tables need more memory than the ranks have, however they are placed."""
+
+
+class NotFitted(RecisError):
+    """An op of a feature has numbers to be fitted, and `FeatureEngine.fit` has not run."""

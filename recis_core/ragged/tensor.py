@@ -145,6 +145,11 @@ class RaggedTensor:
         return len(self._dense_shape)
 
     @property
+    def dense_shape(self) -> tuple[int, ...]:
+        """The sizes as given, -1 for as large as needed."""
+        return self._dense_shape
+
+    @property
     def max_length(self) -> int:
         """The dense size of the innermost level; waits for the device if no size was given."""
         return self.get_shape(-1)
@@ -209,6 +214,12 @@ class RaggedTensor:
 
     def is_pinned(self) -> bool:
         return self._values.is_pinned()
+
+    def with_values(self, values: Tensor) -> RaggedTensor:
+        """The same rows of other values, as many as before; offsets and weights are shared, not copied or checked again."""
+        if len(values) != len(self._values):
+            raise ValueError(f"values must be as many as before = {len(self._values)}; got {len(values)}.")
+        return self._like(values, self._offsets, self._weight)
 
     def _like(self, values: Tensor, offsets: list[Tensor], weight: Tensor | None) -> RaggedTensor:
         """The same rows in other tensors, without checking offsets again."""
