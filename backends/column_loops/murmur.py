@@ -26,13 +26,13 @@ SIXTEEN = np.uint64(16)
 
 
 @inlined
-def _scrambled(k):  # type: ignore[no-untyped-def]
+def scrambled(k):  # type: ignore[no-untyped-def]
     k = k * M
     return (k ^ (k >> R)) * M
 
 
 @inlined
-def _finished(h):  # type: ignore[no-untyped-def]
+def finished(h):  # type: ignore[no-untyped-def]
     h = (h ^ (h >> R)) * M
     return h ^ (h >> R)
 
@@ -53,18 +53,18 @@ def murmur64(s, length, seed):  # type: ignore[no-untyped-def]
     """The hash of `length` bytes from address s on."""
     h, end = seed ^ (np.uint64(length) * M), s + (length & ~7)
     while s < end:
-        h = (h ^ _scrambled(word_at(s))) * M
+        h = (h ^ scrambled(word_at(s))) * M
         s += 8
     if length & 7:
         h = (h ^ few_bytes(s, length & 7)) * M
-    return _finished(h)
+    return finished(h)
 
 
 @inlined
 def murmur_pair(x, y):  # type: ignore[no-untyped-def]
     """The hash, int64, of x's eight bytes and y's."""
-    h = ((SIXTEEN * M) ^ _scrambled(np.uint64(x))) * M
-    return np.int64(_finished((h ^ _scrambled(np.uint64(y))) * M))
+    h = ((SIXTEEN * M) ^ scrambled(np.uint64(x))) * M
+    return np.int64(finished((h ^ scrambled(np.uint64(y))) * M))
 
 
 @compiled_parallel

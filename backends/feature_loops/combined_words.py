@@ -8,24 +8,20 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from recis_core.backends.column_loops.murmur import M, finished, scrambled
 from recis_core.backends.numba_backend.compiled import compiled_parallel, inlined
 
-M = np.uint64(0xC6A4A7935BD1E995)
-R = np.uint64(47)
 BLOCK = 2048  # words or rows a thread takes at a time
 
 
 @inlined
 def _with_word(state, word):  # type: ignore[no-untyped-def]
-    k = np.uint64(word) * M
-    k = k ^ (k >> R)
-    return (state ^ (k * M)) * M
+    return (state ^ scrambled(np.uint64(word))) * M
 
 
 @inlined
 def _ended(state, buckets):  # type: ignore[no-untyped-def]
-    state = (state ^ (state >> R)) * M
-    state = state ^ (state >> R)
+    state = finished(state)
     return state % buckets if buckets > np.uint64(0) else state
 
 

@@ -69,7 +69,7 @@ class Combine(Op):
         if all(weight is None for weight in given):
             return None
         weights = [
-            torch.ones(len(ids), device=ids.device) if weight is None else weight.to(torch.float32)
+            torch.ones(len(ids), dtype=torch.float32, device=ids.device) if weight is None else weight.to(torch.float32)
             for weight, (ids, _) in zip(given, pairs, strict=True)
         ]
         return cross_weights(weights, [bounds for _, bounds in pairs])

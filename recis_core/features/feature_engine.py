@@ -14,7 +14,7 @@ from recis_core.features.definition import definition_of, digest_of, features_of
 from recis_core.features.feature import Feature
 from recis_core.features.features_file import read_features, write_features
 from recis_core.features.fitting import fitted_numbers, fitted_op, passes_of, position_kept
-from recis_core.features.fused import calls_of, run_calls
+from recis_core.features.fused import RUN, calls_of, keep_out_of_graphs
 from recis_core.features.input_columns import input_columns, is_plain
 from recis_core.features.op import FittedOp, Origin
 from recis_core.features.value import described
@@ -53,6 +53,7 @@ class FeatureEngine(nn.Module):
         self._input_columns = input_columns(features)
         for feature in feature_list:
             feature._compile()
+        keep_out_of_graphs()
         self._features = {feature.name: feature for feature in features}
         self._calls = calls_of({feature.name: feature.ops for feature in features})
 
@@ -89,7 +90,7 @@ class FeatureEngine(nn.Module):
             are not fitted. Each names the feature and the op.
         """
         fields = _as_fields(data)
-        results = run_calls(self._calls, list(self._features), fields)
+        results = RUN[0](self._calls, list(self._features), fields)
         if remain_no_use_data:
             results.update({name: value for name, value in fields.items() if name not in self._features})
         return results
@@ -182,6 +183,10 @@ class FeatureEngine(nn.Module):
             if isinstance(op, FittedOp) and op.needs_fit:
                 numbers = saved["arguments"]["fitted"]
                 op.set_fitted(None if numbers is None else op.read_fitted(numbers))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        keep_out_of_graphs()
 
     def extra_repr(self) -> str:
         return "\n".join(map(repr, self._features.values()))

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+import torch
 
 from recis_core.features.feature import naming
 from recis_core.features.op import Op
@@ -54,3 +57,16 @@ def run_calls(calls: Sequence[Call], names: Sequence[str], data: Mapping[str, An
     for call in calls:
         call.run(values)
     return values
+
+
+RUN = [run_calls]  # what engines call
+
+
+@cache
+def keep_out_of_graphs() -> None:
+    """From now on torch.compile leaves features alone and compiles what is around them.
+
+    Called when an engine is made: as a decorator torch.compiler.disable would import torch's compiler with the package,
+    which takes over a second; and an engine that held the function could not be pickled.
+    """
+    RUN[0] = torch.compiler.disable(run_calls)

@@ -12,7 +12,7 @@ from recis_core.features.value import check_kind
 from recis_core.hashing import farmhash, murmurhash
 from recis_core.ragged import RaggedTensor
 
-KINDS = {"farm": farmhash, "murmur": murmurhash}
+KINDS: dict[str, Any] = {"farm": farmhash, "murmur": murmurhash}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

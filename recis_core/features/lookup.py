@@ -12,10 +12,11 @@ from torch import Tensor
 
 from recis_core.features.arguments import as_number, as_whole
 from recis_core.features.hash import check_text, hashed_texts
-from recis_core.features.implementation import array, in_loops
+from recis_core.features.memory import array
 from recis_core.features.op import Op
 from recis_core.features.value import check_kind, check_rows, described, is_text, rows_and_values
 from recis_core.hashing import murmurhash
+from recis_core.hashing.columns import runs_loops
 from recis_core.ragged import RaggedTensor
 
 Rows = tuple[Tensor, Tensor]  # values [N], offsets [B + 1]
@@ -145,7 +146,7 @@ def _as_wanted(wanted: Any, results: Tensor) -> Any:
 
 def first_places(keys: Rows, wanted: Rows) -> Tensor:
     """int64 [W]: the first place of each wanted id among the keys of its row, -1 for none."""
-    if not in_loops(keys[0]):
+    if not runs_loops(keys[0].device):
         return _first_places(keys, wanted)
     from recis_core.backends.feature_loops.keys_in_rows import first_places as loop  # loads numba
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from recis_core.features.arguments import as_flag, as_number, as_numbers, as_whole
 from recis_core.features.exact_moments import ExactMoments
-from recis_core.features.implementation import array, in_loops
+from recis_core.features.memory import array
 from recis_core.features.op import FittedOp
 from recis_core.features.quantile import require_keys
 from recis_core.features.value import check_kind, mapped
+from recis_core.hashing.columns import runs_loops
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +82,7 @@ class Normalize(FittedOp):
         numbers = fitted["mean"], fitted["std"] or 1.0, low, high
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.to(torch.float32)
-        if not in_loops(values):
+        if not runs_loops(values.device):
             return normalized(values, self.log1p, *numbers)
         from recis_core.backends.feature_loops.normalized import normalize  # loads numba
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from recis_core.features.arguments import as_flag, as_list, as_text, as_whole
 from recis_core.features.hash import check_text, hashed_texts
-from recis_core.features.implementation import array, in_loops
+from recis_core.features.memory import array
 from recis_core.features.op import Op, Origin
 from recis_core.features.value import check_kind, mapped
 from recis_core.features.vocabulary_file import HIGH, LOW, Entries, content_of, read_entries
 from recis_core.features.word_hash import hash_words
 from recis_core.hashing import murmurhash
+from recis_core.hashing.columns import runs_loops
 from recis_core.ragged import uint64_mod
 
 
@@ -118,7 +119,7 @@ class Vocabulary(Op):
 
     def _positions(self, values: Tensor) -> Tensor:
         ids = values.to(torch.int64).reshape(-1)
-        found = self._in_loop(ids) if in_loops(ids) else self._in_torch(ids)
+        found = self._in_loop(ids) if runs_loops(ids.device) else self._in_torch(ids)
         return self._with_others(ids, found).reshape(values.shape)
 
     def _in_loop(self, ids: Tensor) -> Tensor:

@@ -36,11 +36,11 @@ def _of_lines(path: Path, column: str | None, integers: bool) -> Entries:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}, line {line}, is not UTF-8: {error.reason}.") from None
     lines = text.removesuffix("\n").split("\n") if text else []
-    lines = [line.removesuffix("\r") for line in lines]
-    for at, line in enumerate(lines):
-        if not line:
+    lines = [text_line.removesuffix("\r") for text_line in lines]
+    for at, entry in enumerate(lines):
+        if not entry:
             raise ValueError(f"{path}, line {at + 1}, is empty; an entry a line is wanted.")
-    return tuple(_integer(path, n, line) for n, line in enumerate(lines)) if integers else tuple(lines)
+    return tuple(_integer(path, at, entry) for at, entry in enumerate(lines)) if integers else tuple(lines)
 
 
 def _integer(path: Path, n: int, line: str) -> int:

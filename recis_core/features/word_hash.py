@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.features.implementation import array, in_loops
+from recis_core.features.memory import array
+from recis_core.hashing.columns import runs_loops
+from recis_core.hashing.murmur import M, finished, scrambled
+from recis_core.hashing.unsigned import signed
 from recis_core.ragged import uint64_mod
-
-M = 0xC6A4A7935BD1E995
-R = 47
-WORD = 1 << 64
 
 
 def hash_words(columns: Sequence[Tensor], buckets: int = 0) -> Tensor:
@@ -60,12 +59,12 @@ def combined_offsets(offsets: Tensor, others: Tensor) -> Tensor:
 
 def _start(words: int) -> int:
     """The hash's state before the first of so many words, unsigned."""
-    return 8 * words * M % WORD
+    return 8 * words * M % (1 << 64)
 
 
 def _next(state: Tensor, words: Tensor, start: int, last: bool, buckets: int) -> Tensor:
-    if not in_loops(words):
-        before = torch.full_like(words, _signed(start)) if len(state) == 0 else state
+    if not runs_loops(words.device):
+        before = torch.full_like(words, signed(start)) if len(state) == 0 else state
         return _with_words(before, words, last, buckets)
     from recis_core.backends.feature_loops.combined_words import hash_words  # loads numba
 
@@ -77,7 +76,7 @@ def _next(state: Tensor, words: Tensor, start: int, last: bool, buckets: int) ->
 def _cross(
     state: Tensor, offsets: Tensor, words: Tensor, others: Tensor, ends: Tensor, last: bool, buckets: int
 ) -> Tensor:
-    if not in_loops(words):
+    if not runs_loops(words.device):
         left, right = _pairs(offsets, others, ends)
         return _with_words(state[left], words[right], last, buckets)
     from recis_core.backends.feature_loops.combined_words import cross_words  # loads numba
@@ -99,18 +98,8 @@ def _pairs(offsets: Tensor, others: Tensor, ends: Tensor) -> tuple[Tensor, Tenso
 
 
 def _with_words(state: Tensor, words: Tensor, last: bool, buckets: int) -> Tensor:
-    k = _mixed(words * _signed(M)) * _signed(M)
-    state = (state ^ k) * _signed(M)
+    state = (state ^ scrambled(words)) * M
     if not last:
         return state
-    state = _mixed(_mixed(state) * _signed(M))
+    state = finished(state)
     return uint64_mod(state, buckets) if buckets else state
-
-
-def _mixed(words: Tensor) -> Tensor:
-    """x ^ (x >> R), of unsigned x."""
-    return words ^ ((words >> R) & ((1 << (64 - R)) - 1))
-
-
-def _signed(word: int) -> int:
-    return word - WORD if word >> 63 else word

@@ -12,12 +12,12 @@ R = 47
 PAIR = signed(16 * 0xC6A4A7935BD1E995 % (1 << 64))
 
 
-def _scrambled(k: Tensor) -> Tensor:
+def scrambled(k: Tensor) -> Tensor:
     k = k * M
     return (k ^ shifted(k, R)) * M
 
 
-def _finished(h: Tensor) -> Tensor:
+def finished(h: Tensor) -> Tensor:
     h = (h ^ shifted(h, R)) * M
     return h ^ shifted(h, R)
 
@@ -28,14 +28,14 @@ def murmur64(text: ByteWords, beg: Tensor, length: Tensor, seed: int = 0) -> Ten
     order, active = turns_of(length >> 3)
     h, ordered = h[order], beg[order]
     for turn, count in enumerate(active):
-        h[:count] = (h[:count] ^ _scrambled(text.word(ordered[:count] + 8 * turn))) * M
+        h[:count] = (h[:count] ^ scrambled(text.word(ordered[:count] + 8 * turn))) * M
     h = h[order.argsort()]
     rest = length & 7
     tail = text.word(beg + length - rest) & ((rest.new_ones(()) << (rest << 3)) - 1)
-    return _finished(((h ^ tail) * M).where(rest > 0, h))
+    return finished(((h ^ tail) * M).where(rest > 0, h))
 
 
 def murmur_pair(x: Tensor, y: Tensor) -> Tensor:
     """int64: the hashes of x's eight bytes and y's."""
-    h = (_scrambled(x) ^ PAIR) * M
-    return _finished((h ^ _scrambled(y)) * M)
+    h = (scrambled(x) ^ PAIR) * M
+    return finished((h ^ scrambled(y)) * M)

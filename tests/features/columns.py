@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from recis_core.features.op import Op
 from recis_core.ragged import RaggedTensor
 
 
-def rows(*values: Sequence[Any], dtype: torch.dtype = torch.int64, weights: Sequence[float] | None = None) -> RaggedTensor:
+def rows(
+    *values: Sequence[Any], dtype: torch.dtype = torch.int64, weights: Sequence[float] | None = None
+) -> RaggedTensor:
     """rows([1, 2], [], [3])"""
     offsets = torch.tensor([0, *(len(row) for row in values)]).cumsum(0)
     weight = None if weights is None else torch.tensor(weights)
@@ -34,7 +37,7 @@ def listed(value: Any) -> list[Any]:
     out = value.values().tolist()
     for level in reversed(value.offsets()):
         edges = level.tolist()
-        out = [out[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        out = [out[a:b] for a, b in pairwise(edges)]
     return out
 
 

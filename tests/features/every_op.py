@@ -29,7 +29,15 @@ from recis_core.features import (
 from recis_core.ragged import RaggedTensor
 from tests.features.columns import feature
 
-WORDS = ["", "a", "red", "green", "blue", "ünïcödé", "a longer text of more than sixty-four bytes, to reach the last loop of all"]
+WORDS = [
+    "",
+    "a",
+    "red",
+    "green",
+    "blue",
+    "ünïcödé",
+    "a longer text of more than sixty-four bytes, to reach the last loop of all",
+]
 
 
 def halves(value: Any) -> Any:

@@ -37,7 +37,10 @@ FIT = {"count": 2, "boundaries": [1.0], "rank_error": 0.0}
 REFUSED: list[tuple[Any, Any, type[Exception], str]] = [
     *((op, TEXT, TypeError, "must be integers; got text") for op in (Mod(3), IDMultiHash([3]), StringMultiHash([3]))),
     *((op, FLOATS, TypeError, "must be integers; got a tensor of torch.float32") for op in (Mod(3), IDMultiHash([3]))),
-    *((op, TEXT, TypeError, "must be integers or floats; got text") for op in (Bucketize([1.0]), FillNull(0), Normalize())),
+    *(
+        (op, TEXT, TypeError, "must be integers or floats; got text")
+        for op in (Bucketize([1.0]), FillNull(0), Normalize())
+    ),
     (Quantile(3, fitted=FIT), TEXT, TypeError, "must be integers or floats; got text"),
     (Hash("farm"), INTS, TypeError, "must be text: a RaggedTensor of bytes"),
     (Hash("farm"), torch.zeros(2, dtype=torch.uint8), TypeError, "must be text: a RaggedTensor of bytes"),
@@ -53,7 +56,12 @@ REFUSED: list[tuple[Any, Any, type[Exception], str]] = [
     (FeatureCross(), [INTS, FLOATS], TypeError, "column 1 must be integers"),
     (FeatureCross(), [INTS, NESTED], ValueError, "column 1 must have rows of single values"),
     (Combine(), [INTS, rows([1])], ValueError, "columns must have as many rows as another; got 2, 1"),
-    (Combine(), [INTS, TEXT], TypeError, "column 1 must be integers; got text.* Hash or Vocabulary make integers of text"),
+    (
+        Combine(),
+        [INTS, TEXT],
+        TypeError,
+        "column 1 must be integers; got text.* Hash or Vocabulary make integers of text",
+    ),
     (Lookup(3, 0), INTS, TypeError, r"must be SelectFields\(\[keys, values\]\)"),
     (Lookup(default=0), [INTS, INTS], TypeError, r"must be SelectFields\(\[keys, values, wanted\]\)"),
     (Lookup("a", 0), [INTS, INTS], TypeError, "keys must be text"),
@@ -106,7 +114,11 @@ ARGUMENTS: list[tuple[Any, type[Exception], str]] = [
     (lambda: Mod(0), ValueError, "mod_value must be in 1 .. 9223372036854775807; got 0"),
     (lambda: Mod(True), TypeError, "mod_value must be an integer; got True"),
     (lambda: Mod(2.0), TypeError, "mod_value must be an integer; got 2.0"),
-    (lambda: Bucketize([2, 1]), ValueError, r"boundary must not decrease; got boundary\[0\] = 2.0, boundary\[1\] = 1.0"),
+    (
+        lambda: Bucketize([2, 1]),
+        ValueError,
+        r"boundary must not decrease; got boundary\[0\] = 2.0, boundary\[1\] = 1.0",
+    ),
     (lambda: Bucketize([float("nan")]), ValueError, r"boundary\[0\] must be finite"),
     (lambda: Bucketize(3), TypeError, "boundary must be a list; got 3"),
     (lambda: Hash("md5"), ValueError, "hash_type must be 'farm' or 'murmur'; got 'md5'"),

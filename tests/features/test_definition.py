@@ -100,12 +100,21 @@ def with_step(step: Any) -> dict[str, Any]:
         (changed(more=1), "a definition holds format, version and a list, features; got .*more"),
         (changed(features=[{"name": "x"}]), r"features\[0\] must hold a name and a list, ops"),
         (with_step({"op": "Mod"}), "feature 'x': an op must hold op and arguments"),
-        (with_step({"op": "Modulo", "arguments": {}}), "feature 'x', op 2: there is no op 'Modulo'; ops are Bucketize, "),
-        (with_step({"op": "Mod", "arguments": {"mod": 3}}), "feature 'x', op 2, Mod: there is no argument 'mod'; arguments are mod_value"),
+        (
+            with_step({"op": "Modulo", "arguments": {}}),
+            "feature 'x', op 2: there is no op 'Modulo'; ops are Bucketize, ",
+        ),
+        (
+            with_step({"op": "Mod", "arguments": {"mod": 3}}),
+            "feature 'x', op 2, Mod: there is no argument 'mod'; arguments are mod_value",
+        ),
         (with_step({"op": "Mod", "arguments": {}}), "feature 'x', op 2, Mod: the argument mod_value is missing"),
         (with_step({"op": "Mod", "arguments": [3]}), "feature 'x', op 2, Mod: arguments must be a mapping by name"),
         (with_step({"op": "Mod", "arguments": {"mod_value": "3"}}), "op 2, Mod: mod_value must be an integer; got '3'"),
-        (with_step({"op": "Custom", "arguments": {"name": "absent"}}), "op 2, Custom: there is no function 'absent', version 1. Register it"),
+        (
+            with_step({"op": "Custom", "arguments": {"name": "absent"}}),
+            "op 2, Custom: there is no function 'absent', version 1. Register it",
+        ),
         (
             with_step({"op": "Quantile", "arguments": {"num_buckets": 4, "fitted": {"boundaries": [1.0]}}}),
             "op 2, Quantile: fitted must hold count, boundaries, rank_error; got boundaries",
@@ -114,13 +123,16 @@ def with_step(step: Any) -> dict[str, Any]:
             with_step(
                 {
                     "op": "Quantile",
-                    "arguments": {"num_buckets": 4, "fitted": {"count": 1, "boundaries": [2.0, 1.0], "rank_error": 0.0}},
+                    "arguments": {
+                        "num_buckets": 4,
+                        "fitted": {"count": 1, "boundaries": [2.0, 1.0], "rank_error": 0.0},
+                    },
                 }
             ),
             "fitted boundaries must rise",
         ),
     ],
-)  # fmt: skip
+)
 def test_definitions_that_are_none(definition: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         FeatureEngine.from_dict(definition)
@@ -130,7 +142,9 @@ def test_custom_is_found_by_name_and_version() -> None:
     double, triple = (lambda value: value * 2), (lambda value: value * 3)
     engine = FeatureEngine([feature("x", "a", Custom("test_definition.scaled", 2, double))])
     definition = json.loads(json.dumps(engine.to_dict()))
-    with pytest.raises(ValueError, match="feature 'x', op 2, Custom: there is no function 'test_definition.scaled', version 2"):
+    with pytest.raises(
+        ValueError, match="feature 'x', op 2, Custom: there is no function 'test_definition.scaled', version 2"
+    ):
         FeatureEngine.from_dict(definition, {("test_definition.scaled", 1): double})
     register_function("test_definition.scaled", double, version=2)
     assert FeatureEngine.from_dict(definition)({"a": torch.tensor([4])})["x"].tolist() == [8]
@@ -190,19 +204,40 @@ def test_an_empty_engine_has_a_file(tmp_path: Path) -> None:
         ("version: 1\nfeature: {}\nfeatures: {}", "there is no key 'feature'; keys are version and features"),
         ("version: 1\nfeatures: {x: Mod}", "feature 'x': a list of ops is wanted"),
         ("version: 1\nfeatures: {1: [{SelectField: a}]}", "a feature's name must be text; got 1"),
-        ("version: 1\nfeatures: {x: [{SelectField: a, Mod: 3}]}", "feature 'x', op 1: an op's name or {name: arguments} is wanted"),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a, Mod: 3}]}",
+            "feature 'x', op 1: an op's name or {name: arguments} is wanted",
+        ),
         ("version: 1\nfeatures: {x: [{Mod: 3}]}", "feature 'x': the first op must be SelectField or SelectFields"),
         ("version: 1\nfeatures: {x: [{SelectField: a}, {Modulo: 3}]}", "feature 'x', op 2: there is no op 'Modulo'"),
-        ("version: 1\nfeatures: {x: [{SelectField: a}, {Mod: {m: 3}}]}", "feature 'x', op 2, Mod: there is no argument 'm'"),
-        ("version: 1\nfeatures: {x: [{SelectField: a}, {FeatureCross: 3}]}", "feature 'x', op 2, FeatureCross: it takes no arguments"),
-        ("version: 1\nfeatures: {x: [{SelectField: a}, {Bucketize: [1e-3]}]}", r"op 2, Bucketize: boundary\[0\] must be a number; got '1e-3'. YAML reads 1e-3 as text; write 1.0e-3"),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a}, {Mod: {m: 3}}]}",
+            "feature 'x', op 2, Mod: there is no argument 'm'",
+        ),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a}, {FeatureCross: 3}]}",
+            "feature 'x', op 2, FeatureCross: it takes no arguments",
+        ),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a}, {Bucketize: [1e-3]}]}",
+            r"Bucketize: boundary\[0\] must be a number; got '1e-3'. YAML reads 1e-3 as text; write 1.0e-3",
+        ),
         ("version: 1\nfeatures: {x: [{SelectField: a}], x: [{SelectField: b}]}", "key 'x' is given twice"),
-        ("version: 1\nfeatures: {x: [{SelectField: a}, {Hash: sha}]}", "op 2, Hash: hash_type must be 'farm' or 'murmur'; got 'sha'"),
-        ("version: 1\nfeatures: {x: [{SelectField: {name: a, dtype: int9}}]}", "op 1, SelectField: dtype must be a torch.dtype or its name"),
-        ("version: 1\nfeatures: {x: [{SelectField: a}, {Vocabulary: {file: no.txt}}]}", "op 2, Vocabulary: there is no vocabulary"),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a}, {Hash: sha}]}",
+            "op 2, Hash: hash_type must be 'farm' or 'murmur'; got 'sha'",
+        ),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: {name: a, dtype: int9}}]}",
+            "op 1, SelectField: dtype must be a torch.dtype or its name",
+        ),
+        (
+            "version: 1\nfeatures: {x: [{SelectField: a}, {Vocabulary: {file: no.txt}}]}",
+            "op 2, Vocabulary: there is no vocabulary",
+        ),
         ("version: 1\nfeatures: [", "is not YAML"),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_none(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "features.yaml"
     path.write_text(text)

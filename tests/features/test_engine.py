@@ -58,13 +58,16 @@ def test_one_call_a_class_and_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """26 features of the same four steps, and two others: as many calls as classes in each step."""
     calls: list[tuple[str, int]] = []
     for name, op_class in OPS.items():
+
         def counted(cls: Any, ops: Any, values: Any, run: Any = op_class.run.__func__, name: str = name) -> Any:  # type: ignore[attr-defined]
             calls.append((name, len(ops)))
             return run(cls, ops, values)
 
         monkeypatch.setattr(op_class, "run", classmethod(counted))
     many = [feature(f"f{n}", f"x{n}", Hash("farm" if n % 2 else "murmur"), Mod(n + 1), Combine(9)) for n in range(26)]
-    engine = FeatureEngine([*many, feature("b", "z", Bucketize([0.5])), feature("c", ["y", "y"], FeatureCross(), Mod(3))])
+    engine = FeatureEngine(
+        [*many, feature("b", "z", Bucketize([0.5])), feature("c", ["y", "y"], FeatureCross(), Mod(3))]
+    )
     data = {f"x{n}": texts(["a", "b"], []) for n in range(26)}
     engine({**data, "y": rows([1], [2]), "z": torch.tensor([1.0, 2.0])})
     assert calls == [

@@ -37,7 +37,9 @@ def seen(sketch: Any, parts: list[np.ndarray]) -> Any:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(FLOATS, min_size=1, max_size=40), st.integers(0, 40), st.randoms(), st.booleans())
-def test_moments_are_exact_in_any_split_order_and_merge(values: list[float], cut: int, random: Any, logarithm: bool) -> None:
+def test_moments_are_exact_in_any_split_order_and_merge(
+    values: list[float], cut: int, random: Any, logarithm: bool
+) -> None:
     x = np.array(values)
     whole = seen(ExactMoments(logarithm), [x]).numbers()
     shuffled = x.copy()
@@ -92,7 +94,11 @@ def test_boundaries_are_at_their_ranks_where_exact(values: list[float], buckets:
 
 def test_beyond_the_bound_the_error_is_as_stated() -> None:
     generator = np.random.default_rng(0)
-    for x in (generator.normal(size=50_000), 1.7e9 + 1e7 * generator.random(50_000), generator.lognormal(size=50_000) * -1):
+    for x in (
+        generator.normal(size=50_000),
+        1.7e9 + 1e7 * generator.random(50_000),
+        generator.lognormal(size=50_000) * -1,
+    ):
         numbers = seen(ValueCells(10, 1 << 10), np.array_split(x, 7)).numbers()
         ordered = np.sort(x)
         assert 0 < numbers["rank_error"] < 0.02
@@ -134,7 +140,9 @@ def test_a_chain_takes_a_pass_for_each_op() -> None:
     engine = engine_of(Normalize(log1p=True, zscore=True), Quantile(4))
     batches = [{"x": part} for part in torch.arange(1000.0).split(64)]
     assert engine.fit_passes == 2
-    with pytest.raises(ValueError, match=r"feature 'x' has 2 fitted ops, .* \(Normalize, Quantile\), so fitting takes 2 passes"):
+    with pytest.raises(
+        ValueError, match=r"feature 'x' has 2 fitted ops, .* \(Normalize, Quantile\), so fitting takes 2 passes"
+    ):
         engine.fit(iter(batches))
     assert not engine.fitted
     engine.fit(batches)

@@ -26,7 +26,7 @@ RENEW = "python -m tests.hygiene.surface"
 PACKAGES = tuple(
     f"recis_core.{name}"
     for name in (
-        *("backends", "bridge", "errors", "exchange", "framework", "hashing", "io", "metrics"),
+        *("backends", "bridge", "errors", "exchange", "features", "framework", "hashing", "io", "metrics"),
         *("models", "nn", "optim", "planning", "ragged", "serialize", "serving"),
     )
 )

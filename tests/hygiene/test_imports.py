@@ -25,10 +25,12 @@ TRAIN = """
 import json, sys, torch
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
+from recis_core.features import Combine, Feature, FeatureEngine, SelectField, Vocabulary
 import recis_core.io, recis_core.models, recis_core.framework, recis_core.serialize
 engine = EmbeddingEngine({"f": EmbeddingOption(4)})
 optimizer = SparseAdam(engine.sparse_parameters())
-engine({"f": torch.tensor([1])})["f"].sum().backward()
+features = FeatureEngine([Feature("f").add_op(SelectField("x")).add_op(Vocabulary([5])).add_op(Combine(9))])
+engine(features({"x": torch.tensor([1])}, False))["f"].sum().backward()
 optimizer.step()
 loaded = {name.split(".")[0] for name in sys.modules} | {name for name in sys.modules if name == "recis_core.bridge"}
 print(json.dumps(sorted(loaded & {"jax", "jaxlib", "numba", "recis_core.bridge"})))

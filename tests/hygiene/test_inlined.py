@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BACKENDS = Path(__file__).parents[2] / "backends"
-KERNELS = tuple(BACKENDS / name for name in ("column_loops", "numba_backend", "tier_loops"))
+KERNELS = tuple(BACKENDS / name for name in ("column_loops", "feature_loops", "numba_backend", "tier_loops"))
 EMPTY = "@inlined\ndef step(rows, row):\n    "
 
 
