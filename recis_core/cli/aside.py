@@ -1,13 +1,17 @@
-"""A file written under another name first: it gets its own name when it is whole, or is removed."""
+"""A file or folder written under another name first: it gets its own name when it is whole, or is removed."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recis_core.cli import stopping
+
+UNLINKED = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
 
 
 @contextmanager
@@ -19,6 +23,28 @@ def beside(out: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
     finally:
-        with suppress(FileNotFoundError):
-            aside.unlink()
+        remove(aside)
         unfinished.discard(str(aside))
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """A file, or a folder with what is in it; it may be gone."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def put(aside: Path, path: Path) -> None:
+    """Gives it its name. Raises FileExistsError where something else has it by now."""
+    if aside.is_dir():
+        if os.path.lexists(path):  # a rename would replace an empty folder
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        aside.rename(path)
+        return
+    try:
+        os.link(aside, path)  # which replaces no file, as a rename would
+    except OSError as error:
+        if error.errno not in UNLINKED or path.exists():
+            raise
+        aside.replace(path)

@@ -1,9 +1,10 @@
-"""recis data synth: a synthetic click log as a file."""
+"""recis data: look at files, convert them, write a synthetic click log."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,13 @@ from rich.console import Console
 from recis_core.cli.aside import beside
 from recis_core.cli.flags import plain_errors, read_flags
 
-USAGE = "usage: recis data synth --preset NAME --rows N --out FILE.parquet [--seed N]"
+COMMANDS = ("convert", "synth")
+USAGE = """usage: recis data {convert,synth} ...
+
+  recis data convert SOURCE OUT       files into another format, fewer columns, other sizes, sorted
+  recis data synth --preset NAME --rows N --out FILE.parquet    a synthetic click log
+
+Each has --help."""
 
 
 @plain_errors
@@ -36,9 +43,12 @@ def run(argv: list[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
-    if command != "synth":
-        print(f"recis data: there is no command {command!r}.\n{USAGE}", file=sys.stderr)
+    if command not in COMMANDS:
+        print(f"recis data: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
         return 2
+    if command != "synth":
+        status: int = import_module(f"recis_core.cli.data_{command}").run(rest)
+        return status
     synth(read_flags(SynthConfig, rest, "recis data synth"))
     return 0
 

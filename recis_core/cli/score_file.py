@@ -5,7 +5,6 @@ Sizes: n rows of a piece of a file.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from recis_core.cli.aside import beside
+from recis_core.cli.aside import beside, put
 from recis_core.cli.outset import check_writable
 from recis_core.durable import file_mode, sync_directory
 from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
+from recis_core.io.pieces import read_piece
 
 ROWS = 1 << 16  # of a row group, where no columns are kept
 
@@ -62,16 +62,13 @@ def written(out: str, schema: pa.Schema, overwrite: bool) -> Iterator[pyarrow.pa
 
 
 def _put(aside: Path, path: Path, overwrite: bool) -> None:
-    if not overwrite:
-        try:
-            os.link(aside, path)  # which replaces no file, as a rename would
-            return
-        except FileExistsError:
-            raise _exists(str(path)) from None
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK) or path.exists():
-                raise
-    aside.replace(path)
+    if overwrite:
+        aside.replace(path)
+        return
+    try:
+        put(aside, path)
+    except FileExistsError:
+        raise _exists(str(path)) from None
 
 
 class Kept:
@@ -125,8 +122,7 @@ class Kept:
             with reading(file, form.name):
                 sizes = form.piece_rows(file, rows)
             for piece, n in enumerate(sizes):
-                with reading(file, form.name):
-                    table = form.read_piece(file, piece, wanted) if held else None
+                table = read_piece(form, file, piece, wanted) if held else None
                 yield [self._column(file, name, table, n) for name in self._names], n
 
     def _column(self, file: str, name: str, table: pa.Table | None, n: int) -> pa.ChunkedArray:

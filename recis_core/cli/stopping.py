@@ -11,6 +11,7 @@ thread gets signals too, for the main thread may be inside a long call, of a com
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -41,7 +42,7 @@ class Ending:
     """The signals that a command got, and how far it has come.
 
     asked: the number of the signal that ends it; 0 for none. hurried: a second Ctrl-C ends it at once. done: words for
-    how far it came. unfinished: files to remove where the process ends without unwinding.
+    how far it came. unfinished: files and folders to remove where the process ends without unwinding.
     """
 
     def __init__(self, command: str) -> None:
@@ -132,7 +133,7 @@ class Ending:
     def _leave(self) -> None:
         for path in tuple(self.unfinished):
             with suppress(OSError):
-                os.unlink(path)
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
         with suppress(OSError, ValueError):
             print(SHOW_CURSOR if sys.stdout.isatty() else "", end="", flush=True)
             self.tell()
