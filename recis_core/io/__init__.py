@@ -3,6 +3,7 @@
 from recis_core.io.dataset import Dataset
 from recis_core.io.file_dataset import ArrowDataset, CsvDataset, OrcDataset, ParquetDataset, dataset_of
 from recis_core.io.hashing import hash_strings
+from recis_core.io.mixed import MixedDataset
 from recis_core.io.synthetic import (
     SyntheticClicks,
     SyntheticDataset,
@@ -13,15 +14,18 @@ from recis_core.io.synthetic import (
     write_orc,
     write_parquet,
 )
+from recis_core.io.windows import Windows
 
 __all__ = [
     "ArrowDataset",
     "CsvDataset",
     "Dataset",
+    "MixedDataset",
     "OrcDataset",
     "ParquetDataset",
     "SyntheticClicks",
     "SyntheticDataset",
+    "Windows",
     "bayes_auc",
     "bayes_logloss",
     "dataset_of",

@@ -46,16 +46,14 @@ class Feature:
         return found
 
 
-def variable_length(
-    name: str, dtype: torch.dtype | None, finish: Callable[[RaggedTensor], Any], unit: str | None, nulls: NullRule
-) -> Feature:
+def variable_length(name: str, dtype: torch.dtype | None, unit: str | None, nulls: NullRule) -> Feature:
     check_unit(unit, name)
 
     def check(files: FileSet, targets: list[pa.DataType]) -> None:
         check_default(nulls.default, targets[0], dtype, _place(name, files))
 
     use = Use(name, Values(unit))
-    return Feature(name, (use,), lambda array: finish(ragged_column(nulls.applied(array), dtype)), check)
+    return Feature(name, (use,), lambda array: ragged_column(nulls.applied(array), dtype), check)
 
 
 def fixed_length(

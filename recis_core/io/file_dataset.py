@@ -5,32 +5,36 @@ Sizes: R rows of all files, n rows of a batch.
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from recis_core.io.arrow_format import ArrowFormat
-from recis_core.io.batching import batch_sizes, remaining, worker_rows
+from recis_core.io.batch_rows import Batch
+from recis_core.io.batching import ByCost, Full, Given, Sizes, batch_sizes, cut, remaining, share_sizes
 from recis_core.io.csv_format import CsvFormat
-from recis_core.io.dataset import Batch, Dataset
-from recis_core.io.feature import Feature, dense, fixed_length, ids, label, probability, variable_length
-from recis_core.io.file_format import FileFormat, OrcFormat, ParquetFormat
-from recis_core.io.file_reader import FileReader
+from recis_core.io.file_format import FileFormat, OrcFormat, ParquetFormat, reading
+from recis_core.io.file_marks import SavedOrder
+from recis_core.io.file_position import FilePosition
+from recis_core.io.file_reader import FileReader, require_rows
 from recis_core.io.file_set import FileSet
 from recis_core.io.formats import SUFFIXES, format_of_all
-from recis_core.io.maps import KEYS, VALUES
-from recis_core.io.nulls import rule
+from recis_core.io.part_stream import read_rows
 from recis_core.io.paths import expand
-from recis_core.io.roles import Ids
-from recis_core.io.row_order import RowOrder, cut, read_rows, window
-from recis_core.ragged import RaggedTensor
+from recis_core.io.position import Position
+from recis_core.io.row_order import RowOrder, window
+from recis_core.io.scan_filter import ScanFilter, columns_of
+from recis_core.io.windows import Windows, by_column, by_files, by_pattern, by_rows, in_order_of
 
 
-class FileDataset(Dataset):
+class FileDataset(FilePosition):
     """Batches {feature: RaggedTensor or Tensor} from files; see ParquetDataset, OrcDataset, CsvDataset, ArrowDataset.
 
     Files may differ in the width of integers and floats, in nullability, in the type of lists, and in the order of
@@ -39,6 +43,7 @@ class FileDataset(Dataset):
     Args, beside those of Dataset:
       read_threads_num: row groups or stripes decoded at once.
       shuffle, seed: permute files, their row groups or stripes, and rows inside these, anew each epoch.
+      shuffle_buffer: then permute each run of so many rows, across row groups and files; 0 does not. Also without `shuffle`.
       ragged_format: variable-length features as RaggedTensor; False gives torch.sparse_coo tensors.
       dtype: of floating columns; None keeps each column's dtype. Integers are int64.
     """
@@ -56,6 +61,7 @@ class FileDataset(Dataset):
         drop_remainder: bool = False,
         shuffle: bool = False,
         seed: int = 0,
+        shuffle_buffer: int = 0,
         ragged_format: bool = True,
         transform_fn: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
         dtype: torch.dtype | None = torch.float32,
@@ -67,16 +73,22 @@ class FileDataset(Dataset):
             worker_num,
             prefetch=prefetch,
             drop_remainder=drop_remainder,
+            ragged_format=ragged_format,
             transform_fn=transform_fn,
+            dtype=dtype,
             device=device,
+            shuffle_seed=seed if shuffle else None,
+            shuffle_buffer=shuffle_buffer,
+            buffer_seed=seed if shuffle_buffer else None,
         )
         if read_threads_num < 1:
             raise ValueError(f"read_threads_num must be at least 1; got {read_threads_num}.")
-        self.read_threads_num, self.ragged_format, self.dtype = read_threads_num, ragged_format, dtype
-        self._seed = seed if shuffle else None
-        self._window: tuple[int, int] | None = None
-        self.files = FileSet()
-        self._features: dict[str, Feature] = {}
+        if shuffle_buffer < 0:
+            raise ValueError(f"shuffle_buffer must be >= 0 rows; got {shuffle_buffer}.")
+        self.read_threads_num = read_threads_num
+        self._expressions: list[pc.Expression] = []
+        self._cost: tuple[list[str], int, int | None, bool] | None = None
+        self._piece_rows: dict[str, list[int]] = {}
 
     def add_path(self, path: str | os.PathLike[str]) -> None:
         """Add a file, or the files of a folder or glob in sorted order. A call that raises adds none.
@@ -103,110 +115,45 @@ class FileDataset(Dataset):
         for path in paths:
             self.add_path(path)
 
-    def varlen_feature(
-        self,
-        name: str,
-        hash_type: str | None = None,
-        hash_bucket: int = 0,
-        *,
-        unit: str | None = None,
-        null: str = "drop",
-        default: float | str | bytes | None = None,
-    ) -> None:
-        """Read a column as rows of any length: lists, numbers (rows of one), text (bytes, one more level).
+    def filter(self, predicate: Callable[[Any], Any] | pc.Expression) -> FileDataset:
+        """Keep the rows for which a pyarrow expression of the files' columns is true, or batches or rows by a function.
 
-        Dates, times and timestamps become integers, as in id_feature; decimals floats. RecIS's hash_type and hash_bucket
-        raise: id_feature gives ids of text.
+            dataset.filter((pc.field("day") >= 20240301) & pc.field("country").isin(["de", "fr"]))
 
-        Args:
-          unit: of dates, timestamps, times and durations: "ns", "us", "ms", "s", "min", "hour" or "day", rounded down.
-          null: "drop": a null is left out, in lists too, and a null list is empty. "error": a null raises.
-          default: what a null becomes; a null list becomes a list of it. Of text str or bytes.
-        """
-        if hash_type is not None or hash_bucket:
-            raise ValueError(
-                f"varlen_feature({name!r}) reads text as bytes and hashes nothing; got hash_type={hash_type!r}, "
-                f"hash_bucket={hash_bucket}. Use id_feature({name!r}), or hash_strings of what varlen_feature gives."
-            )
-
-        def finish(ragged: RaggedTensor) -> Any:
-            return ragged if self.ragged_format else ragged.to_sparse()
-
-        self._add(variable_length(name, self.dtype, finish, unit, rule(name, null, default)))
-
-    def fixedlen_feature(
-        self, name: str, default_value: float | Sequence[float], *, unit: str | None = None, null: str = "default"
-    ) -> None:
-        """Read a column as a tensor [n, len(default_value)], [n] for a number; empty and null rows get the default.
-
-        A null inside a list gets the default's value of that place. null="error": a null raises. unit: as in varlen_feature.
+        An expression is applied to rows as they are read, before all functions, so that batches are full; Parquet row groups
+        whose statistics say that no row matches are not read. Workers may then have different numbers of batches. Positions
+        count the rows of the files, also those left out. A function gets batches: see `Dataset.filter`. Returns self.
 
         Raises:
-          TypeError, ValueError: the default is no number, or the column cannot hold it, such as nan for integers.
+          ValueError: the files lack a column of the expression, or it is of a type that the expression does not take.
         """
-        self._add(fixed_length(name, default_value, self.dtype, unit, rule(name, null, None, "default")))
-
-    def id_feature(
-        self,
-        name: str,
-        weight: str | None = None,
-        *,
-        text: bool = False,
-        whole: bool = False,
-        unit: str | None = None,
-        null: str = "drop",
-        default: int | str | bytes | None = None,
-    ) -> None:
-        """Read a column as rows of int64 ids, one value or a list a row.
-
-        Integers stay (uint64 keeps its bits: 2**63 and more become negative, which is said once), bools become 0 and 1, text
-        is hashed by hash_strings, dates become days since 1970, timestamps, times and durations microseconds, rounded down.
-        Whole decimals stay; others become the hash of their text.
-
-        Args:
-          weight: a column of floats, one for each id of a row; the RaggedTensor then has weights.
-          text: hash the text of each value, of any kind, so that 1 in one file and "1" in another are equal.
-          whole: accept floats that are whole numbers, as pandas writes integers with nulls.
-          unit: of dates, timestamps, times and durations: "ns", "us", "ms", "s", "min", "hour" or "day", rounded down.
-          null: "drop": a null is left out, in lists too. "error": a null raises.
-          default: the id of nulls, or a text whose hash it is; a null list becomes a list of it.
-
-        Raises:
-          TypeError: the column holds floats, nested lists or structs, or its kind does not go with that of other files.
-          ValueError, while reading: a row has more weights than ids, or fewer; names file, column and row.
-        """
-        self._add(ids(name, weight, Ids(text, whole, unit), rule(name, null, default)))
-
-    def map_feature(self, name: str, *, weighted: bool = False, null: str = "drop") -> None:
-        """Read a column of maps as two features with the same offsets: NAME.keys, as ids, and NAME.values, as varlen_feature.
-
-        The two are columns for every other method, too: id_feature("prices.values"). weighted: values are the keys' weights,
-        and NAME.keys is the only feature.
-        """
-        keys, values = name + KEYS, name + VALUES
-        self.id_feature(keys, values if weighted else None, null=null)
-        if not weighted:
-            self.varlen_feature(values, null=null)
-
-    def dense_feature(self, name: str, width: int = 1, *, null: str = "default", default: float | None = None) -> None:
-        """Read a column of numbers as floats [n, width]; null and NaN become the default, 0, an infinite value raises.
-
-        null="error": null and NaN raise.
-        """
-        self._add(dense(name, width, self.dtype, rule(name, null, default, "default")))
-
-    def label_feature(self, name: str) -> None:
-        """Read a column of integers, bools or floats as labels, float32 [n]; values other than 0 and 1 raise."""
-        self._add(label(name))
-
-    def probability_feature(self, name: str) -> None:
-        """Read a column of numbers in [0, 1] as float32 [n]."""
-        self._add(probability(name))
-
-    def _add(self, feature: Feature) -> None:
+        if not isinstance(predicate, pc.Expression):
+            super().filter(predicate)
+            return self
         if self.files.rows:
-            feature.targets(self.files)
-        self._features[feature.name] = feature
+            columns_of(predicate, self.files)
+        self._expressions = [*self._expressions, predicate]
+        return self
+
+    def batch_by_cost(
+        self, columns: Sequence[str], budget: int, *, most_rows: int | None = None, oversize: str = "alone"
+    ) -> FileDataset:
+        """Fill a batch by the ids in its rows: with as many rows as hold at most `budget` ids of these features together.
+
+        So batches of long sequences have few rows, and cost about the same. Workers may have different numbers of batches;
+        `drop_remainder` drops a worker's last batch. batch_size is not used. Returns self.
+
+        Args:
+          columns: names of features. budget: ids a batch. most_rows: rows a batch, at most; None for any number.
+          oversize: "alone": a row with more ids is a batch of its own; "error": it raises ValueError.
+        """
+        if not columns or budget < 1 or (most_rows is not None and most_rows < 1) or oversize not in ("alone", "error"):
+            raise ValueError(
+                "batch_by_cost takes names of features, budget >= 1, most_rows >= 1 or None, and oversize 'alone' or 'error'; "
+                f"got {columns!r}, {budget}, {most_rows} and {oversize!r}."
+            )
+        self._cost = list(columns), budget, most_rows, oversize == "alone"
+        return self
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -232,24 +179,116 @@ class FileDataset(Dataset):
             raise ValueError(f"a window must lie in the {self._all_rows} rows there are; got {begin} to {end}.")
         self._window = begin, end
 
-    def __len__(self) -> int:
-        """Batches of this worker in an epoch, before any filter."""
-        return len(self._sizes())
+    def windowed(self, begin: int, end: int, where: pc.Expression | None = None) -> FileDataset:
+        """A data set like this, of rows begin .. end alone, and of those of them where an expression is true."""
+        other = copy.copy(self)
+        for name in ("_steps", "_declared", "_as_sparse", "_expressions"):
+            setattr(other, name, copy.copy(getattr(self, name)))
+        other._position, other._loaded, other._saved_order = Position(), [], SavedOrder()
+        other.window(begin, end)
+        return other if where is None else other.filter(where)
 
-    def _sizes(self) -> list[int]:
-        return batch_sizes(self.rows, self.worker_idx, self.worker_num, self.batch_size, self.drop_remainder)
+    def windows(
+        self,
+        *,
+        files: int | None = None,
+        rows: int | None = None,
+        pattern: str | None = None,
+        column: str | None = None,
+        train_last: bool = False,
+    ) -> Windows:
+        """This data set in windows: pairs of data sets, to train on one and test on the next.
 
-    def _batches(self, epoch: int, rows_done: int) -> Iterator[tuple[Batch, int]]:
+            windows = dataset.windows(pattern=r"day=(\d{4}-\d\d-\d\d)")
+            for train, test in windows: ...      # day 1 and 2, then day 2 and 3, …; the last day is for the test alone
+
+        Both have features, functions, filters and shuffles as this one has now. `windows.state_dict()` resumes at a window's
+        end, and inside. Say how windows are made, by one of:
+
+        Args:
+          files: so many files. rows: so many rows. The last window may have fewer.
+          pattern: what a regular expression finds in a file's path (its first group, if it has one), in rising order.
+          column: a column's value, in rising order; rows of a value may lie anywhere.
+          train_last: also a pair of the last window and an empty test.
+
+        Raises:
+          ValueError: none or several of these are given, the data set has a window already, the pattern is not in a path, or
+            the column has nulls or is not there.
+        """
+        ways = {"files": files, "rows": rows, "pattern": pattern, "column": column}
+        given = [name for name, value in ways.items() if value is not None]
+        if (
+            len(given) != 1
+            or (files is not None and files < 1)
+            or (rows is not None and rows < 1)
+            or self._window is not None
+        ):
+            raise ValueError(
+                "windows takes one of files >= 1, rows >= 1, pattern and column, of a data set without a window; got "
+                f"{', '.join(given) or 'none'}{'' if self._window is None else ', with a window'}."
+            )
         self._check_ready()
-        spans = window(self.files.rows, *(self._window or (0, self._all_rows)))
-        reader = FileReader(self.files, tuple(self._features.values()))
-        order = RowOrder(spans, reader.piece_rows, reader.read_piece, reader.prepare, self._seed, epoch)
-        sizes = remaining(self._sizes(), rows_done)
-        begin = worker_rows(self.rows, self.worker_idx, self.worker_num)[0] + rows_done
-        parts = read_rows(order, begin, begin + sum(sizes), self.read_threads_num)
-        for rows in cut(parts, sizes):
-            first, last = self._shared(len(rows))
-            yield reader.batch(rows.slice(first, last - first)), len(rows)
+        if pattern is not None:
+            source = copy.copy(self)
+            source.files = in_order_of(self.files, pattern)
+            return Windows(source, by_pattern(source.files, pattern), train_last)
+        if column is not None:
+            return Windows(self, by_column(self.files, column, self._rows_of_pieces), train_last)
+        made = by_files(self.files, files) if files is not None else by_rows(self.rows, rows or 1)
+        return Windows(self, made, train_last)
+
+    def __len__(self) -> int:
+        """Batches of this worker in an epoch, of which nothing was done when it began, before any filter by a function.
+
+        Raises:
+          TypeError: their number depends on what rows hold.
+        """
+        if self._expressions or self._cost:
+            raise TypeError(
+                "the number of batches is not known before they are read, with an expression or batch_by_cost."
+            )
+        return len(self._given(Position().cut_for(self._who)))
+
+    def _given(self, position: Position) -> list[int]:
+        """The sizes of batches that are left where they do not depend on what rows hold."""
+        shares = share_sizes(self.rows - position.done.count, position.cuts)
+        return remaining(batch_sizes(*shares, self.batch_size, self.drop_remainder), position.cuts[-1].rows)
+
+    def _sizes(self, position: Position) -> Sizes:
+        if self._cost is not None:
+            return ByCost(*self._cost, self.drop_remainder)
+        if self._expressions:
+            return Full(self.batch_size, self.drop_remainder)
+        return Given(deque(self._given(position)))
+
+    def _batches(self, position: Position) -> Iterator[tuple[Batch, int]]:
+        self._check_ready()
+        chosen = ScanFilter(self._expressions, self.files) if self._expressions else None
+        reader = FileReader(self.files, tuple(self._features.values()), chosen)
+        left = position.left(self.rows, self._share_of)
+        if not self._cost and not self._expressions:
+            left = left.part(0, sum(self._given(position)))
+        with closing(read_rows(self._order(position.epoch), left, reader, self.read_threads_num)) as reads:
+            for batch, rows in cut(reads, self._sizes(position)):
+                yield self._sparse(self._shared(batch)), rows
+
+    def _order(self, epoch: int) -> RowOrder:
+        rows = [{path: self.files.rows[path] for path in group} for group in self._groups]
+        spans = [window(rows[0], *(self._window or (0, sum(rows[0].values()))))]
+        spans += [window(later, 0, sum(later.values())) for later in rows[1:]]
+        return RowOrder(spans, self._rows_of_pieces, self._seed, epoch, self._buffer, self._buffer_seed or 0)
+
+    def _rows_of_pieces(self, path: str) -> list[int]:
+        if path not in self._piece_rows:
+            form = self.files.forms[path]
+            with reading(path, form.name):
+                pieces = form.piece_rows(path, self.files.rows[path])
+            require_rows(path, sum(pieces), self.files.rows[path])
+            self._piece_rows[path] = pieces
+        return self._piece_rows[path]
+
+    def _sparse(self, batch: Batch) -> Any:
+        return {name: column.to_sparse() if name in self._as_sparse else column for name, column in batch.items()}
 
     def _check_ready(self) -> None:
         if not self.files.rows:
@@ -258,11 +297,6 @@ class FileDataset(Dataset):
             raise ValueError(
                 f"{type(self).__name__} reads no columns; call varlen_feature, fixedlen_feature or id_feature first."
             )
-
-    def _identity(self) -> dict[str, Any]:
-        listing = [f"{os.path.basename(file)}:{rows}" for file, rows in self.files.rows.items()]
-        digest = hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
-        return {"files": digest, "window": list(self._window or ()), "shuffle_seed": self._seed}
 
 
 class ParquetDataset(FileDataset):

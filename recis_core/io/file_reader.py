@@ -1,24 +1,57 @@
-"""Reads pieces of files, prepares their columns, and makes batches of features.
+"""Reads parts of files, keeps the rows that a filter keeps, and makes tensors of their columns.
 
 Sizes: n rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from recis_core.backends.errors import RecisError
+from recis_core.io.batch_rows import Batch
 from recis_core.io.feature import Feature, Use
-from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import leaf_type
-from recis_core.io.leaves import decoded, one_array
+from recis_core.io.leaves import decoded, one_array, plain_table
 from recis_core.io.pieces import read_piece
 from recis_core.io.roles import Ids
-from recis_core.io.rows import Rows, located
+from recis_core.io.row_order import Part
+from recis_core.io.rows import Numbers, Rows, located
+from recis_core.io.scan_filter import ScanFilter
 from recis_core.io.wrapped import say_if_wrapped
+
+CHANGED = (
+    "{} has {} rows than when it was added, {} instead of {}: it was rewritten while it is read, or it is damaged."
+)
+
+
+def require_rows(path: str, found: int, wanted: int) -> None:
+    """Raises RecisError where a file, or a piece of it, has other rows than before."""
+    if found != wanted:
+        raise RecisError(CHANGED.format(path, "fewer" if found < wanted else "more", found, wanted))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`source` rows of the order. rows: those of them that are kept, prepared; kept: their numbers, None for all."""
+
+    source: int
+    rows: Rows
+    kept: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """`source` rows of the order. batch: the `rows` rows of them that are kept; kept: their numbers, None for all."""
+
+    source: int
+    rows: int
+    batch: Batch
+    kept: np.ndarray | None = None
 
 
 def _hashed(use: Use) -> bool:
@@ -29,17 +62,37 @@ def _hashed(use: Use) -> bool:
 class FileReader:
     """Reads features in one pass over files. A prepared table has one column for each use, named by its number."""
 
-    def __init__(self, files: FileSet, features: tuple[Feature, ...]) -> None:
-        self._files, self._features = files, features
+    def __init__(self, files: FileSet, features: tuple[Feature, ...], chosen: ScanFilter | None = None) -> None:
+        self._files, self._features, self._filter = files, features, chosen
         targets = [target for feature in features for target in feature.targets(files)]
         self._uses = list(zip((use for feature in features for use in feature.uses), targets, strict=True))
+        self._names = [str(number) for number in range(len(self._uses))]
 
-    def piece_rows(self, path: str) -> list[int]:
-        form = self._files.forms[path]
-        with reading(path, form.name):
-            return form.piece_rows(path, self._files.rows[path])
+    def read(self, part: Part) -> Read:
+        return self.converted(self.prepared(part))
 
-    def read_piece(self, path: str, piece: int) -> pa.Table:
+    def prepared(self, part: Part) -> Prepared:
+        """The part's rows that are kept, prepared. A piece that the filter cannot match is not read.
+
+        Raises:
+          ValueError: the file or a value cannot be read. RecisError: the piece has another number of rows than before.
+        """
+        if self._filter is not None and part.piece not in self._filter.pieces(self._files, part.path):
+            return Prepared(len(part), self._nothing(part.path), np.zeros(0, np.int64))
+        table = self._piece(part.path, part.piece)
+        require_rows(part.path, len(table), part.rows)
+        kept, order = None, part.in_piece
+        if self._filter is not None:
+            kept = self._filter.kept(_rows(table.select(self._filter.columns), order), part.path)
+            order = np.asarray(order)[kept]
+        rows = Rows(_rows(table, order), ((part.path, _numbers(part.start, order)),))
+        return Prepared(len(part), self._prepare(rows), kept)
+
+    def _nothing(self, path: str) -> Rows:
+        empty = {name: pa.array([], target) for name, (_, target) in zip(self._names, self._uses, strict=True)}
+        return Rows(pa.table(empty), ((path, range(0)),))
+
+    def _piece(self, path: str, piece: int) -> pa.Table:
         """The columns in use, with those of partition folders."""
         form, wanted = self._files.forms[path], self._wanted[path]
         table = read_piece(form, path, piece, wanted)
@@ -56,18 +109,19 @@ class FileReader:
         """The columns to read from a file; a column that is hashed as text is read as text."""
         held = self._files.schemas[path]
         texts = {use.column for use, _ in self._uses if _hashed(use)}
-        names = dict.fromkeys(use.column for use, _ in self._uses if use.column in held.names)
-        return pa.schema([held.field(n).with_type(pa.string()) if n in texts else held.field(n) for n in names])
+        filtered = [] if self._filter is None else self._filter.columns
+        names = dict.fromkeys([use.column for use, _ in self._uses] + filtered)
+        there = [name for name in names if name in held.names]
+        return pa.schema([held.field(n).with_type(pa.string()) if n in texts else held.field(n) for n in there])
 
-    def prepare(self, rows: Rows) -> Rows:
+    def _prepare(self, rows: Rows) -> Rows:
         """One column for each use, of the use's target type.
 
         Raises:
           ValueError: a value cannot be read, with file, column and row.
         """
         arrays = [self._prepared(rows, use, target) for use, target in self._uses]
-        columns = [str(number) for number in range(len(arrays))]
-        return Rows(pa.table(dict(zip(columns, arrays, strict=True))), rows.origins)
+        return Rows(pa.table(dict(zip(self._names, arrays, strict=True))), rows.origins)
 
     def _prepared(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
         try:
@@ -86,11 +140,23 @@ class FileReader:
             prepared = use.role.prepare(array, leaf_type(target))
         return prepared if prepared.type == target else prepared.cast(target)
 
-    def batch(self, rows: Rows) -> dict[str, Any]:
-        batch, number = {}, 0
+    def converted(self, part: Prepared) -> Read:
+        """Prepared columns as tensors, that share their memory where they can."""
+        batch, number, rows = {}, 0, part.rows
         for feature in self._features:
-            arrays = [one_array(rows.table[str(number + n)]) for n in range(len(feature.uses))]
+            arrays = [one_array(rows.table[self._names[number + n]]) for n in range(len(feature.uses))]
             with located(rows.place, feature.name):
                 batch[feature.name] = feature.convert(*arrays)
             number += len(arrays)
-        return batch
+        return Read(part.source, len(rows), batch, part.kept)
+
+
+def _rows(table: pa.Table, order: Numbers) -> pa.Table:
+    """Rows of a table. To take some, columns are decoded, for Arrow cannot take rows of all types."""
+    if isinstance(order, range):
+        return table.slice(order.start, len(order))
+    return plain_table(table).take(pa.array(order))
+
+
+def _numbers(start: int, order: Numbers) -> Numbers:
+    return range(start + order.start, start + order.stop) if isinstance(order, range) else start + order

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 POLL = 0.1  # seconds between checks of `stopped` while the queue is full
 
 
-def prefetched(source: Iterator[T], depth: int) -> Iterator[T]:
+def prefetched(source: Iterator[T], depth: int) -> Generator[T, None, None]:
     """The items of source; a thread makes up to `depth` of them ahead. depth 0: no thread.
 
     An error of source is raised after the items before it. When the iterator is closed or dropped, the thread stops

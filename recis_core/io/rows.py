@@ -60,6 +60,17 @@ class Rows:
         return path, int(numbers[0])
 
 
+@dataclass(frozen=True)
+class Reordered(Rows):
+    """Rows `chosen` of other rows, whose places are those of the others."""
+
+    others: Rows
+    chosen: np.ndarray
+
+    def place(self, row: int) -> tuple[str, int]:
+        return self.others.place(int(self.chosen[row]))
+
+
 def joined(parts: list[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]

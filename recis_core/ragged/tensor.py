@@ -202,6 +202,33 @@ class RaggedTensor:
         weight = None if self._weight is None else self._weight.clone()
         return self._like(self._values.clone(), [level.clone() for level in self._offsets], weight)
 
+    def rows(self, begin: int, end: int) -> RaggedTensor:
+        """Rows begin .. end, 0 <= begin <= end <= len(self): values and weights in the same memory, offsets from 0 anew."""
+        levels = []
+        for offsets in self._offsets:
+            level = offsets[begin : end + 1]
+            begin, end = int(level[0]), int(level[-1])
+            levels.append(level - begin if begin else level)
+        weight = None if self._weight is None else self._weight[begin:end]
+        return self._like(self._values[begin:end], levels, weight, (-1, *self._dense_shape[1:]))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[RaggedTensor]) -> RaggedTensor:
+        """The rows of one or more RaggedTensors of equal levels, one after another, copied. Weighted if all are.
+
+        Raises:
+          ValueError: there is none, levels differ, or only some are weighted.
+        """
+        if not parts or len({len(part._offsets) for part in parts}) > 1:
+            raise ValueError(f"parts must be RaggedTensors of as many levels each; got {list(parts)!r}.")
+        weights = [part._weight for part in parts if part._weight is not None]
+        if 0 < len(weights) < len(parts):
+            raise ValueError(f"parts must all have weights, or none; got {len(weights)} of {len(parts)} with weights.")
+        levels = [_end_to_end([part._offsets[k] for part in parts]) for k in range(len(parts[0]._offsets))]
+        values = torch.cat([part._values for part in parts])
+        shape = (-1,) * (len(levels) + 1)
+        return parts[0]._like(values, levels, torch.cat(weights) if weights else None, shape)
+
     def detach(self) -> RaggedTensor:
         """The same memory without gradients."""
         weight = None if self._weight is None else self._weight.detach()
@@ -221,11 +248,13 @@ class RaggedTensor:
             raise ValueError(f"values must be as many as before = {len(self._values)}; got {len(values)}.")
         return self._like(values, self._offsets, self._weight)
 
-    def _like(self, values: Tensor, offsets: list[Tensor], weight: Tensor | None) -> RaggedTensor:
-        """The same rows in other tensors, without checking offsets again."""
+    def _like(
+        self, values: Tensor, offsets: list[Tensor], weight: Tensor | None, shape: tuple[int, ...] | None = None
+    ) -> RaggedTensor:
+        """The same rows in other tensors, or other rows, of dense shape `shape`; offsets are not checked again."""
         made = object.__new__(RaggedTensor)
         made._values, made._offsets, made._weight = values, offsets, weight
-        made._dense_shape, made._pad_info = self._dense_shape, self._pad_info
+        made._dense_shape, made._pad_info = shape or self._dense_shape, None if shape else self._pad_info
         return made
 
     def __len__(self) -> int:
@@ -236,6 +265,15 @@ class RaggedTensor:
         weighted = ", weighted" if self._weight is not None else ""
         values = "×".join(map(str, self._values.shape))
         return f"RaggedTensor({levels} rows, {values} values of {self.dtype} on {self.device}{weighted})"
+
+
+def _end_to_end(levels: list[Tensor]) -> Tensor:
+    """Offsets of runs of rows, as those of all rows."""
+    ends, found = torch.zeros_like(levels[0][:1]), [levels[0][:1]]
+    for level in levels:
+        found.append(level[1:] + ends)
+        ends = ends + level[-1:]
+    return torch.cat(found)
 
 
 def _as_dense_shape(dense_shape: Sequence[int] | None, levels: int) -> tuple[int, ...]:

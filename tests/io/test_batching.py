@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recis_core.io.batching import batch_sizes, remaining, worker_rows
+from recis_core.io.batching import batch_sizes, remaining, share_sizes, worker_rows
+from recis_core.io.position import Cut
+
+
+def sizes_of(rows, worker, workers, batch_size, drop):
+    return batch_sizes(*share_sizes(rows, [Cut(worker, workers)]), batch_size, drop)
 
 
 @settings(deadline=None)
@@ -13,7 +18,7 @@ def test_workers_share_all_rows_and_agree_on_batches(rows, workers, batch_size, 
     shares = [worker_rows(rows, k, workers) for k in range(workers)]
     assert [begin for begin, _ in shares] == [0, *(end for _, end in shares[:-1])]
     assert shares[-1][1] == rows
-    sizes = [batch_sizes(rows, k, workers, batch_size, drop) for k in range(workers)]
+    sizes = [sizes_of(rows, k, workers, batch_size, drop) for k in range(workers)]
     assert all(0 < size <= batch_size for worker in sizes for size in worker)
     if drop:
         assert len({tuple(worker) for worker in sizes}) == 1
@@ -25,9 +30,9 @@ def test_workers_share_all_rows_and_agree_on_batches(rows, workers, batch_size, 
 
 
 def test_the_docstring_tells_the_truth():
-    assert [batch_sizes(10, k, 2, 2, False) for k in (0, 1)] == [[2, 2, 1], [2, 2, 1]]
-    assert [batch_sizes(10, k, 2, 2, True) for k in (0, 1)] == [[2, 2], [2, 2]]
-    assert [batch_sizes(9, k, 2, 2, False) for k in (0, 1)] == [[2, 1, 1], [2, 2, 1]]
+    assert [sizes_of(10, k, 2, 2, False) for k in (0, 1)] == [[2, 2, 1], [2, 2, 1]]
+    assert [sizes_of(10, k, 2, 2, True) for k in (0, 1)] == [[2, 2], [2, 2]]
+    assert [sizes_of(9, k, 2, 2, False) for k in (0, 1)] == [[2, 1, 1], [2, 2, 1]]
 
 
 @pytest.mark.parametrize(("done", "left"), [(0, [4, 4, 3]), (4, [4, 3]), (5, [3, 3]), (11, [])])

@@ -57,7 +57,7 @@ def test_a_position_counts_the_rows_of_all(make):
     seen = iter(dataset)
     next(seen), next(seen)
     state = dataset.state_dict()
-    assert state["rows"] == 2 * BATCH
+    assert state["cuts"] == [[0, 1, 2 * BATCH]]
     rest = [batch["label"] for batch in seen]
     again = shared(make, 1, 3)
     again.load_state_dict(state)

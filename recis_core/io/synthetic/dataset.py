@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from recis_core.io.dataset import Batch, Dataset
+from recis_core.io.batch_rows import Batch, put_together
+from recis_core.io.batching import remaining, worker_rows
+from recis_core.io.dataset import Dataset
+from recis_core.io.intervals import Intervals
+from recis_core.io.position import Position
 
 if TYPE_CHECKING:
     from recis_core.io.synthetic.clicks import SyntheticClicks
@@ -32,23 +36,42 @@ class SyntheticDataset(Dataset):
 
     def __len__(self) -> int:
         """Number of steps, equal on every worker."""
-        steps, rest = divmod(self._stop - self._start, self.batch_size * self.worker_num)
-        return steps + (rest > 0 and not self.drop_remainder)
+        return len(self._sizes(self.rows, 0, self.worker_num))
 
-    def _range(self, step: int) -> tuple[int, int]:
-        begin = self._start + step * self.batch_size * self.worker_num
-        rows = min(self.batch_size * self.worker_num, self._stop - begin)
-        edges = [begin + rows * worker // self.worker_num for worker in (self.worker_idx, self.worker_idx + 1)]
-        return edges[0], edges[1]
+    @property
+    def rows(self) -> int:
+        """Samples of all workers together."""
+        return self._stop - self._start
 
-    def _batches(self, epoch: int, rows_done: int) -> Iterator[tuple[Batch, int]]:
-        for step in range(len(self)):
-            begin, end = self._range(step)
-            if rows_done:
-                rows_done -= end - begin
-                continue
-            first, last = self._shared(end - begin)
-            yield self._clicks.batch(begin + first, last - first), end - begin
+    def _share_of(self, rows: Intervals, worker: int, workers: int) -> Intervals:
+        step, count = self.batch_size * workers, rows.count
+        if workers == 1:
+            return rows
+        return rows.parts(
+            (at + low, at + high)
+            for at in range(0, count, step)
+            for low, high in [worker_rows(min(step, count - at), worker, workers)]
+        )
+
+    def _sizes(self, rows: int, worker: int, workers: int) -> list[int]:
+        """The sizes of a worker's batches of these rows."""
+        steps, rest = divmod(rows, self.batch_size * workers)
+        low, high = worker_rows(rest, worker, workers)
+        return [self.batch_size] * steps + ([high - low] if rest and not self.drop_remainder else [])
+
+    def _batches(self, position: Position) -> Iterator[tuple[Batch, int]]:
+        *outer, last = position.cuts
+        whole = Position(done=position.done, cuts=tuple(outer)).left(self.rows, self._share_of)
+        mine = self._share_of(whole, *last.who)
+        sizes, at = self._sizes(whole.count, *last.who), last.rows
+        for size in remaining(sizes, at) + ([0] if sizes and not sizes[-1] else []):
+            first, last_of_rank = worker_rows(size, *self._share)
+            yield self._samples(mine.part(at + first, at + last_of_rank)), size
+            at += size
+
+    def _samples(self, rows: Intervals) -> Batch:
+        runs = rows.runs or ((0, 0),)
+        return put_together([self._clicks.batch(self._start + begin, end - begin) for begin, end in runs])
 
     def _identity(self) -> dict[str, Any]:
         log = {"preset": self._clicks.preset.name, "seed": self._clicks.seed, "batch_size": self.batch_size}

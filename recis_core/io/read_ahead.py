@@ -1,0 +1,26 @@
+"""Calls that are made ahead on threads, and their results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def read_ahead(calls: Iterator[Callable[[], T]], threads: int) -> Generator[T, None, None]:
+    """Results of calls in their order; `threads` are at work, and one waits. No thread is left when the iterator ends."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="recis-read") as pool:
+        ahead: deque[Future[T]] = deque()
+        try:
+            for call in calls:
+                ahead.append(pool.submit(call))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
