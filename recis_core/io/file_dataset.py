@@ -199,7 +199,7 @@ class FileDataset(FilePosition):
     ) -> Windows:
         """This data set in windows: pairs of data sets, to train on one and test on the next.
 
-            windows = dataset.windows(pattern=r"day=(\d{4}-\d\d-\d\d)")
+            windows = dataset.windows(pattern="day=([0-9-]+)")
             for train, test in windows: ...      # day 1 and 2, then day 2 and 3, …; the last day is for the test alone
 
         Both have features, functions, filters and shuffles as this one has now. `windows.state_dict()` resumes at a window's

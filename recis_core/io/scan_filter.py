@@ -13,7 +13,6 @@ from operator import and_
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from recis_core.io.file_format import ParquetFormat
 from recis_core.io.file_set import FileSet
@@ -41,6 +40,8 @@ class ScanFilter:
     def _matching(self, files: FileSet, path: str) -> Collection[int]:
         if not isinstance(files.forms[path], ParquetFormat) or set(self.columns) - set(files.schemas[path].names):
             return range(1 << 62)
+        import pyarrow.dataset  # imports pandas, where that is installed
+
         with arrow_file(path) as file:
             fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file)
             return {group.id for group in fragment.subset(self._expression).row_groups}

@@ -11,7 +11,12 @@ from tests.hygiene.blocks import PYTHON, ROOT, blocks_of, run
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUNS = ("tables.md", "larger-than-memory.md", "features.md")  # of docs; exchange.md's programs run in tests/exchange
+RUNS = (
+    "tables.md",
+    "larger-than-memory.md",
+    "features.md",
+    "reading.md",
+)  # of docs; exchange.md's programs run in tests/exchange
 LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]+)?\)")
 
 
