@@ -93,8 +93,8 @@ def cut_off_3d(x: Any, keep_lengths: Any, drop_sides: Any = RIGHT, pad_sides: An
 def _cut_off(x: Any, keep_lengths: Any, drop_sides: Any, pad_sides: Any, inner: bool) -> Any:
     columns = as_columns(x)
     keeps = [_checked_length(k) for k in each(keep_lengths, len(columns), "keep_lengths")]
-    drops = [_is_left(s, "drop_sides") for s in each(drop_sides, len(columns), "drop_sides")]
-    pads = [_is_left(s, "pad_sides") for s in each(pad_sides, len(columns), "pad_sides")]
+    drops = [is_left(s, "drop_sides") for s in each(drop_sides, len(columns), "drop_sides")]
+    pads = [is_left(s, "pad_sides") for s in each(pad_sides, len(columns), "pad_sides")]
     _check_columns(columns, 1 if inner else 2)
     by_loops = bool(columns) and runs_loops(columns[0].device)
     cut = (_inner if inner else _outer)(columns, keeps, drops, pads, by_loops)
@@ -107,7 +107,8 @@ def _checked_length(keep: Any) -> int:
     return int(keep)
 
 
-def _is_left(side: Any, name: str) -> bool:
+def is_left(side: Any, name: str) -> bool:
+    """Whether a side is the left one, checked."""
     if side not in (LEFT, RIGHT, True, False):
         raise ValueError(f"{name} must be {LEFT!r} or {RIGHT!r}, or a bool, True for left; got {side!r}.")
     return side in (LEFT, True)
