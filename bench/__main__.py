@@ -1,14 +1,15 @@
-"""python -m bench step | planning | kernels | bridge | exchange | cache | table [--help]"""
+"""python -m bench step | planning | features | kernels | bridge | exchange | cache | table [--help]"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,planning,kernels,bridge,exchange,cache,table} ...
+USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,table} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
+  features each op of features, and a click log's columns, beside pandas, Arrow and plain torch
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
@@ -30,6 +31,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.planning import run as run_planning
 
         return run_planning(rest)
+    if command == "features":
+        from recis_core.bench.features.run import run as run_features
+
+        return run_features(rest)
     if command == "kernels":
         from recis_core.bench.kernels import run as run_kernels
 

@@ -24,7 +24,7 @@ class Bucketize(Op):
 
     Args:
       boundary: a list, taken as float32 as in RecIS, or a tensor; not decreasing. For floats boundaries are cast to the
-        dtype of the values; integers are compared as float64.
+        dtype of the values; integers are compared exactly.
 
     Takes numbers in any form; gives int64 in the same form.
     """
@@ -60,7 +60,7 @@ def check_rising(numbers: Sequence[float], argument: str) -> None:
 
 
 def boundaries_for(op: Op, value: Any, numbers: Sequence[float]) -> Tensor:
-    """The boundaries in the dtype and on the device in which values are compared."""
+    """The boundaries on the values' device: in their dtype, or for integers as float64."""
     dtype = value.dtype if value.dtype.is_floating_point else torch.float64
     make = lambda: torch.tensor(numbers, dtype=torch.float64).to(dtype).to(value.device)  # noqa: E731
     return op._kept((dtype, value.device), make)
@@ -68,6 +68,5 @@ def boundaries_for(op: Op, value: Any, numbers: Sequence[float]) -> Tensor:
 
 def in_intervals(values: Sequence[Any], boundaries: Sequence[Tensor]) -> list[Any]:
     """For each column the number of its boundaries that are at most the value, in one call."""
-    numbers = [flat(value).to(bounds.dtype) for value, bounds in zip(values, boundaries, strict=True)]
-    found = bucketize(numbers, list(boundaries))
+    found = bucketize([flat(value) for value in values], list(boundaries))
     return [like(value, result) for value, result in zip(values, found, strict=True)]

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from recis_core.features.arguments import as_whole
 from recis_core.features.op import Op
-from recis_core.features.value import check_kind, check_rows, described, rows_and_values
+from recis_core.features.value import check_kind, check_rows, described, flat, like, rows_and_values
 from recis_core.features.word_hash import cross_weights, cross_words, hash_words
-from recis_core.ragged import RaggedTensor
+from recis_core.ragged import RaggedTensor, uint64_mod
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,16 +52,16 @@ class Combine(Op):
 
     @classmethod
     def run(cls, ops: Sequence[Combine], values: Sequence[Any]) -> list[Any]:
-        return [op._combined(value) for op, value in zip(ops, values, strict=True)]
+        columns = [list(value) if isinstance(value, list) else [value] for value in values]
+        results = _hashed_alike(columns)
+        results = [cls._crossed(c) if found is None else found for c, found in zip(columns, results, strict=True)]
+        return _in_buckets(ops, results)
 
-    def _combined(self, value: Any) -> Any:
-        columns, buckets = value if isinstance(value, list) else [value], self.num_buckets or 0
-        if all(isinstance(column, Tensor) and (column.dim() == 1 or len(columns) == 1) for column in columns):
-            return hash_words([column.to(torch.int64) for column in columns], buckets)
+    @classmethod
+    def _crossed(cls, columns: Sequence[Any]) -> RaggedTensor:
         pairs = [rows_and_values(column) for column in columns]
-        offsets = [bounds for _, bounds in pairs]
-        ids, bounds = cross_words([ids.to(torch.int64) for ids, _ in pairs], offsets, buckets)
-        return RaggedTensor(ids, bounds, self._weights(columns, pairs))
+        ids, bounds = cross_words([ids.to(torch.int64) for ids, _ in pairs], [bounds for _, bounds in pairs])
+        return RaggedTensor(ids, bounds, cls._weights(columns, pairs))
 
     @staticmethod
     def _weights(columns: Sequence[Any], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
@@ -73,3 +73,32 @@ class Combine(Op):
             for weight, (ids, _) in zip(given, pairs, strict=True)
         ]
         return cross_weights(weights, [bounds for _, bounds in pairs])
+
+
+def _hashed_alike(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """Hashes of features whose columns are of one form, value by value; features of as many columns in one call.
+
+    None for the others.
+    """
+    results: list[Any] = [None] * len(columns)
+    widths: dict[int, list[int]] = {}
+    for n, several in enumerate(columns):
+        if len(several) == 1 or all(isinstance(column, Tensor) and column.dim() == 1 for column in several):
+            widths.setdefault(len(several), []).append(n)
+    for width, chosen in widths.items():
+        words = [[flat(column).reshape(-1) for column in columns[n]] for n in chosen]
+        hashes = hash_words([torch.cat([several[k].to(torch.int64) for several in words]) for k in range(width)])
+        for n, piece in zip(chosen, hashes.split([len(several[0]) for several in words]), strict=True):
+            first = columns[n][0]
+            results[n] = like(first, piece.reshape(flat(first).shape))
+    return results
+
+
+def _in_buckets(ops: Sequence[Combine], results: list[Any]) -> list[Any]:
+    chosen = [n for n, op in enumerate(ops) if op.num_buckets is not None]
+    if chosen:
+        hashes = [flat(results[n]) for n in chosen]
+        found = uint64_mod(hashes, [ops[n].num_buckets or 0 for n in chosen])
+        for n, ids in zip(chosen, found, strict=True):
+            results[n] = like(results[n], ids)
+    return results

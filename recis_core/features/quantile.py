@@ -27,7 +27,7 @@ class Quantile(FittedOp):
       fitted: {"count", "boundaries", "rank_error"}: no boundary's rank is further below the wanted one than the share
         rank_error of all values; it is 0 where exact.
 
-    Takes numbers in any form, integers as float64; gives int64 in the same form. Fitting is exact about batches: any
+    Takes numbers in any form; gives int64 in the same form. Integers are fitted as float64. Any
     split of the data, or order of it, gives the same boundaries.
     """
 

@@ -125,10 +125,9 @@ class Vocabulary(Op):
     def _in_loop(self, ids: Tensor) -> Tensor:
         from recis_core.backends.feature_loops.positions import find_positions, places_of  # loads numba
 
-        keys = self._kept("keys", lambda: array(self._keys()))
-        places = self._kept("places", lambda: places_of(keys))
+        places = self._kept("places", lambda: places_of(array(self._keys())))
         found = np.empty(len(ids), np.int64)
-        find_positions(array(ids), keys, places, found)
+        find_positions(array(ids), places, found)
         return torch.from_numpy(found)
 
     def _in_torch(self, ids: Tensor) -> Tensor:

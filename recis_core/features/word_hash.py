@@ -15,29 +15,26 @@ from recis_core.features.memory import array
 from recis_core.hashing.columns import runs_loops
 from recis_core.hashing.murmur import M, finished, scrambled
 from recis_core.hashing.unsigned import signed
-from recis_core.ragged import uint64_mod
 
 
-def hash_words(columns: Sequence[Tensor], buckets: int = 0) -> Tensor:
-    """int64, shape of the columns: the hash of their i-th words, int64, mod buckets (unsigned) unless those are 0."""
+def hash_words(columns: Sequence[Tensor]) -> Tensor:
+    """int64 [N]: the hash of the i-th words of columns int64 [N]."""
     state = columns[0].new_empty(0)
-    for n, column in enumerate(columns):
-        last = n == len(columns) - 1
-        state = _next(state, column.reshape(-1), _start(len(columns)), last, buckets)
-    return state.reshape(columns[0].shape)
+    for n, words in enumerate(columns):
+        state = _next(state, words, _start(len(columns)), n == len(columns) - 1)
+    return state
 
 
-def cross_words(columns: Sequence[Tensor], offsets: Sequence[Tensor], buckets: int = 0) -> tuple[Tensor, Tensor]:
+def cross_words(columns: Sequence[Tensor], offsets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """(int64 [N], offsets [B + 1]): in each row the hash of each combination of one word of each column.
 
     The first column changes slowest.
     """
-    start = _start(len(columns))
-    state, bounds = _next(columns[0].new_empty(0), columns[0], start, len(columns) == 1, buckets), offsets[0]
+    state, bounds = _next(columns[0].new_empty(0), columns[0], _start(len(columns)), len(columns) == 1), offsets[0]
     for n in range(1, len(columns)):
         ends = combined_offsets(bounds, offsets[n])
-        last = n == len(columns) - 1
-        state, bounds = _cross(state, bounds, columns[n], offsets[n], ends, last, buckets), ends
+        state = _cross(state, bounds, columns[n], offsets[n], ends, n == len(columns) - 1)
+        bounds = ends
     return state, bounds
 
 
@@ -62,28 +59,25 @@ def _start(words: int) -> int:
     return 8 * words * M % (1 << 64)
 
 
-def _next(state: Tensor, words: Tensor, start: int, last: bool, buckets: int) -> Tensor:
+def _next(state: Tensor, words: Tensor, start: int, last: bool) -> Tensor:
     if not runs_loops(words.device):
         before = torch.full_like(words, signed(start)) if len(state) == 0 else state
-        return _with_words(before, words, last, buckets)
+        return _with_words(before, words, last)
     from recis_core.backends.feature_loops.combined_words import hash_words  # loads numba
 
     out = np.empty(len(words), np.uint64)
-    hash_words(array(state).view(np.uint64), array(words), np.uint64(start), last, np.uint64(buckets), out)
+    hash_words(array(state).view(np.uint64), array(words), np.uint64(start), last, out)
     return torch.from_numpy(out.view(np.int64))
 
 
-def _cross(
-    state: Tensor, offsets: Tensor, words: Tensor, others: Tensor, ends: Tensor, last: bool, buckets: int
-) -> Tensor:
+def _cross(state: Tensor, offsets: Tensor, words: Tensor, others: Tensor, ends: Tensor, last: bool) -> Tensor:
     if not runs_loops(words.device):
         left, right = _pairs(offsets, others, ends)
-        return _with_words(state[left], words[right], last, buckets)
+        return _with_words(state[left], words[right], last)
     from recis_core.backends.feature_loops.combined_words import cross_words  # loads numba
 
     out = np.empty(int(ends[-1]), np.uint64)
-    rows = [array(offsets), array(words), array(others), array(ends)]
-    cross_words(array(state).view(np.uint64), *rows, last, np.uint64(buckets), out)
+    cross_words(array(state).view(np.uint64), *map(array, (offsets, words, others, ends)), last, out)
     return torch.from_numpy(out.view(np.int64))
 
 
@@ -97,9 +91,6 @@ def _pairs(offsets: Tensor, others: Tensor, ends: Tensor) -> tuple[Tensor, Tenso
     return offsets[rows] + left, others[rows] + place - left * width
 
 
-def _with_words(state: Tensor, words: Tensor, last: bool, buckets: int) -> Tensor:
+def _with_words(state: Tensor, words: Tensor, last: bool) -> Tensor:
     state = (state ^ scrambled(words)) * M
-    if not last:
-        return state
-    state = finished(state)
-    return uint64_mod(state, buckets) if buckets else state
+    return finished(state) if last else state

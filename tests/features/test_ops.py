@@ -68,6 +68,8 @@ def test_bucketize_puts_a_boundary_right() -> None:
     assert listed(Bucketize([18, 30])(rows([17, 18], [40]))) == [[0, 1], [2]]
     assert Bucketize([0.1])(torch.tensor([0.1])).tolist() == [1]
     assert Bucketize(torch.tensor([0.1], dtype=torch.float64))(torch.tensor([0.1], dtype=torch.float64)).tolist() == [1]
+    exact = torch.tensor([(1 << 53) - 1, 1 << 53, (1 << 20) + 1, 1 << 20])
+    assert Bucketize([0.5 + (1 << 20), 1 << 53])(exact).tolist() == [1, 2, 1, 0]
     assert Bucketize([])(torch.tensor([1.0])).tolist() == [0]
 
 
