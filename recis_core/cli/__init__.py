@@ -23,7 +23,7 @@ USAGE = """usage: recis {train,eval,predict,plan,doctor,data} ...
   recis predict  a Parquet file of a saved run's scores
   recis plan     propose how a model's tables are placed on many ranks, on paper
   recis doctor   versions, devices, and which backends run here
-  recis data     convert files, write a synthetic click log
+  recis data     look at files, convert them, write a synthetic click log
 
 Each has --help."""
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from recis_core.cli.aside import beside
 from recis_core.cli.flags import plain_errors, read_flags
 
-COMMANDS = ("convert", "synth")
-USAGE = """usage: recis data {convert,synth} ...
+COMMANDS = ("inspect", "convert", "synth")
+USAGE = """usage: recis data {inspect,convert,synth} ...
 
+  recis data inspect DATA             columns, nulls, distinct and frequent values, lengths, ranges, first rows
   recis data convert SOURCE OUT       files into another format, fewer columns, other sizes, sorted
   recis data synth --preset NAME --rows N --out FILE.parquet    a synthetic click log
 
