@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Annotated, Any
 
@@ -32,6 +33,9 @@ class DataFlags:
     integers; FIELD_weight weights the ids of FIELD."""
     label: str | None = None
     """With --data: the label column, 0 or 1."""
+    features: str | None = None
+    """With --data: a file of features (docs/features.md), which says what the model's inputs are: integers that it makes are ids,
+    floats dense inputs. What is not fitted in it is fitted on the training rows first. Default: every column, by its kind."""
     truth: str | None = None
     """With --data: a column of true click probabilities, as p of `recis data synth`. It is never an input; the test
     reports its AUC as bayes_auc."""
@@ -65,9 +69,12 @@ class DataFlags:
             raise ValueError("--rows goes with --preset.")
 
     def _check_columns(self) -> None:
-        given = [name for name in (*NAMES, "truth") if getattr(self, name)]
+        given = [name for name in (*NAMES, "truth", "features") if getattr(self, name)]
         if given and self.files is None:
             raise ValueError(f"{flag(given[0])} goes with --data; --preset brings its own columns.")
+        for name in ("columns", "skip", "dense_columns") if self.features is not None else ():
+            if getattr(self, name):
+                raise ValueError(f"{flag(name)} chooses columns, and so does --features; give one of the two.")
         for name in NAMES:
             twice = [column for column, times in Counter(getattr(self, name)).items() if times > 1]
             if twice:
@@ -89,6 +96,8 @@ class DataFlags:
         for keyword, files in (("data", self.files), ("test_data", self.test_files)):
             if files is not None:
                 check_files(keyword, files)
+        if self.features is not None and not os.path.isfile(self.features):
+            raise FileNotFoundError(f"--features {self.features} names no file.")
 
     def fingerprint(self) -> dict[str, Any]:
         """What the training files are; {} of a preset."""

@@ -16,7 +16,7 @@ from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import counted
 from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
 from recis_core.cli.screen import rows_shown
-from recis_core.cli.source import Taker
+from recis_core.cli.taker import Taker
 from recis_core.framework import evaluate
 from recis_core.framework.train_loop import exchange_of
 from recis_core.nn.coalesce import default_device

@@ -16,7 +16,8 @@ from recis_core.cli.outset import choose_backend
 from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
 from recis_core.cli.score_file import Kept, check_out, written
 from recis_core.cli.screen import rows_shown
-from recis_core.cli.source import Batch, Taker
+from recis_core.cli.source import Batch
+from recis_core.cli.taker import Taker
 from recis_core.nn.coalesce import default_device
 from recis_core.plain_torch import without_gradients
 

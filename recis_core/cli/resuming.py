@@ -111,7 +111,10 @@ def _check_same_model(settings: dict[str, Any], state: SavedState, run: Run) -> 
             for name in ("model", "dim")
             if before[name] != settings[name]
         ]
-        if (saved["fields"], saved["dense"]) != (mine["fields"], mine["dense"]):
+        what = _other_features(saved, mine)
+        if what is not None:
+            apart.append(f"other features: {what}")
+        elif (saved["fields"], saved["dense"]) != (mine["fields"], mine["dense"]):
             apart.append(f"{_columns({'features': saved})}, not {_columns(run)}")
         else:
             kinds, now = saved.get("kinds", {}), mine.get("kinds", {})
@@ -158,10 +161,26 @@ def _check_data(saved: dict[str, Any], run: Run, directory: str) -> None:
     if "data" not in saved:
         return
     what = difference(saved["data"], run["data"])
+    if what is None:
+        what = _other_features(saved["features"], run["features"])
     if what is None and _inputs(saved) != _inputs(run):
         what = f"the saved run read {_columns(saved)}; this one reads {_columns(run)}"
     if what is not None:
         raise ValueError(f"{what}. A run goes on with the rows it has begun with. {NEW_RUN.format(directory)}")
+
+
+def _other_features(saved: dict[str, Any], mine: dict[str, Any]) -> str | None:
+    """Where --features says other than the saved run's, in words; fitted numbers count."""
+    before, now = saved.get("engine"), mine.get("engine")
+    if before == now:
+        return None
+    if before is None or now is None:
+        words = ["without" if engine is None else "with" for engine in (before, now)]
+        return f"the saved run was {words[0]} --features, this one is {words[1]}"
+    old, new = ({entry["name"]: entry["ops"] for entry in tree["features"]} for tree in (before, now))
+    unlike = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    what = ", ".join(map(repr, unlike[:5])) if unlike else "their order"
+    return f"--features differ from the saved run's in {what}, by arguments or fitted numbers"
 
 
 def _inputs(run: Run) -> dict[str, Any]:

@@ -18,11 +18,14 @@ from recis_core.cli.cache import CacheFlags, named_by_flags
 from recis_core.cli.column_kinds import require_kinds
 from recis_core.cli.columns import Columns
 from recis_core.cli.data_flags import DataFlags
+from recis_core.cli.feature_batches import FeatureBatches
 from recis_core.cli.flags import flag, keywords
 from recis_core.cli.model import ModelFlags
 from recis_core.cli.outset import check_files, find_state
-from recis_core.cli.source import TEST_BATCH, Batch, FileBatches, Taker
+from recis_core.cli.source import TEST_BATCH, Batch, FileBatches
+from recis_core.cli.taker import Taker
 from recis_core.cli.train_config import TrainConfig
+from recis_core.features import FeatureEngine
 from recis_core.io import dataset_of
 from recis_core.io.file_set import FileSet
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
@@ -83,6 +86,7 @@ class SavedRun:
             self.kinds: dict[str, str] = dict(run["features"].get("kinds", {}))
             saved = run["features"].get("columns")
             self._columns = None if saved is None else Columns(**saved)
+            self._engine = run["features"].get("engine")
 
     @property
     def path(self) -> Path:
@@ -105,6 +109,14 @@ class SavedRun:
             return dataclasses.replace(self._columns, label=label, truth=truth)
         weights = {name: name + WEIGHT_SUFFIX for name in self.fields if name + WEIGHT_SUFFIX in files.columns}
         return Columns(label, truth, self.fields, weights, {}, [], [])
+
+    def reader(self, columns: Columns, taker: Taker) -> FileBatches | FeatureBatches:
+        """Batches of files as the run read its own."""
+        if self._engine is None:
+            return FileBatches(columns, taker)
+        with naming(self.state, "run"):
+            engine = FeatureEngine.from_dict(self._engine)
+        return FeatureBatches(engine, columns, taker, self.fields, self.dense)
 
     @property
     def label(self) -> str:
@@ -133,10 +145,10 @@ def batches_of(
                 f"{next(iter(files.rows))} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}.{more}"
             )
     columns = run.columns(files, label, truth)
+    reader = run.reader(columns, taker)
     for name, column in (("label", label), ("truth", truth)):
-        if column is not None and column in (*columns.fields, *columns.weights.values(), *columns.dense):
+        if column is not None and column in (*reader.inputs, *columns.weights.values()):
             raise ValueError(f"{flag(name)} names {column!r}, which the run reads as an input.")
-    reader = FileBatches(columns, taker)
     reader.check(files)
     require_kinds(run.kinds, columns, files)
     return reader.batches(files, rows, 0, files.all_rows)

@@ -9,7 +9,7 @@ A batch: {"label": float32 [B], field: ids …, "dense": float32 [B, X] if there
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
@@ -17,9 +17,10 @@ import torch
 from recis_core.cli.column_kinds import kinds_of
 from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns, choose, field_name
 from recis_core.cli.data_flags import DataFlags
+from recis_core.cli.feature_batches import FeatureBatches, feature_batches
+from recis_core.cli.taker import ALONE, Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import SyntheticClicks, dataset_of
-from recis_core.io.dataset import Dataset
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
 
@@ -48,21 +49,7 @@ class Source(Protocol):
     def test_batches(self) -> Iterator[Batch]: ...
 
 
-@dataclass(frozen=True)
-class Taker:
-    """Who takes batches, and where to: one of `world` ranks, which together take each batch, and its device."""
-
-    rank: int = 0
-    world: int = 1
-    device: str = "cpu"
-
-    def of(self, dataset: Dataset) -> Dataset:
-        dataset.device = self.device
-        dataset.share_batches(self.rank, self.world)
-        return dataset
-
-
-def open_source(config: TrainConfig, taker: Taker = Taker()) -> Source:
+def open_source(config: TrainConfig, taker: Taker = ALONE) -> Source:
     """Raises ValueError or FileNotFoundError where the config names nothing to train on."""
     data = config.data
     if data.preset is not None:
@@ -106,14 +93,27 @@ class FileSource:
             _require_rows(self._train, data)
             _require_rows(self._test, test)
         both = self._train.beside(self._test)
-        self._reader = FileBatches(choose(both, flags), taker)
-        self._reader.check(self._train, self._test, both)
+        self._reader = self._opened(flags, both, taker)
         self.fields, self.dense = self._reader.fields, self._reader.dense
+
+    def _opened(self, flags: DataFlags, both: FileSet, taker: Taker) -> FileBatches | FeatureBatches:
+        if flags.features is None:
+            plain = FileBatches(choose(both, flags), taker)
+            plain.check(self._train, self._test, both)
+            return plain
+        made = feature_batches(flags, both, taker)
+        made.check(self._train, self._test, both)
+        made.fit(self._train, self.train_rows)
+        made.look(self._train)
+        return made
 
     def features(self) -> dict[str, Any]:
         columns = self._reader.columns
         kinds = kinds_of(columns, self._train)
-        return {"fields": self.fields, "dense": self.dense, "columns": asdict(columns), "kinds": kinds}
+        found = {"fields": self.fields, "dense": self.dense, "columns": asdict(columns), "kinds": kinds}
+        if isinstance(self._reader, FeatureBatches):
+            found["engine"] = self._reader.engine.to_dict()
+        return found
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:
         return self._reader.batches(self._train, batch_size, first_row, self.train_rows)
@@ -129,6 +129,11 @@ class FileBatches:
         self.columns, self._taker = columns, taker
         self.fields = [field_name(column) for column in columns.fields]
         self.dense = sum(columns.dense.values())
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that it reads beside labels and weights."""
+        return [*self.columns.fields, *self.columns.dense]
 
     def check(self, *sets: FileSet) -> None:
         """Raises ValueError or TypeError where files do not hold these columns."""

@@ -16,8 +16,9 @@ from recis_core.cli.report import Display, Report, SilentReport, counted, displa
 from recis_core.cli.result import final_result
 from recis_core.cli.resuming import begin
 from recis_core.cli.saving import Saver, new_run
-from recis_core.cli.source import Source, Taker, open_source
+from recis_core.cli.source import Source, open_source
 from recis_core.cli.stopping import Ending, Stopped
+from recis_core.cli.taker import Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
 from recis_core.nn.coalesce import default_device

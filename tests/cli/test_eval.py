@@ -12,7 +12,7 @@ import pytest
 import recis_core.cli.eval
 from recis_core.cli.eval import EvalConfig
 from recis_core.cli.report import SilentReport
-from recis_core.cli.source import Taker
+from recis_core.cli.taker import Taker
 from recis_core.cli.train import train
 from recis_core.cli.train_config import TrainConfig
 from recis_core.serialize import save_state

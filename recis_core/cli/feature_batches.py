@@ -1,0 +1,122 @@
+"""Batches of files by a file of features: `recis train --features features.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns
+from recis_core.cli.data_flags import DataFlags
+from recis_core.cli.flags import flag
+from recis_core.cli.model_inputs import ModelInputs, model_inputs
+from recis_core.cli.taker import Taker
+from recis_core.features import FeatureEngine
+from recis_core.io.file_dataset import FileDataset
+from recis_core.io.file_set import FileSet
+from recis_core.plain_torch import without_gradients
+
+Batch = dict[str, Any]
+FITTING_ROWS = 1 << 16  # of a batch while fitting
+
+
+class FeatureBatches:
+    """As FileBatches, of features that an engine makes of the files' columns.
+
+    fields: their names; dense: how many dense inputs; both are known once `look` has seen rows, or are a saved run's.
+    """
+
+    def __init__(
+        self, engine: FeatureEngine, columns: Columns, taker: Taker, fields: list[str] | None = None, dense: int = 0
+    ) -> None:
+        self.engine, self.columns, self._taker = engine, columns, taker
+        self.fields, self.dense = fields or [], dense
+
+    @property
+    def inputs(self) -> list[str]:
+        """The columns that features read."""
+        return list(self.engine.input_columns)
+
+    def check(self, *sets: FileSet) -> None:
+        """Raises ValueError or TypeError where files do not hold the columns that features read."""
+        for files in sets:
+            self._opened(files, 1)
+
+    def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
+        dataset = FileDataset(batch_size)
+        dataset.use_files(files)
+        self.columns.read_by(dataset)
+        for name, kind in self.engine.input_columns.items():
+            if kind != "int":
+                dataset.varlen_feature(name)
+        return dataset
+
+    def fit(self, files: FileSet, rows: int) -> None:
+        """Fit the engine, unless the file held its numbers, on the first so many rows: on each rank, with the same bits."""
+        if self.engine.fitted:
+            return
+        dataset = self._opened(files, FITTING_ROWS)
+        dataset.window(0, rows)
+        self.engine.fit(dataset)
+
+    def look(self, files: FileSet) -> None:
+        """Find fields and dense inputs by the first rows."""
+        dataset = self._opened(files, FITTING_ROWS)
+        dataset.window(0, min(FITTING_ROWS, files.all_rows))
+        found = self._made(next(iter(dataset)))
+        self.fields, self.dense = list(found.fields), found.width
+
+    def batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
+        """Rows begin .. end."""
+        dataset = self._opened(files, batch_size)
+        dataset.window(begin, end)
+        dataset.map(self._batch)
+        return iter(self._taker.of(dataset))
+
+    def _made(self, raw: Batch) -> ModelInputs:
+        return model_inputs(self.engine({name: raw[name] for name in self.engine.input_columns}, False))
+
+    @without_gradients
+    def _batch(self, raw: Batch) -> Batch:
+        found = self._made(raw)
+        if list(found.fields) != self.fields or found.width != self.dense:
+            raise ValueError(
+                f"features gave fields {', '.join(found.fields)} and {found.width} dense inputs; the model has "
+                f"{', '.join(self.fields)} and {self.dense}. A dense input has one length in all rows."
+            )
+        batch: Batch = dict(found.fields)
+        for key, column in ((LABEL, self.columns.label), (TRUTH, self.columns.truth)):
+            if column is not None:
+                batch[key] = raw[column]
+        if found.dense:
+            batch[DENSE] = torch.cat(list(found.dense.values()), dim=1)
+        return batch
+
+
+def feature_batches(flags: DataFlags, files: FileSet, taker: Taker) -> FeatureBatches:
+    """Raises FileNotFoundError or ValueError where the file of features or a column is missing."""
+    engine = FeatureEngine.from_yaml(str(flags.features))
+    columns = columns_of(engine, flags)
+    for column in (*engine.input_columns, *filter(None, (flags.label, flags.truth))):
+        if column not in files.columns:
+            raise ValueError(
+                f"{next(iter(files.rows))} has no column {column!r} for --features {flags.features}; it has "
+                f"{', '.join(files.columns)}."
+            )
+    return FeatureBatches(engine, columns, taker)
+
+
+def columns_of(engine: FeatureEngine, flags: DataFlags) -> Columns:
+    """The columns of ids that features read; flags say which of them are read as text or as whole floats."""
+    ids = [name for name, kind in engine.input_columns.items() if kind == "int"]
+    for keyword in ("string_columns", "id_columns"):
+        for column in getattr(flags, keyword):
+            if column not in ids:
+                raise ValueError(f"{flag(keyword)} names {column!r}, which no feature reads as integers.")
+    for column in (flags.label, flags.truth):
+        if column in engine.input_columns:
+            raise ValueError(
+                f"--label or --truth reads {column!r}, and so does a feature: the model would see its answer."
+            )
+    return Columns(flags.label, flags.truth, ids, {}, {}, list(flags.string_columns), list(flags.id_columns))
