@@ -47,6 +47,8 @@ def _is_stream(source: pa.NativeFile) -> bool:
     begin = source.read(len(MAGIC))
     if not begin:
         raise pa.ArrowInvalid("it is empty")
+    if begin.startswith(b"FEA1"):
+        raise pa.ArrowInvalid("it is Feather of version 1, which is not read; write it as version 2")
     source.seek(0)
     return begin != MAGIC
 
@@ -77,6 +79,14 @@ def _numbers(schema: pa.Schema, names: list[str]) -> list[int]:
     return [number for number, name in enumerate(schema.names) if name in names]
 
 
+def _is_flat(kind: pa.DataType) -> bool:
+    return pa.types.is_primitive(kind)
+
+
 def _rows(source: pa.NativeFile) -> list[int]:
-    with _file(source, [0] if len(_schema(source)) else []) as file:
+    schema = _schema(source)
+    narrow = sorted(
+        range(len(schema)), key=lambda n: schema.field(n).type.num_fields + (not _is_flat(schema.field(n).type))
+    )
+    with _file(source, narrow[:1]) as file:
         return [file.get_batch(piece).num_rows for piece in range(file.num_record_batches)]

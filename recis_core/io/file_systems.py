@@ -51,11 +51,13 @@ class ThisMachine:
         return name
 
     def what(self, name: str) -> str | None:
-        if os.path.isfile(name):
+        try:
+            mode = os.stat(name).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISREG(mode):
             return "file"
-        if os.path.isdir(name):
-            return "folder"
-        return KINDS.get(stat.S_IFMT(os.stat(name).st_mode), "no regular file") if os.path.exists(name) else None
+        return "folder" if stat.S_ISDIR(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
 
     def entries(self, folder: str) -> list[tuple[str, bool]]:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)

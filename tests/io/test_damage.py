@@ -2,6 +2,9 @@
 
 import os
 import struct
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -201,11 +204,40 @@ def test_a_column_that_goes_away_while_it_is_read(tmp_path):
         list(dataset)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_no_permission(tmp_path):
-    for name, writer in WRITERS.items():
-        writer(tmp_path / name)
-        (tmp_path / name).chmod(0)
-        with pytest.raises(PermissionError) as refused:
-            opened(tmp_path / name, "user")
-        assert refused.value.filename == str(tmp_path / name)
+@contextmanager
+def nobody():
+    """Without root's rights, where the tests have them."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_no_permission():
+    """Of a file, of a folder to list, of a folder on the way: the system's refusal, with the name."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        folder = Path(top) / "log"
+        folder.mkdir()
+        for name, writer in WRITERS.items():
+            writer(folder / name)
+            (folder / name).chmod(0)
+        os.chmod(top, 0o755)
+        for mode in (0o755, 0o311, 0):
+            folder.chmod(mode)
+            with nobody():
+                for name in WRITERS if mode != 0o311 else (None,):
+                    path = str(folder) if name is None else str(folder / name)
+                    with pytest.raises(PermissionError) as refused:
+                        opened(path, "user")
+                    assert refused.value.filename == path, (mode, name)
+        folder.chmod(0o755)
+
+
+def test_feather_of_version_1(tmp_path):
+    (tmp_path / "x.feather").write_bytes(b"FEA1" + b"\0" * 40)
+    with pytest.raises(ValueError, match=r"x\.feather cannot be read as Arrow .*version 1.*write it as version 2"):
+        opened(tmp_path / "x.feather", "user")
