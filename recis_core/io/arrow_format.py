@@ -39,6 +39,10 @@ class ArrowFormat:
                 with _stream(source) as stream:
                     return stream.read_all()
             with _file(source, _numbers(_schema(source), wanted.names)) as file:
+                if piece >= file.num_record_batches:
+                    raise pa.ArrowInvalid(
+                        f"it has {file.num_record_batches} record batches; it was rewritten since it was added"
+                    )
                 return pa.Table.from_batches([file.get_batch(piece)])
 
 

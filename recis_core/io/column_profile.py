@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recis_core.hashing import hash_texts
 from recis_core.io.columns import levels_of
 from recis_core.io.hyperloglog import HyperLogLog, mixed
 from recis_core.io.kinds import TESTS, is_list, leaf_type
 from recis_core.io.leaves import decoded
+from recis_core.io.plain_value import shown
 from recis_core.io.top_values import TopValues
 
 SHOWN = 5  # frequent values
@@ -35,8 +35,8 @@ class ColumnProfile:
         self.lengths: Counter[int] = Counter()  # rows by number of values
         self.powers: Counter[int] = Counter()  # numbers by sign and power of two
         self._sum = 0.0
-        self._low: Any = None
-        self._high: Any = None
+        self._low: tuple[float, Any] | None = None
+        self._high: tuple[float, Any] | None = None
 
     def add(self, array: pa.Array) -> None:
         """array: one piece, of any type that readers take."""
@@ -68,6 +68,7 @@ class ColumnProfile:
         else:
             numbers = _integers(values)
             self.distinct.add(mixed(numbers))
+            self._bound(*((int(numbers[n]), values[int(n)]) for n in (numbers.argmin(), numbers.argmax())))
             if TESTS["integer"](kind) or TESTS["boolean"](kind):
                 self._sum += float(
                     values.cast(pa.int8()).to_numpy().sum() if TESTS["boolean"](kind) else _total(values)
@@ -75,7 +76,6 @@ class ColumnProfile:
                 self._count_powers(values.cast(pa.float64(), safe=False).to_numpy())
         if not TESTS["floating"](kind):
             self.top.add(values)
-            self._bound(pc.min_max(values) if not TESTS["text"](kind) else None)
 
     def _add_floats(self, floats: np.ndarray) -> None:
         self.distinct.add(mixed(floats + 0.0))  # -0.0 and 0.0 are equal
@@ -84,7 +84,7 @@ class ColumnProfile:
         if len(finite):
             self._sum += float(math.fsum(finite.tolist())) if len(finite) < 64 else float(finite.sum())
             self._count_powers(finite)
-            self._bound({"min": pa.scalar(float(finite.min())), "max": pa.scalar(float(finite.max()))})
+            self._bound(*((float(end), float(end)) for end in (finite.min(), finite.max())))
 
     def _count_powers(self, numbers: np.ndarray) -> None:
         """By the power of two below: 2000 + exponent of positive, -2000 - exponent of negative numbers, 0 of zero."""
@@ -92,12 +92,10 @@ class ColumnProfile:
         found, counts = np.unique(powers, return_counts=True)
         self.powers.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
-    def _bound(self, found: Any) -> None:
-        if found is None:
-            return
-        low, high = found["min"], found["max"]
-        self._low = low if self._low is None or _less(low, self._low) else self._low
-        self._high = high if self._high is None or _less(self._high, high) else self._high
+    def _bound(self, low: tuple[float, Any], high: tuple[float, Any]) -> None:
+        """low, high: (number to compare, value to show)."""
+        self._low = low if self._low is None or low[0] < self._low[0] else self._low
+        self._high = high if self._high is None or self._high[0] < high[0] else self._high
 
     @property
     def _counts_frequent(self) -> bool:
@@ -108,7 +106,7 @@ class ColumnProfile:
         most = [(value, count) for value, count in self.top.most(SHOWN) if count > self.top.missed]
         held = self.top.held_by(SIZES)
         return {
-            "top": [{"value": shown(value), "share": count / self.values} for value, count in most],
+            "top": [{"value": value, "share": count / self.values} for value, count in most],
             "top_error": self.top.missed / self.values,
             "share_of_top": {str(size): count / self.values for size, count in zip(SIZES, held, strict=True)},
         }
@@ -132,8 +130,8 @@ class ColumnProfile:
             found["distinct"] = round(self.distinct.estimate()) if exact is None else exact
             if self._counts_frequent:
                 found |= self._skew()
-        if self._low is not None:
-            found |= {"min": shown(self._low), "max": shown(self._high)}
+        if self._low is not None and self._high is not None:
+            found |= {"min": shown(self._low[1]), "max": shown(self._high[1])}
         if self.is_number and self.values > self.not_finite:
             found["mean"] = self._sum / (self.values - self.not_finite)
         if self._kind is not None and TESTS["floating"](self._kind):
@@ -142,7 +140,7 @@ class ColumnProfile:
 
     def plots(self) -> dict[str, list[tuple[str, int]]]:
         """{title: bars}, a bar being (text, count)."""
-        frequent = [(str(shown(value)), count) for value, count in self.top.most(12) if count > self.top.missed]
+        frequent = [(str(value), count) for value, count in self.top.most(12) if count > self.top.missed]
         held = zip(SIZES, self.top.held_by(SIZES), strict=True) if self._counts_frequent else []
         return {
             "rows by null": [("null", self.null_rows), ("a value", self.rows - self.null_rows)]
@@ -193,28 +191,6 @@ def _integers(values: pa.Array) -> np.ndarray:
     if pa.types.is_date32(values.type) or pa.types.is_time32(values.type):
         return values.view(pa.int32()).to_numpy().astype(np.int64)
     return values.view(pa.int64()).to_numpy() if not TESTS["integer"](values.type) else values.to_numpy()
-
-
-def _less(a: Any, b: Any) -> bool:
-    return bool(pc.less(a, b).as_py())
-
-
-def shown(value: Any) -> Any:
-    """A value for JSON: numbers, bools and text as they are, others as text."""
-    if isinstance(value, pa.Scalar):
-        try:
-            value = value.as_py()
-        except (ValueError, OverflowError):  # years past 9999
-            return f"{value.value} of {value.type}"
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [shown(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): shown(each) for key, each in value.items()}
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _length_bars(lengths: Counter[int]) -> list[tuple[str, int]]:

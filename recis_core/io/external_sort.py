@@ -111,10 +111,21 @@ def check_sortable(schema: pa.Schema, by: Sequence[str], flag: str) -> None:
     for name in by:
         if name not in schema.names:
             raise ValueError(f"{flag} names {name!r}, which is no column that is written: {', '.join(schema.names)}.")
-        if pa.types.is_nested(schema.field(name).type):
+        if not _has_order(schema.field(name).type):
             raise ValueError(
                 f"{flag} {name}: a column of {schema.field(name).type} has no order. Name one of single values."
             )
+
+
+def _has_order(kind: pa.DataType) -> bool:
+    """Whether Arrow sorts and compares such values."""
+    none = pa.table({"x": pa.array([], kind)})
+    try:
+        pc.sort_indices(none, sort_keys=[("x", "ascending")])
+        pc.equal(none["x"], none["x"])
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def group_starts(table: pa.Table, by: Sequence[str]) -> list[int]:

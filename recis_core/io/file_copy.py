@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,9 +41,11 @@ class Copy:
         rows = 0
         with shards.stack:
             for table in self._ordered(_typed(source, schema), scratch):
-                shards.write(table)
+                with self._holding():
+                    shards.write(table)
                 show_rows(rows := rows + len(table))
-            shards.finish()
+            with self._holding():
+                shards.finish()
         self._count(source, shards.files)
         return shards.files
 
@@ -52,6 +54,14 @@ class Copy:
             yield from tables
             return
         yield from ExternalSort(self.order, scratch, self.memory).sorted(tables)
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowNotImplementedError as error:
+            form = format_of(self.ending).name
+            raise ValueError(f"{form} does not hold all columns: {error}. Leave them out (--columns).") from None
 
     def _count(self, source: WholeFiles, files: list[str]) -> None:
         form, rows = format_of(self.ending), 0

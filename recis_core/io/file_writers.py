@@ -84,7 +84,8 @@ def storable(schema: pa.Schema, ending: str) -> pa.Schema:
 
 
 def _storable_field(field: pa.Field, form: str) -> pa.Field:
-    kind = _in_orc(field.type) if form == "ORC" else _in_csv(field.type) if form == "CSV" else field.type
+    held = {"ORC": _in_orc, "CSV": _in_csv}.get(form, lambda kind: kind)
+    kind = None if pa.types.is_union(field.type) else held(field.type)
     if kind is None:
         raise ValueError(
             f"{form} holds no {field.type} of column {field.name!r}. Leave it out (--columns), or convert to Parquet or Arrow."

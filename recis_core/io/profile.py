@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from recis_core.io.column_profile import ColumnProfile, shown
+from recis_core.io.column_profile import ColumnProfile
 from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
 from recis_core.io.formats import SUFFIXES, format_of_all
@@ -18,6 +18,7 @@ from recis_core.io.leaves import one_array
 from recis_core.io.maps import KEYS, VALUES
 from recis_core.io.paths import expand
 from recis_core.io.pieces import read_piece
+from recis_core.io.plain_value import shown
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 
 
@@ -109,7 +110,8 @@ def _add(found: Profile, file: str, piece: int, rows: int | None, sample: int) -
             found.columns[name].add(one_array(table[name]))
     found.rows += len(table)
     if len(found.sample) < sample:
-        found.sample += shown(table.slice(0, sample - len(found.sample)).to_pylist())
+        few = range(min(len(table), sample - len(found.sample)))
+        found.sample += [{name: shown(table[name][row]) for name in table.column_names} for row in few]
 
 
 def _kinds(files: FileSet, name: str) -> dict[str, pa.DataType]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from recis_core.io.plain_value import shown
 
 
 class TopValues:
@@ -43,10 +46,10 @@ class TopValues:
         counts = np.zeros(0, np.int64) if self._held is None else np.sort(self._held["count"].to_numpy())[::-1]
         return [int(counts[:size].sum()) for size in sizes]
 
-    def most(self, n: int) -> list[tuple[object, int]]:
-        """(value, count) of the most frequent, by count, then as text."""
+    def most(self, n: int) -> list[tuple[Any, int]]:
+        """(value as JSON holds it, count) of the most frequent, by count, then as text."""
         if self._held is None:
             return []
         best = self._held.take(np.argsort(-self._held["count"].to_numpy(), kind="stable")[: 4 * n])
-        pairs = zip(best["value"].to_pylist(), best["count"].to_pylist(), strict=True)
+        pairs = zip(map(shown, best["value"]), best["count"].to_pylist(), strict=True)
         return sorted(pairs, key=lambda pair: (-pair[1], str(pair[0])))[:n]

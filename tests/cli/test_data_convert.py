@@ -253,6 +253,32 @@ def test_wrong_flags(capsys, flags, said):
     assert said in capsys.readouterr().err
 
 
+def test_types_that_a_format_or_a_sort_lacks(tmp_path, capsys):
+    odd = pa.table({"union": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])]), "n": [1]})
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, odd.schema) as writer:
+        writer.write_table(odd)
+    for out, form in (("o.parquet", "Parquet"), ("o.arrow", "Arrow IPC")):
+        assert f"{form}" in (err := refused(capsys, tmp_path / "x.arrow", tmp_path / out))
+        assert "column 'union'" in err
+    months = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    with (
+        pa.OSFile(str(tmp_path / "y.arrow"), "wb") as file,
+        pa.ipc.new_file(file, pa.schema({"m": months.type})) as writer,
+    ):
+        writer.write_table(pa.table({"m": months}))
+    assert "Parquet does not hold all columns" in refused(capsys, tmp_path / "y.arrow", tmp_path / "y.parquet")
+    assert not (tmp_path / "y.parquet").exists()
+    assert convert(tmp_path / "x.arrow", tmp_path / "o.parquet", "--columns", "n") == 0
+    kinds = [pa.bool_(), pa.float16(), pa.time32("s"), pa.duration("ns"), pa.decimal256(50, 1), pa.null(), pa.binary(2)]
+    table = pa.table({f"c{n}": pa.nulls(3, kind) for n, kind in enumerate(kinds)} | {"n": [3, 1, 2]})
+    pq.write_table(table, tmp_path / "k.parquet")
+    for name in table.column_names:
+        status = convert(
+            tmp_path / "k.parquet", tmp_path / f"{name}.arrow", "--cluster-by", name, "n", "--files", 3, "--to", "arrow"
+        )
+        assert status == 0 or f"--cluster-by {name}: a column of" in capsys.readouterr().err
+
+
 def test_sort_columns_that_have_no_order(tmp_path, capsys):
     pq.write_table(pa.table({"x": [[1]], "y": [1]}), tmp_path / "x.parquet")
     for name, said in (("x", "--sort-by x: a column of list"), ("z", "--sort-by names 'z', which is no column")):

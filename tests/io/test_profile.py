@@ -155,3 +155,18 @@ def test_pieces_and_order_change_nothing(tmp_path):
         found.append(profile_of(tmp_path / "x.parquet", None, 0).as_json()["columns"])
     assert found[0] == found[1]
     assert found[0]["n"]["distinct"] == len(np.unique(table["n"].to_numpy()))
+
+
+def test_values_that_python_lacks(tmp_path):
+    far = pa.array([2**53, 2**53, -(2**53)], pa.timestamp("ms"))
+    odd = pa.array([1, 1, 3], pa.duration("ns"))
+    with (
+        pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file,
+        pa.ipc.new_file(file, pa.schema({"t": far.type, "d": odd.type})) as w,
+    ):
+        w.write_table(pa.table({"t": far, "d": odd}))
+    found = profile_of(tmp_path / "x.arrow", None, 1).as_json()
+    assert found["columns"]["t"]["top"][0] == {"value": "9007199254740992 of timestamp[ms]", "share": 2 / 3}
+    assert found["columns"]["t"]["min"] == "-9007199254740992 of timestamp[ms]"
+    assert found["columns"]["d"]["distinct"] == 2
+    assert found["sample"][0]["t"] == "9007199254740992 of timestamp[ms]"

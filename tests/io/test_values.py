@@ -9,8 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recis_core.io import ParquetDataset, dataset_of, hash_strings
+from recis_core.io.nulls import NullRule, filled
+from recis_core.io.rows import RowError
 from recis_core.io.time_units import NANOSECONDS, counted
 from tests.io.files import opened, write
 
@@ -111,6 +115,42 @@ def test_nulls_at_every_level(tmp_path):
     assert "row 0 " in refused(path, "varlen_feature", "deep", null="error")
     assert rows(read(path, "id_feature", "text", default="a"))[1] == hash_strings(["a"]).tolist()
     assert bytes(read(path, "varlen_feature", "text", default="é").values().tolist()).decode() == "aéb"
+
+
+def lists_of(depth):
+    values = st.none() | st.integers(-5, 5)
+    for _ in range(depth):
+        values = st.none() | st.lists(values, max_size=3)
+    return st.lists(values, max_size=5)
+
+
+def by_python(value, depth):
+    """As the docs say: a null value is 9, a null list a list of one null."""
+    if depth == 0:
+        return 9 if value is None else value
+    return [by_python(each, depth - 1) for each in ([None] if value is None else value)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 3).flatmap(lambda depth: st.tuples(st.just(depth), lists_of(depth))), st.integers(0, 4))
+def test_defaults_as_python_fills_them(case, begin):
+    depth, values = case
+    kind = pa.int64()
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    array = pa.array(values, kind).slice(begin)
+    assert filled(array, 9).to_pylist() == [by_python(value, depth) for value in values[begin:]]
+    where = next((n for n, value in enumerate(values[begin:]) if has_null(value)), None)
+    if where is None:
+        assert NullRule(error=True).applied(array) is array
+    else:
+        with pytest.raises(RowError) as error:
+            NullRule(error=True).applied(array)
+        assert error.value.row == where
+
+
+def has_null(value):
+    return value is None or (isinstance(value, list) and any(map(has_null, value)))
 
 
 def test_nulls_of_fixed_and_dense_features(tmp_path):
