@@ -1,7 +1,7 @@
-"""A case that compiles runs on jax or on pallas, which run the same programs but for their loops; on both in full.
+"""A case that compiles runs on jax or on pallas, which run the same programs but for their loops; all cases on both in full.
 
-In tests/contract pallas takes every third case of a test, jax the others, both the first. Elsewhere the name of a test decides,
-for all its cases. torch and numba run all.
+Of a test's cases every third compiles, in turn on one and on the other; torch and numba run all. Where a test begins depends on
+its name alone, so that each run has the same cases.
 """
 
 from __future__ import annotations
@@ -11,22 +11,28 @@ from typing import Any
 from zlib import crc32
 
 COMPILED = ("jax", "pallas")
+EVERY = 3
 # Rooms whose tests hold one backend against another, or count what it compiles.
 WHOLE = ("kernels", "parity", "resources", "trips")
 
 
-def left_to_the_other(items: Iterable[Any]) -> Iterator[Any]:
-    """Those of a plain run whose case the other of the two runs."""
-    for test, cases in tests_of(items).items():
-        both = [pair for pair in cases.values() if len(pair) == 2]
-        if test.startswith("tests/contract/"):
-            yield from (pair["jax"] for pair in both[1:])
-        else:
-            yield from (pair[COMPILED[crc32(test.encode()) % 2]] for pair in both)
+def left_to_full_runs(items: Iterable[Any]) -> Iterator[Any]:
+    """Cases that a plain run does not compile."""
+    for test, cases in cases_of(items).items():
+        turn = crc32(test.encode())
+        for number, case in enumerate(cases):
+            kept = kept_of(case, turn + number // EVERY) if number % EVERY == turn % min(EVERY, len(cases)) else None
+            yield from (item for backend, item in case.items() if backend != kept)
 
 
-def tests_of(items: Iterable[Any]) -> dict[str, dict[tuple[str, ...], dict[str, Any]]]:
-    """Of each test {case: {backend: item}}, those that full runs alone left out."""
+def kept_of(case: dict[str, Any], turn: int) -> str:
+    """The backend whose turn it is; the other if that one has no such case."""
+    wanted = COMPILED[turn % 2]
+    return wanted if wanted in case else next(iter(case))
+
+
+def cases_of(items: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
+    """Of each test its cases {backend: item}, in order, those that full runs alone left out."""
     found: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {}
     for item in items:
         backend = backend_of(item)
@@ -34,10 +40,11 @@ def tests_of(items: Iterable[Any]) -> dict[str, dict[tuple[str, ...], dict[str, 
             test, words = item.nodeid.split("[", 1)
             case = tuple(word for word in words.rstrip("]").split("-") if word != backend)
             found.setdefault(test, {}).setdefault(case, {})[backend] = item
-    return found
+    return {test: list(cases.values()) for test, cases in found.items()}
 
 
 def backend_of(item: Any) -> str | None:
     """The name that its fixture of backends was given."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return next((params[name] for name in ("backend", "eager_backend") if isinstance(params.get(name), str)), None)
+    names = ("backend", "eager_backend", "compiled_backend")
+    return next((params[name] for name in names if isinstance(params.get(name), str)), None)

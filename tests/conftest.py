@@ -20,12 +20,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
-from tests.compiled_cases import left_to_the_other
+from tests.compiled_cases import left_to_full_runs
 from tests.garbage import pytest_collection_finish  # noqa: F401
+from tests.left_to_full import gone, left_to_full
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in left_to_the_other(items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in left_to_full(items):
+        item.add_marker("full")
+    if not any("::" in arg for arg in config.args) and (lost := gone(items)):
+        raise pytest.UsageError(f"tests/left_to_full.txt lists what is not there: {', '.join(lost)}")
+    for item in left_to_full_runs(items):
         item.add_marker("full")
 
 

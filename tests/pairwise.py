@@ -1,4 +1,4 @@
-"""Of all combinations, enough to show every pair of values once: what a plain run takes where the full one takes all."""
+"""Of all combinations, enough to show every pair of values, or every value, once: what a plain run takes of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ def pairwise(cases: Iterable[Sequence[Hashable]]) -> set[int]:
 
     Taken greedily: of those left always the first with the most pairs not yet seen. One factor alone: every value.
     """
-    rows = [_pairs(case) for case in cases]
-    missing, kept = set().union(*rows), set()
+    return _cover([_pairs(case) for case in cases])
+
+
+def each_value(cases: Iterable[Sequence[Hashable]]) -> set[int]:
+    """Numbers of cases that between them hold every value of every factor; taken as `pairwise` takes them."""
+    return _cover([set(enumerate(case)) for case in cases])
+
+
+def _cover(rows: Sequence[set[tuple[Hashable, ...]]]) -> set[int]:
+    missing: set[tuple[Hashable, ...]] = set().union(*rows)
+    kept: set[int] = set()
     while missing:
         best = max(range(len(rows)), key=lambda i: (len(rows[i] & missing), -i))
         missing -= rows[best]

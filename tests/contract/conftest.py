@@ -28,7 +28,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _spare_the_interpreter(items)
     _spare_the_compiler(items)
     _spare_the_compiler_at_the_edges(items)
-    _spare_cases_of_pallas(items)
     last = [item for item in items if item.name == "test_every_stage_ran_on_every_backend"]
     for item in last:
         items.remove(item)
@@ -54,21 +53,6 @@ def _spare_the_interpreter(items: list[pytest.Item]) -> None:
             item.add_marker("full")
         if item.path.name == "test_placement.py" and "[pallas" in item.name and not item.name.startswith(kept):
             item.add_marker("full")
-
-
-def _spare_cases_of_pallas(items: list[pytest.Item]) -> None:
-    """Of each test's cases the first and every third after it; all in full, and each kernel's own in tests/kernels."""
-    cases: dict[tuple[str, str], list[pytest.Item]] = {}
-    for item in items:
-        if "[pallas" in item.name and _runs_a_stage(item) and not item.get_closest_marker("full"):
-            cases.setdefault((item.path.name, item.name.split("[")[0]), []).append(item)
-    for mine in cases.values():
-        for item in [item for number, item in enumerate(mine) if number % 3]:
-            item.add_marker("full")
-
-
-def _runs_a_stage(item: pytest.Item) -> bool:
-    return item.path.parent.name == "contract" and "backend" in getattr(item, "fixturenames", ())
 
 
 def _spare_the_compiler(items: list[pytest.Item]) -> None:

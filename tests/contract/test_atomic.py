@@ -21,7 +21,7 @@ from tests.contract.lived_in import KINDS, STAGES, Content, Stage, attempt, cont
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
 IN_PLACE = ("torch", "numba")
 WAYS = {"torch": ("line", "operation"), "numba": ("line", "array")}
-EACH, SOME, FEW = 1 << 40, 40, 8  # places of each way that a stage is tried at
+EACH, SOME, FEW = 1 << 40, 40, 4  # places of each way that a stage is tried at
 KIND_OF = ("grows", "bfloat16", "evicts", "bounded")
 REDUCED = {
     *(("grows", stage) for stage in STAGES),

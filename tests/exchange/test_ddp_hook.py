@@ -16,7 +16,7 @@ WORLD = 2
 TEXTS = ("plain", "fp32", "bf16", "fp16+ef", "fp8+ef", "int8", "int8+sr", "int8+ef", "int4+sr+ef", "sign+ef")
 
 
-@pytest.fixture(scope="module", params=["torch", "numba"])
+@pytest.fixture(scope="module", params=[pytest.param("torch", marks=pytest.mark.full), "numba"])
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each rank saved."""
     folder = tmp_path_factory.mktemp("ddp")

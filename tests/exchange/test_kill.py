@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 import torch.nn.functional as F
 
+from recis_core.cli.report import SilentReport
+from recis_core.cli.train import train
+from recis_core.cli.train_config import TrainConfig
 from tests.cli.torchrun import last_line, torchrun
 from tests.exchange.killed_training import kill_at
 from tests.exchange.models import Model, batch, optimizer_of, share
-from tests.exchange.ranks import Failure, try_ranks
+from tests.exchange.ranks import Failure, run_ranks, try_ranks
 
-RUN = ["train", "--preset", "tiny", "--rows", "3000", "--batch-size", "250", "--dim", "4", "--lr", "0.01", "--json"]
+SETTINGS = {"preset": "tiny", "rows": 3000, "batch_size": 250, "dim": 4, "lr": 0.01}
+RUN = ["train", *(f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()), "--json"]
 EXCHANGES = range(10, 130)  # of a run of RUN, save and evaluation among them: about 12 a step
 
 
@@ -71,8 +75,13 @@ def test_survivors_raise_within_the_timeout(world: int, how: str, limit: float) 
         assert seconds < limit + 5
 
 
+def trained(rank: int, world: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """recis train as one of the ranks there are already."""
+    return train(TrainConfig(**settings), SilentReport())
+
+
 def undisturbed(world: int) -> str:
-    return last_line(torchrun(world, *RUN))["tables_sha256"]
+    return run_ranks(world, trained, SETTINGS)[0]["tables_sha256"]
 
 
 def ends_with(world: int, kills: list[str], folder: Path, precision: str = "fp32") -> tuple[str, int]:

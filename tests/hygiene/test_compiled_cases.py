@@ -1,13 +1,14 @@
-"""What a plain run leaves to the other of jax and pallas: every case still runs on one of them."""
+"""What a plain run compiles: of each test every third case, in turn on jax and on pallas."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.compiled_cases import left_to_the_other
+from tests.compiled_cases import COMPILED, left_to_full_runs
 
 BACKENDS = ("torch", "numba", "jax", "pallas")
 
@@ -38,31 +39,46 @@ class Case:
         return name if name in self.marks else None
 
 
-def left(file: str, tests: int = 1, cases: int = 1, **marks: set[str]) -> list[tuple[str, str, str]]:
+def compiled(file: str, tests: int = 1, cases: int = 1, **marks: set[str]) -> dict[str, list[tuple[str, str]]]:
+    """Of each test the (case, backend) that a plain run compiles."""
     items = [
         Case(file, f"test_{t}", f"c{c}", backend, marks.get(f"{backend}_{c}", set()))
         for t in range(tests)
         for backend in BACKENDS
         for c in range(cases)
     ]
-    return [(item.test, item.case, item.backend) for item in left_to_the_other(items)]
+    gone = [id(item) for item in left_to_full_runs(items)]
+    assert len(gone) == len(set(gone))
+    found: dict[str, list[tuple[str, str]]] = {f"test_{t}": [] for t in range(tests)}
+    for item in items:
+        if item.backend in COMPILED and not item.marks and id(item) not in gone:
+            found[item.test].append((item.case, item.backend))
+    assert not any(item.backend not in COMPILED for item in items if id(item) in gone)
+    return found
 
 
-def test_in_the_contract_jax_leaves_what_pallas_runs_but_the_first() -> None:
-    full = {f"pallas_{c}": {"full"} for c in (1, 2, 4, 5)}
-    assert left("tests/contract/test_x.py", cases=7, **full) == [("test_0", "c3", "jax"), ("test_0", "c6", "jax")]
+def test_every_third_case_in_turn_on_one_and_on_the_other() -> None:
+    found = compiled("tests/contract/test_x.py", tests=20, cases=12)
+    for kept in found.values():
+        backends = [backend for _, backend in sorted(kept, key=lambda each: int(each[0][1:]))]
+        assert len(kept) == 4
+        assert all(a != b for a, b in pairwise(backends))
+    assert len({kept[0] for kept in found.values()}) > 3, "all tests begin at one case"
 
 
-def test_elsewhere_all_cases_of_a_test_run_on_one_of_them() -> None:
-    found = left("tests/nn/test_x.py", tests=20, cases=2)
-    assert len(found) == len({(test, case) for test, case, _ in found}) == 40
-    assert all((test, "c0", backend) in found for test, _, backend in found)
-    assert {backend for _, _, backend in found} == {"jax", "pallas"}
+def test_a_test_of_few_cases_compiles_one_of_them() -> None:
+    for cases in (1, 2, 3):
+        found = compiled("tests/nn/test_x.py", tests=20, cases=cases)
+        assert {len(kept) for kept in found.values()} == {1}
+        assert {backend for kept in found.values() for _, backend in kept} == {"jax", "pallas"}
 
 
-def test_a_case_that_one_of_them_has_alone_stays() -> None:
-    assert left("tests/nn/test_x.py", **{"pallas_0": {"full"}}) == []
+def test_a_case_that_one_of_them_has_alone_runs_there() -> None:
+    found = compiled("tests/nn/test_x.py", tests=8, **{"pallas_0": {"full"}})
+    assert all(kept == [("c0", "jax")] for kept in found.values())
 
 
 def test_rooms_that_compare_backends_run_both() -> None:
-    assert left("tests/parity/test_x.py", tests=5) == left("tests/resources/test_x.py", tests=5) == []
+    for room in ("parity", "resources"):
+        kept = compiled(f"tests/{room}/test_x.py", tests=5)
+        assert all(sorted(each) == [("c0", "jax"), ("c0", "pallas")] for each in kept.values())

@@ -2,7 +2,7 @@
 
 from itertools import combinations, product
 
-from tests.pairwise import pairwise
+from tests.pairwise import each_value, pairwise
 
 
 def pairs(cases):
@@ -26,3 +26,11 @@ def test_combinations_that_are_not_there_are_not_asked_for():
 def test_two_factors_keep_all():
     assert len(pairwise(product("ab", "xyz"))) == 6
     assert pairwise([]) == set()
+
+
+def test_each_value_needs_as_many_cases_as_the_longest_factor_has_values() -> None:
+    cases = list(product("abc", range(5)))
+    kept = [cases[number] for number in each_value(cases)]
+    assert len(kept) == 5
+    assert {letter for letter, _ in kept} == set("abc")
+    assert {number for _, number in kept} == set(range(5))

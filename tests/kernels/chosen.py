@@ -1,6 +1,6 @@
 """Which of the catalog's programs a test compiles: a few hundred, of which every two numbers of a label meet in far fewer.
 
-`pairs` is what a plain run lowers, `rest` what it leaves to the full one; as machine code CI compiles a quarter of `pairs`.
+`pairs` is what a plain run lowers, `rest` what it leaves to the full one; as machine code CI compiles an eighth of `pairs`.
 """
 
 from __future__ import annotations

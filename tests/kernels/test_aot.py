@@ -22,7 +22,7 @@ from tests.kernels.lowering import check_ptx
 COPY = re.compile(r"= (\w+)\[([\d,]*)\]\S* copy\(")
 SCRATCH_BYTES = 64 * 1024
 TABLE = Path(machine_code.__file__).with_name("MACHINE_CODE.md").read_text()
-QUARTERS = [0, *(pytest.param(i, marks=pytest.mark.full) for i in (1, 2, 3))]  # of each kernel's programs
+EIGHTHS = [0, *(pytest.param(i, marks=pytest.mark.full) for i in range(1, 8))]  # of each kernel's programs
 
 
 pytestmark = pytest.mark.usefixtures("toolchain")
@@ -54,11 +54,11 @@ def check_entries(found: Sequence[Entry], label: str) -> None:
             raise AssertionError(f"{label}: {entry.name} spills {entry.spill_bytes} bytes")
 
 
-@pytest.mark.parametrize("quarter", QUARTERS)
+@pytest.mark.parametrize("eighth", EIGHTHS)
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_every_program_compiles(name, part, quarter):
-    for program in programs(KERNELS[name], part)[quarter :: len(QUARTERS)]:
+def test_every_program_compiles(name, part, eighth):
+    for program in programs(KERNELS[name], part)[eighth :: len(EIGHTHS)]:
         made = compiled(program)
         if machine_code.versions() in TABLE:  # other versions make other code
             assert set(machine_code.rows(KERNELS[name], program, made)) <= set(TABLE.splitlines()), program.label

@@ -1,7 +1,11 @@
 """DeepFM on the real click log: the same curve on every backend, and the quality of plain torch with dictionaries.
 
+On jax in `make test-full`; its tables are those of numba in tests/parity/test_demo_tables.py.
+
 Sizes: B rows of a batch, F fields, D dim.
 """
+
+import os
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from recis_core.table.uid import uid
 from tests.parity.click_log import click_log
 
 LR, DIM, BATCH = 1e-3, 16, 2048
+BACKENDS = ("torch", "numba", *(["jax"] if os.environ.get("RECIS_TEST_FULL") == "1" else []))
 
 
 class Heard:
@@ -45,7 +50,7 @@ def config(**changes):
 @pytest.fixture(scope="module")
 def heard(request):
     runs = {}
-    for backend in ("torch", "numba", "jax"):
+    for backend in BACKENDS:
         runs[backend] = Heard()
         train(config(backend=backend), runs[backend])
     return runs
@@ -54,7 +59,7 @@ def heard(request):
 def test_the_curve_is_the_same_on_every_backend(heard):
     want = np.array(heard["torch"].losses)
     assert len(want) == 18
-    for backend in ("numba", "jax"):
+    for backend in BACKENDS[1:]:
         np.testing.assert_allclose(heard[backend].losses, want, atol=1e-4, rtol=0, err_msg=backend)
 
 

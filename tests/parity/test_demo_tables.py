@@ -22,7 +22,7 @@ RTOL = 1e-3
 
 def trained(backend, optimizer):
     """Snapshots of the physical tables after the demo's training."""
-    sizes = {} if FULL else {"rows": 2500, "batch_size": 512, "dim": 8}
+    sizes = {} if FULL else {"rows": 1500, "batch_size": 512, "dim": 8}
     config = TrainConfig(preset="tiny", lr=3e-3, backend=backend, optimizer=optimizer, **sizes)
     torch.manual_seed(config.seed)
     source = open_source(config)
