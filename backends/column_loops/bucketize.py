@@ -1,9 +1,13 @@
-"""Numbers to buckets by binary search without branches. Sizes: C columns, N values of all columns."""
+"""Numbers to buckets by binary search without jumps. Sizes: C columns, N values of all columns."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
 
 from recis_core.backends.column_loops.addresses import (
     begin_of,
@@ -58,22 +62,53 @@ def _fill(values, kinds, starts, edges, counts, beg, end, out):  # type: ignore[
         beg, c = max(beg, stop), c + 1
 
 
+@intrinsic
+def _above(typing_context, edge, value):  # type: ignore[no-untyped-def]
+    """-1 where a float64 edge is above a value, else 0: nothing is above NaN."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _opaque(builder, builder.sext(builder.fcmp_ordered(">", *arguments), ir.IntType(64)))
+
+    return types.int64(types.float64, types.float64), generate
+
+
+@intrinsic
+def _above_integer(typing_context, edge, value):  # type: ignore[no-untyped-def]
+    """-1 where an int64 edge is above a value, else 0."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _opaque(builder, builder.sext(builder.icmp_signed(">", *arguments), ir.IntType(64)))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+def _opaque(builder: Any, mask: Any) -> Any:
+    """A mask of which LLVM does not know that it is one: it would make a jump of it, and a search among random values
+    mispredicts half of them. No instruction comes of this."""
+    empty = ir.InlineAsm(ir.FunctionType(mask.type, [mask.type]), "", "=r,0")
+    return builder.call(empty, [mask])
+
+
 @inlined
 def _among_floats(value, edge, K):  # type: ignore[no-untyped-def]
-    """How many of K edges are not above a value; NaN is above none."""
+    """How many of K edges are not above a value."""
+    if K == 0:
+        return K
     at = edge
     while K > 1:
         half = K >> 1
-        at += 0 if float64_at(at + 8 * (half - 1)) > value else 8 * half
+        at += 8 * half & ~_above(float64_at(at + 8 * (half - 1)), value)
         K -= half
-    return ((at - edge) >> 3) + (0 if K == 0 or float64_at(at) > value else 1)
+    return ((at - edge) >> 3) + 1 + _above(float64_at(at), value)
 
 
 @inlined
 def _among_integers(value, edge, K):  # type: ignore[no-untyped-def]
+    if K == 0:
+        return K
     at = edge
     while K > 1:
         half = K >> 1
-        at += 0 if int64_at(at + 8 * (half - 1)) > value else 8 * half
+        at += 8 * half & ~_above_integer(int64_at(at + 8 * (half - 1)), value)
         K -= half
-    return ((at - edge) >> 3) + (0 if K == 0 or int64_at(at) > value else 1)
+    return ((at - edge) >> 3) + 1 + _above_integer(int64_at(at), value)

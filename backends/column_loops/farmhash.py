@@ -77,7 +77,7 @@ def _half_block(s, a, b):  # type: ignore[no-untyped-def]
     return a + word_at(s + 24), b + rotated(a, 44) + c
 
 
-@inlined
+@compiled
 def _long(s, length):  # type: ignore[no-untyped-def]
     x, y = SEED, SEED * K1 + ADDED
     z = _mixed(y * K2 + ADDED) * K2
@@ -109,7 +109,7 @@ def _long(s, length):  # type: ignore[no-untyped-def]
     return _joined(_joined(v1, w1, mul) + _mixed(y) * K0 + x, _joined(v2, w2, mul) + z, mul)
 
 
-@compiled
+@inlined
 def farm64(s, length):  # type: ignore[no-untyped-def]
     """The hash of `length` bytes from address s on."""
     if length <= 16:

@@ -1,7 +1,7 @@
 """Crosses of two ragged columns, in two passes over rows: how many distinct ids each has, then the pairs.
 
-A row of one id, the common case, costs one look. Longer rows mark ids that are not in the row before: short ones by comparing
-all pairs, long ones in a table of a thread's own.
+A row of one id, the common case, needs no look at it. Longer rows mark ids that are not in the row before: short ones by
+comparing all pairs, long ones in a table.
 
 Sizes: C crosses, B rows of all crosses, N values of a column, M pairs of all crosses.
 """
@@ -79,27 +79,28 @@ def _count_all(xs, x_offsets, first_x, new_x, ys, y_offsets, first_y, new_y, sta
 
 @compiled
 def _count(xs, x_offsets, first_x, new_x, ys, y_offsets, first_y, new_y, starts, counts, beg, end):  # type: ignore[no-untyped-def]
-    c, table = column_of(starts, beg), np.empty(0, np.int64)
+    c = column_of(starts, beg)
     for row in range(beg, end):
         while row >= starts[c + 1]:
             c += 1
-        i = row - starts[c]
-        many_x, table = _mark(xs[c], x_offsets[c], i, new_x, first_x[c], table)
-        many_y, table = _mark(ys[c], y_offsets[c], i, new_y, first_y[c], table)
+        x_beg, x_end = _row(x_offsets[c], row - starts[c])
+        y_beg, y_end = _row(y_offsets[c], row - starts[c])
+        many_x, many_y = x_end - x_beg, y_end - y_beg
+        if many_x > 1:
+            many_x = _mark(xs[c], x_beg, x_end, new_x, first_x[c])
+        if many_y > 1:
+            many_y = _mark(ys[c], y_beg, y_end, new_y, first_y[c])
         counts[row] = many_x * many_y
 
 
 @compiled
-def _mark(ids, offsets, i, new, first, table):  # type: ignore[no-untyped-def]
-    """Mark ids of row i that are not in it before; (how many, the table, grown if need be)."""
-    beg, end = int64_at(offsets + 8 * i), int64_at(offsets + 8 * i + 8)
+def _mark(ids, beg, end, new, first):  # type: ignore[no-untyped-def]
+    """Mark ids of a row that are not in it before; how many. Rows of one id are not marked."""
     if end - beg > SHORT:
-        slots = 2
+        slots = 2 * SHORT
         while slots < 2 * (end - beg):
             slots *= 2
-        if len(table) < slots:
-            table = np.empty(slots, np.int64)
-        return _mark_by_table(ids, beg, end, new, first, table, slots), table
+        return _mark_by_table(ids, beg, end, new, first, np.full(slots, -1))
     many = 0
     for k in range(beg, end):
         seen = False
@@ -107,14 +108,13 @@ def _mark(ids, offsets, i, new, first, table):  # type: ignore[no-untyped-def]
             seen = seen or int64_at(ids + 8 * j) == int64_at(ids + 8 * k)
         new[first + k] = not seen
         many += not seen
-    return many, table
+    return many
 
 
 @compiled
-def _mark_by_table(ids, beg, end, new, first, table, slots):  # type: ignore[no-untyped-def]
+def _mark_by_table(ids, beg, end, new, first, table):  # type: ignore[no-untyped-def]
     """table: open addressing, places of ids, -1 for free."""
-    table[:slots] = -1
-    many, mask = 0, np.uint64(slots - 1)
+    many, mask = 0, np.uint64(len(table) - 1)
     for k in range(beg, end):
         id_ = int64_at(ids + 8 * k)
         slot = ((np.uint64(id_) * MIX) >> np.uint64(32)) & mask
@@ -151,19 +151,18 @@ def _cross(  # type: ignore[no-untyped-def]
     for row in range(beg, end):
         while row >= starts[c + 1]:
             c += 1
-        i, at = row - starts[c], offsets[row + c]
-        to, place = begins[c] + at, places[c] + at
-        y_beg, y_end = _row(y_offsets[c], i)
-        for k in range(*_row(x_offsets[c], i)):
-            if new_x[first_x[c] + k]:
-                id_ = int64_at(xs[c] + 8 * k)
-                for j in range(y_beg, y_end):
-                    if new_y[first_y[c] + j]:
-                        ids[to] = murmur_pair(id_, int64_at(ys[c] + 8 * j))
-                        to += 1
-                        if weighted[c]:
-                            from_x[place], from_y[place] = k, j
-                            place += 1
+        at = offsets[row + c]
+        x_beg, x_end = _row(x_offsets[c], row - starts[c])
+        y_beg, y_end = _row(y_offsets[c], row - starts[c])
+        to, place, one_x, one_y = begins[c] + at, places[c] + at, x_end - x_beg == 1, y_end - y_beg == 1
+        for k in range(x_beg, x_end):
+            for j in range(y_beg, y_end):
+                if (one_x or new_x[first_x[c] + k]) and (one_y or new_y[first_y[c] + j]):
+                    ids[to] = murmur_pair(int64_at(xs[c] + 8 * k), int64_at(ys[c] + 8 * j))
+                    to += 1
+                    if weighted[c]:
+                        from_x[place], from_y[place] = k, j
+                        place += 1
 
 
 @inlined

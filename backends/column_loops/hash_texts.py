@@ -11,7 +11,7 @@ from recis_core.backends.column_loops.farmhash import farm64
 from recis_core.backends.column_loops.murmur import murmur64
 from recis_core.backends.column_loops.texts import CHUNK, COLUMN, FIXED, NO_TEXT, OFFSETS32, OFFSETS64, VIEWS, text_at
 from recis_core.backends.column_loops.xxh3 import xxh3
-from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel
+from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
 
 __all__ = ["COLUMN", "FIXED", "KINDS", "OFFSETS32", "OFFSETS64", "VIEWS", "hash_columns"]
 
@@ -21,7 +21,7 @@ SDBM_BASE, SDBM_START = byte_hashes.SDBM, byte_hashes.SDBM_START
 DJB2_BASE, DJB2_START = byte_hashes.DJB2, byte_hashes.DJB2_START
 
 
-@compiled
+@inlined
 def hash_of(kind, address, length, seed):  # type: ignore[no-untyped-def]
     if kind == FARM:
         return farm64(address, length)
@@ -38,10 +38,25 @@ def hash_of(kind, address, length, seed):  # type: ignore[no-untyped-def]
 def _fill(kind, seed, columns, starts, beg, end, out):  # type: ignore[no-untyped-def]
     """Hashes of texts beg to end of all; the first whose place is not in its column, or -1."""
     c = column_of(starts, beg)
+    while beg < end:
+        stop, f = min(end, starts[c + 1]), columns[c]
+        wrong = _fill_one(
+            kind, seed, f.data, f.size, f.places, f.layout, f.width, f.valid, f.valid_from, f.buffers,
+            starts[c], beg, stop, out,
+        )  # fmt: skip
+        if wrong >= 0:
+            return wrong
+        beg, c = max(beg, stop), c + 1
+    return np.int64(-1)
+
+
+@compiled
+def _fill_one(  # type: ignore[no-untyped-def]
+    kind, seed, data, size, places, layout, width, valid, valid_from, buffers, first, beg, end, out
+):
+    """Of one column, whose texts begin at `first`."""
     for n in range(beg, end):
-        while n >= starts[c + 1]:
-            c += 1
-        address, length = text_at(columns, c, n - starts[c])
+        address, length = text_at(n - first, data, size, places, layout, width, valid, valid_from, buffers)
         if length >= 0:
             out[n] = np.int64(hash_of(kind, address, length, seed))
         elif length == NO_TEXT:

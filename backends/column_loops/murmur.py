@@ -48,7 +48,7 @@ def few_bytes(s, count):  # type: ignore[no-untyped-def]
     return byte_at(s) | (byte_at(s + middle) << np.uint64(8 * middle)) | (byte_at(s + last) << np.uint64(8 * last))
 
 
-@compiled
+@inlined
 def murmur64(s, length, seed):  # type: ignore[no-untyped-def]
     """The hash of `length` bytes from address s on."""
     h, end = seed ^ (np.uint64(length) * M), s + (length & ~7)

@@ -24,24 +24,26 @@ NOT_THERE = np.int64(-2)  # the length of a text whose place is outside of its c
 
 
 @inlined
-def text_at(columns, c, i):  # type: ignore[no-untyped-def]
-    """(address, length) of text i of column c; the length is NO_TEXT or NOT_THERE where there is nothing to read."""
-    column = columns[c]
-    if column.valid != 0:
-        bit = column.valid_from + i
-        if (byte_at(column.valid + (bit >> 3)) >> np.uint64(bit & 7)) & np.uint64(1) == np.uint64(0):
+def text_at(i, data, size, places, layout, width, valid, valid_from, buffers):  # type: ignore[no-untyped-def]
+    """(address, length) of text i of a column; the length is NO_TEXT or NOT_THERE where there is nothing to read.
+
+    Takes a COLUMN's fields one by one: read from memory, they would be read anew after each hash that is written.
+    """
+    if valid != 0:
+        bit = valid_from + i
+        if (byte_at(valid + (bit >> 3)) >> np.uint64(bit & 7)) & np.uint64(1) == np.uint64(0):
             return np.int64(0), NO_TEXT
-    if column.layout == VIEWS:
-        return _viewed(column.places + 16 * i, column.data, column.buffers)
-    if column.layout == OFFSETS32:
-        beg, end = np.int64(int32_at(column.places + 4 * i)), np.int64(int32_at(column.places + 4 * i + 4))
-    elif column.layout == OFFSETS64:
-        beg, end = int64_at(column.places + 8 * i), int64_at(column.places + 8 * i + 8)
+    if layout == VIEWS:
+        return _viewed(places + 16 * i, data, buffers)
+    if layout == OFFSETS32:
+        beg, end = np.int64(int32_at(places + 4 * i)), np.int64(int32_at(places + 4 * i + 4))
+    elif layout == OFFSETS64:
+        beg, end = int64_at(places + 8 * i), int64_at(places + 8 * i + 8)
     else:
-        beg, end = (column.valid_from + i) * column.width, (column.valid_from + i + 1) * column.width
-    if beg < 0 or end < beg or end > column.size:
+        beg, end = (valid_from + i) * width, (valid_from + i + 1) * width
+    if beg < 0 or end < beg or end > size:
         return np.int64(0), NOT_THERE
-    return column.data + beg, end - beg
+    return data + beg, end - beg
 
 
 @inlined

@@ -148,7 +148,7 @@ def _long(s, length):  # type: ignore[no-untyped-def]
     return _avalanche(total)
 
 
-@compiled
+@inlined
 def xxh3(s, length):  # type: ignore[no-untyped-def]
     """The hash of `length` bytes from address s on."""
     if length <= 16:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 KINDS = ("xxh3", "farm", "murmur")
 
 
-def hash_texts(
-    array: pa.Array | pa.ChunkedArray | Sequence[pa.Array | pa.ChunkedArray], kind: str = "xxh3"
-) -> pa.Array | list[pa.Array]:
+def hash_texts(array: pa.Array | pa.ChunkedArray | Sequence[pa.Array | pa.ChunkedArray], kind: str = "xxh3") -> Any:
     """Hashes of a column of text.
 
         hash_texts(pa.array(["a", None, "b"]))        # int64 [3], null in the middle
@@ -33,7 +31,7 @@ def hash_texts(
         "murmur", MurmurHash64A, seed 0.
 
     Returns:
-      int64 [N], the hash's 64 bits; null stays null. For columns a list, in one call.
+      An int64 array [N], the hash's 64 bits; null stays null. For columns a list of arrays, in one call.
 
     Raises:
       TypeError: an array is no text. ValueError: offsets or views of the array lead out of its buffers.

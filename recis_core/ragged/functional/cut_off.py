@@ -128,11 +128,11 @@ def _inner(
 ) -> list[RaggedTensor]:
     levels = [column.offsets()[-1] for column in columns]
     kept = kept_of(levels, keeps, drops, [False] * len(keeps), False, by_loops)
-    made = []
-    for column, k, found, drop, pad in zip(columns, keeps, kept, drops, pads, strict=True):
+    made, sides = [], _side_tensors(columns, drops, pads)
+    for column, k, found, side in zip(columns, keeps, kept, sides, strict=True):
         sizes = [*column._dense_shape[:-1], k]
         made.append(_rebuilt(column, [*column.offsets()[:-1], found.offsets], found.child, sizes))
-        made[-1].set_pad_info(_pad_info(found, drop, pad))
+        made[-1].set_pad_info(RaggedPadInfo([found.dropped], [found.padded], *side))
     return made
 
 
@@ -141,17 +141,20 @@ def _outer(
 ) -> list[RaggedTensor]:
     rows = kept_of([column.offsets()[-2] for column in columns], keeps, drops, pads, True, by_loops)
     inner = chosen_rows([column.offsets()[-1] for column in columns], [found.child for found in rows], by_loops)
-    made = []
-    for column, k, found, (offsets, index), drop, pad in zip(columns, keeps, rows, inner, drops, pads, strict=True):
+    made, sides = [], _side_tensors(columns, drops, pads)
+    for column, k, found, (offsets, index), side in zip(columns, keeps, rows, inner, sides, strict=True):
         sizes = [*column._dense_shape[:-2], k, column._dense_shape[-1]]
         made.append(_rebuilt(column, [*column.offsets()[:-2], found.offsets, offsets], index, sizes))
-        made[-1].set_pad_info(_pad_info(found, drop, pad))
+        made[-1].set_pad_info(RaggedPadInfo([found.dropped], [found.padded], *side))
     return made
 
 
-def _pad_info(found: Kept, drop: bool, pad: bool) -> RaggedPadInfo:
-    sides = [torch.tensor([side], device=found.offsets.device) for side in (drop, pad)]
-    return RaggedPadInfo([found.dropped], [found.padded], *sides)
+def _side_tensors(columns: list[RaggedTensor], drops: list[bool], pads: list[bool]) -> list[tuple[Tensor, ...]]:
+    """(drop_sides, pad_sides) of each column, bool [1], True for left."""
+    device = columns[0].device if columns else torch.device("cpu")
+    return list(
+        zip(*(torch.tensor(sides, dtype=torch.bool, device=device).split(1) for sides in (drops, pads)), strict=True)
+    )
 
 
 def _rebuilt(column: RaggedTensor, levels: list[Tensor], index: Tensor, sizes: list[int]) -> RaggedTensor:
