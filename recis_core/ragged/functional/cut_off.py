@@ -152,9 +152,8 @@ def _outer(
 def _side_tensors(columns: list[RaggedTensor], drops: list[bool], pads: list[bool]) -> list[tuple[Tensor, ...]]:
     """(drop_sides, pad_sides) of each column, bool [1], True for left."""
     device = columns[0].device if columns else torch.device("cpu")
-    return list(
-        zip(*(torch.tensor(sides, dtype=torch.bool, device=device).split(1) for sides in (drops, pads)), strict=True)
-    )
+    both = [torch.tensor(sides, dtype=torch.bool, device=device)[:, None].unbind() for sides in (drops, pads)]
+    return list(zip(*both, strict=True))
 
 
 def _rebuilt(column: RaggedTensor, levels: list[Tensor], index: Tensor, sizes: list[int]) -> RaggedTensor:
