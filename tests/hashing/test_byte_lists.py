@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recis_core.hashing import djb2, farmhash, murmurhash, sdbm
 from tests.hashing import reference
+from tests.ragged.implementations import implementation  # noqa: F401
 
 LENGTHS = [*range(301), 511, 1000, 4096, 5001]
 HASHES = {
@@ -22,15 +23,9 @@ HASHES = {
 }
 
 
-@pytest.fixture(params=["numba", "torch"])
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("RECIS_BACKEND", request.param)
-    return str(request.param)
-
-
 def column(texts: list[bytes]) -> tuple[Tensor, Tensor]:
     letters = np.frombuffer(b"".join(texts), np.uint8).copy()
-    return torch.from_numpy(letters), torch.tensor(np.cumsum([0, *map(len, texts)]))
+    return torch.from_numpy(letters).to(torch.get_default_device()), torch.tensor(np.cumsum([0, *map(len, texts)]))
 
 
 def texts_of(lengths: list[int], seed: int) -> list[bytes]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recis_core.hashing import decimal_multi_hash, hash_decimals, murmur_pairs
 from tests.hashing import reference
-from tests.hashing.test_byte_lists import implementation  # noqa: F401
+from tests.ragged.implementations import implementation  # noqa: F401
 
 IDS = st.integers(-(2**63), 2**63 - 1)
 CORNERS = [0, 9, 10, -1, -10, 99, 100, 10**18, 10**19 // 10 - 1, 2**63 - 1, -(2**63), *(10**k for k in range(1, 19))]

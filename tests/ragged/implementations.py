@@ -1,7 +1,8 @@
-"""Both implementations of an op, in turn."""
+"""Both implementations of an op, in turn; and the second on a GPU, if RECIS_TEST_DEVICE names one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,21 +12,27 @@ import torch
 
 from recis_core.ragged import RaggedTensor
 
-NAMES = ("numba", "torch")
+DEVICE = os.environ.get("RECIS_TEST_DEVICE", "cpu")
+NAMES = ("numba", "torch", *([DEVICE] if DEVICE != "cpu" else []))
 
 
 @pytest.fixture(params=NAMES)
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Compiled loops, then plain torch."""
-    monkeypatch.setenv("RECIS_BACKEND", request.param)
-    return str(request.param)
+def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Compiled loops, then plain torch; under RECIS_TEST_DEVICE=cuda plain torch there, too."""
+    with chosen(request.param):
+        yield request.param
 
 
 @contextmanager
 def chosen(name: str) -> Iterator[None]:
+    """A device is torch's default one meanwhile, so that a test's tensors are made there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECIS_BACKEND", name)
-        yield
+        patch.setenv("RECIS_BACKEND", "numba" if name == "numba" else "torch")
+        if name in ("numba", "torch"):
+            yield
+        else:
+            with torch.device(name):
+                yield
 
 
 def in_both(op: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -33,8 +40,15 @@ def in_both(op: Callable[..., Any], *arguments: Any) -> list[Any]:
     found = []
     for name in NAMES:
         with chosen(name):
-            found.append(plain(op(*arguments)))
+            found.append(plain(op(*moved(arguments))))
     return found
+
+
+def moved(found: Any) -> Any:
+    """Tensors and RaggedTensors on torch's default device, in lists as well."""
+    if isinstance(found, list | tuple):
+        return type(found)(map(moved, found))
+    return found.to(torch.get_default_device()) if isinstance(found, torch.Tensor | RaggedTensor) else found
 
 
 def plain(found: Any) -> Any:
