@@ -16,16 +16,20 @@ Arrays = tuple[np.ndarray, ...]
 
 
 def kept_of(  # type: ignore[no-untyped-def]
-    offsets: np.ndarray, rows: np.ndarray, keeps: np.ndarray, drop_left: np.ndarray, pad_left: np.ndarray, fill
-) -> list[Arrays]:
-    """offsets int64 [C], addresses; rows int64 [C + 1], where each column's begin; of each column what it keeps.
+    offsets: np.ndarray, sizes: np.ndarray, rows: np.ndarray, keeps: np.ndarray, drop_left: np.ndarray, pad_left, fill
+) -> list[Arrays] | int:
+    """offsets int64 [C], addresses; sizes int64 [C], of children; rows int64 [C + 1], where each column's begin; of each column
+    what it keeps.
 
-    Returns for each column (new offsets, which child each new child is or -1, dropped and padded of each row).
+    Returns for each column (new offsets, which child each new child is or -1, dropped and padded of each row); or the number
+    of a column whose offsets do not fit.
     """
     B, C = int(rows[-1]), len(keeps)
     new, begins = np.empty(B + C, np.int64), np.zeros(C + 1, np.int64)
     dropped, padded = np.empty(B, np.int64), np.empty(B, np.int64)
-    _measure(offsets, rows, keeps, fill, new, begins, dropped, padded)
+    wrong = _measure(offsets, sizes, rows, keeps, fill, new, begins, dropped, padded)
+    if wrong >= 0:
+        return int(wrong)
     index = np.empty(begins[-1], np.int64)
     _choose_all(offsets, rows, new, begins, dropped, padded, drop_left, pad_left, fill, index, turns_for(B, CHUNK))
     return [
@@ -35,18 +39,21 @@ def kept_of(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _measure(offsets, rows, keeps, fill, new, begins, dropped, padded):  # type: ignore[no-untyped-def]
+def _measure(offsets, sizes, rows, keeps, fill, new, begins, dropped, padded):  # type: ignore[no-untyped-def]
     for c in range(len(keeps)):
         total, to = 0, rows[c] + c
         new[to] = 0
         for row in range(rows[c], rows[c + 1]):
             at = offsets[c] + 8 * (row - rows[c])
             length = int64_at(at + 8) - int64_at(at)
+            if int64_at(at) < 0 or length < 0 or int64_at(at + 8) > sizes[c]:
+                return c
             dropped[row], padded[row] = max(length - keeps[c], 0), max(keeps[c] - length, 0)
             total += keeps[c] if fill else min(length, keeps[c])
             to += 1
             new[to] = total
         begins[c + 1] = begins[c] + total
+    return -1
 
 
 @compiled_parallel
@@ -73,12 +80,17 @@ def _choose(offsets, rows, new, begins, dropped, padded, drop_left, pad_left, fi
             child += 1
 
 
-def chosen_rows(offsets: np.ndarray, chosen: np.ndarray, starts: np.ndarray) -> list[Arrays]:
-    """offsets and chosen int64 [C], addresses; starts int64 [C + 1], where each column's chosen rows begin. A chosen row is a
-    row's number, or -1 for an empty one. Returns for each column (offsets of chosen rows, the place of each value)."""
+def chosen_rows(offsets: np.ndarray, sizes: np.ndarray, chosen: np.ndarray, starts: np.ndarray) -> list[Arrays] | int:
+    """offsets and chosen int64 [C], addresses; sizes int64 [C], of values; starts int64 [C + 1], where each column's chosen rows
+    begin. A chosen row is a row's number, or -1 for an empty one.
+
+    Returns for each column (offsets of chosen rows, the place of each value); or a column whose offsets do not fit.
+    """
     B, C = int(starts[-1]), len(offsets)
     new, begins = np.empty(B + C, np.int64), np.zeros(C + 1, np.int64)
-    _measure_chosen(offsets, chosen, starts, new, begins)
+    wrong = _measure_chosen(offsets, sizes, chosen, starts, new, begins)
+    if wrong >= 0:
+        return int(wrong)
     index = np.empty(begins[-1], np.int64)
     _list_all(offsets, chosen, starts, new, begins, index, turns_for(B, CHUNK))
     return [
@@ -88,17 +100,21 @@ def chosen_rows(offsets: np.ndarray, chosen: np.ndarray, starts: np.ndarray) -> 
 
 
 @compiled
-def _measure_chosen(offsets, chosen, starts, new, begins):  # type: ignore[no-untyped-def]
+def _measure_chosen(offsets, sizes, chosen, starts, new, begins):  # type: ignore[no-untyped-def]
     for c in range(len(offsets)):
         total, to = 0, starts[c] + c
         new[to] = 0
         for row in range(starts[c + 1] - starts[c]):
             at = int64_at(chosen[c] + 8 * row)
             if at >= 0:
-                total += int64_at(offsets[c] + 8 * at + 8) - int64_at(offsets[c] + 8 * at)
+                beg, end = int64_at(offsets[c] + 8 * at), int64_at(offsets[c] + 8 * at + 8)
+                if beg < 0 or end < beg or end > sizes[c]:
+                    return c
+                total += end - beg
             to += 1
             new[to] = total
         begins[c + 1] = begins[c] + total
+    return -1
 
 
 @compiled_parallel

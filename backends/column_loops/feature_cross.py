@@ -32,11 +32,11 @@ class Side(NamedTuple):
 
 def cross_columns(
     x: Side, y: Side, rows: np.ndarray, weighted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[int]]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[int]] | int:
     """rows int64 [C]; weighted bool [C], whether places are wanted.
 
     Returns (offsets of every cross, int64 [B + C]; ids int64 [M]; places in x and in y int64, of weighted crosses alone; where
-    each cross's ids begin, [C + 1]).
+    each cross's ids begin, [C + 1]); or the number of a cross whose offsets do not fit.
     """
     starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     B, turns = int(starts[-1]), turns_for(int(starts[-1]), CHUNK)
@@ -46,7 +46,9 @@ def cross_columns(
     sides = (x.ids, x.offsets, first_x, new_x, y.ids, y.offsets, first_y, new_y)
     _count_all(*sides, starts, counts, turns)
     begins, places = np.zeros(len(rows) + 1, np.int64), np.zeros(len(rows) + 1, np.int64)
-    _add_up(counts, starts, weighted, offsets, begins, places)
+    wrong = _add_up(counts, starts, weighted, offsets, begins, places)
+    if wrong >= 0:
+        return int(wrong)
     ids = np.empty(begins[-1], np.int64)
     from_x, from_y = np.empty(places[-1], np.int64), np.empty(places[-1], np.int64)
     _cross_all(*sides, starts, offsets, begins, places, weighted, ids, from_x, from_y, turns)
@@ -59,11 +61,14 @@ def _add_up(counts, starts, weighted, offsets, begins, places):  # type: ignore[
         total, to = 0, starts[c] + c
         offsets[to] = 0
         for row in range(starts[c], starts[c + 1]):
+            if counts[row] < 0:
+                return c
             total += counts[row]
             to += 1
             offsets[to] = total
         begins[c + 1] = begins[c] + total
         places[c + 1] = places[c] + (total if weighted[c] else 0)
+    return -1
 
 
 @compiled_parallel
@@ -86,6 +91,10 @@ def _count(xs, x_offsets, first_x, new_x, ys, y_offsets, first_y, new_y, starts,
         x_beg, x_end = _row(x_offsets[c], row - starts[c])
         y_beg, y_end = _row(y_offsets[c], row - starts[c])
         many_x, many_y = x_end - x_beg, y_end - y_beg
+        size_x, size_y = first_x[c + 1] - first_x[c], first_y[c + 1] - first_y[c]
+        if min(x_beg, y_beg, many_x, many_y) < 0 or x_end > size_x or y_end > size_y:
+            counts[row] = -1
+            continue
         if many_x > 1:
             many_x = _mark(xs[c], x_beg, x_end, new_x, first_x[c])
         if many_y > 1:

@@ -76,6 +76,18 @@ def test_loops_and_torch_give_the_same() -> None:
     assert all(results == found[0] for results in found)
 
 
+@pytest.mark.parametrize("wrong", [[0, 9, 6], [0, -1, 6], [0, 2, 90]])
+@pytest.mark.parametrize("name", ["feature_cross", "cut_off_2d", "cut_off_3d"])
+def test_loops_read_nothing_outside_of_a_column(name: str, wrong: list[int]) -> None:
+    """Offsets that were changed in place, or came from a device where nobody looked at them."""
+    rows = RaggedTensor(torch.arange(6), [torch.tensor([0, 1, 2]), torch.tensor([0, 3, 6])])
+    op, level = getattr(ragged, name), rows.offsets()[-1]
+    arguments = (rows, rows) if name == "feature_cross" else (rows, 2)
+    level.copy_(torch.tensor(wrong))
+    with chosen("numba"), pytest.raises(ValueError, match="offsets must (not decrease|end at)"):
+        op(*arguments)
+
+
 def test_threads_may_call_at_once() -> None:
     expected, found = all_results(), []
     threads = [threading.Thread(target=lambda: found.append(all_results())) for _ in range(4)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recis_core.hashing.columns import check_dtype, device_of
+from recis_core.ragged.offsets import check_content
 from recis_core.ragged.tensor import RaggedTensor
 
 Column = Tensor | RaggedTensor
@@ -27,3 +28,13 @@ def as_before(column: Column, values: Tensor) -> Any:
     if not isinstance(column, RaggedTensor):
         return values
     return column._like(values, column.offsets(), column.weight())
+
+
+def refusal(levels: list[Tensor], values: int) -> ValueError:
+    """The error of offsets that a loop has found not to fit, though they did when their RaggedTensor was made, or were on another
+    device and so not looked at."""
+    try:
+        check_content(levels, values)
+    except ValueError as error:
+        return error
+    return ValueError("offsets changed while an op read them; an op's inputs must stay as they are until it returns.")

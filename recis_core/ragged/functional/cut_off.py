@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recis_core.hashing.columns import addresses, as_columns, device_of, each, is_many, runs_loops, starts_of
+from recis_core.ragged.functional.columns import refusal
 from recis_core.ragged.offsets import rows_of
 from recis_core.ragged.tensor import RaggedPadInfo, RaggedTensor
 
@@ -127,7 +128,8 @@ def _inner(
     columns: list[RaggedTensor], keeps: list[int], drops: list[bool], pads: list[bool], by_loops: bool
 ) -> list[RaggedTensor]:
     levels = [column.offsets()[-1] for column in columns]
-    kept = kept_of(levels, keeps, drops, [False] * len(keeps), False, by_loops)
+    sizes_of = [len(column.values()) for column in columns]
+    kept = kept_of(levels, sizes_of, keeps, drops, [False] * len(keeps), False, by_loops)
     made, sides = [], _side_tensors(columns, drops, pads)
     for column, k, found, side in zip(columns, keeps, kept, sides, strict=True):
         sizes = [*column._dense_shape[:-1], k]
@@ -139,8 +141,11 @@ def _inner(
 def _outer(
     columns: list[RaggedTensor], keeps: list[int], drops: list[bool], pads: list[bool], by_loops: bool
 ) -> list[RaggedTensor]:
-    rows = kept_of([column.offsets()[-2] for column in columns], keeps, drops, pads, True, by_loops)
-    inner = chosen_rows([column.offsets()[-1] for column in columns], [found.child for found in rows], by_loops)
+    levels = [column.offsets()[-1] for column in columns]
+    outer = [column.offsets()[-2] for column in columns]
+    rows = kept_of(outer, [len(level) - 1 for level in levels], keeps, drops, pads, True, by_loops)
+    sizes_of = [len(column.values()) for column in columns]
+    inner = chosen_rows(levels, sizes_of, [found.child for found in rows], by_loops)
     made, sides = [], _side_tensors(columns, drops, pads)
     for column, k, found, (offsets, index), side in zip(columns, keeps, rows, inner, sides, strict=True):
         sizes = [*column._dense_shape[:-2], k, column._dense_shape[-1]]
@@ -166,9 +171,15 @@ def _rebuilt(column: RaggedTensor, levels: list[Tensor], index: Tensor, sizes: l
 
 
 def kept_of(
-    levels: list[Tensor], keeps: list[int], drops: list[bool], pads: list[bool], fill: bool, by_loops: bool
+    levels: list[Tensor],
+    children: list[int],
+    keeps: list[int],
+    drops: list[bool],
+    pads: list[bool],
+    fill: bool,
+    by_loops: bool,
 ) -> list[Kept]:
-    """Which children of each row stay; with `fill` short rows are filled up by -1."""
+    """Which children of each row stay, of so many of each column; with `fill` short rows are filled up by -1."""
     if not by_loops:
         settings = zip(levels, keeps, drops, pads, strict=True)
         return [_kept_by_torch(level, k, drop, pad, fill) for level, k, drop, pad in settings]
@@ -177,7 +188,10 @@ def kept_of(
     levels = [level.contiguous() for level in levels]
     rows = starts_of([len(level) - 1 for level in levels])
     flags = np.array([drops, pads], np.bool_)
-    found = loops.kept_of(addresses(levels), rows, np.array(keeps, np.int64), flags[0], flags[1], fill)
+    sizes = np.array(children, np.int64)
+    found = loops.kept_of(addresses(levels), sizes, rows, np.array(keeps, np.int64), flags[0], flags[1], fill)
+    if isinstance(found, int):
+        raise refusal([levels[found]], children[found])
     return [Kept(*map(torch.from_numpy, parts)) for parts in found]
 
 
@@ -193,7 +207,9 @@ def _kept_by_torch(offsets: Tensor, keep: int, drop_left: bool, pad_left: bool, 
     return Kept(new, (child + offsets[row]).where(there, -1), dropped, padded)
 
 
-def chosen_rows(levels: list[Tensor], rows: list[Tensor], by_loops: bool) -> list[tuple[Tensor, Tensor]]:
+def chosen_rows(
+    levels: list[Tensor], values: list[int], rows: list[Tensor], by_loops: bool
+) -> list[tuple[Tensor, Tensor]]:
     """Of each column (offsets, and the places of values) of chosen rows of a level; row -1 is empty."""
     if not by_loops:
         return [_chosen_by_torch(level, chosen) for level, chosen in zip(levels, rows, strict=True)]
@@ -201,7 +217,9 @@ def chosen_rows(levels: list[Tensor], rows: list[Tensor], by_loops: bool) -> lis
 
     levels, rows = [level.contiguous() for level in levels], [chosen.contiguous() for chosen in rows]
     starts = starts_of([len(chosen) for chosen in rows])
-    found = loops.chosen_rows(addresses(levels), addresses(rows), starts)
+    found = loops.chosen_rows(addresses(levels), np.array(values, np.int64), addresses(rows), starts)
+    if isinstance(found, int):
+        raise refusal([levels[found]], values[found])
     return [(torch.from_numpy(offsets), torch.from_numpy(index)) for offsets, index in found]
 
 

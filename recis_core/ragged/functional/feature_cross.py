@@ -11,7 +11,8 @@ from torch import Tensor
 
 from recis_core.hashing.columns import addresses, as_columns, check_dtype, device_of, is_many, runs_loops
 from recis_core.hashing.murmur import murmur_pair
-from recis_core.ragged.offsets import rows_of
+from recis_core.ragged.functional.columns import refusal
+from recis_core.ragged.offsets import check_content, rows_of
 from recis_core.ragged.tensor import RaggedTensor
 
 Column = RaggedTensor | Tensor
@@ -151,7 +152,12 @@ def _by_loops(xs: list[RaggedTensor], ys: list[RaggedTensor]) -> list[Crossed]:
     weighted = np.array(
         [x.weight() is not None or y.weight() is not None for x, y in zip(xs, ys, strict=True)], np.bool_
     )
-    offsets, ids, from_x, from_y, begins = loops.cross_columns(sides[0], sides[1], rows, weighted)
+    found = loops.cross_columns(sides[0], sides[1], rows, weighted)
+    if isinstance(found, int):
+        x, y = xs[found], ys[found]
+        check_content(x.offsets()[-1:], len(x.values()))
+        raise refusal(y.offsets()[-1:], len(y.values()))
+    offsets, ids, from_x, from_y, begins = found
     crossed, row_at, place_at = [], 0, 0
     for c, size in enumerate(rows.tolist()):
         beg, end = begins[c], begins[c + 1]
