@@ -11,9 +11,10 @@ import pyarrow as pa
 from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
 from recis_core.io.formats import SUFFIXES, format_of_all
-from recis_core.io.kinds import is_list, kind_of, together
+from recis_core.io.kinds import kind_of, together
 from recis_core.io.paths import expand
 from recis_core.io.pieces import read_piece
+from recis_core.io.plain_arrays import plain, plain_array
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,11 @@ def as_type(column: pa.ChunkedArray, field: pa.Field, file: str) -> pa.ChunkedAr
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Arrow does not cast out of all types, and out of list views wrongly: values are made plain first."""
     if column.type == kind:
         return column
-    if pa.types.is_dictionary(column.type):  # Arrow does not cast out of dictionaries of every type
-        return cast(
-            pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type), kind
-        )
+    if column.type != plain(column.type):
+        column = pa.chunked_array([plain_array(chunk) for chunk in column.chunks], plain(column.type))
     return column.cast(kind)
 
 
@@ -127,22 +127,3 @@ def _both(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return pa.unify_schemas(fields, promote_options="permissive").field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
-
-
-def plain(kind: pa.DataType) -> pa.DataType:
-    """The type of the same values without dictionaries, run ends, views and extension types, at every level."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain(kind.storage_type)
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return plain(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(plain(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(plain(kind.key_type), plain(kind.item_type))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain(kind.value_type), kind.list_size)
-    if is_list(kind):
-        large = str(kind).startswith("large")
-        return (pa.large_list if large else pa.list_)(plain(kind.value_type))
-    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return views.get(kind, kind)

@@ -16,6 +16,7 @@ import pytest
 from recis_core.cli import main, stopping
 from recis_core.io import file_copy
 from recis_core.io.external_sort import ExternalSort, group_starts
+from recis_core.io.plain_arrays import plain_array
 from recis_core.io.whole_files import open_whole
 
 N = 60
@@ -38,7 +39,7 @@ NESTED = {
     "category": pa.array([f"c{n % 3}" for n in range(N)]).dictionary_encode(),
     "narrow": pa.array(list(range(N)), pa.uint8()),
 }
-ENDINGS = ("parquet", "orc", "arrow", "arrows", "csv", "csv.gz", "tsv")
+ENDINGS = ("parquet", "orc", "arrows", "csv", "tsv")
 
 
 def convert(*argv):
@@ -64,13 +65,15 @@ def test_from_every_format_to_every_format(tmp_path):
                 continue
             source = tmp_path / f"{nested}-{first}.{first}"
             assert convert(tmp_path / f"{nested}.parquet", source) == 0
-            for second in ENDINGS if not nested else ("parquet", "orc", "arrow"):
+            for second in (*ENDINGS, "csv.gz") if not nested else ("parquet", "orc", "arrow"):
                 out = tmp_path / f"{nested}-{first}-{second}.{second}"
                 assert convert(source, out) == 0
                 found = rows(out)
                 assert {n: found[n].to_pylist() for n in table.column_names} == table.to_pydict(), (first, second)
     assert [name for name in os.listdir(tmp_path) if name[0] == "."] == []
-    assert pq.ParquetFile(tmp_path / "True-arrow-parquet.parquet", page_checksum_verification=True).read().num_rows == N
+    assert (
+        pq.ParquetFile(tmp_path / "True-arrows-parquet.parquet", page_checksum_verification=True).read().num_rows == N
+    )
 
 
 def test_types_stay_where_the_format_has_them(tmp_path):
@@ -79,6 +82,36 @@ def test_types_stay_where_the_format_has_them(tmp_path):
     pq.write_table(table, tmp_path / "x.parquet")
     assert convert(tmp_path / "x.parquet", tmp_path / "x.arrow") == 0
     assert rows(tmp_path / "x.arrow").schema == table.schema
+
+
+def test_views_runs_and_categories_at_every_level_are_their_values(tmp_path, capsys):
+    """Also of slices, and under nulls. pyarrow's own cast of list views gives arrays whose offsets do not fit."""
+    labels = pa.array(["a", "b", "a", None]).dictionary_encode()
+    runs, views = pc.run_end_encode(pa.array([1, 1, 2, None])), pa.array(["a", None, "b", "c"]).cast(pa.string_view())
+    lists = pa.array([["a"], None, ["b", None], []], pa.list_view(pa.string_view()))
+    offsets = pa.array([0, 1, 1, 3, 4], pa.int32())
+    columns = {
+        "labels": labels, "runs": runs, "views": views, "lists": lists, "large": lists.cast(pa.list_view(pa.string_view())),
+        "of labels": pa.ListArray.from_arrays(offsets, labels), "of runs": pa.ListArray.from_arrays(offsets, runs),
+        "of views": pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), views),
+        "fixed": pa.FixedSizeListArray.from_arrays(labels, 1), "of lists": pa.ListArray.from_arrays(offsets, lists),
+        "struct": pa.StructArray.from_arrays([views, labels, lists], ["v", "l", "x"], mask=pa.array([False, True] * 2)),
+        "map": pa.MapArray.from_arrays(pa.array([0, 1, None, 3, 4], pa.int32()), pa.array(["k", "l", "m", "n"]), labels),
+    }  # fmt: skip
+    table = pa.table(columns)
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    for end in ("parquet", "arrow", "orc"):
+        out = tmp_path / f"out.{end}"
+        assert convert(tmp_path / "x.arrow", out) == 0, capsys.readouterr().err
+        found = rows(out)
+        found.validate(full=True)
+        assert found.to_pydict() == table.to_pydict(), end
+    for name, array in columns.items():
+        for begin in range(4):
+            part = plain_array(array.slice(begin, 2))
+            part.validate(full=True)
+            assert part.to_pylist() == array.to_pylist()[begin : begin + 2], (name, begin)
 
 
 def test_columns_sizes_and_json(tmp_path, capsys):
@@ -116,7 +149,7 @@ def test_files_that_differ_and_partition_folders_become_one(tmp_path):
 
 def test_sorted_in_little_memory(tmp_path):
     """Many runs, several merges: as Arrow sorts all at once, equal rows in their order."""
-    n = 12_000
+    n = 8_000
     table = pa.table(
         {
             "k": pa.array(RNG.integers(0, 50, n), mask=RNG.random(n) < 0.1),
@@ -136,7 +169,7 @@ def test_sorted_in_little_memory(tmp_path):
     assert convert(tmp_path / "x.parquet", out, *flags) == 0
     keys = [set(pq.read_table(file)["k"].to_pylist()) for file in sorted(out.iterdir())]
     assert sum(map(len, keys)) == len(set.union(*keys)) == 51
-    assert len(keys) > 5
+    assert len(keys) > 3
     assert sorted(rows(out)["at"].to_pylist()) == list(range(n))
 
 

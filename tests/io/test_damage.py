@@ -17,7 +17,7 @@ from recis_core.backends.errors import RecisError
 from recis_core.io import ParquetDataset, dataset_of
 from tests.io.files import opened, write
 
-R = 4000
+R = 2400
 RNG = np.random.default_rng(0)
 TABLE = pa.table(
     {
@@ -33,7 +33,7 @@ def ipc(new, compression):
     def write_ipc(path):
         options = pa.ipc.IpcWriteOptions(compression=compression)
         with pa.OSFile(str(path), "wb") as file, new(file, TABLE.schema, options=options) as writer:
-            writer.write_table(TABLE, max_chunksize=1500)
+            writer.write_table(TABLE, max_chunksize=900)
 
     return write_ipc
 
@@ -44,8 +44,8 @@ def csv(path):
 
 
 WRITERS = {
-    "x.parquet": lambda path: pq.write_table(TABLE, path, row_group_size=1500, write_page_checksum=True),
-    "x.orc": lambda path: pyarrow.orc.write_table(TABLE, str(path), stripe_size=20_000, compression="zlib"),
+    "x.parquet": lambda path: pq.write_table(TABLE, path, row_group_size=900, write_page_checksum=True),
+    "x.orc": lambda path: pyarrow.orc.write_table(TABLE, str(path), stripe_size=12_000, compression="zlib"),
     "file.arrow": ipc(pa.ipc.new_file, "zstd"),
     "stream.arrows": ipc(pa.ipc.new_stream, None),
     "x.csv.gz": csv,
@@ -90,7 +90,7 @@ def test_a_stream_that_was_cut_between_two_batches(tmp_path):
 def test_flipped_bytes(tmp_path, name):
     WRITERS[name](tmp_path / name)
     content, whole = (tmp_path / name).read_bytes(), rows_read(tmp_path / name)
-    for place in np.linspace(0, len(content) - 1, 500 if FULL else 40).astype(int):
+    for place in np.linspace(0, len(content) - 1, 500 if FULL else 16).astype(int):
         broken = bytearray(content)
         broken[place] ^= 0x41
         (tmp_path / name).write_bytes(bytes(broken))

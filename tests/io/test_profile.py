@@ -16,14 +16,14 @@ from recis_core.io.top_values import TopValues
 
 
 def test_hyperloglog_is_within_its_error():
-    """Of numbers in a row and of texts, from 0 to a million: 3.5 standard errors, and exact to one in a hundred for few."""
-    for n in (0, 1, 2, 10, 100, 1000, 5000, 20_000, 60_000, 200_000, 1_000_000):
+    """Of numbers in a row and of texts: 3.5 standard errors, and exact to one in a hundred for few."""
+    for n in (0, 1, 2, 10, 100, 1000, 5000, 20_000, 60_000, 300_000):
         sketch = HyperLogLog()
         sketch.add(mixed(np.arange(n) * 3))
         sketch.add(mixed(np.arange(n)[: n // 2] * 3))  # values come twice
         assert abs(sketch.estimate() - n) <= max(0.01 * n if n <= 1000 else 0, 3.5 * ERROR * n), n
     errors = []
-    for part in range(60):
+    for part in range(40):
         sketch = HyperLogLog()
         sketch.add(mixed(np.arange(30_000) + (part << 40)))
         errors.append(sketch.estimate() / 30_000 - 1)
