@@ -99,9 +99,9 @@ class Custom(Op):
 
     def _called(self, value: Any) -> Any:
         tensors = _tensors(value)
-        before = [tensor._version for tensor in tensors]
+        before = [_version_of(tensor) for tensor in tensors]
         result = self.function(value)  # type: ignore[misc]
-        if before != [tensor._version for tensor in tensors]:
+        if before != [_version_of(tensor) for tensor in tensors]:
             raise RuntimeError(
                 f"function {self.name!r} changed its input in place; other features use it. Copy it first."
             )
@@ -113,6 +113,11 @@ class Custom(Op):
 def _check_callable(function: Any) -> None:
     if not callable(function):
         raise TypeError(f"function must be callable; got {function!r}.")
+
+
+def _version_of(tensor: Tensor) -> int:
+    """How often it was changed; tensors made in inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from recis_core.backends.errors import NotFitted
 from recis_core.features.definition import feature_digest
@@ -99,8 +99,13 @@ def naming(features: list[str], op: Op) -> Iterator[None]:
     try:
         yield
     except NAMED as error:
-        names = ", ".join(map(repr, features))
-        if type(error) in NAMED:
-            raise type(error)(f"feature {names}, {op.kind}: {error.args[0] if error.args else error}") from error
-        error.add_note(f"in feature {names}, {op.kind}")
-        raise
+        raise_naming(error, features, op)
+
+
+def raise_naming(error: Exception, features: list[str], op: Op) -> NoReturn:
+    """The error with the names of features and op; a subclass, which may take other arguments, gets them as a note."""
+    names = ", ".join(map(repr, features))
+    if type(error) in NAMED:
+        raise type(error)(f"feature {names}, {op.kind}: {error.args[0] if error.args else error}") from error
+    error.add_note(f"in feature {names}, {op.kind}")
+    raise error

@@ -48,10 +48,11 @@ class FeatureEngine(nn.Module):
 
     def __init__(self, feature_list: Sequence[Feature]) -> None:
         super().__init__()
-        features = _distinct(feature_list)
+        given = _as_list(feature_list)
+        features = _distinct(given)
         _check_fitted_ops(features)
         self._input_columns = input_columns(features)
-        for feature in feature_list:
+        for feature in given:
             feature._compile()
         keep_out_of_graphs()
         self._features = {feature.name: feature for feature in features}
@@ -192,9 +193,13 @@ class FeatureEngine(nn.Module):
         return "\n".join(map(repr, self._features.values()))
 
 
-def _distinct(feature_list: Any) -> list[Feature]:
+def _as_list(feature_list: Any) -> list[Any]:
     if isinstance(feature_list, Feature) or not isinstance(feature_list, Iterable):
         raise TypeError(f"feature_list must be a list of Features; got {type(feature_list).__name__}.")
+    return list(feature_list)
+
+
+def _distinct(feature_list: Sequence[Any]) -> list[Feature]:
     found: dict[str, Feature] = {}
     for feature in feature_list:
         _check(feature)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from recis_core.features.feature import naming
+from recis_core.features.feature import NAMED, naming, raise_naming
 from recis_core.features.op import Op
 
 
@@ -30,8 +30,10 @@ class Call:
         """Replace the features' values by the results."""
         inputs = [values[name] for name in self.features]
         for name, op, value in zip(self.features, self.ops, inputs, strict=True):
-            with naming([name], op):
+            try:
                 op.check(value)
+            except NAMED as error:
+                raise_naming(error, [name], op)
         with naming(list(self.features), self.ops[0]):
             results = self.op_class.run(self.ops, inputs)
         values.update(zip(self.features, results, strict=True))

@@ -23,6 +23,8 @@ from recis_core.hashing import murmurhash
 from recis_core.hashing.columns import runs_loops
 from recis_core.ragged import uint64_mod
 
+FEW = 20  # entries that an op's text shows
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary(Op):
@@ -90,6 +92,12 @@ class Vocabulary(Op):
         defaults = {"column": None, "integers": False, "oov_buckets": 1}
         others = {name: value for name, value in given.items() if value != defaults[name]}
         return {"file": os.path.relpath(self.file, folder), **others, "content": self.content}
+
+    def __repr__(self) -> str:
+        if len(self.entries or ()) <= FEW:
+            return super().__repr__()
+        where = "" if self.file is None else f", file={self.file!r}"
+        return f"Vocabulary({len(self.entries or ()):,} entries{where}, oov_buckets={self.oov_buckets})"
 
     @property
     def takes_text(self) -> bool:

@@ -98,6 +98,19 @@ def test_a_feature_belongs_to_one_engine_and_is_fixed() -> None:
         FeatureEngine([one])
 
 
+def test_any_iterable_of_features_is_taken() -> None:
+    features = [feature("x", "a", Mod(10)), feature("y", "a", Mod(3))]
+    assert list(FeatureEngine(iter(features)).features) == ["x", "y"]
+    assert all(one.compiled for one in features)
+
+
+def test_an_error_of_a_functions_own_kind_stays_it() -> None:
+    engine = FeatureEngine([feature("x", "a", Custom("decoded", 1, lambda value: bytes(value.tolist()).decode()))])
+    with pytest.raises(UnicodeDecodeError) as raised:
+        engine({"a": torch.tensor([255])})
+    assert raised.value.__notes__ == ["in feature 'x', Custom"]
+
+
 def test_a_refused_list_leaves_its_features_free() -> None:
     one = feature("x", "a", Mod(10))
     with pytest.raises(ValueError, match="feature 'y' has no ops"):

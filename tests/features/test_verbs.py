@@ -84,6 +84,7 @@ def test_modes_of_torch_change_nothing() -> None:
         assert bits(engine(data)) == wanted
     with torch.inference_mode():
         assert bits(engine(data)) == wanted
+        assert bits(engine({name: value.clone() for name, value in data.items()})) == wanted
     torch.set_default_dtype(torch.float64)
     try:
         assert bits(engine(data)) == wanted
