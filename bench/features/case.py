@@ -74,24 +74,31 @@ def _as_long(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
 
 
 def timed(case: Case, repeats: int) -> list[dict[str, Any]]:
-    """A row for each way: median and least seconds over turns, which alternate; and times the speed of the fastest peer."""
+    """A row for each way: median and least seconds over turns, which alternate; and times the speed of the fastest peer.
+
+    CPU time of all threads says more than wall time where other processes take the cores.
+    """
     times: dict[str, list[float]] = {name: [] for name in case.run}
+    cpu: dict[str, list[float]] = {name: [] for name in case.run}
     for _ in range(repeats):
         for name, run in case.run.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run()
+            cpu[name].append(time.process_time() - used)
             times[name].append(time.perf_counter() - start)
     middle = {name: statistics.median(taken) for name, taken in times.items()}
     peers = [seconds for name, seconds in middle.items() if name not in (LOOPS, TORCH)]
-    return [_row(case, name, middle[name], min(times[name]), min(peers, default=None)) for name in case.run]
+    best = min(peers, default=None)
+    return [_row(case, name, middle[name], min(times[name]), statistics.median(cpu[name]), best) for name in case.run]
 
 
-def _row(case: Case, name: str, seconds: float, least: float, peer: float | None) -> dict[str, Any]:
+def _row(case: Case, name: str, seconds: float, least: float, cpu: float, peer: float | None) -> dict[str, Any]:
     return {
         "case": case.name,
         "name": name,
         "ms": 1e3 * seconds,
         "least_ms": 1e3 * least,
+        "cpu_ms": 1e3 * cpu,
         "rows": case.rows,
         "Mrows/s": case.rows / seconds / 1e6,
         "GB/s": case.bytes / seconds / 1e9,

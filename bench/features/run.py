@@ -13,7 +13,7 @@ from recis_core.bench import rows
 from recis_core.bench.features.case import Case, check, timed
 from recis_core.bench.provenance import provenance
 
-COLUMNS = ("case", "name", "ms", "least_ms", "Mrows/s", "GB/s", "speedup", "answer")
+COLUMNS = ("case", "name", "ms", "least_ms", "cpu_ms", "Mrows/s", "GB/s", "speedup", "answer")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,9 +53,19 @@ class Combine(Op):
     @classmethod
     def run(cls, ops: Sequence[Combine], values: Sequence[Any]) -> list[Any]:
         columns = [list(value) if isinstance(value, list) else [value] for value in values]
-        results = _hashed_alike(columns)
-        results = [cls._crossed(c) if found is None else found for c, found in zip(columns, results, strict=True)]
-        return _in_buckets(ops, results)
+        results: list[Any] = [None] * len(ops)
+        alike = [n for n, several in enumerate(columns) if _alike(several)]
+        words = [[flat(column).reshape(-1).to(torch.int64) for column in columns[n]] for n in alike]
+        for n, hashes in zip(alike, hash_words(words, [ops[n].num_buckets or 0 for n in alike]), strict=True):
+            results[n] = like(columns[n][0], hashes.reshape(flat(columns[n][0]).shape))
+        for n in set(range(len(ops))) - set(alike):
+            results[n] = ops[n]._in_buckets(cls._crossed(columns[n]))
+        return results
+
+    def _in_buckets(self, crossed: RaggedTensor) -> RaggedTensor:
+        return (
+            crossed if self.num_buckets is None else crossed.with_values(uint64_mod(crossed.values(), self.num_buckets))
+        )
 
     @classmethod
     def _crossed(cls, columns: Sequence[Any]) -> RaggedTensor:
@@ -75,30 +85,6 @@ class Combine(Op):
         return cross_weights(weights, [bounds for _, bounds in pairs])
 
 
-def _hashed_alike(columns: Sequence[Sequence[Any]]) -> list[Any]:
-    """Hashes of features whose columns are of one form, value by value; features of as many columns in one call.
-
-    None for the others.
-    """
-    results: list[Any] = [None] * len(columns)
-    widths: dict[int, list[int]] = {}
-    for n, several in enumerate(columns):
-        if len(several) == 1 or all(isinstance(column, Tensor) and column.dim() == 1 for column in several):
-            widths.setdefault(len(several), []).append(n)
-    for width, chosen in widths.items():
-        words = [[flat(column).reshape(-1) for column in columns[n]] for n in chosen]
-        hashes = hash_words([torch.cat([several[k].to(torch.int64) for several in words]) for k in range(width)])
-        for n, piece in zip(chosen, hashes.split([len(several[0]) for several in words]), strict=True):
-            first = columns[n][0]
-            results[n] = like(first, piece.reshape(flat(first).shape))
-    return results
-
-
-def _in_buckets(ops: Sequence[Combine], results: list[Any]) -> list[Any]:
-    chosen = [n for n, op in enumerate(ops) if op.num_buckets is not None]
-    if chosen:
-        hashes = [flat(results[n]) for n in chosen]
-        found = uint64_mod(hashes, [ops[n].num_buckets or 0 for n in chosen])
-        for n, ids in zip(chosen, found, strict=True):
-            results[n] = like(results[n], ids)
-    return results
+def _alike(columns: Sequence[Any]) -> bool:
+    """Whether the columns are of one form, so that they are hashed value by value."""
+    return len(columns) == 1 or all(isinstance(column, Tensor) and column.dim() == 1 for column in columns)

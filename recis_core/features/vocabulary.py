@@ -150,8 +150,11 @@ class Vocabulary(Op):
         if self.oov_buckets <= 1:
             return found if self.oov_buckets == 0 else torch.where(found < 0, V, found)
         other = (found < 0).nonzero()[:, 0]
-        hashes = ids[other] if self.takes_text else hash_words([ids[other]])
-        return found.index_copy(0, other, V + uint64_mod(hashes, self.oov_buckets))
+        if self.takes_text:  # ids are hashes already
+            buckets = uint64_mod(ids[other], self.oov_buckets)
+        else:
+            (buckets,) = hash_words([[ids[other]]], [self.oov_buckets])
+        return found.index_copy(0, other, V + buckets)
 
     def _keys(self) -> Tensor:
         """int64 [V]: the entries, or their hashes."""

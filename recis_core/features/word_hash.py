@@ -6,31 +6,65 @@ Sizes: N words, B rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recis_core.features.memory import array
-from recis_core.hashing.columns import runs_loops
+from recis_core.hashing.columns import addresses, cut, device_of, runs_loops, starts_of
 from recis_core.hashing.murmur import M, finished, scrambled
 from recis_core.hashing.unsigned import signed
+from recis_core.ragged import uint64_mod
 
 
-def hash_words(columns: Sequence[Tensor]) -> Tensor:
-    """int64 [N]: the hash of the i-th words of columns int64 [N]."""
-    state = columns[0].new_empty(0)
-    for n, words in enumerate(columns):
-        state = _next(state, words, _start(len(columns)), n == len(columns) - 1)
-    return state
+def hash_words(columns: Sequence[Sequence[Tensor]], mods: Sequence[int]) -> list[Tensor]:
+    """int64 [N] for each feature: the hash of the i-th words of its columns int64 [N], mod its mod (unsigned) unless that is 0.
+
+    Features of as many columns are one call.
+    """
+    results: list[Any] = [None] * len(columns)
+    for width in dict.fromkeys(map(len, columns)):
+        chosen = [n for n, several in enumerate(columns) if len(several) == width]
+        found = _hashed([columns[n] for n in chosen], [mods[n] for n in chosen])
+        for n, hashes in zip(chosen, found, strict=True):
+            results[n] = hashes
+    return results
+
+
+def _hashed(columns: Sequence[Sequence[Tensor]], mods: Sequence[int]) -> list[Tensor]:
+    """Features of one width."""
+    device = device_of([column for several in columns for column in several], "columns")
+    if not runs_loops(device):
+        return _hashed_in_torch(columns, mods)
+    from recis_core.backends.feature_loops.combined_words import hash_columns  # loads numba
+
+    by_word = [[several[w].contiguous() for several in columns] for w in range(len(columns[0]))]
+    starts = starts_of([len(column) for column in by_word[0]])
+    out = torch.empty(int(starts[-1]), dtype=torch.int64, device="cpu")
+    words = np.stack([addresses(column) for column in by_word])
+    hash_columns(words, starts, _start(len(by_word)), np.array(mods, np.uint64), out.numpy())
+    return cut(out, by_word[0])
+
+
+def _hashed_in_torch(columns: Sequence[Sequence[Tensor]], mods: Sequence[int]) -> list[Tensor]:
+    width = len(columns[0])
+    state = torch.full(
+        (sum(len(several[0]) for several in columns),), signed(_start(width)), device=columns[0][0].device
+    )
+    for w in range(width):
+        state = _with_words(state, torch.cat([several[w] for several in columns]), w == width - 1)
+    found = cut(state, [several[0] for several in columns])
+    return [uint64_mod(hashes, mod) if mod else hashes for hashes, mod in zip(found, mods, strict=True)]
 
 
 def cross_words(columns: Sequence[Tensor], offsets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """(int64 [N], offsets [B + 1]): in each row the hash of each combination of one word of each column.
+    """(int64 [N], offsets [B + 1]): in each row the hash of each combination of one word of each of two columns or more.
 
     The first column changes slowest.
     """
-    state, bounds = _next(columns[0].new_empty(0), columns[0], _start(len(columns)), len(columns) == 1), offsets[0]
+    state, bounds = _begun(columns[0], _start(len(columns))), offsets[0]
     for n in range(1, len(columns)):
         ends = combined_offsets(bounds, offsets[n])
         state = _cross(state, bounds, columns[n], offsets[n], ends, n == len(columns) - 1)
@@ -59,14 +93,14 @@ def _start(words: int) -> int:
     return 8 * words * M % (1 << 64)
 
 
-def _next(state: Tensor, words: Tensor, start: int, last: bool) -> Tensor:
+def _begun(words: Tensor, start: int) -> Tensor:
+    """The state after the first of several words."""
     if not runs_loops(words.device):
-        before = torch.full_like(words, signed(start)) if len(state) == 0 else state
-        return _with_words(before, words, last)
-    from recis_core.backends.feature_loops.combined_words import hash_words  # loads numba
+        return _with_words(torch.full_like(words, signed(start)), words, False)
+    from recis_core.backends.feature_loops.combined_words import begin_words  # loads numba
 
     out = np.empty(len(words), np.uint64)
-    hash_words(array(state).view(np.uint64), array(words), np.uint64(start), last, out)
+    begin_words(array(words), np.uint64(start), out)
     return torch.from_numpy(out.view(np.int64))
 
 

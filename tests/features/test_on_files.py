@@ -32,7 +32,7 @@ LOG = Path(os.environ.get("RECIS_CLICK_LOG", Path(__file__).parents[3] / "shared
 
 def engine() -> FeatureEngine:
     price = Feature("price").add_op(SelectField("price", torch.float32)).add_op(Normalize(zscore=True))
-    scores = SelectFields(["keys", SelectField("values", torch.float32)])
+    scores = SelectFields(["scores.keys", SelectField("scores.values", torch.float32)])
     return FeatureEngine(
         [
             price.add_op(Quantile(3)),
@@ -53,8 +53,10 @@ def file(tmp_path: Path) -> Path:
         "item": [list(range(k % 3)) for k in range(n)],
         "price": pa.array([None if k % 10 == 0 else float(k) for k in range(n)], pa.float32()),
         "colour": [["red"] if k % 2 else ["blue", "green"] for k in range(n)],
-        "keys": [["a", "b"] if k % 3 else ["b"] for k in range(n)],
-        "values": pa.array([[float(k), 1.0] if k % 3 else [2.0] for k in range(n)], pa.list_(pa.float32())),
+        "scores": pa.array(
+            [[("a", float(k)), ("b", 1.0)] if k % 3 else [("b", 2.0)] for k in range(n)],
+            pa.map_(pa.string(), pa.float32()),
+        ),
     }
     pq.write_table(pa.table(columns), tmp_path / "data.parquet", row_group_size=17)
     return tmp_path / "data.parquet"
