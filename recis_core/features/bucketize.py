@@ -47,7 +47,7 @@ class Bucketize(Op):
     def run(cls, ops: Sequence[Bucketize], values: Sequence[Any]) -> list[Any]:
         return in_intervals(values, [op._bounds(value) for op, value in zip(ops, values, strict=True)])
 
-    def _bounds(self, value: Any) -> Tensor:
+    def _bounds(self, value: Any) -> Tensor | list[float]:
         return boundaries_for(self, value, self.boundary)
 
 
@@ -59,14 +59,21 @@ def check_rising(numbers: Sequence[float], argument: str) -> None:
             )
 
 
-def boundaries_for(op: Op, value: Any, numbers: Sequence[float]) -> Tensor:
-    """The boundaries on the values' device: in their dtype, or for integers as float64."""
+def boundaries_for(op: Op, value: Any, numbers: Sequence[float]) -> Tensor | list[float]:
+    """Boundaries as `ragged.bucketize` takes them: a list, which it reads and checks once, where float32 holds each."""
+    listed = op._kept("listed", lambda: list(numbers) if _are_float32(numbers) else None)
+    if listed is not None:
+        return listed
     dtype = value.dtype if value.dtype.is_floating_point else torch.float64
     make = lambda: torch.tensor(numbers, dtype=torch.float64).to(dtype).to(value.device)  # noqa: E731
     return op._kept((dtype, value.device), make)
 
 
-def in_intervals(values: Sequence[Any], boundaries: Sequence[Tensor]) -> list[Any]:
+def _are_float32(numbers: Sequence[float]) -> bool:
+    return torch.tensor(numbers, dtype=torch.float32).tolist() == list(numbers)
+
+
+def in_intervals(values: Sequence[Any], boundaries: Sequence[Tensor | list[float]]) -> list[Any]:
     """For each column the number of its boundaries that are at most the value, in one call."""
     found = bucketize([flat(value) for value in values], list(boundaries))
     return [like(value, result) for value, result in zip(values, found, strict=True)]
