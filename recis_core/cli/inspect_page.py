@@ -16,7 +16,7 @@ rect { fill: #4878a8 } svg text { font: 11px system-ui, sans-serif; fill: #222 }
 .scroll { overflow-x: auto }
 """
 HEADS = ("column", "type", "read as", "null", "distinct", "most frequent", "length p50/p99/max", "min … mean … max")
-WIDTH, BAR, LABEL = 420, 16, 150  # of a plot, a bar, and the text beside it, in pixels
+WIDTH, BAR, LABEL = 470, 16, 190  # of a plot, a bar, and the text beside it, in pixels
 BARS = 24  # at most
 
 

@@ -76,9 +76,8 @@ class Copy:
 
 
 def _typed(source: WholeFiles, schema: pa.Schema) -> Iterator[pa.Table]:
-    first = next(iter(source.files.rows))
-    for table in source.tables():
-        columns = [as_type(table[field.name], field, first) for field in schema]
+    for file, table in source.named_tables():
+        columns = [as_type(table[field.name], field, file) for field in schema]
         yield pa.table(columns, schema=schema)
 
 

@@ -27,12 +27,17 @@ class WholeFiles:
 
     def tables(self) -> Iterator[pa.Table]:
         """All rows in order, piece by piece, in `schema`. Raises ValueError, naming file, column and piece."""
+        for _, table in self.named_tables():
+            yield table
+
+    def named_tables(self) -> Iterator[tuple[str, pa.Table]]:
+        """`tables`, each with its file."""
         for file, rows in self.files.rows.items():
             form = self.files.forms[file]
             with reading(file, form.name):
                 pieces = len(form.piece_rows(file, rows))
             for piece in range(pieces):
-                yield self._piece(file, piece)
+                yield file, self._piece(file, piece)
 
     def _piece(self, file: str, piece: int) -> pa.Table:
         form, held = self.files.forms[file], self.held[file]

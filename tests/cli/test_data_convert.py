@@ -240,13 +240,16 @@ def test_what_a_format_does_not_hold(tmp_path, capsys):
         pq.write_table(pa.table({"n": [1], "x": pa.nulls(1, kind)}), tmp_path / "x.parquet")
         assert said in refused(capsys, tmp_path / "x.parquet", tmp_path / f"y.{end}")
         assert not (tmp_path / f"y.{end}").exists()
-    pq.write_table(pa.table({"x": pa.array([1, 2**40], pa.timestamp("s"))}), tmp_path / "x.parquet")
-    assert "column 'x' of timestamp" in refused(capsys, tmp_path / "x.parquet", tmp_path / "y.orc")
+    (tmp_path / "two").mkdir()
+    for n in (1, 2**40):
+        pq.write_table(pa.table({"x": pa.array([n], pa.timestamp("s"))}), tmp_path / f"two/{n}.parquet")
+    err = refused(capsys, tmp_path / "two", tmp_path / "y.orc")
+    assert f"{tmp_path}/two/{2**40}.parquet, column 'x' of timestamp[ms] cannot be timestamp[ns]" in err
     pq.write_table(pa.table({"x": [1, None]}), tmp_path / "x.parquet")
     assert "2 rows were written to CSV, and 1 can be read: nothing is kept" in refused(
         capsys, tmp_path / "x.parquet", tmp_path / "y.csv"
     )
-    assert sorted(os.listdir(tmp_path)) == ["x.parquet"]
+    assert sorted(os.listdir(tmp_path)) == ["two", "x.parquet"]
 
 
 def test_sources_that_do_not_go_together(tmp_path, capsys):

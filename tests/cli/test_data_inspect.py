@@ -151,7 +151,7 @@ def clicks():
 
 @pytest.mark.parametrize("writer", ["pandas", "polars"])
 def test_files_of_pandas_and_polars(tmp_path, capsys, writer):
-    """Inspected, converted and trained on: strings, lists, nulls and timestamps."""
+    """Inspected, converted and trained on, also by the inferred features: strings, lists, nulls and timestamps."""
     path = tmp_path / "clicks.parquet"
     if writer == "pandas":
         pd.DataFrame(clicks()).to_parquet(path)
@@ -163,10 +163,14 @@ def test_files_of_pandas_and_polars(tmp_path, capsys, writer):
     assert [column[name]["null_rows"] for name in clicks()] == [0, 6, 7, 0, 5, 8]
     assert column["at"]["max"] == "2024-03-01 12:39:00"
     assert main(["data", "convert", str(path), str(tmp_path / "clicks.arrow")]) == 0
-    digests = set()
-    for end in ("parquet", "arrow"):
-        capsys.readouterr()
-        flags = ["--label", "click", "--backend", "torch", "--dim", "2", "--batch-size", "16", "--json"]
-        assert main(["train", "--data", f"{tmp_path}/clicks.{end}", *flags]) == 0
-        digests.add(json.loads(capsys.readouterr().out.splitlines()[-1])["tables_sha256"])
-    assert len(digests) == 1
+    assert inspect(path, "--write-features", tmp_path / "f.yaml", "--skip", "click", "--json") == 0
+    other = (tmp_path / "clicks.arrow", []) if writer == "pandas" else (path, ["--features", str(tmp_path / "f.yaml")])
+    assert trained(capsys, path) == trained(capsys, other[0], *other[1])
+
+
+def trained(capsys, path, *flags):
+    """The hash of the tables."""
+    capsys.readouterr()
+    fast = ["--label", "click", "--backend", "torch", "--dim", "2", "--batch-size", "16", "--json"]
+    assert main(["train", "--data", str(path), *fast, *flags]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])["tables_sha256"]
