@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.fs
 
 URL = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*)[A-Za-z][A-Za-z0-9+.-]*://")
+LOCAL = re.compile(r"^(file|local)://")  # read as paths: their folders are listed whole or not at all
+NOTHING = "a link to nothing"
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 CODES = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
 
@@ -33,12 +35,12 @@ class FileSystem(Protocol):
         """ "file", "folder", None where there is nothing; or what else it is, in words."""
         ...
 
-    def entries(self, folder: str) -> list[tuple[str, bool]]:
-        """(name, whether it is a file) of what lies in a folder, sorted; of pipes and the like nothing."""
+    def entries(self, folder: str) -> list[tuple[str, str]]:
+        """(name, "file", "folder" or what else it is) of what lies in a folder, sorted."""
         ...
 
     def matches(self, pattern: str) -> list[str]:
-        """Names that a glob matches."""
+        """Names that a glob matches. Raises PermissionError where a folder that it would look into cannot be listed."""
         ...
 
     def size(self, name: str) -> int: ...
@@ -48,7 +50,7 @@ class FileSystem(Protocol):
 
 class ThisMachine:
     def named(self, name: str) -> str:
-        return name
+        return LOCAL.sub("", name)
 
     def what(self, name: str) -> str | None:
         try:
@@ -59,18 +61,35 @@ class ThisMachine:
             return "file"
         return "folder" if stat.S_ISDIR(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
 
-    def entries(self, folder: str) -> list[tuple[str, bool]]:
+    def entries(self, folder: str) -> list[tuple[str, str]]:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        return [(entry.path, entry.is_file()) for entry in found if entry.is_file() or entry.is_dir()]
+        return [(entry.path, self._entry(entry)) for entry in found]
+
+    def _entry(self, entry: os.DirEntry[str]) -> str:
+        if entry.is_file():
+            return "file"
+        return "folder" if entry.is_dir() else self.what(entry.path) or NOTHING
 
     def matches(self, pattern: str) -> list[str]:
+        parts = pattern.split(os.sep)
+        wild = [glob.has_magic(part) for part in parts]
+        for n, part in enumerate(parts):
+            if any(wild[: n + 1]):  # glob leaves out what it cannot list or enter, without a word
+                folders = os.sep.join(parts[: n + (part == "**")]) or (os.sep if n else os.curdir)
+                _require_rights(folders, os.R_OK | os.X_OK if wild[n] else os.X_OK)
         return glob.glob(pattern, recursive=True)
 
     def size(self, name: str) -> int:
-        return os.stat(name).st_size
+        return os.stat(self.named(name)).st_size
 
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        return open(name, "rb")
+        return open(self.named(name), "rb")
+
+
+def _require_rights(folders: str, rights: int) -> None:
+    for folder in glob.glob(os.path.join(folders, ""), recursive=True):
+        if not os.access(folder, rights, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
 
 @dataclass(frozen=True)
@@ -95,11 +114,11 @@ class Remote:
             return "file"
         return "folder" if self.fs.isdir(inner) else None
 
-    def entries(self, folder: str) -> list[tuple[str, bool]]:
+    def entries(self, folder: str) -> list[tuple[str, str]]:
         inner = self._inner(folder).rstrip("/")
         found = [entry for entry in self.fs.ls(inner, detail=True) if entry["name"].rstrip("/") != inner]
         named = [(self._url(entry["name"].rstrip("/")), entry["type"]) for entry in found]
-        return sorted((name, kind == "file") for name, kind in named if kind in ("file", "directory"))
+        return sorted((name, "folder" if kind == "directory" else str(kind)) for name, kind in named)
 
     def matches(self, pattern: str) -> list[str]:
         return [self._url(found) for found in self.fs.glob(self._inner(pattern))]
@@ -124,7 +143,7 @@ class Remote:
 
 
 def is_url(name: str) -> bool:
-    return URL.match(name) is not None
+    return URL.match(name) is not None and LOCAL.match(name) is None
 
 
 def file_system_of(name: str) -> FileSystem:
@@ -162,9 +181,13 @@ def arrow_file(name: str, *, mapped: bool = False) -> Iterator[pa.NativeFile]:
     """A file as Arrow reads it; `mapped`: files of this machine as a memory map."""
     file: pa.NativeFile
     with naming(name):
-        file = _remote(name).arrow(name) if is_url(name) else pa.memory_map(name) if mapped else pa.OSFile(name)
+        file = _remote(name).arrow(name) if is_url(name) else _local(LOCAL.sub("", name), mapped)
     with file:
         yield file
+
+
+def _local(path: str, mapped: bool) -> pa.NativeFile:
+    return pa.memory_map(path) if mapped else pa.OSFile(path)
 
 
 def relative(name: str, root: str) -> str:

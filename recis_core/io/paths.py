@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from recis_core.io.file_systems import URL, FileSystem, file_system_of, relative
+from recis_core.io.file_systems import NOTHING, URL, FileSystem, file_system_of, relative
 
+LOG = logging.getLogger("recis_core.io")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -24,17 +26,16 @@ def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str,
     fsspec's file systems by the same rules.
 
     Raises:
-      FileNotFoundError: there is no such file. ValueError: the path is a pipe, socket or device, or fsspec knows no such URL.
+      FileNotFoundError: there is no such file. ValueError: what it names is a pipe, a device, a link to nothing, or fsspec
+        knows no such URL.
       ImportError: fsspec lacks a package for it. PermissionError: a folder cannot be listed.
     """
     given = os.fspath(path)
     files = file_system_of(given)
     name = files.named(given)
     what = files.what(name)
-    if what == "file":
-        return {name: {}}
     if what not in ("folder", None):
-        raise ValueError(f"{name} is {what}; it must be a regular file, for it is read in pieces, and again.")
+        return {_regular(name, what): {}}
     folder = what == "folder"
     found = sorted(dict.fromkeys(_of_folder(files, name, suffixes) if folder else _of_glob(files, name, suffixes)))
     if not found:
@@ -44,24 +45,40 @@ def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str,
 
 
 def _of_folder(files: FileSystem, folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for name, is_file in files.entries(folder):
+    for name, what in files.entries(folder):
         last = base_name(name)
         if last[0] in "._":
             continue
-        if is_file and last.lower().endswith(suffixes):
-            yield name
-        elif not is_file and "=" in last:
+        if last.lower().endswith(suffixes) and what != "folder":
+            yield _regular(name, what)
+        elif what == "folder" and "=" in last:
             yield from _of_folder(files, name, suffixes)
+        elif what == "folder":
+            _say_unread(files, name, suffixes)
+
+
+def _regular(name: str, what: str) -> str:
+    """The name of a file. Raises ValueError of anything else, which would be left out without a word."""
+    if what == "file":
+        return name
+    raise ValueError(f"{name} is {what}; it must be a regular file, for it is read in pieces, and again.")
+
+
+def _say_unread(files: FileSystem, folder: str, suffixes: tuple[str, ...]) -> None:
+    """A warning where a folder that is no partition holds files that would be read elsewhere."""
+    found = [name for name, what in files.entries(folder) if what == "file" and name.lower().endswith(suffixes)]
+    if found:
+        LOG.warning("%s is not read: its folder is no NAME=VALUE. A glob with ** reads any depth.", found[0])
 
 
 def _of_glob(files: FileSystem, pattern: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     for name in files.matches(pattern):
-        last, what = base_name(name), files.what(name)
+        last, what = base_name(name), files.what(name) or NOTHING
         if last[0] in "._":
             continue
-        if what == "file":
-            yield name
-        elif what == "folder" and (last.lower().endswith(suffixes) or "=" in last):
+        if what != "folder":
+            yield _regular(name, what)
+        elif last.lower().endswith(suffixes) or "=" in last:
             yield from _of_folder(files, name, suffixes)
 
 

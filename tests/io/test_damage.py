@@ -235,6 +235,22 @@ def test_no_permission():
                         opened(path, "user")
                     assert refused.value.filename == path, (mode, name)
         folder.chmod(0o755)
+        for file in folder.iterdir():
+            file.chmod(0o644)
+        (folder / "day=1").mkdir(0)
+        with nobody():
+            for path in (
+                folder,
+                folder / "*" / "*.parquet",
+                folder / "**" / "*.parquet",
+                folder / "day=*" / "x.parquet",
+            ):
+                for name in (str(path), f"file://{path}"):
+                    with pytest.raises(PermissionError) as refused:
+                        ParquetDataset(1).add_path(name)
+                    assert str(refused.value.filename).rstrip("/") == f"{folder}/day=1", name
+            ParquetDataset(1).add_path(folder / "*.parquet")
+        (folder / "day=1").chmod(0o755)
 
 
 def test_feather_of_version_1(tmp_path):

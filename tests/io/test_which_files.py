@@ -48,9 +48,29 @@ def test_what_is_no_file(tmp_path):
         ParquetDataset(1).add_path(tmp_path / "pipe.parquet")
     with pytest.raises(ValueError, match="is a device"):
         CsvDataset(1).add_path("/dev/null")
+    for path in (tmp_path, tmp_path / "*.parquet"):  # where it would be left out without a word
+        with pytest.raises(ValueError, match=r"pipe\.parquet is a named pipe"):
+            ParquetDataset(1).add_path(path)
+    (tmp_path / "pipe.parquet").unlink()
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "gone.parquet")
+    for path in (tmp_path, tmp_path / "*"):
+        with pytest.raises(ValueError, match=r"link\.parquet is a link to nothing"):
+            ParquetDataset(1).add_path(path)
+    (tmp_path / "link.parquet").unlink()
     for path in (tmp_path / "none.parquet", tmp_path, tmp_path / "*.parquet"):
         with pytest.raises(FileNotFoundError, match="must name at least one file"):
             ParquetDataset(1).add_path(path)
+
+
+def test_files_of_a_folder_that_is_not_read_are_said(tmp_path, caplog):
+    write(tmp_path / "a.parquet", a=[1])
+    write(tmp_path / "more" / "b.parquet", a=[2])
+    write(tmp_path / "day=1" / "c.parquet", a=[3])
+    (tmp_path / "notes").mkdir()
+    assert ids(tmp_path, "a") == [1, 3]
+    [said] = {record.getMessage() for record in caplog.records if record.name == "recis_core.io"}
+    assert said.startswith(f"{tmp_path}/more/b.parquet is not read: its folder is no NAME=VALUE")
+    assert ids(tmp_path / "**" / "*.parquet", "a") == [1, 3, 2]
 
 
 @pytest.mark.parametrize("kind", [ParquetDataset, OrcDataset, ArrowDataset, CsvDataset])
