@@ -83,6 +83,14 @@ def joined(tensors: Sequence[Tensor], device: torch.device, dtype: torch.dtype =
     return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
 
 
+def column_of_each(tensors: Sequence[Tensor]) -> Tensor:
+    """int64 [N]: which column each of all values is of."""
+    counts = [tensor.numel() for tensor in tensors]
+    device = tensors[0].device
+    numbers = torch.arange(len(counts), device=device)
+    return torch.repeat_interleave(numbers, torch.tensor(counts, device=device), output_size=sum(counts))
+
+
 def cut(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """All values [N] as columns of these shapes."""
     pieces = values.split([tensor.numel() for tensor in like]) if like else ()

@@ -19,9 +19,11 @@ from recis_core.hashing.columns import (
     addresses,
     as_columns,
     check_dtype,
+    column_of_each,
     device_of,
     each,
     is_many,
+    joined,
     runs_loops,
     starts_of,
 )
@@ -103,7 +105,7 @@ def _hashed(columns: list[Column]) -> list[list[Tensor]]:
         for kind, _ in wanted:
             if kind not in KINDS:
                 raise ValueError(f"kind must be {', '.join(KINDS)}; got {kind!r}.")
-    return _by_loops(columns) if runs_loops(device) else [_by_torch(*column) for column in columns]
+    return (_by_loops if not columns or runs_loops(device) else _by_torch)(columns)
 
 
 def _by_loops(columns: list[Column]) -> list[list[Tensor]]:
@@ -125,27 +127,40 @@ def _by_loops(columns: list[Column]) -> list[list[Tensor]]:
     return [list(out[beg:end].view(shape)) for (beg, end), shape in zip(pairwise(outs.tolist()), shapes, strict=True)]
 
 
-def _by_torch(ids: Tensor, prefix: bytes, wanted: list[tuple[str, int]]) -> list[Tensor]:
-    letters, lengths = _decimal_text(ids.reshape(-1), prefix)
-    begins = lengths.cumsum(0) - lengths
-    hashes = [hash_words(kind, ByteWords(letters), begins, lengths).view(ids.shape) for kind, _ in wanted]
-    return [unsigned_mod(h, mod) if mod else h for h, (_, mod) in zip(hashes, wanted, strict=True)]
+def _by_torch(columns: list[Column]) -> list[list[Tensor]]:
+    """All texts of all columns at once; each kind of hash once for all of them, int64 [K, N]."""
+    ids, prefixes = [found for found, _, _ in columns], [prefix for _, prefix, _ in columns]
+    device, column = ids[0].device, column_of_each(ids)
+    letters, lengths = _decimal_text(joined(ids, device), prefixes, column)
+    text, begins = ByteWords(letters), lengths.cumsum(0) - lengths
+    kinds = sorted({kind for _, _, wanted in columns for kind, _ in wanted})
+    hashes = torch.stack([hash_words(kind, text, begins, lengths) for kind in kinds])
+    widest = max(len(wanted) for _, _, wanted in columns)
+    rules = [[(kinds.index(kind), mod) for kind, mod in wanted] for _, _, wanted in columns]
+    rule = torch.tensor([found + [(0, 1)] * (widest - len(found)) for found in rules], device=device)
+    which, mods = rule[column].permute(2, 1, 0)
+    chosen = hashes.gather(0, which)
+    chosen = unsigned_mod(chosen, mods.clamp(min=1)).where(mods > 0, chosen)
+    parts = zip(chosen.split([part.numel() for part in ids], 1), columns, strict=True)
+    return [[found.view(of.shape) for found in part[: len(wanted)]] for part, (of, _, wanted) in parts]
 
 
-def _decimal_text(ids: Tensor, prefix: bytes) -> tuple[Tensor, Tensor]:
-    """(uint8 characters of all ids, int64 [N] how many of each)."""
+def _decimal_text(ids: Tensor, prefixes: list[bytes], column: Tensor) -> tuple[Tensor, Tensor]:
+    """(uint8 characters of all ids, int64 [N] how many of each); column int64 [N] says which prefix."""
+    device = ids.device
     negative = (ids < 0).long()
     unsigned = ids.where(ids >= 0, -ids)  # of -2**63 itself, which is right as an unsigned number
     last, rest = unsigned_mod(unsigned, 10), shifted(unsigned, 1) // 5
-    powers = torch.tensor([10**k for k in range(MOST_DIGITS)], device=ids.device)
+    powers = torch.tensor([10**k for k in range(MOST_DIGITS)], device=device)
     digits = 1 + (rest[:, None] >= powers).sum(1)
-    lengths = len(prefix) + negative + digits
-    id_of = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), lengths)
-    at = torch.arange(len(id_of), device=ids.device) - (lengths.cumsum(0) - lengths)[id_of]
+    sizes = torch.tensor([len(prefix) for prefix in prefixes], device=device)
+    lengths = sizes[column] + negative + digits
+    id_of = torch.repeat_interleave(torch.arange(len(ids), device=device), lengths)
+    at = torch.arange(len(id_of), device=device) - (lengths.cumsum(0) - lengths)[id_of]
     from_right = lengths[id_of] - 1 - at
     digit = (rest[id_of] // powers[(from_right - 1).clamp(0, MOST_DIGITS - 1)] % 10).where(from_right > 0, last[id_of])
     text = (digit + ord("0")).where(from_right < digits[id_of], ord("-"))
-    if prefix:
-        head = torch.tensor(list(prefix), device=ids.device)
-        text = head[at.clamp(max=len(prefix) - 1)].where(at < len(prefix), text)
-    return text.to(torch.uint8), lengths
+    heads = torch.tensor([*b"".join(prefixes), 0], dtype=torch.int64, device=device)
+    before, prefix_of = sizes.cumsum(0) - sizes, column[id_of]
+    head = heads[(before[prefix_of] + at).clamp(max=len(heads) - 1)]
+    return head.where(at < sizes[prefix_of], text).to(torch.uint8), lengths

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.hashing.columns import addresses, as_columns, is_many, runs_loops, starts_of
+from recis_core.hashing.columns import addresses, as_columns, column_of_each, is_many, joined, runs_loops, starts_of
 from recis_core.ragged.functional.columns import as_before, values_of
 from recis_core.ragged.tensor import RaggedTensor
 
@@ -130,16 +130,21 @@ def _passes(x: int, twos: int, n: int) -> bool:
 
 def _hashed(columns: list[Column], rules: list[Rule]) -> list[list[Any]]:
     ids = values_of(columns, (torch.int64,))
-    loops = not ids or runs_loops(ids[0].device)
-    found = _by_loops(ids, rules) if loops else [_by_torch(part, rule) for part, rule in zip(ids, rules, strict=True)]
+    found = (_by_loops if not ids or runs_loops(ids[0].device) else _by_torch)(ids, rules)
     return [[as_before(column, part) for part in hashes] for column, hashes in zip(columns, found, strict=True)]
 
 
-def _by_torch(ids: Tensor, rule: Rule) -> list[Tensor]:
-    """All hashes of a column at once: int64 [J, …]."""
-    shape = (len(rule), *[1] * ids.dim())
-    muls, primes, buckets = (torch.tensor(n, device=ids.device).view(shape) for n in zip(*rule, strict=True))
-    return list(ids * muls % primes % buckets)
+def _by_torch(ids: list[Tensor], rules: list[Rule]) -> list[list[Tensor]]:
+    """All hashes of all columns at once, int64 [J, N]; where a column has fewer, the others are 0."""
+    device, widest = ids[0].device, max(map(len, rules))
+    numbers = torch.tensor([rule + [(1, 1, 1)] * (widest - len(rule)) for rule in rules], device=device).view(
+        -1, widest, 3
+    )
+    column = column_of_each(ids)
+    muls, primes, buckets = numbers[column].permute(2, 1, 0)
+    parts = (joined(ids, device) * muls % primes % buckets).split([part.numel() for part in ids], 1)
+    shaped = zip(parts, ids, rules, strict=True)
+    return [[hashes.view(of.shape) for hashes in part[: len(rule)]] for part, of, rule in shaped]
 
 
 def _by_loops(ids: list[Tensor], rules: list[Rule]) -> list[list[Tensor]]:

@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.hashing.columns import addresses, as_columns, cut, each, is_many, runs_loops, starts_of
+from recis_core.hashing.columns import (
+    addresses,
+    as_columns,
+    column_of_each,
+    cut,
+    each,
+    is_many,
+    joined,
+    runs_loops,
+    starts_of,
+)
 from recis_core.hashing.unsigned import unsigned_mod
 from recis_core.ragged.functional.columns import as_before, values_of
 from recis_core.ragged.tensor import RaggedTensor
@@ -46,10 +56,8 @@ def uint64_mod(values: Any, mod: int | Sequence[int]) -> Any:
 def _by_torch(ids: list[Tensor], mods: list[int]) -> list[Tensor]:
     if len(ids) == 1:
         return [unsigned_mod(ids[0], int(mods[0]))]
-    flat = torch.cat([part.reshape(-1) for part in ids])
-    counts = torch.tensor([part.numel() for part in ids], device=flat.device)
-    by = torch.repeat_interleave(torch.tensor(mods, device=flat.device), counts, output_size=len(flat))
-    return cut(unsigned_mod(flat, by), ids)
+    by = torch.tensor(mods, device=ids[0].device)[column_of_each(ids)]
+    return cut(unsigned_mod(joined(ids, ids[0].device), by), ids)
 
 
 def _by_loops(ids: list[Tensor], mods: list[int]) -> list[Tensor]:
