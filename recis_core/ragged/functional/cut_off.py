@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recis_core.hashing.columns import addresses, as_columns, device_of, each, is_many, runs_loops, starts_of
+from recis_core.hashing.columns import (
+    addresses,
+    as_columns,
+    column_of_each,
+    device_of,
+    each,
+    is_many,
+    runs_loops,
+    starts_of,
+)
 from recis_core.ragged.functional.columns import refusal
 from recis_core.ragged.offsets import rows_of
 from recis_core.ragged.tensor import RaggedPadInfo, RaggedTensor
@@ -181,8 +191,7 @@ def kept_of(
 ) -> list[Kept]:
     """Which children of each row stay, of so many of each column; with `fill` short rows are filled up by -1."""
     if not by_loops:
-        settings = zip(levels, keeps, drops, pads, strict=True)
-        return [_kept_by_torch(level, k, drop, pad, fill) for level, k, drop, pad in settings]
+        return _kept_by_torch(levels, keeps, drops, pads, fill) if levels else []
     from recis_core.backends.column_loops import cut_off as loops  # loads numba
 
     levels = [level.contiguous() for level in levels]
@@ -195,16 +204,35 @@ def kept_of(
     return [Kept(*map(torch.from_numpy, parts)) for parts in found]
 
 
-def _kept_by_torch(offsets: Tensor, keep: int, drop_left: bool, pad_left: bool, fill: bool) -> Kept:
-    lengths = offsets.diff()
+def _kept_by_torch(
+    levels: list[Tensor], keeps: list[int], drops: list[bool], pads: list[bool], fill: bool
+) -> list[Kept]:
+    """All rows of all columns at once; children are counted in their column."""
+    column = column_of_each([level[1:] for level in levels])
+    keep, drop_left, pad_left = (torch.tensor(found, device=column.device)[column] for found in (keeps, drops, pads))
+    lengths, first = torch.cat([level.diff() for level in levels]), torch.cat([level[:-1] for level in levels])
     dropped, padded = (lengths - keep).clamp(min=0), (keep - lengths).clamp(min=0)
-    sizes = torch.full_like(lengths, keep) if fill else lengths.clamp(max=keep)
-    new = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    row = rows_of(new, int(new[-1]))
-    place = torch.arange(len(row), device=offsets.device) - new[row]
-    child = place + (dropped[row] if drop_left else 0) - (padded[row] if fill and pad_left else 0)
+    shift = dropped.where(drop_left, 0) - (padded.where(pad_left, 0) if fill else 0)
+    running, parts, row, place = _laid_out(keep if fill else torch.minimum(lengths, keep), levels)
+    child = place + shift[row]
     there = (child >= 0) & (child < lengths[row])
-    return Kept(new, (child + offsets[row]).where(there, -1), dropped, padded)
+    children = (child + first[row]).where(there, -1).split(parts)
+    rows = [len(level) - 1 for level in levels]
+    return [Kept(*found) for found in zip(running, children, dropped.split(rows), padded.split(rows), strict=True)]
+
+
+def _laid_out(sizes: Tensor, rows: list[Tensor]) -> tuple[list[Tensor], list[int], Tensor, Tensor]:
+    """Rows of these sizes one after another, those of each column as many as `rows` has but one.
+
+    Returns the offsets of each column, how many entries it has, and of all entries the row and the place in it.
+    """
+    running = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    begins = starts_of([len(level) - 1 for level in rows])
+    ends = running[torch.tensor(begins, device=sizes.device)].tolist()
+    row = rows_of(running, ends[-1])
+    place = torch.arange(len(row), device=sizes.device) - running[row]
+    offsets = [running[b : e + 1] - at for b, e, at in zip(begins[:-1], begins[1:], ends, strict=False)]
+    return offsets, [end - beg for beg, end in pairwise(ends)], row, place
 
 
 def chosen_rows(
@@ -212,7 +240,7 @@ def chosen_rows(
 ) -> list[tuple[Tensor, Tensor]]:
     """Of each column (offsets, and the places of values) of chosen rows of a level; row -1 is empty."""
     if not by_loops:
-        return [_chosen_by_torch(level, chosen) for level, chosen in zip(levels, rows, strict=True)]
+        return _chosen_by_torch(levels, rows) if levels else []
     from recis_core.backends.column_loops import cut_off as loops  # loads numba
 
     levels, rows = [level.contiguous() for level in levels], [chosen.contiguous() for chosen in rows]
@@ -223,10 +251,14 @@ def chosen_rows(
     return [(torch.from_numpy(offsets), torch.from_numpy(index)) for offsets, index in found]
 
 
-def _chosen_by_torch(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    if len(offsets) == 1:  # no rows to choose from: all are -1
-        return offsets.new_zeros(len(rows) + 1), offsets[:0]
-    lengths = offsets.diff()[rows].where(rows >= 0, 0)
-    new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    row = rows_of(new, int(new[-1]))
-    return new, torch.arange(len(row), device=offsets.device) - new[row] + offsets[rows[row]]
+def _chosen_by_torch(levels: list[Tensor], rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    column, begins = column_of_each(rows), starts_of([len(level) - 1 for level in levels])
+    none = levels[0].new_zeros(1)  # behind all rows an empty one, for -1
+    lengths, first = (
+        torch.cat([*(level.diff() for level in levels), none]),
+        torch.cat([*(level[:-1] for level in levels), none]),
+    )
+    chosen = torch.cat(rows)
+    at = (chosen + torch.tensor(begins[:-1], device=none.device)[column]).where(chosen >= 0, int(begins[-1]))
+    offsets, parts, row, place = _laid_out(lengths[at], [torch.cat([none, found]) for found in rows])
+    return list(zip(offsets, (place + first[at][row]).split(parts), strict=True))
