@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from recis_core.cli.inspect_table import clipped, facts
+from recis_core.cli.inspect_table import HEADS, clipped, facts
 
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; background: #fff }
@@ -15,7 +15,6 @@ figure { display: inline-block; margin: .4em 2em .4em 0; vertical-align: top } f
 rect { fill: #4878a8 } svg text { font: 11px system-ui, sans-serif; fill: #222 }
 .scroll { overflow-x: auto }
 """
-HEADS = ("column", "type", "read as", "null", "distinct", "most frequent", "length p50/p99/max", "min … mean … max")
 WIDTH, BAR, LABEL = 470, 16, 190  # of a plot, a bar, and the text beside it, in pixels
 BARS = 24  # at most
 

@@ -9,6 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 WIDTH = 28  # letters of a value
+HEADS = (
+    "column",
+    "type",
+    "read as",
+    "null/empty",
+    "distinct",
+    "most frequent",
+    "length p50/p99/max",
+    "min … mean … max",
+)
 
 
 def show(found: dict[str, Any], console: Console) -> None:
@@ -27,24 +37,15 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def _columns(found: dict[str, Any]) -> Table:
     table = Table(title="columns", title_justify="left", box=None, pad_edge=False)
-    for head in (
-        "column",
-        "type",
-        "read as",
-        "null",
-        "distinct",
-        "most frequent",
-        "length p50/p99/max",
-        "min … mean … max",
-    ):
-        table.add_column(head, justify="right" if head in ("null", "distinct") else "left", overflow="fold")
+    for head in HEADS:
+        table.add_column(head, justify="right" if head in HEADS[3:5] else "left", overflow="fold")
     for name, column in found["columns"].items():
         table.add_row(*map(escape, (name, ", ".join(column["types"]), column["read_as"], *facts(column))))
     return table
 
 
 def facts(column: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    """null rate, distinct values, the most frequent one, lengths, range; "" where there is none."""
+    """Rates of nulls and of empty rows, distinct values, the most frequent, lengths, range; "" where there is none."""
     if "rows" not in column:
         return "", "", "", "", ""
     distinct = f"{column['distinct']:,}" if "distinct" in column else ""
@@ -54,7 +55,7 @@ def facts(column: dict[str, Any]) -> tuple[str, str, str, str, str]:
     counted = "" if lengths is None else f"{lengths['median']}/{lengths['p99']}/{lengths['max']}"
     ends = [column.get(key) for key in ("min", "mean", "max")]
     return (
-        f"{column['null_rate']:.1%}",
+        f"{column['null_rate']:.1%}" + (f"/{column['empty_rate']:.1%}" if "empty_rate" in column else ""),
         distinct,
         top,
         counted,

@@ -124,6 +124,7 @@ class ColumnProfile:
             "values": self.values,
         }
         if self.lengths:
+            found["empty_rate"] = self.lengths[0] / self.rows
             found |= {"nulls_in_lists": self.null_values, "lengths": self._lengths()}
         if self.values and self._kind is not None:
             exact = self.top.distinct
