@@ -15,6 +15,7 @@ RUNS = (
     "tables.md",
     "larger-than-memory.md",
     "features.md",
+    "column-ops.md",
     "reading.md",
 )  # of docs; exchange.md's programs run in tests/exchange
 LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)\s]+)?\)")
