@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns
 from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.flags import flag
-from recis_core.cli.model_inputs import ModelInputs, model_inputs
+from recis_core.cli.model_inputs import NONE, ModelInputs, model_inputs
 from recis_core.cli.taker import Taker
 from recis_core.features import FeatureEngine
 from recis_core.io.file_dataset import FileDataset
@@ -24,14 +24,24 @@ FITTING_ROWS = 1 << 16  # of a batch while fitting
 class FeatureBatches:
     """As FileBatches, of features that an engine makes of the files' columns.
 
-    fields: their names; dense: how many dense inputs; both are known once `look` has seen rows, or are a saved run's.
+    fields: their names. widths: {feature: its dense inputs}. Both are known once `look` has seen rows, or are a saved run's.
     """
 
     def __init__(
-        self, engine: FeatureEngine, columns: Columns, taker: Taker, fields: list[str] | None = None, dense: int = 0
+        self,
+        engine: FeatureEngine,
+        columns: Columns,
+        taker: Taker,
+        fields: Sequence[str] = (),
+        widths: Mapping[str, int] = NONE,
     ) -> None:
         self.engine, self.columns, self._taker = engine, columns, taker
-        self.fields, self.dense = fields or [], dense
+        self.fields, self.widths = list(fields), dict(widths)
+
+    @property
+    def dense(self) -> int:
+        """How many dense inputs there are."""
+        return sum(self.widths.values())
 
     @property
     def inputs(self) -> list[str]:
@@ -65,7 +75,7 @@ class FeatureBatches:
         dataset = self._opened(files, FITTING_ROWS)
         dataset.window(0, min(FITTING_ROWS, files.all_rows))
         found = self._made(next(iter(dataset)))
-        self.fields, self.dense = list(found.fields), found.width
+        self.fields, self.widths = list(found.fields), found.widths
 
     def batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
         """Rows begin .. end."""
@@ -75,15 +85,15 @@ class FeatureBatches:
         return iter(self._taker.of(dataset))
 
     def _made(self, raw: Batch) -> ModelInputs:
-        return model_inputs(self.engine({name: raw[name] for name in self.engine.input_columns}, False))
+        return model_inputs(self.engine({name: raw[name] for name in self.engine.input_columns}, False), self.widths)
 
     @without_gradients
     def _batch(self, raw: Batch) -> Batch:
         found = self._made(raw)
-        if list(found.fields) != self.fields or found.width != self.dense:
+        if list(found.fields) != self.fields or found.widths != self.widths:
             raise ValueError(
-                f"features gave fields {', '.join(found.fields)} and {found.width} dense inputs; the model has "
-                f"{', '.join(self.fields)} and {self.dense}. A dense input has one length in all rows."
+                f"features gave fields {', '.join(found.fields)} and dense inputs {_said(found.widths)}; the model has "
+                f"{', '.join(self.fields)} and {_said(self.widths)}. A dense input has one length in all rows."
             )
         batch: Batch = dict(found.fields)
         for key, column in ((LABEL, self.columns.label), (TRUTH, self.columns.truth)):
@@ -92,6 +102,10 @@ class FeatureBatches:
         if found.dense:
             batch[DENSE] = torch.cat(list(found.dense.values()), dim=1)
         return batch
+
+
+def _said(widths: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} of {width}" for name, width in widths.items()) or "none"
 
 
 def feature_batches(flags: DataFlags, files: FileSet, taker: Taker) -> FeatureBatches:

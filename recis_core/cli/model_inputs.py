@@ -16,6 +16,8 @@ from recis_core.cli.columns import field_name
 from recis_core.features.value import described, kind_of
 from recis_core.ragged import RaggedTensor
 
+NONE: Mapping[str, int] = {}
+
 
 @dataclass(frozen=True)
 class ModelInputs:
@@ -25,12 +27,15 @@ class ModelInputs:
     dense: dict[str, Tensor]
 
     @property
-    def width(self) -> int:
-        return sum(x.shape[1] for x in self.dense.values())
+    def widths(self) -> dict[str, int]:
+        """X of each dense input."""
+        return {name: x.shape[1] for name, x in self.dense.items()}
 
 
-def model_inputs(results: Mapping[str, Any]) -> ModelInputs:
+def model_inputs(results: Mapping[str, Any], widths: Mapping[str, int] = NONE) -> ModelInputs:
     """Features as fields and dense inputs; of a dict, as IDMultiHash gives, each item is a field, feature_key.
+
+    widths: X of dense inputs whose rows may all be empty here; unknown ones are 1 then.
 
     Raises:
       TypeError, ValueError: a feature is neither; it is named, with the way out.
@@ -48,7 +53,7 @@ def model_inputs(results: Mapping[str, Any]) -> ModelInputs:
         if kind_of(value) == "int":
             fields[field_name(name)] = _ids(name, value)
         else:
-            dense[name] = _numbers(name, value)
+            dense[name] = _numbers(name, value, widths.get(name, 1))
     if not fields:
         raise ValueError(
             f"at least one feature must give ids, integers; all of {', '.join(results) or 'none'} give floats."
@@ -73,9 +78,9 @@ def _ids(name: str, value: Any) -> Any:
     return value
 
 
-def _numbers(name: str, value: Any) -> Tensor:
+def _numbers(name: str, value: Any, width: int) -> Tensor:
     """float32 [B, X]; a row without a value is 0."""
-    x = _rectangle(name, value) if isinstance(value, RaggedTensor) else value
+    x = _rectangle(name, value, width) if isinstance(value, RaggedTensor) else value
     x = x[:, None] if x.dim() == 1 else x
     if x.dim() != 2:
         raise ValueError(f"feature {name!r} gives {described(value)}; a dense input is [B] or [B, X].")
@@ -87,11 +92,11 @@ def _numbers(name: str, value: Any) -> Tensor:
     return x.to(torch.float32)
 
 
-def _rectangle(name: str, value: RaggedTensor) -> Tensor:
+def _rectangle(name: str, value: RaggedTensor, width: int) -> Tensor:
     lengths = value.offsets()[-1].diff()
     filled = lengths[lengths > 0]
     if len(value.offsets()) != 1 or value.values().dim() != 1 or (len(filled) and bool((filled != filled[0]).any())):
         raise ValueError(
             f"feature {name!r} gives rows of several lengths; a dense input has one length, or none in a row."
         )
-    return value.to_dense(0.0) if len(filled) else torch.zeros(len(value), 1, device=value.device)
+    return value.to_dense(0.0) if len(filled) else torch.zeros(len(value), width, device=value.device)

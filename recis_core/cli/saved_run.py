@@ -86,7 +86,7 @@ class SavedRun:
             self.kinds: dict[str, str] = dict(run["features"].get("kinds", {}))
             saved = run["features"].get("columns")
             self._columns = None if saved is None else Columns(**saved)
-            self._engine = run["features"].get("engine")
+            self._engine, self._widths = run["features"].get("engine"), run["features"].get("widths", {})
 
     @property
     def path(self) -> Path:
@@ -116,7 +116,7 @@ class SavedRun:
             return FileBatches(columns, taker)
         with naming(self.state, "run"):
             engine = FeatureEngine.from_dict(self._engine)
-        return FeatureBatches(engine, columns, taker, self.fields, self.dense)
+        return FeatureBatches(engine, columns, taker, self.fields, self._widths)
 
     @property
     def label(self) -> str:

@@ -112,7 +112,7 @@ class FileSource:
         kinds = kinds_of(columns, self._train)
         found = {"fields": self.fields, "dense": self.dense, "columns": asdict(columns), "kinds": kinds}
         if isinstance(self._reader, FeatureBatches):
-            found["engine"] = self._reader.engine.to_dict()
+            found |= {"engine": self._reader.engine.to_dict(), "widths": self._reader.widths}
         return found
 
     def train_batches(self, batch_size: int, *, first_row: int = 0) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -134,8 +135,6 @@ def test_what_is_refused(folder: Path) -> None:
 def test_nan_is_no_dense_input(folder: Path) -> None:
     frame = clicks(300)
     frame["x"] = frame["x"].where(frame["x"] < 0)
-    import pyarrow as pa
-
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), "data.parquet")
     table = pq.read_table("data.parquet")
     nan = pa.array([float("nan")] * 300, pa.float64())
@@ -143,4 +142,20 @@ def test_nan_is_no_dense_input(folder: Path) -> None:
     text = "version: 1\nfeatures: {user: [{SelectField: user}], x: [{SelectField: {name: x, dtype: float32}}]}"
     (folder / "conf" / "features.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"feature 'x' gives \[nan\] in row 0 of a batch; FillNull replaces NaN"):
+        source()
+
+
+def test_lists_of_floats_have_one_length(folder: Path) -> None:
+    frame = clicks(300)
+    frame["pair"] = [[1.0, 2.0] if n < 200 else [] for n in range(300)]
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), "data.parquet")
+    text = "version: 1\nfeatures: {user: [{SelectField: user}], pair: [{SelectField: {name: pair, dtype: float32}}]}"
+    (folder / "conf" / "features.yaml").write_text(text)
+    found = source(test_fraction=0.3)
+    assert found.dense == 2
+    shapes = [batch["dense"].shape for batch in (*found.train_batches(100), *found.test_batches())]
+    assert shapes == [(100, 2), (100, 2), (10, 2), (90, 2)]  # rows from 200 on are all empty
+    frame["pair"] = [[1.0, 2.0] if n < 250 else [1.0, 2.0, 3.0] for n in range(300)]
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), "data.parquet")
+    with pytest.raises(ValueError, match="feature 'pair' gives rows of several lengths"):
         source()
