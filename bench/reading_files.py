@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from recis_core.io import FileDataset, SyntheticClicks, dataset_of, write_parquet
+from recis_core.io import SyntheticClicks, dataset_of, write_parquet
+from recis_core.io.file_dataset import FileDataset
 
-CLICK_LOG = Path(os.environ.get("RECIS_CLICK_LOG", Path(__file__).parents[2] / "shared" / "data" / "click-log"))
+CLICK_LOG = Path(os.environ.get("RECIS_CLICK_LOG", Path(__file__).resolve().parents[2] / "shared" / "data" / "click-log"))
 FILES = 4
 
 
@@ -42,7 +43,7 @@ def click_log(folder: Path, rows: int, seed: int) -> Workload:
     """The real one, 13 columns of floats and 26 of ids in lists and a label; where it is missing, a planted one."""
     files = sorted(CLICK_LOG.glob("*.orc"))
     if not files:
-        clicks = SyntheticClicks("criteo-like", seed)
+        clicks = SyntheticClicks("criteo-shape", seed)
         files = [folder / f"clicks-{k}.parquet" for k in range(FILES)]
         for k, file in enumerate(files):
             write_parquet(clicks, file, rows // FILES, start=k * (rows // FILES))
