@@ -34,7 +34,7 @@ class ReadingConfig:
     """Files to tensors: ours, a plain loader, and pyarrow's scanner, in turns."""
 
     list_rows: Annotated[int, Field(ge=16)] = 200_000
-    text_rows: Annotated[int, Field(ge=16)] = 40_000
+    text_rows: Annotated[int, Field(ge=16)] = 80_000
     click_rows: Annotated[int, Field(ge=16)] = 100_000
     """Of a planted click log, where there is no real one."""
     batch: Annotated[int, Field(ge=1)] = 4096
@@ -56,8 +56,11 @@ def run(argv: list[str]) -> int:
         found = [{**facts, **row} for work in workloads(Path(folder), config) for row in cases(work, config)]
     rows.write(found, config.out)
     rows.show([row for row in found if "rows/s" in row], COLUMNS, f"files to tensors (load {facts['load']})")
-    rows.show([row for row in found if "rss_mb" in row], ("workload", "rss_mb", "grown_mb", "files", "threads_left"),
-              f"{PASSES} passes of ours")
+    rows.show(
+        [row for row in found if "rss_mb" in row],
+        ("workload", "rss_mb", "grown_mb", "files", "threads_left"),
+        f"{PASSES} passes of ours",
+    )
     return 0
 
 

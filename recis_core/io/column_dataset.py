@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from recis_core.io.dataset import Dataset
@@ -26,6 +27,7 @@ class ColumnDataset(Dataset):
         self.ragged_format, self.dtype = ragged_format, dtype
         self.files = FileSet()
         self._features: dict[str, Feature] = {}
+        self._targets: dict[str, list[pa.DataType]] = {}  # by feature, of these files
         self._declared: list[tuple[Callable[..., Feature], tuple[Any, ...]]] = []
         self._as_sparse: set[str] = set()
 
@@ -141,7 +143,7 @@ class ColumnDataset(Dataset):
     def _add(self, factory: Callable[..., Feature], *arguments: Any) -> None:
         feature = factory(*arguments)
         if self.files.rows:
-            feature.targets(self.files)
+            self._targets[feature.name] = feature.targets(self.files)
         self._features[feature.name] = feature
         self._as_sparse.discard(feature.name)
         self._declared.append((factory, arguments))

@@ -59,8 +59,8 @@ def _ragged(values: pa.Array, levels: list[np.ndarray], dtype: torch.dtype | Non
     tensors = [torch.from_numpy(level if level.flags.writeable else level.copy()) for level in levels]
     if pa.types.is_large_binary(values.type):
         offsets, letters = _letters(values)
-        return RaggedTensor(letters, [*tensors, offsets])
-    return RaggedTensor(as_tensor(values, dtype), tensors)
+        return RaggedTensor.trusted(letters, [*tensors, offsets])
+    return RaggedTensor.trusted(as_tensor(values, dtype), tensors)
 
 
 def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:

@@ -106,9 +106,8 @@ class FileDataset(FilePosition):
 
     def use_files(self, files: FileSet) -> None:
         """Read these files; other datasets may share them."""
-        for feature in self._features.values():
-            feature.targets(files)
-        self.files = files
+        targets = {feature.name: feature.targets(files) for feature in self._features.values()}
+        self.files, self._targets = files, targets
 
     def add_paths(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         """`add_path` of each."""
@@ -264,7 +263,7 @@ class FileDataset(FilePosition):
     def _batches(self, position: Position) -> Iterator[tuple[Batch, int]]:
         self._check_ready()
         chosen = ScanFilter(self._expressions, self.files) if self._expressions else None
-        reader = FileReader(self.files, tuple(self._features.values()), chosen)
+        reader = FileReader(self.files, tuple(self._features.values()), self._targets, chosen)
         left = position.left(self.rows, self._share_of)
         if not self._cost and not self._expressions:
             left = left.part(0, sum(self._given(position)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.orc
@@ -70,12 +70,33 @@ class ParquetFormat:
             return [file.metadata.row_group(piece).num_rows for piece in range(file.num_row_groups)]
 
     def read_piece(self, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
-        remote = {"pre_buffer": True} if is_url(path) else {}  # neighbouring columns in one request
-        with (
-            arrow_file(path) as source,
-            pyarrow.parquet.ParquetFile(source, page_checksum_verification=True, **remote) as file,
-        ):
-            return file.read_row_group(piece, columns=wanted.names, use_threads=False)
+        """A column that `wanted` has as a dictionary is read as one, where the file has it so."""
+        options: dict[str, Any] = {"page_checksum_verification": True}
+        if is_url(path):
+            options["pre_buffer"] = True  # neighbouring columns in one request
+        with arrow_file(path) as source:
+            coded = {field.name for field in wanted if pa.types.is_dictionary(field.type)}
+            if coded:
+                options["metadata"] = pyarrow.parquet.read_metadata(source)
+                options["read_dictionary"] = _coded(options["metadata"].row_group(piece), coded)
+                source.seek(0)
+            with pyarrow.parquet.ParquetFile(source, **options) as file:
+                return file.read_row_group(piece, columns=wanted.names, use_threads=False)
+
+
+MOST_CODED = 1 << 20  # bytes: a writer gives up a dictionary that is larger, and goes on with plain values
+
+
+def _coded(group: pyarrow.parquet.RowGroupMetaData, names: set[str]) -> list[str]:
+    """Columns that are codes throughout, as far as sizes tell: to make codes of plain values takes longer than to read them."""
+    columns = [group.column(n) for n in range(group.num_columns)]
+    return [
+        column.path_in_schema
+        for column in columns
+        if column.path_in_schema in names
+        and column.has_dictionary_page
+        and column.total_uncompressed_size <= max(MOST_CODED, 4 * group.num_rows)
+    ]
 
 
 class OrcFormat:

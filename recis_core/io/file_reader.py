@@ -14,14 +14,16 @@ import pyarrow as pa
 from recis_core.backends.errors import RecisError
 from recis_core.io.batch_rows import Batch
 from recis_core.io.feature import Feature, Use
+from recis_core.io.file_format import ParquetFormat
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import leaf_type
-from recis_core.io.leaves import decoded, one_array, plain_table
+from recis_core.io.leaves import decoded, one_array
 from recis_core.io.pieces import read_piece
 from recis_core.io.roles import Ids
 from recis_core.io.row_order import Part
 from recis_core.io.rows import Numbers, Rows, located
 from recis_core.io.scan_filter import ScanFilter
+from recis_core.io.text_columns import coded_texts, reads_text, text_columns
 from recis_core.io.wrapped import say_if_wrapped
 
 CHANGED = (
@@ -62,11 +64,24 @@ def _hashed(use: Use) -> bool:
 class FileReader:
     """Reads features in one pass over files. A prepared table has one column for each use, named by its number."""
 
-    def __init__(self, files: FileSet, features: tuple[Feature, ...], chosen: ScanFilter | None = None) -> None:
+    def __init__(
+        self,
+        files: FileSet,
+        features: tuple[Feature, ...],
+        targets: dict[str, list[pa.DataType]],
+        chosen: ScanFilter | None = None,
+    ) -> None:
         self._files, self._features, self._filter = files, features, chosen
-        targets = [target for feature in features for target in feature.targets(files)]
-        self._uses = list(zip((use for feature in features for use in feature.uses), targets, strict=True))
+        types = [target for feature in features for target in targets[feature.name]]
+        self._uses = list(zip((use for feature in features for use in feature.uses), types, strict=True))
         self._names = [str(number) for number in range(len(self._uses))]
+
+    def begin_thread(self) -> None:
+        """Parts are read on threads; those share the cores already, so that loops inside start no more."""
+        if reads_text(self._files.columns, [use for use, _ in self._uses]):
+            from recis_core.backends.numba_backend.compiled import on_one_thread  # loads numba
+
+            on_one_thread()
 
     def read(self, part: Part) -> Read:
         return self.converted(self.prepared(part))
@@ -112,7 +127,10 @@ class FileReader:
         filtered = [] if self._filter is None else self._filter.columns
         names = dict.fromkeys([use.column for use, _ in self._uses] + filtered)
         there = [name for name in names if name in held.names]
-        return pa.schema([held.field(n).with_type(pa.string()) if n in texts else held.field(n) for n in there])
+        schema = pa.schema([held.field(n).with_type(pa.string()) if n in texts else held.field(n) for n in there])
+        if not isinstance(self._files.forms[path], ParquetFormat):
+            return schema
+        return coded_texts(schema, [use for use, _ in self._uses if use.column not in filtered])
 
     def _prepare(self, rows: Rows) -> Rows:
         """One column for each use, of the use's target type.
@@ -120,7 +138,11 @@ class FileReader:
         Raises:
           ValueError: a value cannot be read, with file, column and row.
         """
-        arrays = [self._prepared(rows, use, target) for use, target in self._uses]
+        ids = text_columns(rows.table, [use for use, _ in self._uses])
+        arrays = [
+            self._prepared(rows, use, target) if n not in ids else as_type(ids[n], target)
+            for n, (use, target) in enumerate(self._uses)
+        ]
         return Rows(pa.table(dict(zip(self._names, arrays, strict=True))), rows.origins)
 
     def _prepared(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
@@ -138,7 +160,7 @@ class FileReader:
             say_if_wrapped(array, rows.place, use.column)
         with located(rows.place, use.column):
             prepared = use.role.prepare(array, leaf_type(target))
-        return prepared if prepared.type == target else prepared.cast(target)
+        return as_type(prepared, target)
 
     def converted(self, part: Prepared) -> Read:
         """Prepared columns as tensors, that share their memory where they can."""
@@ -151,11 +173,20 @@ class FileReader:
         return Read(part.source, len(rows), batch, part.kept)
 
 
+def as_type(array: pa.Array, target: pa.DataType) -> pa.Array:
+    return array if array.type == target else array.cast(target)
+
+
 def _rows(table: pa.Table, order: Numbers) -> pa.Table:
-    """Rows of a table. To take some, columns are decoded, for Arrow cannot take rows of all types."""
+    """Rows of a table. To take some, columns but dictionaries are decoded, for Arrow cannot take rows of all types."""
     if isinstance(order, range):
         return table.slice(order.start, len(order))
-    return plain_table(table).take(pa.array(order))
+    chosen = pa.array(order)
+    return pa.table({name: _decoded(table[name]).take(chosen) for name in table.column_names})
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.Array:
+    return one_array(column) if pa.types.is_dictionary(column.type) else decoded(one_array(column))
 
 
 def _numbers(start: int, order: Numbers) -> Numbers:

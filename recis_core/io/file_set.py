@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,8 +55,16 @@ class FileSet:
 
     def columns_of(self, file: str) -> dict[str, pa.DataType]:
         """{column: Arrow type}: the file's columns, then those of its partition folders."""
-        held = {field.name: field.type for field in self.schemas[file]}
-        return held | {name: self._folder_type(name) for name in self.folders[file] if name not in held}
+        return self._columns[file]
+
+    @cached_property
+    def _columns(self) -> dict[str, dict[str, pa.DataType]]:
+        folders = {name: self._folder_type(name) for name in {name for held in self.folders.values() for name in held}}
+        found = {}
+        for file, schema in self.schemas.items():
+            held = {field.name: field.type for field in schema}
+            found[file] = held | {name: folders[name] for name in self.folders[file] if name not in held}
+        return found
 
     def _folder_type(self, name: str) -> pa.DataType:
         """int64 if all files' values are integers, else text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 import pyarrow as pa
 
@@ -31,6 +31,7 @@ def _is(kind: pa.DataType, names: tuple[str, ...]) -> bool:
     return bool(test and test(kind)) or (len(names) > 1 and _is(kind, names[1:]))
 
 
+@lru_cache(maxsize=1024)
 def is_list(kind: pa.DataType) -> bool:
     return _is(kind, LISTS)
 
@@ -44,6 +45,7 @@ class Kind:
     zoned: bool = False
 
 
+@lru_cache(maxsize=1024)
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type of the same values without dictionaries, extension types, views and fixed sizes of lists."""
     if isinstance(kind, pa.BaseExtensionType):
@@ -56,6 +58,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.large_binary() if _is(kind, ("string_view", "binary_view", "fixed_size_binary")) else kind
 
 
+@lru_cache(maxsize=1024)
 def leaf_type(kind: pa.DataType) -> pa.DataType:
     """The plain type of values in the innermost lists."""
     kind = plain_type(kind)
@@ -64,6 +67,7 @@ def leaf_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+@lru_cache(maxsize=1024)
 def kind_of(kind: pa.DataType) -> Kind | None:
     """The Kind of a type; None for structs, maps, unions and other types that no reader takes."""
     plain, depth = plain_type(kind), 0

@@ -43,11 +43,6 @@ def decoded(array: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(running(lengths)), decoded(array.flatten()))
 
 
-def plain_table(table: pa.Table) -> pa.Table:
-    """The table with decoded columns, for Arrow cannot take rows of some types."""
-    return pa.table({name: decoded(one_array(table[name])) for name in table.column_names})
-
-
 def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """(offsets int64 from 0, the values of all lists); a null list is empty, even if its memory holds values."""
     if array.null_count:

@@ -23,14 +23,14 @@ def read_rows(order: RowOrder, wanted: Intervals, reader: FileReader, threads: i
     if order.block:
         return _blocks(order, wanted, reader, threads)
     parts = (part for run in wanted.runs for part in order.parts(*run))
-    return read_ahead((partial(reader.read, part) for part in parts), threads)
+    return read_ahead((partial(reader.read, part) for part in parts), threads, reader.begin_thread)
 
 
 def _blocks(order: RowOrder, wanted: Intervals, reader: FileReader, threads: int) -> Generator[Read, None, None]:
     """The parts of neighbouring blocks are read once; a block is put together of them, then permuted."""
     runs = [list(order.blocks(*run)) for run in wanted.runs]
     parts = (part for blocks in runs for part in order.parts(blocks[0].start, blocks[-1].stop))
-    read = read_ahead((partial(reader.prepared, part) for part in parts), threads)
+    read = read_ahead((partial(reader.prepared, part) for part in parts), threads, reader.begin_thread)
     waiting: list[Prepared] = []
     try:
         for block in (block for blocks in runs for block in blocks):

@@ -30,18 +30,16 @@ def read_piece(form: FileFormat, path: str, piece: int, wanted: pa.Schema) -> pa
 
 
 def _read(form: FileFormat, path: str, piece: int, wanted: pa.Schema) -> pa.Table:
-    held = pa.schema([pa.field(name, _type(wanted, name)) for name in held_names(wanted)])
+    types = {field.name: field.type for field in wanted}
+    held = pa.schema([pa.field(name, types.get(name, pa.null())) for name in held_names(wanted)])
     table = form.read_piece(path, piece, held)
-    gone = [name for name in held.names if name not in table.column_names]
+    there = set(table.column_names)
+    gone = [name for name in held.names if name not in there]
     if gone:
         raise pa.ArrowInvalid(
             f"column {', '.join(map(repr, gone))} is not there any more; it was when the file was added"
         )
     return table.select(held.names)
-
-
-def _type(wanted: pa.Schema, name: str) -> pa.DataType:
-    return wanted.field(name).type if name in wanted.names else pa.null()
 
 
 def _name_column(form: FileFormat, path: str, piece: int, wanted: pa.Schema) -> None:

@@ -10,9 +10,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_ahead(calls: Iterator[Callable[[], T]], threads: int) -> Generator[T, None, None]:
-    """Results of calls in their order; `threads` are at work, and one waits. No thread is left when the iterator ends."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="recis-read") as pool:
+def read_ahead(
+    calls: Iterator[Callable[[], T]], threads: int, begin: Callable[[], None] = lambda: None
+) -> Generator[T, None, None]:
+    """Results of calls in their order; `threads` are at work, and one waits. No thread is left when the iterator ends.
+
+    begin: called first on each thread.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="recis-read", initializer=begin) as pool:
         ahead: deque[Future[T]] = deque()
         try:
             for call in calls:

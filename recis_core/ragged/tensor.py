@@ -206,11 +206,24 @@ class RaggedTensor:
         """Rows begin .. end, 0 <= begin <= end <= len(self): values and weights in the same memory, offsets from 0 anew."""
         levels = []
         for offsets in self._offsets:
+            if offsets.device.type == "cpu":  # of few rows numpy makes the same in a third of the time
+                edges = offsets.numpy()[begin : end + 1]
+                begin, end = int(edges[0]), int(edges[-1])
+                levels.append(torch.from_numpy(edges - begin))
+                continue
             level = offsets[begin : end + 1]
             begin, end = int(level[0]), int(level[-1])
-            levels.append(level - begin if begin else level)
+            levels.append(level - begin)
         weight = None if self._weight is None else self._weight[begin:end]
         return self._like(self._values[begin:end], levels, weight, (-1, *self._dense_shape[1:]))
+
+    @classmethod
+    def trusted(cls, values: Tensor, offsets: list[Tensor], weight: Tensor | None = None) -> RaggedTensor:
+        """A RaggedTensor whose int64 offsets and weights are known to fit: nothing is checked, copied or cast."""
+        made = object.__new__(cls)
+        made._values, made._offsets, made._weight = values, offsets, weight
+        made._dense_shape, made._pad_info = (-1,) * (len(offsets) + 1), None
+        return made
 
     @classmethod
     def concatenated(cls, parts: Sequence[RaggedTensor]) -> RaggedTensor:
@@ -269,11 +282,21 @@ class RaggedTensor:
 
 def _end_to_end(levels: list[Tensor]) -> Tensor:
     """Offsets of runs of rows, as those of all rows."""
+    if levels[0].device.type == "cpu":
+        return torch.from_numpy(_end_to_end_arrays([level.numpy() for level in levels]))
     ends, found = torch.zeros_like(levels[0][:1]), [levels[0][:1]]
     for level in levels:
         found.append(level[1:] + ends)
         ends = ends + level[-1:]
     return torch.cat(found)
+
+
+def _end_to_end_arrays(levels: list[np.ndarray]) -> np.ndarray:
+    out, at = np.zeros(1 + sum(len(level) - 1 for level in levels), np.int64), 1
+    for level in levels:
+        np.add(level[1:], out[at - 1], out=out[at : at + len(level) - 1])
+        at += len(level) - 1
+    return out
 
 
 def _as_dense_shape(dense_shape: Sequence[int] | None, levels: int) -> tuple[int, ...]:
