@@ -1,5 +1,6 @@
 """Under torch's DataLoader and torchdata's: each row once, by fork and by spawn; positions, and who knows them."""
 
+import os
 import random
 import threading
 
@@ -119,3 +120,13 @@ def test_no_thread_is_left(folder):
         assert set(threading.enumerate()) <= before, leave
         dataset.go_on()
         assert rows_of(dataset) == list(range(1, TOTAL)), leave
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+def test_ten_passes_leave_what_was_there(folder):
+    dataset = opened(folder, prefetch=2, read_threads_num=2, shuffle=True, shuffle_buffer=20)
+    list(dataset)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(10):
+        list(dataset)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
