@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recis_core import hashing, ragged
 from recis_core.ragged import RaggedTensor
@@ -74,6 +77,32 @@ def test_loops_and_torch_give_the_same() -> None:
         with chosen(name):
             found.append(all_results())
     assert all(results == found[0] for results in found)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(-2, 2), max_size=4), max_size=6), st.integers(0, 6), st.sampled_from(NAMES))
+def test_any_cut_into_batches_gives_the_same_rows(rows: list[list[int]], at: int, name: str) -> None:
+    ops: list[Callable[[RaggedTensor], RaggedTensor]] = [
+        lambda x: ragged.feature_cross(x, x),
+        lambda x: ragged.cut_off_2d(x, 2, "left"),
+        lambda x: ragged.uint64_mod(x, 3),
+        lambda x: ragged.bucketize(x, [0, 2]),
+        lambda x: ragged.multi_hash(x, [5])[0],
+    ]
+    with chosen(name):
+        for op in ops:
+            whole, head, tail = (rows_in(op(column_of(part))) for part in (rows, rows[:at], rows[at:]))
+            assert head + tail == whole
+
+
+def column_of(rows: list[list[int]]) -> RaggedTensor:
+    values = torch.tensor([v for row in rows for v in row], dtype=torch.int64)
+    return RaggedTensor(values, torch.tensor([0, *map(len, rows)]).cumsum(0), values.float() + 9)
+
+
+def rows_in(column: RaggedTensor) -> list[list[tuple[int, float]]]:
+    pairs = list(zip(column.values().tolist(), column.weight().tolist(), strict=True))
+    return [pairs[beg:end] for beg, end in pairwise(column.offsets()[-1].tolist())]
 
 
 @pytest.mark.parametrize("wrong", [[0, 9, 6], [0, -1, 6], [0, 2, 90]])
