@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,15 +175,17 @@ class FeatureEngine(nn.Module):
                 f"the saved state is of other features; {', '.join(map(repr, sorted(unlike)[:5]))} differ. "
                 "FeatureEngine.from_dict makes the engine of a saved definition."
             )
+        found = [pair for name, ops in saved.items() for pair in self._numbers_in(name, ops)]
         with uninterrupted():
-            for name, ops in saved.items():
-                self._take_numbers(name, ops)
+            for op, numbers in found:
+                op.set_fitted(numbers)
 
-    def _take_numbers(self, name: str, ops: Sequence[Mapping[str, Any]]) -> None:
+    def _numbers_in(self, name: str, ops: Sequence[Mapping[str, Any]]) -> Iterator[tuple[FittedOp, Any]]:
+        """A feature's fitted ops with the checked numbers of a state."""
         for op, saved in zip(self._features[name].ops, ops, strict=True):
             if isinstance(op, FittedOp) and op.needs_fit:
                 numbers = saved["arguments"]["fitted"]
-                op.set_fitted(None if numbers is None else op.read_fitted(numbers))
+                yield op, None if numbers is None else op.read_fitted(numbers)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -11,6 +11,7 @@ An op is its name, or {name: first argument}, or {name: {argument: value, …}}.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,17 @@ def write_features(path: str | Path, features: Sequence[Feature]) -> None:
     folder = Path(path).absolute().parent
     lines = [f"version: {VERSION}\n", "features:\n" if features else "features: {}\n"]
     lines += [_lines(feature, folder) for feature in features]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    _write_whole(Path(path), "".join(lines))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """The file is written beside, and gets its name when it is whole."""
+    aside = path.with_name(f".{os.getpid()}.writing.{path.name}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _lines(feature: Feature, folder: Path) -> str:

@@ -191,6 +191,20 @@ features:
     assert (tmp_path / "out.yaml").read_text() == wanted
 
 
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FeatureEngine([feature("x", "a", Mod(10))]).to_yaml(tmp_path / "f.yaml")
+    before = (tmp_path / "f.yaml").read_text()
+
+    def broken(*paths: Any) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="no space"):
+        FeatureEngine([feature("x", "a", Mod(11))]).to_yaml(tmp_path / "f.yaml")
+    assert (tmp_path / "f.yaml").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["f.yaml"]
+
+
 def test_an_empty_engine_has_a_file(tmp_path: Path) -> None:
     FeatureEngine([]).to_yaml(tmp_path / "none.yaml")
     assert FeatureEngine.from_yaml(tmp_path / "none.yaml").features == {}

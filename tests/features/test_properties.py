@@ -22,7 +22,7 @@ from tests.features.every_op import FUNCTIONS, batch, every_op, fitted_engine
 SIZES = st.integers(0, 12)
 SEEDS = st.integers(0, 2**31)
 FIRST = {("first", 1): lambda columns: columns[0]}
-CASES = settings(max_examples=40, deadline=None)
+CASES = settings(max_examples=25, deadline=None)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from typing import Any
 
@@ -61,6 +62,11 @@ def test_state_dict_holds_fitted_numbers() -> None:
     unfitted = small()
     unfitted.load_state_dict(small().state_dict())
     assert not unfitted.fitted
+    damaged = json.loads(bytes(state["features._extra_state"].tolist()))
+    damaged["features"][0]["ops"][2]["arguments"]["fitted"]["boundaries"] = [2.0, 1.0]
+    with pytest.raises(ValueError, match="fitted boundaries must rise"):
+        unfitted.set_extra_state(torch.tensor(list(json.dumps(damaged).encode()), dtype=torch.uint8))
+    assert unfitted.features["p"].ops[1].fitted is None
     changed = FeatureEngine([feature("m", "m", Mod(8))])
     digest = changed.digest()
     with pytest.raises(ValueError, match="the saved state is of other features; 'm', 'p' differ"):
