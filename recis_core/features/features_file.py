@@ -114,6 +114,6 @@ def _written(op: Op, folder: Path) -> Any:
     if not arguments:
         return op.kind
     first = positional(type(op))[0]
-    if list(arguments) == [first] and not isinstance(arguments[first], dict):
+    if list(arguments) == [first] and not isinstance(arguments[first], dict | bool):
         return {op.kind: arguments[first]}
     return {op.kind: arguments}

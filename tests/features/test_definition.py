@@ -172,6 +172,7 @@ features:
   user: [{SelectField: user_id}, {Mod: 100000}]
   item_cross: [{SelectFields: [c1, c2]}, FeatureCross]
   price: [{SelectField: {name: price, dtype: float32}}, {Normalize: {log1p: true, clip: [0.0, 5.0]}}]
+  score: [{SelectField: score}, {Normalize: {log1p: true}}]
   age: [{SelectField: age}, {Bucketize: [18.0, 25.0, 0.0010000000474974513]}]
   "yes": [{SelectField: '1'}, SequenceTruncate]
 """
@@ -182,6 +183,7 @@ features:
         feature("user", "user_id", Mod(100_000)),
         feature("item_cross", ["c1", "c2"], FeatureCross()),
         Feature("price").add_op(SelectField("price", torch.float32)).add_op(Normalize(log1p=True, clip=[0, 5])),
+        feature("score", "score", Normalize(log1p=True)),
         feature("age", "age", Bucketize([0.001, 18, 25])),
         feature("yes", "1", SequenceTruncate()),
     ]
