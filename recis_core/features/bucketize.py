@@ -36,7 +36,7 @@ class Bucketize(Op):
         exact = isinstance(self.boundary, Tensor)
         numbers = as_numbers(self.boundary, "boundary")
         if not exact:
-            numbers = tuple(torch.tensor(numbers, dtype=torch.float32).tolist())
+            numbers = tuple(torch.tensor(numbers, dtype=torch.float32, device="cpu").tolist())
         check_rising(numbers, "boundary")
         self._set(boundary=numbers)
 
@@ -65,12 +65,12 @@ def boundaries_for(op: Op, value: Any, numbers: Sequence[float]) -> Tensor | lis
     if listed is not None:
         return listed
     dtype = value.dtype if value.dtype.is_floating_point else torch.float64
-    make = lambda: torch.tensor(numbers, dtype=torch.float64).to(dtype).to(value.device)  # noqa: E731
+    make = lambda: torch.tensor(numbers, dtype=torch.float64, device="cpu").to(dtype).to(value.device)  # noqa: E731
     return op._kept((dtype, value.device), make)
 
 
 def _are_float32(numbers: Sequence[float]) -> bool:
-    return torch.tensor(numbers, dtype=torch.float32).tolist() == list(numbers)
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu").tolist() == list(numbers)
 
 
 def in_intervals(values: Sequence[Any], boundaries: Sequence[Tensor | list[float]]) -> list[Any]:

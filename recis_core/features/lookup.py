@@ -14,6 +14,7 @@ from recis_core.features.arguments import as_number, as_whole
 from recis_core.features.hash import check_text, hashed_texts
 from recis_core.features.memory import array
 from recis_core.features.op import Op
+from recis_core.features.same_texts import letters_of
 from recis_core.features.value import check_kind, check_rows, described, is_text, rows_and_values
 from recis_core.hashing import murmurhash
 from recis_core.hashing.columns import runs_loops
@@ -119,8 +120,7 @@ class Lookup(Op):
 
 
 def _text_key(key: str) -> int:
-    letters = torch.tensor(list(key.encode()), dtype=torch.uint8)
-    return int(murmurhash(letters, torch.tensor([0, len(letters)]))[0])
+    return int(murmurhash(*letters_of([key]))[0])
 
 
 def _ids(column: Any) -> Rows:

@@ -16,12 +16,13 @@ from recis_core.features.arguments import as_flag, as_list, as_text, as_whole
 from recis_core.features.hash import check_text, hashed_texts
 from recis_core.features.memory import array
 from recis_core.features.op import Op, Origin
+from recis_core.features.same_texts import keep_same, letters_of
 from recis_core.features.value import check_kind, mapped
 from recis_core.features.vocabulary_file import HIGH, LOW, Entries, content_of, read_entries
 from recis_core.features.word_hash import hash_words
 from recis_core.hashing import murmurhash
 from recis_core.hashing.columns import runs_loops
-from recis_core.ragged import uint64_mod
+from recis_core.ragged import RaggedTensor, uint64_mod
 
 FEW = 20  # entries that an op's text shows
 
@@ -42,8 +43,8 @@ class Vocabulary(Op):
       content: the hash of the file's entries as `to_yaml` wrote it; a file that has changed since is refused.
 
     Takes integers in any form, or text, as the entries are; gives int64 in the same form, rows of texts as a RaggedTensor.
-    The hash is MurmurHash64A of the text, or of an integer's 8 little-endian bytes, unsigned. Text is compared by that
-    hash, of 64 bits. A definition (`to_dict`) holds the entries themselves, so it needs no file.
+    Text counts as an entry where all its bytes are the entry's. The hash is MurmurHash64A of the text, or of an integer's 8
+    little-endian bytes, unsigned. A definition (`to_dict`) holds the entries themselves, so it needs no file.
     """
 
     entries: Entries | None = None
@@ -122,13 +123,24 @@ class Vocabulary(Op):
         results = list(values)
         texts = [n for n, op in enumerate(ops) if op.takes_text]
         for n, ids in zip(texts, hashed_texts([values[n] for n in texts], "murmur"), strict=True):
-            results[n] = ids
-        return [mapped(value, op._positions) for op, value in zip(ops, results, strict=True)]
+            results[n] = ids.with_values(ops[n]._of_texts(values[n], ids.values()))
+        for n in set(range(len(ops))) - set(texts):
+            results[n] = mapped(values[n], ops[n]._of_integers)
+        return results
 
-    def _positions(self, values: Tensor) -> Tensor:
+    def _of_integers(self, values: Tensor) -> Tensor:
         ids = values.to(torch.int64).reshape(-1)
-        found = self._in_loop(ids) if runs_loops(ids.device) else self._in_torch(ids)
-        return self._with_others(ids, found).reshape(values.shape)
+        return self._with_others(ids, self._positions(ids)).reshape(values.shape)
+
+    def _of_texts(self, texts: RaggedTensor, hashes: Tensor) -> Tensor:
+        """Positions by hash, kept where the bytes are the entry's."""
+        device = hashes.device
+        entries = self._kept(("letters", device), lambda: tuple(part.to(device) for part in letters_of(self._texts)))
+        found = keep_same((texts.values(), texts.offsets()[-1]), entries, self._positions(hashes))
+        return self._with_others(hashes, found)
+
+    def _positions(self, ids: Tensor) -> Tensor:
+        return self._in_loop(ids) if runs_loops(ids.device) else self._in_torch(ids)
 
     def _in_loop(self, ids: Tensor) -> Tensor:
         from recis_core.backends.feature_loops.positions import find_positions, places_of  # loads numba
@@ -156,19 +168,20 @@ class Vocabulary(Op):
             (buckets,) = hash_words([[ids[other]]], [self.oov_buckets])
         return found.index_copy(0, other, V + buckets)
 
+    @property
+    def _texts(self) -> list[str]:
+        return [str(entry) for entry in self.entries or ()]
+
     def _keys(self) -> Tensor:
         """int64 [V]: the entries, or their hashes."""
         if not self.takes_text:
-            return torch.tensor(self.entries, dtype=torch.int64)
-        return text_keys([str(entry) for entry in self.entries or ()])
+            return torch.tensor(self.entries, dtype=torch.int64, device="cpu")
+        return text_keys(self._texts)
 
 
 def text_keys(texts: Sequence[str]) -> Tensor:
     """int64 [V]: MurmurHash64A of texts."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    letters = np.frombuffer(b"".join(encoded), np.uint8).copy()
-    hashes: Tensor = murmurhash(torch.from_numpy(letters), torch.from_numpy(offsets))
+    hashes: Tensor = murmurhash(*letters_of(texts))
     return hashes
 
 
@@ -187,5 +200,5 @@ def _checked(entries: Any, where: str) -> Entries:
             raise ValueError(f"{where}: {entry!r} is there twice, at {seen[entry]} and {n} (the first is 0).")
         seen[entry] = n
     if texts and len(text_keys(entries).unique()) != len(entries):
-        raise ValueError(f"{where}: two texts have one 64-bit hash, by which they are compared.")
+        raise ValueError(f"{where}: two of the texts have one 64-bit hash, by which they are found.")
     return tuple(entries)

@@ -14,7 +14,7 @@ from torch import nn
 from recis_core.features import Custom, Feature, FeatureEngine, Mod, Normalize, Quantile, SelectField
 from recis_core.ragged import RaggedTensor
 from tests.features.columns import bits, feature
-from tests.features.every_op import batch, fitted_engine, halves
+from tests.features.every_op import FUNCTIONS, batch, fitted_engine, halves
 
 
 def small() -> FeatureEngine:
@@ -96,6 +96,9 @@ def test_modes_of_torch_change_nothing() -> None:
         assert bits(engine(data)) == wanted
     finally:
         torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        made_there = FeatureEngine.from_dict(engine.to_dict(), FUNCTIONS | {("first", 1): lambda columns: columns[0]})
+    assert bits(made_there(data)) == wanted
     engine.features["quantile"].ops[2].set_fitted({"count": 1, "boundaries": [0.0], "rank_error": 0.0})
     with torch.device("meta"):
         assert engine(data)["quantile"].device.type == "cpu"

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recis_core.features import FeatureEngine, Vocabulary
+from recis_core.features import FeatureEngine, Vocabulary, vocabulary
+from recis_core.ragged import RaggedTensor
 from tests.features.columns import bits, feature, listed, rows, texts
 from tests.features.test_ops import murmur
 
@@ -37,6 +38,19 @@ def test_buckets_of_others() -> None:
     others = Vocabulary(COLOURS, oov_buckets=50)(texts([f"w{n}" for n in range(40)]))
     assert 3 <= min(listed(others)[0]) <= max(listed(others)[0]) < 53
     assert len(set(listed(others)[0])) > 15
+
+
+def test_a_text_with_an_entrys_hash_is_no_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a hash that is the text's length."""
+
+    def lengths(texts: list[RaggedTensor], kind: str) -> list[RaggedTensor]:
+        return [RaggedTensor(text.lengths(), text.offsets()[0]) for text in texts]
+
+    monkeypatch.setattr(vocabulary, "hashed_texts", lengths)
+    monkeypatch.setattr(vocabulary, "text_keys", lambda texts: torch.tensor([len(text) for text in texts]))
+    op = Vocabulary(["red", "green", ""], oov_buckets=0)
+    assert listed(op(texts(["red", "rex", "green"], [], ["Green", "", "x"]))) == [[0, -1, 1], [], [-1, 2, -1]]
+    assert listed(Vocabulary(["red"], oov_buckets=2)(texts(["rod", "red"]))) == [[1 + 3 % 2, 0]]
 
 
 def test_many_entries() -> None:
