@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import DataLoader
 
 import recis_core.io.text_columns as text_columns
 from recis_core.io import dataset_of, hash_strings
@@ -74,3 +75,14 @@ def test_a_filter_by_a_column_of_text_that_is_read_as_ids(tmp_path):
     dataset.filter(pc.field("word") == "word 3")
     (batch,) = dataset
     assert np.unique(batch["word"].values()).tolist() == hash_strings(["word 3"]).tolist()
+
+
+def test_under_forked_workers_of_a_process_that_hashed_before(tmp_path):
+    pq.write_table(table(), tmp_path / "x.parquet", row_group_size=800)
+    dataset = dataset_of(tmp_path / "x.parquet")(500)
+    dataset.add_path(tmp_path / "x.parquet")
+    dataset.id_feature("word")
+    here = [i for batch in dataset for i in batch["word"].values().tolist()]
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert sorted(i for batch in loader for i in batch["word"].values().tolist()) == sorted(here)
+    assert sorted(here) == sorted(hash_strings(WORDS).tolist())
