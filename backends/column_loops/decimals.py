@@ -9,7 +9,12 @@ import numpy as np
 from numba import prange
 
 from recis_core.backends.column_loops.addresses import begin_of, column_of, int64_at, turns_for
-from recis_core.backends.column_loops.hash_texts import hash_of
+from recis_core.backends.column_loops.byte_hashes import DJB2 as DJB2_BASE
+from recis_core.backends.column_loops.byte_hashes import DJB2_START, SDBM_START, polynomial
+from recis_core.backends.column_loops.byte_hashes import SDBM as SDBM_BASE
+from recis_core.backends.column_loops.farmhash import farm64
+from recis_core.backends.column_loops.hash_texts import FARM, MURMUR, SDBM
+from recis_core.backends.column_loops.murmur import murmur64
 from recis_core.backends.numba_backend.compiled import compiled, compiled_parallel, inlined
 
 CHUNK = 2048  # ids a thread takes at a time
@@ -34,6 +39,17 @@ def write_decimal(id_, text, end):  # type: ignore[no-untyped-def]
     return at
 
 
+@inlined
+def _hash_of(kind, address, length):  # type: ignore[no-untyped-def]
+    if kind == FARM:
+        return farm64(address, length)
+    if kind == MURMUR:
+        return murmur64(address, length, NO_SEED)
+    if kind == SDBM:
+        return polynomial(address, length, SDBM_BASE, SDBM_START)
+    return polynomial(address, length, DJB2_BASE, DJB2_START)
+
+
 @compiled
 def _fill(ids, starts, prefixes, prefix_at, kinds, mods, outs, beg, end, out):  # type: ignore[no-untyped-def]
     """Hashes of ids beg to end of all. The prefix lies just before the digits, so it moves with their number."""
@@ -53,7 +69,7 @@ def _fill(ids, starts, prefixes, prefix_at, kinds, mods, outs, beg, end, out):  
             text[at] = prefixes[k]
         for j in range(kinds.shape[1]):
             if kinds[c, j] >= 0:
-                h = hash_of(kinds[c, j], base + at, last - at, NO_SEED)
+                h = _hash_of(kinds[c, j], base + at, last - at)
                 out[outs[c] + j * size + i] = np.int64(h % mods[c, j] if mods[c, j] != NO_SEED else h)
 
 

@@ -16,25 +16,12 @@ from recis_core.backends.column_loops.farmhash import farm64
 from recis_core.backends.column_loops.murmur import murmur64
 from recis_core.backends.column_loops.texts import CHUNK, COLUMN, FIXED, NOT_THERE, OFFSETS32, OFFSETS64, VIEWS, text_at
 from recis_core.backends.column_loops.xxh3 import xxh3
-from recis_core.backends.numba_backend.compiled import compiled_parallel, inlined
+from recis_core.backends.numba_backend.compiled import compiled_parallel
 
 __all__ = ["COLUMN", "FIXED", "KINDS", "OFFSETS32", "OFFSETS64", "VIEWS", "hash_columns"]
 
 KINDS = ("farm", "murmur", "sdbm", "djb2", "xxh3")
 FARM, MURMUR, SDBM, DJB2 = range(4)
-
-
-@inlined
-def hash_of(kind, address, length, seed):  # type: ignore[no-untyped-def]
-    if kind == FARM:
-        return farm64(address, length)
-    if kind == MURMUR:
-        return murmur64(address, length, seed)
-    if kind == SDBM:
-        return polynomial(address, length, SDBM_BASE, SDBM_START)
-    if kind == DJB2:
-        return polynomial(address, length, DJB2_BASE, DJB2_START)
-    return xxh3(address, length)
 
 
 @cache
