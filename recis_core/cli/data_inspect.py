@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from recis_core.cli.flags import flag, plain_errors, read_flags
 
 if TYPE_CHECKING:
     from recis_core.io.profile import Profile
+
+PIPED = 160  # letters of a line where no terminal says how many it shows
 
 
 @plain_errors
@@ -69,7 +72,7 @@ def run(argv: list[str]) -> int:
     if config.json:
         print(json.dumps(found.as_json(), ensure_ascii=False))
     else:
-        show(found.as_json(), Console())
+        show(found.as_json(), Console() if sys.stdout.isatty() else Console(width=PIPED))
     return 0
 
 

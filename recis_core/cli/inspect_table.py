@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 WIDTH = 28  # letters of a value
+LONG = 10**9  # integers from here on are shown by four digits
 HEADS = (
     "column",
     "type",
@@ -64,7 +65,7 @@ def facts(column: dict[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def number(value: Any) -> str:
-    if isinstance(value, float):
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= LONG):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else clipped(value)
 
