@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow.compute as pc
@@ -222,8 +223,14 @@ class Dataset(IterableDataset):
         Raises:
           ValueError: workers' positions are missing, or the data changed since; says how.
         """
+        self._checked_load(state, allow_new_files)()
+
+    def _checked_load(self, state: Any, allow_new_files: bool) -> Callable[[], None]:
+        """The load of a state that fits; only the call of what this gives changes the dataset."""
         states = states_of(state)
-        self._load(self._accepted(states, allow_new_files), states)
+        positions = self._accepted(states, allow_new_files)
+        resolved(positions, self._who, self.rows, self._share_of)
+        return partial(self._load, positions, states)
 
     def _accepted(self, states: list[dict[str, Any]], allow_new_files: bool) -> list[Position]:
         """The positions of states. Raises ValueError where they are of other data."""

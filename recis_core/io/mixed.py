@@ -131,8 +131,7 @@ class MixedDataset(IterableDataset):
     def load_state_dict(self, state: Any, *, allow_new_files: bool = False) -> None:
         """Let the next `iter` start at a position, or at those of all workers, as `Dataset.load_state_dict`.
 
-        Another number of workers reads each row of each source once; draws go on where the first worker was. A call that
-        raises may have moved some sources: load a position, or begin anew.
+        Another number of workers reads each row of each source once; draws go on where the first worker was.
 
         Raises:
           ValueError: names of sources, seed or `until` differ; or a source refuses its position.
@@ -145,8 +144,12 @@ class MixedDataset(IterableDataset):
                 raise ValueError(
                     f"sources must be {', '.join(each['sources'])}, as then; got {', '.join(self.sources)}."
                 )
-        for name, dataset in self.sources.items():
-            dataset.load_state_dict([each["sources"][name] for each in states], allow_new_files=allow_new_files)
+        loads = [
+            dataset._checked_load([each["sources"][name] for each in states], allow_new_files)
+            for name, dataset in self.sources.items()
+        ]
+        for load in loads:
+            load()
         self._epoch, self._drawn = states[0]["epoch"], max(each["drawn"] for each in states)
         self._over = all(each["over"] for each in states)
         self._ended = {name: all(each["ended"][name] for each in states) for name in self.sources}

@@ -93,6 +93,18 @@ def test_steps_and_errors(sources):
         next(first)
 
 
+def test_a_position_that_one_source_refuses_moves_none(sources):
+    part, mixed = sources(), sources()
+    taken(part, 9)
+    taken(mixed, 3)
+    state, before = part.state_dict(), mixed.state_dict()
+    last = list(state["sources"])[-1]
+    state["sources"][last]["shuffle_seed"] = 12345
+    with pytest.raises(ValueError, match="shuffle_seed must be"):
+        mixed.load_state_dict(state)
+    assert mixed.state_dict() == before
+
+
 def test_ranks_share_each_batch(sources):
     whole, parts = list(sources()), [sources() for _ in range(2)]
     for rank, part in enumerate(parts):
