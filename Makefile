@@ -22,7 +22,7 @@ NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 QUICK := -m "not full" --durations=30 --durations-min=5
 # One of two streams of tests of about equal length; the rest is the other. Kernels come first: they need no loops of numba, which
 # the other stream compiles meanwhile, once for both.
-BESIDE := tests/kernels tests/hygiene tests/packets tests/exchange tests/serving tests/serialize tests/cli tests/bench tests/tiers
+BESIDE := tests/kernels tests/hygiene tests/packets tests/exchange tests/serving tests/cli tests/tiers
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 # The parts of make test-full: FULL_JOBS at a time, the longest first, each a target of its own.
