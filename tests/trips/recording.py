@@ -57,13 +57,15 @@ def recorded() -> Iterator[Trip]:
             caller = file_of(frame.f_back.f_code.co_filename)
             trip.append(Call(file, frame.f_code.co_qualname, _depth(frame), file != caller))
 
+    collecting = gc.isenabled()
     gc.disable()  # what it collects may call us back
     sys.setprofile(see)
     try:
         yield trip
     finally:
         sys.setprofile(None)
-        gc.enable()
+        if collecting:
+            gc.enable()
 
 
 def _depth(frame: FrameType) -> int:
