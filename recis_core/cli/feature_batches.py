@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns
+from recis_core.cli.columns import DENSE, Columns
 from recis_core.cli.data_flags import DataFlags
+from recis_core.cli.file_batches import Batch, FileBatches
 from recis_core.cli.flags import flag
 from recis_core.cli.model_inputs import NONE, ModelInputs, model_inputs
 from recis_core.cli.taker import Taker
@@ -17,11 +17,10 @@ from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
 from recis_core.plain_torch import without_gradients
 
-Batch = dict[str, Any]
 FITTING_ROWS = 1 << 16  # of a batch while fitting
 
 
-class FeatureBatches:
+class FeatureBatches(FileBatches):
     """As FileBatches, of features that an engine makes of the files' columns.
 
     fields: their names. widths: {feature: its dense inputs}. Both are known once `look` has seen rows, or are a saved run's.
@@ -35,7 +34,8 @@ class FeatureBatches:
         fields: Sequence[str] = (),
         widths: Mapping[str, int] = NONE,
     ) -> None:
-        self.engine, self.columns, self._taker = engine, columns, taker
+        super().__init__(columns, taker)
+        self.engine = engine
         self.fields, self.widths = list(fields), dict(widths)
 
     @property
@@ -48,15 +48,8 @@ class FeatureBatches:
         """The columns that features read."""
         return list(self.engine.input_columns)
 
-    def check(self, *sets: FileSet) -> None:
-        """Raises ValueError or TypeError where files do not hold the columns that features read."""
-        for files in sets:
-            self._opened(files, 1)
-
     def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
-        dataset = FileDataset(batch_size)
-        dataset.use_files(files)
-        self.columns.read_by(dataset)
+        dataset = super()._opened(files, batch_size)
         for name, kind in self.engine.input_columns.items():
             if kind != "int":
                 dataset.varlen_feature(name)
@@ -77,13 +70,6 @@ class FeatureBatches:
         found = self._made(next(iter(dataset)))
         self.fields, self.widths = list(found.fields), found.widths
 
-    def batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
-        """Rows begin .. end."""
-        dataset = self._opened(files, batch_size)
-        dataset.window(begin, end)
-        dataset.map(self._batch)
-        return iter(self._taker.of(dataset))
-
     def _made(self, raw: Batch) -> ModelInputs:
         return model_inputs(self.engine({name: raw[name] for name in self.engine.input_columns}, False), self.widths)
 
@@ -95,10 +81,7 @@ class FeatureBatches:
                 f"features gave fields {', '.join(found.fields)} and dense inputs {_said(found.widths)}; the model has "
                 f"{', '.join(self.fields)} and {_said(self.widths)}. A dense input has one length in all rows."
             )
-        batch: Batch = dict(found.fields)
-        for key, column in ((LABEL, self.columns.label), (TRUTH, self.columns.truth)):
-            if column is not None:
-                batch[key] = raw[column]
+        batch: Batch = {**found.fields, **self._labels(raw)}
         if found.dense:
             batch[DENSE] = torch.cat(list(found.dense.values()), dim=1)
         return batch

@@ -19,10 +19,11 @@ from recis_core.cli.column_kinds import require_kinds
 from recis_core.cli.columns import Columns
 from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.feature_batches import FeatureBatches
+from recis_core.cli.file_batches import Batch, FileBatches
 from recis_core.cli.flags import flag, keywords
 from recis_core.cli.model import ModelFlags
 from recis_core.cli.outset import check_files, find_state
-from recis_core.cli.source import TEST_BATCH, Batch, FileBatches
+from recis_core.cli.source import TEST_BATCH
 from recis_core.cli.taker import Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.features import FeatureEngine
@@ -110,7 +111,7 @@ class SavedRun:
         weights = {name: name + WEIGHT_SUFFIX for name in self.fields if name + WEIGHT_SUFFIX in files.columns}
         return Columns(label, truth, self.fields, weights, {}, [], [])
 
-    def reader(self, columns: Columns, taker: Taker) -> FileBatches | FeatureBatches:
+    def reader(self, columns: Columns, taker: Taker) -> FileBatches:
         """Batches of files as the run read its own."""
         if self._engine is None:
             return FileBatches(columns, taker)

@@ -12,19 +12,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
-import torch
-
 from recis_core.cli.column_kinds import kinds_of
-from recis_core.cli.columns import DENSE, LABEL, TRUTH, Columns, choose, field_name
+from recis_core.cli.columns import choose
 from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.feature_batches import FeatureBatches, feature_batches
+from recis_core.cli.file_batches import Batch, FileBatches
 from recis_core.cli.taker import ALONE, Taker
 from recis_core.cli.train_config import TrainConfig
 from recis_core.io import SyntheticClicks, dataset_of
-from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
 
-Batch = dict[str, Any]
 TEST_BATCH = 8192
 
 
@@ -96,7 +93,7 @@ class FileSource:
         self._reader = self._opened(flags, both, taker)
         self.fields, self.dense = self._reader.fields, self._reader.dense
 
-    def _opened(self, flags: DataFlags, both: FileSet, taker: Taker) -> FileBatches | FeatureBatches:
+    def _opened(self, flags: DataFlags, both: FileSet, taker: Taker) -> FileBatches:
         if flags.features is None:
             plain = FileBatches(choose(both, flags), taker)
             plain.check(self._train, self._test, both)
@@ -120,49 +117,6 @@ class FileSource:
 
     def test_batches(self) -> Iterator[Batch]:
         return self._reader.batches(self._test, TEST_BATCH, self._test_begin, self._test.all_rows)
-
-
-class FileBatches:
-    """Batches of files, of this rank's rows: their columns as a model takes them. Fields go by `field_name`."""
-
-    def __init__(self, columns: Columns, taker: Taker) -> None:
-        self.columns, self._taker = columns, taker
-        self.fields = [field_name(column) for column in columns.fields]
-        self.dense = sum(columns.dense.values())
-
-    @property
-    def inputs(self) -> list[str]:
-        """The columns that it reads beside labels and weights."""
-        return [*self.columns.fields, *self.columns.dense]
-
-    def check(self, *sets: FileSet) -> None:
-        """Raises ValueError or TypeError where files do not hold these columns."""
-        for files in sets:
-            self._opened(files, 1)
-
-    def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
-        dataset = FileDataset(batch_size)
-        dataset.use_files(files)
-        self.columns.read_by(dataset)
-        return dataset
-
-    def batches(self, files: FileSet, batch_size: int, begin: int, end: int) -> Iterator[Batch]:
-        """Rows begin .. end."""
-        dataset = self._opened(files, batch_size)
-        dataset.window(begin, end)
-        dataset.map(self._batch)
-        return iter(self._taker.of(dataset))
-
-    def _batch(self, raw: Batch) -> Batch:
-        columns = self.columns
-        batch: Batch = {name: raw[column] for name, column in zip(self.fields, columns.fields, strict=True)}
-        for key, column in ((LABEL, columns.label), (TRUTH, columns.truth)):
-            if column is not None:
-                batch[key] = raw[column]
-        if columns.dense:
-            x = torch.cat([raw[name] for name in columns.dense], dim=1)
-            batch[DENSE] = x.sign() * x.abs().log1p()
-        return batch
 
 
 def _files_of(path: str) -> FileSet:
