@@ -1,0 +1,1 @@
+"""Other frameworks' names and meanings, as thin classes on ours."""

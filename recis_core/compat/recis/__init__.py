@@ -1,0 +1,1 @@
+"""RecIS's module paths, names, arguments, defaults and meanings."""
