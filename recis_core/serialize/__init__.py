@@ -1,18 +1,34 @@
 """Saving and loading whole training states, and digests of tables."""
 
+from recis_core.serialize.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    TableInfo,
+    load_rows,
+    new_checkpoint,
+    open_checkpoint,
+)
 from recis_core.serialize.dcp import dense_state_dict, load_model, load_tables
 from recis_core.serialize.digest import tables_sha256
 from recis_core.serialize.saved_state import SavedState, latest_state, load_state, save_state
 from recis_core.serialize.shared_state import latest_shared_state, save_shared_state
+from recis_core.serialize.table_block import TableBlock
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
     "SavedState",
+    "TableBlock",
+    "TableInfo",
     "dense_state_dict",
     "latest_shared_state",
     "latest_state",
     "load_model",
+    "load_rows",
     "load_state",
     "load_tables",
+    "new_checkpoint",
+    "open_checkpoint",
     "save_shared_state",
     "save_state",
     "tables_sha256",

@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, NotAFile
 from recis_core.durable import open_regular
+from recis_core.serialize.store_path import StorePath
 
 DTYPES = {
     "F64": torch.float64,
@@ -47,6 +49,7 @@ BLOCK = 1 << 23  # bytes hashed and written at a time, while they are in the pro
 SUFFIX = ".safetensors"
 
 Declared = tuple[str, tuple[int, ...]]  # a tensor's dtype, by name, and shape
+Place = Path | StorePath  # of a file or directory, on this machine or in a store
 
 
 def file_name(part: str) -> str:
@@ -67,51 +70,85 @@ def size_of(kind: str, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * DTYPES[kind].itemsize
 
 
-def write_part(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
-    """Write a new file, and sync; returns its size and hash."""
+@dataclass(frozen=True)
+class FileHashes:
+    """bytes: of a file. xxh3_128: of all of them. sections: {tensor: xxh3_64 of its bytes}, which say where damage is."""
+
+    bytes: int
+    xxh3_128: str
+    sections: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_part(path: Place, tensors: Mapping[str, Tensor]) -> FileHashes:
+    """Write a new file, and sync."""
     names = {name: declared(tensor) for name, tensor in tensors.items()}
-    digest = xxhash.xxh3_128()
-    with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        _write(file, digest, memoryview(_header(names)))
+    digest, sections = xxhash.xxh3_128(), {}
+    with created(path) as file:
+        _write(file, memoryview(_header(names)), digest)
         for name in _in_file(names):
+            section = xxhash.xxh3_64()
             # One tensor at a time in host memory.
-            _write(file, digest, _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous()))
-        file.flush()
-        os.fsync(file.fileno())
-        return file.tell(), digest.hexdigest()
+            data = _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous())
+            _write(file, data, digest, section)
+            sections[name] = section.hexdigest()
+        return FileHashes(file.tell(), digest.hexdigest(), sections)
 
 
-def read_part(path: Path, names: Mapping[str, Declared], size: int, wanted: str) -> dict[str, Tensor]:
+def read_part(path: Place, names: Mapping[str, Declared], wanted: FileHashes) -> dict[str, Tensor]:
     """The tensors of these names, dtypes and shapes.
 
     Raises:
-      CorruptCheckpoint: the file is missing, no regular file, or has another size or hash.
+      CorruptCheckpoint: the file is missing, no regular file, or has another size or hash; names the damaged section.
     """
-    header, digest = _header(names), xxhash.xxh3_128()
+    header, digest, size = _header(names), xxhash.xxh3_128(), wanted.bytes
     if size != len(header) + sum(size_of(*each) for each in names.values()):
         raise CorruptCheckpoint(f"{path} cannot hold what its manifest lists in {size} bytes.")
     with opened(path) as file:
-        if (found := os.fstat(file.fileno()).st_size) != size:
-            raise CorruptCheckpoint(f"{path} has {found} bytes; its manifest says {size}.")
+        if (found := bytes_of(file)) != size:
+            cut = f" It ends in {_section_at(names, found)}." if found < size else ""
+            raise CorruptCheckpoint(f"{path} has {found} bytes; its manifest says {size}.{cut}")
         stored = file.read(len(header))
         digest.update(stored)
         tensors = {name: _read(file, digest, *names[name]) for name in _in_file(names)}
-        if digest.hexdigest() != wanted:
-            raise CorruptCheckpoint(f"{path} has hash {digest.hexdigest()}; its manifest says {wanted}.")
+        if digest.hexdigest() != wanted.xxh3_128:
+            where = _damaged(stored != header, tensors, wanted.sections)
+            raise CorruptCheckpoint(
+                f"{path} has hash {digest.hexdigest()}; its manifest says {wanted.xxh3_128}.{where}"
+            )
         if stored != header:
             raise CorruptCheckpoint(f"{path} names other tensors than its manifest.")
     return tensors
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def created(path: Place) -> Iterator[BinaryIO]:
+    """A new file to write; when the block ends, its bytes are durable. Raises OSError."""
+    if isinstance(path, StorePath):
+        with path.created() as file:
+            yield file
+        return
+    with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def bytes_of(file: BinaryIO) -> int:
+    """The size of an open file, which is then at its start."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+@contextmanager
+def opened(path: Place) -> Iterator[BinaryIO]:
     """Open a state's file to read.
 
     Raises:
       CorruptCheckpoint: the file is missing, a link, no regular file, or unreadable.
     """
     try:
-        with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        with path.opened() if isinstance(path, StorePath) else open(open_regular(path, os.O_RDONLY), "rb") as file:
             yield file
     except FileNotFoundError as error:
         raise CorruptCheckpoint(f"{path.parent} lacks {path.name}, which a whole state has.") from error
@@ -133,6 +170,25 @@ def _header(names: Mapping[str, Declared]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def _section_at(names: Mapping[str, Declared], place: int) -> str:
+    """Which section a byte of the file belongs to."""
+    at = len(_header(names))
+    if place < at:
+        return "its header"
+    for name in _in_file(names):
+        at += size_of(*names[name])
+        if place < at:
+            return f"section {name!r}"
+    return "no section"
+
+
+def _damaged(header: bool, tensors: Mapping[str, Tensor], sections: Mapping[str, str]) -> str:
+    if header:
+        return " Its header is damaged."
+    wrong = [n for n in tensors if n in sections and xxhash.xxh3_64_hexdigest(_memory(tensors[n])) != sections[n]]
+    return f" Section {', '.join(map(repr, wrong[:5]))} is damaged." if wrong else ""
+
+
 def _in_file(names: Mapping[str, Declared]) -> list[str]:
     """Names in file order, widest elements first: each tensor is aligned to its elements."""
     return sorted(names, key=lambda name: -DTYPES[names[name][0]].itemsize)
@@ -143,10 +199,11 @@ def _memory(tensor: Tensor) -> memoryview:
     return memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
 
 
-def _write(file: BinaryIO, digest: Any, data: memoryview) -> None:
+def _write(file: BinaryIO, data: memoryview, *digests: Any) -> None:
     for begin in range(0, len(data), BLOCK):
         block = data[begin : begin + BLOCK]
-        digest.update(block)
+        for digest in digests:
+            digest.update(block)
         file.write(block)
 
 

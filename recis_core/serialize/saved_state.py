@@ -3,21 +3,30 @@
 DIR/step-00000100/manifest.json             lists the other files, with sizes and hashes, and its own hash; manifest.py
                   <name>.safetensors        tensors of one part of the state; part_file.py
                   <name>.rank-1.safetensors tensors of one rank's own part; shared_state.py
+                  table.<name>.….safetensors rows of one table, in checkpoints; checkpoint/
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint
-from recis_core.durable import open_regular
-from recis_core.serialize.manifest import MANIFEST, Written, checked_step, encode_manifest, read_manifest
-from recis_core.serialize.part_file import SUFFIX, file_name, read_part, write_part
+from recis_core.serialize.manifest import (
+    MANIFEST,
+    Head,
+    Manifest,
+    Written,
+    checked_step,
+    encode_manifest,
+    read_manifest,
+)
+from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part, write_part
 from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
 from recis_core.serialize.tree import join_tensors, split_tensors
 
@@ -57,23 +66,25 @@ def split_parts(state: Mapping[str, Any]) -> Split:
     return parts
 
 
-def write_parts(aside: Path, parts: Split) -> Written:
+def write_parts(aside: Place, parts: Split) -> Written:
     """Write and sync each part's file."""
-    written: Written = {}
-    for part, (tree, tensors) in parts.items():
-        size, digest = write_part(aside / file_name(part), tensors)
-        written[part] = {"tree": tree, "bytes": size, "xxh3_128": digest}
-    return written
+    return {
+        part: {"tree": tree, **asdict(write_part(aside / file_name(part), tensors))}
+        for part, (tree, tensors) in parts.items()
+    }
 
 
-def commit(aside: Path, final: Path, step: int, written: Written) -> None:
+def commit(aside: Path, final: Path, step: int, written: Written, head: Head | None = None) -> None:
     """Write the manifest, then rename: from then on the state exists."""
-    data = encode_manifest(step, written)
-    with open(open_regular(aside / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_manifest(aside, step, written, head)
     place(aside, final)
+
+
+def write_manifest(directory: Place, step: int, written: Written, head: Head | None = None) -> None:
+    """Write and sync the manifest. Raises ValueError as encode_manifest, OSError."""
+    data = encode_manifest(step, written, head)
+    with created(directory / MANIFEST) as file:
+        file.write(data)
 
 
 def latest_state(directory: str | Path) -> Path:
@@ -128,17 +139,23 @@ class SavedState(Mapping[str, Any]):
             )
 
     def file_of(self, part: str) -> Path:
-        return self.path / file_name(part)
+        return self.path / self._manifest.head.folder / file_name(part)
 
     def __getitem__(self, part: str) -> Any:
-        saved = self._manifest.parts[part]
-        return join_tensors(saved.tree, read_part(self.file_of(part), saved.tensors, saved.bytes, saved.xxh3_128))
+        return value_of(self.path, self._manifest, part)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._manifest.parts)
 
     def __len__(self) -> int:
         return len(self._manifest.parts)
+
+
+def value_of(directory: Place, manifest: Manifest, part: str) -> Any:
+    """A part's saved value. Raises KeyError, or CorruptCheckpoint if its file is missing or damaged."""
+    saved, folder = manifest.parts[part], manifest.head.folder
+    tensors = read_part((directory / folder if folder else directory) / file_name(part), saved.tensors, saved.hashes)
+    return join_tensors(saved.tree, tensors)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

@@ -31,7 +31,11 @@ NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENO
 
 
 def state_path(directory: str | Path, step: int) -> Path:
-    return Path(directory) / f"step-{step:08d}"
+    return Path(directory) / state_name(step)
+
+
+def state_name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def aside_of(final: Path) -> Path:
@@ -44,7 +48,11 @@ def old_of(final: Path) -> Path:
 
 def step_of(path: Path) -> int | None:
     """The step in a state's name; None for other names."""
-    found = STATE.fullmatch(path.name) or LEFT.fullmatch(path.name)
+    return step_of_name(path.name)
+
+
+def step_of_name(name: str) -> int | None:
+    found = STATE.fullmatch(name) or LEFT.fullmatch(name)
     return None if found is None else int(found[1].removeprefix("step-"))
 
 

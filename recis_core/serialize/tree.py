@@ -81,8 +81,8 @@ def _split_scalar(value: Any, where: str) -> Any:
     return value
 
 
-def join_tensors(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that was split. `tree` must have passed declared_tensors."""
+def join_tensors(tree: Any, tensors: Mapping[str, Any]) -> Any:
+    """The tree that was split, with these values in place of its tensors. `tree` must have passed declared_tensors."""
     if isinstance(tree, list):
         return [join_tensors(v, tensors) for v in tree]
     if not isinstance(tree, dict):

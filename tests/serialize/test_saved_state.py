@@ -66,14 +66,14 @@ def test_damage_is_found(tmp_path):
 def test_another_format_is_refused(tmp_path):
     path = save_state(tmp_path, 1, STATE)
     text = (path / "manifest.json").read_text()
-    for found in ("(3, 1)", "(2, 99)"):
+    for found in ("(4, 1)", "(3, 99)"):
         kind, placed = found[1:-1].split(", ")
-        other = text.replace('"format": 2, "placement": 1', f'"format": {kind}, "placement": {placed}')
+        other = text.replace('"format": 3, "placement": 1', f'"format": {kind}, "placement": {placed}')
         (path / "manifest.json").write_text(other)
         with pytest.raises(CorruptCheckpoint, match=re.escape(f"versions {found}, or is damaged")):
             load_state(path)
         seal(path, other.rpartition(', "xxh3_128"')[0].encode() + b"}")
-        with pytest.raises(CorruptCheckpoint, match=re.escape(f"versions {found}; this recis-core reads (2, 1)")):
+        with pytest.raises(CorruptCheckpoint, match=re.escape(f"versions {found}; this recis-core reads (3, 1)")):
             load_state(path)
 
 

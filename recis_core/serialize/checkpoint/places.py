@@ -1,0 +1,121 @@
+"""Directories of checkpoints: on this machine, or in a store that fsspec opens.
+
+DIR/step-00000100/manifest.json                         on this machine; a rename puts the whole directory there
+URL/step-00000100/manifest.json, 1f…/<part>.safetensors in a store; the manifest is written last
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recis_core.backends.errors import CorruptCheckpoint
+from recis_core.io.file_systems import LOCAL, is_url
+from recis_core.serialize.manifest import MANIFEST, Head, Manifest, Written, read_manifest
+from recis_core.serialize.part_file import Place
+from recis_core.serialize.saved_state import commit, latest_state, write_manifest
+from recis_core.serialize.state_directory import remove_state, saving, state_name, states_in, step_of_name
+from recis_core.serialize.store_path import StorePath
+
+
+def place_of(path: str | os.PathLike[str] | Place) -> Place:
+    """Raises TypeError, ValueError."""
+    if isinstance(path, Path | StorePath):
+        return path
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"a directory of checkpoints is a path or URL; got {name!r:.200}.")
+    return StorePath.of(name) if is_url(name) else Path(LOCAL.sub("", name))
+
+
+def steps_in(directory: Place) -> list[int]:
+    """Steps of the checkpoints in a directory, ascending; empty where there is none."""
+    if isinstance(directory, StorePath):
+        names = [name for name in directory.names() if step_of_name(name) is not None]
+        return sorted({step_of_name(n) or 0 for n in names if (directory / n / MANIFEST).exists()})
+    if not directory.is_dir():
+        return []
+    return sorted({step_of_name(path.name) or 0 for path in states_in(directory)})
+
+
+def place_of_step(directory: Place, step: int) -> Place:
+    """Where the checkpoint of a step is, or will be."""
+    if isinstance(directory, StorePath):
+        return directory / state_name(step)
+    stranded = [
+        path for path in (states_in(directory) if directory.is_dir() else []) if step_of_name(path.name) == step
+    ]
+    return stranded[-1] if stranded else directory / state_name(step)
+
+
+def latest_of(place: Place) -> Place:
+    """The latest checkpoint in a directory; the place itself, if that is one. Raises FileNotFoundError, CorruptCheckpoint."""
+    if isinstance(place, Path):
+        return latest_state(place)
+    if (place / MANIFEST).exists():
+        return place
+    if steps := steps_in(place):
+        return place / state_name(steps[-1])
+    raise FileNotFoundError(f"{place} holds no checkpoint; wanted step-*/{MANIFEST}.")
+
+
+class Aside:
+    """A checkpoint that is being written. files: the directory of its parts' files."""
+
+    def __init__(self, final: Place, files: Place, folder: str) -> None:
+        self.final, self.files, self.folder = final, files, folder
+
+    def commit(self, step: int, written: Written, head: Head) -> None:
+        """From then on the checkpoint exists, in place of a former one of its step."""
+        if isinstance(self.final, Path) and isinstance(self.files, Path):
+            commit(self.files, self.final, step, written, head)
+        else:
+            write_manifest(self.final, step, written, head)
+
+
+@contextmanager
+def written_aside(directory: Place, step: int) -> Iterator[Aside]:
+    """A checkpoint to write; what was not committed is removed.
+
+    Raises:
+      StorageInUse: another process or thread is saving there. OSError: the directory cannot be made.
+    """
+    final = directory / state_name(step)
+    if isinstance(final, Path):
+        with saving(final) as files:
+            yield Aside(final, files, "")
+        return
+    folder = secrets.token_hex(8)
+    aside = Aside(final, final / folder, folder)
+    try:
+        yield aside
+    finally:
+        _remove_others(final)
+
+
+def _remove_others(final: StorePath) -> None:
+    """Remove what is in a store's checkpoint beside what its manifest names; nothing where that cannot be read."""
+    try:
+        kept = {MANIFEST, read_manifest(final).head.folder} if (final / MANIFEST).exists() else set()
+    except CorruptCheckpoint:
+        return
+    for name in final.names():
+        if name not in kept:
+            (final / name).remove()
+
+
+def remove_checkpoint(directory: Place, step: int) -> None:
+    """Remove a checkpoint so that readers never find half of it. A missing one is ignored."""
+    place = place_of_step(directory, step)
+    if isinstance(place, Path):
+        remove_state(place)
+        return
+    (place / MANIFEST).remove()
+    place.remove()
+
+
+def manifest_of(directory: Place, step: int) -> Manifest:
+    return read_manifest(place_of_step(directory, step))

@@ -1,0 +1,91 @@
+"""Writes a checkpoint without a model: for resharding, compacting and importing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from recis_core.serialize.checkpoint.environment import environment_here
+from recis_core.serialize.checkpoint.places import Aside, place_of, written_aside
+from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles
+from recis_core.serialize.manifest import Head, Written, checked_step
+from recis_core.serialize.part_file import NAMES
+from recis_core.serialize.saved_state import split_parts, write_parts
+from recis_core.serialize.table_block import TableBlock
+from recis_core.serialize.table_entry import TableEntry
+
+
+class CheckpointWriter:
+    """Made by new_checkpoint. Each table and part is written once, as it is given."""
+
+    def __init__(self, aside: Aside, file_bytes: int) -> None:
+        self._aside, self._file_bytes = aside, file_bytes
+        self._written: Written = {}
+        self._tables: dict[str, TableEntry] = {}
+
+    def table(self, name: str, blocks: Iterable[TableBlock], *, dim: int, dtype: torch.dtype = torch.float32) -> int:
+        """Write all rows of a table; one file's rows are in memory at a time. Returns how many.
+
+        Args:
+          blocks: of rows [n, dim] in `dtype`, all with the same slots and marks. No id may come twice, in other blocks too:
+            that is checked within a block alone.
+
+        Raises:
+          ValueError, TypeError: the name was given before, or a block has another form.
+        """
+        if not isinstance(name, str) or name in self._tables:
+            raise ValueError(f"a table's name is a string, and each is written once; got {name!r:.200}.")
+        if type(dim) is not int or dim < 1 or dtype not in NAMES:
+            raise ValueError(
+                f"table {name!r} wants a positive dim and a dtype that safetensors has; got {dim}, {dtype}."
+            )
+        files, rows = TableFiles(self._aside.files, name, self._written, dim, dtype, file_bytes=self._file_bytes), 0
+        for block in blocks:
+            files.add(block)
+            rows += len(block.ids)
+        files.end()
+        self._tables[name] = files.entry()
+        return rows
+
+    def part(self, name: str, value: Any) -> None:
+        """Write a part: nested dicts, lists, tuples, scalars and tensors.
+
+        Raises:
+          ValueError, TypeError: the name was given before or cannot name a file, or the value has no safe form.
+        """
+        if name in self._written or str(name).startswith("table."):
+            raise ValueError(f"part {name!r} is written already, or has the name of a table's file.")
+        self._written.update(write_parts(self._aside.files, split_parts({name: value})))
+
+    def _commit(self, step: int, environment: Mapping[str, Any]) -> None:
+        head = Head(folder=self._aside.folder, environment=environment, tables=self._tables)
+        self._aside.commit(step, self._written, head)
+
+
+@contextmanager
+def new_checkpoint(
+    directory: str | os.PathLike[str],
+    step: int,
+    *,
+    environment: Mapping[str, Any] | None = None,
+    file_bytes: int = FILE_BYTES,
+) -> Iterator[CheckpointWriter]:
+    """A full checkpoint of a step, DIR/step-…, in a directory of this machine or at a URL.
+
+    It appears, whole, when the block ends, in place of a former one of that step; if the block raises, nothing changes.
+
+    Args:
+      environment: JSON values that say what made it; None: this process's. file_bytes: of a table's file at most.
+
+    Raises:
+      StorageInUse: another process is saving there. OSError: the system's error.
+    """
+    checked_step(step)
+    with written_aside(place_of(directory), step) as aside:
+        writer = CheckpointWriter(aside, file_bytes)
+        yield writer
+        writer._commit(step, environment_here() if environment is None else environment)
