@@ -10,6 +10,17 @@ from recis_core.serialize.checkpoint import (
 )
 from recis_core.serialize.dcp import dense_state_dict, load_model, load_tables
 from recis_core.serialize.digest import tables_sha256
+from recis_core.serialize.imports import (
+    RecisCheckpoint,
+    Source,
+    SourceTable,
+    arrays_source,
+    embedding_source,
+    parquet_source,
+    recis_source,
+    torchrec_source,
+    write_recis_checkpoint,
+)
 from recis_core.serialize.saved_state import SavedState, latest_state, load_state, save_state
 from recis_core.serialize.shared_state import latest_shared_state, save_shared_state
 from recis_core.serialize.table_block import TableBlock
@@ -17,10 +28,15 @@ from recis_core.serialize.table_block import TableBlock
 __all__ = [
     "Checkpoint",
     "CheckpointWriter",
+    "RecisCheckpoint",
     "SavedState",
+    "Source",
+    "SourceTable",
     "TableBlock",
     "TableInfo",
+    "arrays_source",
     "dense_state_dict",
+    "embedding_source",
     "latest_shared_state",
     "latest_state",
     "load_model",
@@ -29,7 +45,11 @@ __all__ = [
     "load_tables",
     "new_checkpoint",
     "open_checkpoint",
+    "parquet_source",
+    "recis_source",
     "save_shared_state",
     "save_state",
     "tables_sha256",
+    "torchrec_source",
+    "write_recis_checkpoint",
 ]

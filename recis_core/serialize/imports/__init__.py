@@ -1,0 +1,34 @@
+"""Tables of other formats, as blocks of rows: each importer gives a Source.
+
+recis_*        RecIS v1: reader, tables, writer
+torchrec*, dcp_*    TorchRec's state_dicts, in one file or of torch.distributed.checkpoint
+arrays, parquet_rows    ids and vectors; an nn.Embedding with its dictionary
+"""
+
+from recis_core.serialize.imports.arrays import arrays_source, embedding_source
+from recis_core.serialize.imports.parquet_rows import parquet_source
+from recis_core.serialize.imports.recis_checkpoint import RecisCheckpoint
+from recis_core.serialize.imports.recis_tables import recis_source
+from recis_core.serialize.imports.recis_writer import (
+    RecisShard,
+    finish_recis_checkpoint,
+    write_recis_checkpoint,
+    write_recis_shard,
+)
+from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.torchrec import torchrec_source
+
+__all__ = [
+    "RecisCheckpoint",
+    "RecisShard",
+    "Source",
+    "SourceTable",
+    "arrays_source",
+    "embedding_source",
+    "finish_recis_checkpoint",
+    "parquet_source",
+    "recis_source",
+    "torchrec_source",
+    "write_recis_checkpoint",
+    "write_recis_shard",
+]
