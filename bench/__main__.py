@@ -1,11 +1,11 @@
-"""python -m bench step | planning | features | kernels | bridge | exchange | cache | text_hashing | io | table [--help]"""
+"""python -m bench COMMAND [--help]: the commands stand in USAGE."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,text_hashing,io,table} ...
+USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,text_hashing,metrics,io,table} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
@@ -15,6 +15,7 @@ USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchang
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
   cache   hit rates and step times of tables in tiers, beside Belady's optimum and tables in memory
   text_hashing  text to 64-bit hashes, beside pandas, polars and xxhash in a loop
+  metrics rows a second and memory of metrics of a stream, beside torchmetrics
   io      rows a second from files to tensors, beside pyarrow with torch.utils.data, and pyarrow's scanner alone
   table   rows of a step that were written to a file, as a Markdown table
 
@@ -57,6 +58,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.text_hashing import run as run_text_hashing
 
         return run_text_hashing(rest)
+    if command == "metrics":
+        from recis_core.bench.metrics import run as run_metrics
+
+        return run_metrics(rest)
     if command == "io":
         from recis_core.bench.reading import run as run_reading
 

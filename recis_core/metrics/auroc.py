@@ -5,25 +5,18 @@ Sizes: N predictions, K numbers of a RankSummary's level.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+import numpy as np
 
-import torch
-from torch import Tensor, distributed
-
-from recis_core.metrics.checked import checked
 from recis_core.metrics.exact import one_class
 from recis_core.metrics.sampled_ranks import SampledRanks
+from recis_core.metrics.streamed import LOG, State, Streamed
 from recis_core.metrics.threshold_counts import ThresholdCounts
-from recis_core.uninterrupted import uninterrupted
 
-LOG = logging.getLogger(__name__)
 ROUNDING = 1e-12  # of sums in float64
 COARSE = 0.01  # error of thresholds above which a warning is logged
 
 
-class AUROC:
+class AUROC(Streamed):
     """Area under the ROC curve of all predictions since the last reset: the chance that a positive is predicted above a
     negative; ties count half.
 
@@ -43,47 +36,22 @@ class AUROC:
         self.num_thresholds = num_thresholds
         self.reset()
 
+    def __repr__(self) -> str:
+        return f"AUROC({'' if self.num_thresholds is None else self.num_thresholds})"
+
     def reset(self) -> None:
         """Drop all predictions."""
         self._seen = SampledRanks() if self.num_thresholds is None else ThresholdCounts(self.num_thresholds)
 
-    def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """Add predictions; a call that raises adds none.
-
-        Args:
-          predictions: [N] in [0, 1], any real dtype. labels: [N], each 0 or 1, any real dtype or bool. More dimensions
-            are flattened.
-
-        Raises:
-          ValueError: a label is neither 0 nor 1, a prediction is NaN or outside [0, 1], or the shapes differ.
-        """
-        p, y = checked(predictions, labels, probabilities=True)
-        with uninterrupted():
-            self._seen.add(p, y)
-
-    def reduce(self, gather: Callable[[Tensor], Iterable[Tensor]] | None = None) -> None:
-        """Merge the predictions of all ranks, on each rank. Collective.
-
-        Args:
-          gather: from this rank's tensor [n, …] to all ranks' tensors; n may differ. None: torch.distributed's default
-            group, or this process alone without a group.
-        """
-        everyone = [part.numpy() for part in (gather or _gathered)(torch.from_numpy(self._seen.packed()))]
-        with uninterrupted():
-            self.reset()
-            for part in everyone:
-                self._seen.merge(part)
+    def _add(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
+        self._seen.add(p, y)
 
     @property
     def undefined(self) -> str | None:
         """Why the area is undefined, in words; None if it is defined."""
         return one_class(*self._seen.classes())
 
-    def compute(self) -> float:
-        """The area; NaN, with a logged warning, if a class is missing."""
-        if self.undefined is not None:
-            LOG.warning("AUROC is nan: %s.", self.undefined)
-            return float("nan")
+    def _value(self) -> float:
         error = self._seen.error()
         if self.num_thresholds is not None and error > COARSE:
             LOG.warning(
@@ -100,10 +68,15 @@ class AUROC:
         area, error = self._seen.area(), self._seen.error() + ROUNDING
         return max(0.0, area - error), min(1.0, area + error)
 
+    def _packed(self) -> State:
+        return {"seen": self._seen.packed()}
 
-def _gathered(part: Tensor) -> list[Tensor]:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [part]
-    everyone: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(everyone, part)
-    return everyone
+    def _merge(self, state: State) -> None:
+        self._seen.merge(state["seen"])
+
+    def _state(self) -> State:
+        return {**self._packed(), **self._seen.progress()}
+
+    def _load(self, state: State) -> None:
+        super()._load(state)
+        self._seen.go_on_from(state)

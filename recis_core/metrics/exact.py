@@ -47,7 +47,7 @@ def weighted_auc(values: np.ndarray, positive: np.ndarray, negative: np.ndarray)
 
 def one_class(positives: float, negatives: float) -> str | None:
     """Why AUC is undefined; None if it is defined."""
-    if positives and negatives:
+    if positives > 0 and negatives > 0:
         return None
     there = f"all {positives + negatives:,.0f} labels are {int(positives > 0)}"
     return f"it needs labels of both classes; {there if positives + negatives else 'there are none'}"
@@ -63,5 +63,11 @@ def logloss(predictions: Any, labels: Any, *, floor: float = 1e-7) -> float:
       ValueError: a label is neither 0 nor 1, a prediction is NaN or outside [0, 1], or the shapes differ.
     """
     p, y = checked(predictions, labels, probabilities=True)
+    return float(log_losses(p, y, floor).mean()) if len(p) else float("nan")
+
+
+def log_losses(p: np.ndarray, y: np.ndarray, floor: float) -> np.ndarray:
+    """−log likelihood of each label, [N], predictions clipped to [floor, 1 − floor]."""
     p = np.clip(p, floor, 1 - floor)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean()) if len(p) else float("nan")
+    losses: np.ndarray = -(y * np.log(p) + (1 - y) * np.log1p(-p))
+    return losses

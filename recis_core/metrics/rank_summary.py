@@ -43,6 +43,23 @@ class RankSummary:
         """The greatest error of the count of numbers below any x."""
         return self._merged_error + sum((m + 1) // 2 * 2.0**h for h, m in enumerate(self._halvings))
 
+    @property
+    def halvings(self) -> np.ndarray:
+        """int64 [levels]: how many buffers of each level were halved."""
+        return np.array(self._halvings, np.int64)
+
+    @property
+    def merged_error(self) -> float:
+        """Of the summaries that were merged into this one."""
+        return self._merged_error
+
+    def go_on_from(self, halvings: np.ndarray, merged_error: float) -> None:
+        """Halve from now on as a summary that has these items does, after so many halvings: its bits come again."""
+        while len(self._levels) < len(halvings):
+            self._levels.append(np.empty(0))
+        self._halvings = [*map(int, halvings), *[0] * (len(self._levels) - len(halvings))]
+        self._merged_error = merged_error
+
     def add(self, values: np.ndarray, level: int = 0) -> None:
         """Add numbers, float64 [N]; each counts as 2^level numbers."""
         while len(self._levels) <= level:

@@ -51,3 +51,14 @@ class SampledRanks:
         for label, each in enumerate(self._of):
             values, weights = packed[packed[:, 2] == label, :2].T
             each.merge(values[1:], weights[1:], float(values[0]))
+
+    def progress(self) -> dict[str, np.ndarray]:
+        """What decides later halvings: how many there were, int64 [2, levels] by label, and errors merged, [2]."""
+        halvings = [each.halvings for each in self._of]
+        levels = max(map(len, halvings))
+        padded = [np.pad(each, (0, levels - len(each))) for each in halvings]
+        return {"halvings": np.stack(padded), "merged_error": np.array([each.merged_error for each in self._of])}
+
+    def go_on_from(self, progress: dict[str, np.ndarray]) -> None:
+        for each, halvings, error in zip(self._of, progress["halvings"], progress["merged_error"], strict=True):
+            each.go_on_from(halvings, float(error))
