@@ -13,28 +13,44 @@ import torch
 from torch import Tensor
 
 from recis_core.ragged import RaggedTensor
+from recis_core.ragged.offsets import cut_levels
 
 Batch = dict[str, Tensor | RaggedTensor]
+Shared = tuple[int, ...]  # ids of offsets: columns of one part with equal lengths have the same tensors
 
 
 def rows_of(batch: Batch, begin: int, end: int) -> Batch:
-    """Rows begin .. end, as views."""
-    return {name: _run(column, begin, end) for name, column in batch.items()}
+    """Rows begin .. end, as views. Columns that share offsets share those of these rows."""
+    cuts: dict[Shared, tuple[list[Tensor], int, int]] = {}
+    return {name: _run(column, begin, end, cuts) for name, column in batch.items()}
 
 
-def _run(column: Tensor | RaggedTensor, begin: int, end: int) -> Tensor | RaggedTensor:
-    return column[begin:end] if isinstance(column, Tensor) else column.rows(begin, end)
+def _run(
+    column: Tensor | RaggedTensor, begin: int, end: int, cuts: dict[Shared, tuple[list[Tensor], int, int]]
+) -> Tensor | RaggedTensor:
+    if isinstance(column, Tensor):
+        return column[begin:end]
+    shared = tuple(map(id, column.offsets()))
+    if shared not in cuts:
+        cuts[shared] = cut_levels(column.offsets(), begin, end)
+    return column.run(*cuts[shared])
 
 
 def put_together(batches: Sequence[Batch]) -> Batch:
-    """The rows of batches with the same features, one after another."""
+    """The rows of batches with the same features, one after another. Columns that share offsets still do."""
     if len(batches) == 1:
         return batches[0]
-    return {name: _together([batch[name] for batch in batches]) for name in batches[0]}
+    joins: dict[Shared, list[Tensor]] = {}
+    return {name: _together([batch[name] for batch in batches], joins) for name in batches[0]}
 
 
-def _together(columns: list[Any]) -> Tensor | RaggedTensor:
-    return torch.cat(columns) if isinstance(columns[0], Tensor) else RaggedTensor.concatenated(columns)
+def _together(columns: list[Any], joins: dict[Shared, list[Tensor]]) -> Tensor | RaggedTensor:
+    if isinstance(columns[0], Tensor):
+        return torch.cat(columns)
+    shared = tuple(id(level) for column in columns for level in column.offsets())
+    joined = RaggedTensor.concatenated(columns, joins.get(shared))
+    joins[shared] = joined.offsets()
+    return joined
 
 
 def own_memory(batch: Any) -> Any:

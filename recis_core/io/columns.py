@@ -15,34 +15,40 @@ from torch import Tensor
 
 from recis_core.io.kinds import is_list
 from recis_core.io.leaves import flattened, row_of, running
+from recis_core.io.list_offsets import ListOffsets
 from recis_core.io.rows import RowError
 from recis_core.ragged import RaggedTensor
 
 FLOATS = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.float64(): torch.float64}
 
 
-def levels_of(array: pa.Array) -> tuple[list[np.ndarray], pa.Array]:
+def levels_of(array: pa.Array, shared: ListOffsets | None = None) -> tuple[list[np.ndarray], pa.Array]:
     """(offsets of each level, outer to inner; values with their nulls). A scalar counts as a row of one value."""
     if not is_list(array.type):
-        return [np.arange(len(array) + 1)], array
+        return [(shared or ListOffsets()).of_values(len(array))], array
     levels = []
     while is_list(array.type):
-        offsets, array = flattened(array)
+        offsets, array = flattened(array, shared)
         levels.append(offsets)
     return levels, array
 
 
-def ragged_column(array: pa.Array, dtype: torch.dtype | None) -> RaggedTensor:
+def ragged_column(array: pa.Array, dtype: torch.dtype | None, shared: ListOffsets | None = None) -> RaggedTensor:
     """A column as rows of values. Nulls are left out, also inside lists; a null list is empty.
 
     Text becomes bytes, uint8, with one more level of offsets. Integers become int64 (uint64 keeps its bits), floats
-    `dtype`, or keep their dtype if it is None.
+    `dtype`, or keep their dtype if it is None. shared: offsets of the columns before; equal ones are the same tensor.
     """
-    levels, values = levels_of(array)
+    shared = shared or ListOffsets()
+    levels, values = levels_of(array, shared)
     kept = present(values)
     if kept is not None:
         levels, values = [*levels[:-1], without(kept, levels[-1])], values.filter(pa.array(kept))
-    return _ragged(values, levels, dtype)
+    tensors = [shared.tensor(level) for level in levels]
+    if pa.types.is_large_binary(values.type):
+        offsets, letters = _letters(values)
+        return RaggedTensor.trusted(letters, [*tensors, offsets])
+    return RaggedTensor.trusted(as_tensor(values, dtype), tensors)
 
 
 def present(values: pa.Array) -> np.ndarray | None:
@@ -53,14 +59,6 @@ def present(values: pa.Array) -> np.ndarray | None:
 def without(kept: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Offsets of the rows after leaving out values that are not kept."""
     return running(kept)[offsets]
-
-
-def _ragged(values: pa.Array, levels: list[np.ndarray], dtype: torch.dtype | None) -> RaggedTensor:
-    tensors = [torch.from_numpy(level if level.flags.writeable else level.copy()) for level in levels]
-    if pa.types.is_large_binary(values.type):
-        offsets, letters = _letters(values)
-        return RaggedTensor.trusted(letters, [*tensors, offsets])
-    return RaggedTensor.trusted(as_tensor(values, dtype), tensors)
 
 
 def _letters(texts: pa.Array) -> tuple[Tensor, Tensor]:
@@ -80,17 +78,18 @@ def as_tensor(values: pa.Array, dtype: torch.dtype | None) -> Tensor:
     wanted = torch.int64 if pa.types.is_integer(values.type) else dtype or FLOATS[values.type]
     if len(values) == 0:  # an empty Arrow buffer may have no address to share
         return torch.empty(0, dtype=wanted)
-    return torch.from_dlpack(values).to(wanted)
+    found = torch.from_dlpack(values)
+    return found if found.dtype == wanted else found.to(wanted)
 
 
-def weighted_column(ids: pa.Array, weights: pa.Array, column: str) -> RaggedTensor:
+def weighted_column(ids: pa.Array, weights: pa.Array, column: str, shared: ListOffsets) -> RaggedTensor:
     """Rows of ids with float32 weights; `column` is the weights' name. A null id is left out with its weight.
 
     Raises:
       RowError: a row has more ids than weights, or fewer; or an id's weight is null, NaN or infinite.
     """
-    (*_, offsets), values = levels_of(ids)
-    (*_, others), scales = levels_of(weights)
+    (*_, offsets), values = levels_of(ids, shared)
+    (*_, others), scales = levels_of(weights, shared)
     lengths, theirs = np.diff(offsets), np.diff(others)
     if (lengths != theirs).any():
         row = int((lengths != theirs).argmax())
@@ -102,7 +101,7 @@ def weighted_column(ids: pa.Array, weights: pa.Array, column: str) -> RaggedTens
         n = int(wrong.argmax())
         shown = "null" if not scales[n].is_valid else floats[n]
         raise RowError(row_of(offsets, n), f"weights in {column!r} must be finite; got {shown}.")
-    ragged = ragged_column(ids, None)
+    ragged = ragged_column(ids, None, shared)
     ragged.set_weight(torch.from_numpy(floats.copy() if kept is None else floats[kept]))
     return ragged
 

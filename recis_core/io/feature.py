@@ -15,6 +15,7 @@ from recis_core.io.defaults import check_default, check_fits, check_numbers
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import kind_of, leaf_type
 from recis_core.io.leaves import over_leaves
+from recis_core.io.list_offsets import ListOffsets
 from recis_core.io.nulls import NullRule, as_id, nan_to_null
 from recis_core.io.numbers import check_dense, check_labels, check_probabilities
 from recis_core.io.roles import Ids, Numbers, Role, Values
@@ -32,7 +33,8 @@ class Use:
 
 @dataclass(frozen=True)
 class Feature:
-    """convert: from the arrays of `Role.prepare`, one for each use, to the batch's value. check: of files and targets."""
+    """convert: from the offsets of the part's columns and the arrays of `Role.prepare`, one for each use, to the batch's value.
+    check: of files and targets."""
 
     name: str
     uses: tuple[Use, ...]
@@ -53,7 +55,7 @@ def variable_length(name: str, dtype: torch.dtype | None, unit: str | None, null
         check_default(nulls.default, targets[0], dtype, _place(name, files))
 
     use = Use(name, Values(unit))
-    return Feature(name, (use,), lambda array: ragged_column(nulls.applied(array), dtype), check)
+    return Feature(name, (use,), lambda offsets, array: ragged_column(nulls.applied(array), dtype, offsets), check)
 
 
 def fixed_length(
@@ -70,7 +72,7 @@ def fixed_length(
         check_fits(numbers, dtype or FLOATS[leaf] if kind.values == "floating" else torch.int64, where)
 
     use = Use(name, Values(unit))
-    return Feature(name, (use,), lambda array: fixed_column(nulls.applied(array), default, dtype), check)
+    return Feature(name, (use,), lambda _, array: fixed_column(nulls.applied(array), default, dtype), check)
 
 
 def _place(name: str, files: FileSet) -> str:
@@ -90,7 +92,9 @@ def ids(name: str, weight: str | None, role: Ids, nulls: NullRule) -> Feature:
                 f"default of {name!r} goes without weights; {weight!r} would need one for it. Drop nulls, or weights."
             )
     if weight is None:
-        return Feature(name, (Use(name, role),), lambda array: ragged_column(nulls.applied(array), None))
+        return Feature(
+            name, (Use(name, role),), lambda offsets, array: ragged_column(nulls.applied(array), None, offsets)
+        )
 
     def check(files: FileSet, targets: list[pa.DataType]) -> None:
         for file in files.rows:
@@ -102,8 +106,8 @@ def ids(name: str, weight: str | None, role: Ids, nulls: NullRule) -> Feature:
                     f"{columns[name]}. Write both as lists, or leave {weight!r} out."
                 )
 
-    def convert(array: pa.Array, weights: pa.Array) -> RaggedTensor:
-        return weighted_column(nulls.applied(array), weights, weight)
+    def convert(offsets: ListOffsets, array: pa.Array, weights: pa.Array) -> RaggedTensor:
+        return weighted_column(nulls.applied(array), weights, weight, offsets)
 
     uses = (Use(name, role), Use(weight, Numbers(f"weights of {name!r}")))
     return Feature(name, uses, convert, check)
@@ -116,7 +120,7 @@ def dense(name: str, width: int, dtype: torch.dtype | None, nulls: NullRule) -> 
     default = 0.0 if nulls.default is None else nulls.default
     check_fits(check_numbers(default, name), dtype or torch.float64, f"column {name!r}")
 
-    def convert(array: pa.Array) -> Tensor:
+    def convert(_: ListOffsets, array: pa.Array) -> Tensor:
         if nulls.error:
             nulls.applied(over_leaves(array, nan_to_null))
         found = fixed_column(array, [default] * width, dtype, DENSE)
@@ -127,9 +131,9 @@ def dense(name: str, width: int, dtype: torch.dtype | None, nulls: NullRule) -> 
 
 def label(name: str) -> Feature:
     role = Numbers("labels of 0 and 1", check_labels)
-    return Feature(name, (Use(name, role),), lambda array: ragged_column(array, torch.float32).values())
+    return Feature(name, (Use(name, role),), lambda _, array: ragged_column(array, torch.float32).values())
 
 
 def probability(name: str) -> Feature:
     role = Numbers("probabilities", check_probabilities)
-    return Feature(name, (Use(name, role),), lambda array: ragged_column(array, torch.float32).values())
+    return Feature(name, (Use(name, role),), lambda _, array: ragged_column(array, torch.float32).values())

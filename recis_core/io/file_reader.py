@@ -13,17 +13,19 @@ import pyarrow as pa
 
 from recis_core.backends.errors import RecisError
 from recis_core.io.batch_rows import Batch
+from recis_core.io.column_plan import ColumnPlans
 from recis_core.io.feature import Feature, Use
 from recis_core.io.file_format import ParquetFormat
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import leaf_type
 from recis_core.io.leaves import decoded, one_array
+from recis_core.io.list_offsets import ListOffsets
 from recis_core.io.pieces import read_piece
 from recis_core.io.roles import Ids
 from recis_core.io.row_order import Part
-from recis_core.io.rows import Numbers, Rows, located
+from recis_core.io.rows import Numbers, RowError, Rows
 from recis_core.io.scan_filter import ScanFilter
-from recis_core.io.text_columns import coded_texts, reads_text, text_columns
+from recis_core.io.text_columns import coded_texts, reads_text, text_ids_of
 from recis_core.io.wrapped import say_if_wrapped
 
 CHANGED = (
@@ -75,6 +77,7 @@ class FileReader:
         types = [target for feature in features for target in targets[feature.name]]
         self._uses = list(zip((use for feature in features for use in feature.uses), types, strict=True))
         self._names = [str(number) for number in range(len(self._uses))]
+        self._plans = ColumnPlans(self._uses)
 
     def begin_thread(self) -> None:
         """Parts are read on threads; those share the cores already, so that loops inside start no more."""
@@ -138,12 +141,15 @@ class FileReader:
         Raises:
           ValueError: a value cannot be read, with file, column and row.
         """
-        ids = text_columns(rows.table, [use for use, _ in self._uses])
-        arrays = [
-            self._prepared(rows, use, target) if n not in ids else as_type(ids[n], target)
+        plan = self._plans.of(rows.table.schema)
+        arrays = {n: rows.table[self._uses[n][0].column] for n in (*plan.texts, *plan.ready)}
+        for n, ids in zip(plan.texts, text_ids_of([arrays[n] for n in plan.texts]), strict=True):
+            arrays[n] = as_type(ids, self._uses[n][1])
+        columns = [
+            arrays[n] if n in arrays else self._prepared(rows, use, target)
             for n, (use, target) in enumerate(self._uses)
         ]
-        return Rows(pa.table(dict(zip(self._names, arrays, strict=True))), rows.origins)
+        return Rows(pa.Table.from_arrays(columns, self._names), rows.origins)
 
     def _prepared(self, rows: Rows, use: Use, target: pa.DataType) -> pa.Array:
         try:
@@ -158,17 +164,20 @@ class FileReader:
             array = array.cast(target)
         if leaf_type(target) == pa.int64() and not _hashed(use):
             say_if_wrapped(array, rows.place, use.column)
-        with located(rows.place, use.column):
-            prepared = use.role.prepare(array, leaf_type(target))
-        return as_type(prepared, target)
+        try:
+            return as_type(use.role.prepare(array, leaf_type(target)), target)
+        except RowError as error:
+            raise error.at(rows.place, use.column) from None
 
     def converted(self, part: Prepared) -> Read:
         """Prepared columns as tensors, that share their memory where they can."""
-        batch, number, rows = {}, 0, part.rows
+        batch, number, rows, offsets = {}, 0, part.rows, ListOffsets()
         for feature in self._features:
-            arrays = [one_array(rows.table[self._names[number + n]]) for n in range(len(feature.uses))]
-            with located(rows.place, feature.name):
-                batch[feature.name] = feature.convert(*arrays)
+            arrays = [one_array(rows.table.column(number + n)) for n in range(len(feature.uses))]
+            try:
+                batch[feature.name] = feature.convert(offsets, *arrays)
+            except RowError as error:
+                raise error.at(rows.place, feature.name) from None
             number += len(arrays)
         return Read(part.source, len(rows), batch, part.kept)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "fixed_size_binary")
 LISTS = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
+LIST_IDS = frozenset(getattr(pa.lib, f"Type_{name.upper()}") for name in LISTS)
 TESTS: dict[str, Callable[[pa.DataType], bool]] = {
     "integer": pa.types.is_integer,
     "boolean": pa.types.is_boolean,
@@ -31,9 +32,8 @@ def _is(kind: pa.DataType, names: tuple[str, ...]) -> bool:
     return bool(test and test(kind)) or (len(names) > 1 and _is(kind, names[1:]))
 
 
-@lru_cache(maxsize=1024)
 def is_list(kind: pa.DataType) -> bool:
-    return _is(kind, LISTS)
+    return kind.id in LIST_IDS
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recis_core.io.kinds import is_list, plain_type
+from recis_core.io.list_offsets import ListOffsets
 from recis_core.io.rows import RowError
 
 Convert = Callable[[pa.Array], pa.Array]
@@ -43,15 +44,20 @@ def decoded(array: pa.Array) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(running(lengths)), decoded(array.flatten()))
 
 
-def flattened(array: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """(offsets int64 from 0, the values of all lists); a null list is empty, even if its memory holds values."""
+def flattened(array: pa.Array, shared: ListOffsets | None = None) -> tuple[np.ndarray, pa.Array]:
+    """(offsets int64 from 0, the values of all lists); a null list is empty, even if its memory holds values.
+
+    shared: offsets of the columns before; equal ones are the same array.
+    """
     if array.null_count:
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         return running(lengths), array.flatten()
     if len(array) == 0:
         return np.zeros(1, np.int64), array.flatten()
-    offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
-    return (offsets - offsets[0] if offsets[0] else offsets), array.flatten()
+    bounds, values = array.offsets, array.values
+    offsets, begin = (shared or ListOffsets()).of_lists(bounds), bounds[0].as_py()
+    inside = begin == 0 and offsets[-1] == len(values)
+    return offsets, values if inside else values.slice(begin, int(offsets[-1]))
 
 
 def row_of(offsets: np.ndarray, n: int) -> int:

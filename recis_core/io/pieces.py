@@ -22,10 +22,10 @@ def read_piece(form: FileFormat, path: str, piece: int, wanted: pa.Schema) -> pa
         except (pa.ArrowException, OSError, UnicodeError):
             _name_column(form, path, piece, wanted)
             raise
-    for name in table.column_names:
-        if not form.trusted or _has_text(table.schema.field(name).type):
-            with reading(path, form.name, f", column {name!r}{where}"):
-                _validate(table[name])
+    for number, field in enumerate(table.schema):
+        if not form.trusted or _has_text(field.type):
+            with reading(path, form.name, f", column {field.name!r}{where}"):
+                _validate(table.column(number))
     return split_columns(table, wanted)
 
 

@@ -44,6 +44,11 @@ class Role(Protocol):
         """A file's values, plain, converted to `target`; lists and nulls stay. Raises RowError."""
         ...
 
+    @property
+    def keeps(self) -> bool:
+        """Whether `prepare` gives values that have their target's type back as they are, whatever they are."""
+        ...
+
 
 CAST = "Cast it when the file is written"
 
@@ -134,6 +139,10 @@ class Values:
             return _as_ids(array, self.unit)
         return over_leaves(array, lambda values: values.cast(target))
 
+    @property
+    def keeps(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Ids:
@@ -169,6 +178,10 @@ class Ids:
     def prepare(self, array: pa.Array, target: pa.DataType) -> pa.Array:
         return over_leaves(array, text_ids) if self.text else _as_ids(array, self.unit)
 
+    @property
+    def keeps(self) -> bool:
+        return not self.text
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -197,3 +210,7 @@ class Numbers:
         floats = _as_floats(array, target)
         self.check(floats)
         return floats
+
+    @property
+    def keeps(self) -> bool:
+        return self.check is unchecked

@@ -5,8 +5,7 @@ Sizes: n rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +16,16 @@ Place = Callable[[int], tuple[str, int]]
 
 
 class RowError(Exception):
-    """A value cannot be read; `row` counts in the array at hand. `located` makes a ValueError of it, with the file's row."""
+    """A value cannot be read; `row` counts in the array at hand. `at` makes a ValueError of it, with the file's row."""
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(what)
         self.row, self.what = int(row), what
 
-
-@contextmanager
-def located(place: Place, column: str) -> Iterator[None]:
-    """Turns a RowError inside into a ValueError that names file, column and row."""
-    try:
-        yield
-    except RowError as error:
-        path, row = place(error.row)
-        raise ValueError(f"{path}, column {column!r}, row {row} (the first is 0): {error.what}") from None
+    def at(self, place: Place, column: str) -> ValueError:
+        """An error that names file, column and row."""
+        path, row = place(self.row)
+        return ValueError(f"{path}, column {column!r}, row {row} (the first is 0): {self.what}")
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,18 @@ from recis_core.io.leaves import decoded, flattened, one_array
 from recis_core.io.roles import Ids
 
 
-def text_columns(table: pa.Table, uses: Sequence[Use]) -> dict[int, pa.Array]:
-    """{number of a use: its ids}, int64 or lists of int64, of the uses that are ids of text; null stays null."""
-    numbers = [n for n, use in enumerate(uses) if _is_text(use, table.schema.field(use.column).type)]
-    if not numbers:
-        return {}
-    columns = [_texts(table[uses[n].column]) for n in numbers]
-    hashed = hash_texts([texts for _, texts in columns], "xxh3")
-    return {n: _listed(offsets, ids) for n, (offsets, _), ids in zip(numbers, columns, hashed, strict=True)}
+def text_ids_of(columns: Sequence[pa.ChunkedArray]) -> list[pa.Array]:
+    """The ids of columns of text, int64 or lists of int64; null stays null."""
+    if not columns:
+        return []
+    texts = [_texts(column) for column in columns]
+    hashed = hash_texts([values for _, values in texts], "xxh3")
+    return [_listed(offsets, ids) for (offsets, _), ids in zip(texts, hashed, strict=True)]
 
 
 def reads_text(columns: dict[str, pa.DataType], uses: Sequence[Use]) -> bool:
     """Whether a use is ids of text, in files of these columns."""
-    return any(_is_text(use, columns[use.column]) for use in uses)
+    return any(is_text_id(use, columns[use.column]) for use in uses)
 
 
 def coded_texts(schema: pa.Schema, uses: Sequence[Use]) -> pa.Schema:
@@ -37,12 +36,13 @@ def coded_texts(schema: pa.Schema, uses: Sequence[Use]) -> pa.Schema:
     fields = {field.name: field for field in schema}
     for name, field in fields.items():
         mine = [use for use in uses if use.column == name]
-        if mine and TESTS["text"](field.type) and all(_is_text(use, field.type) for use in mine):
+        if mine and TESTS["text"](field.type) and all(is_text_id(use, field.type) for use in mine):
             fields[name] = field.with_type(pa.dictionary(pa.int32(), field.type))
     return pa.schema(list(fields.values()))
 
 
-def _is_text(use: Use, kind: pa.DataType) -> bool:
+def is_text_id(use: Use, kind: pa.DataType) -> bool:
+    """Whether a column of this type is read as ids of text."""
     return isinstance(use.role, Ids) and use.role.unit is None and TESTS["text"](leaf_type(kind))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recis_core.ragged import dense as dense_picture
-from recis_core.ragged.offsets import as_offsets, coordinates, longest
+from recis_core.ragged.offsets import as_offsets, coordinates, cut_levels, joined_levels, longest
 
 
 @dataclass
@@ -204,18 +204,12 @@ class RaggedTensor:
 
     def rows(self, begin: int, end: int) -> RaggedTensor:
         """Rows begin .. end, 0 <= begin <= end <= len(self): values and weights in the same memory, offsets from 0 anew."""
-        levels = []
-        for offsets in self._offsets:
-            if offsets.device.type == "cpu":  # of few rows numpy makes the same in a third of the time
-                edges = offsets.numpy()[begin : end + 1]
-                begin, end = int(edges[0]), int(edges[-1])
-                levels.append(torch.from_numpy(edges - begin))
-                continue
-            level = offsets[begin : end + 1]
-            begin, end = int(level[0]), int(level[-1])
-            levels.append(level - begin)
+        return self.run(*cut_levels(self._offsets, begin, end))
+
+    def run(self, offsets: Sequence[Tensor], begin: int, end: int) -> RaggedTensor:
+        """Values begin .. end, as rows of `offsets`, which are known to fit them: `rows`, where its offsets are there already."""
         weight = None if self._weight is None else self._weight[begin:end]
-        return self._like(self._values[begin:end], levels, weight, (-1, *self._dense_shape[1:]))
+        return self._like(self._values[begin:end], list(offsets), weight, (-1, *self._dense_shape[1:]))
 
     @classmethod
     def trusted(cls, values: Tensor, offsets: list[Tensor], weight: Tensor | None = None) -> RaggedTensor:
@@ -226,8 +220,11 @@ class RaggedTensor:
         return made
 
     @classmethod
-    def concatenated(cls, parts: Sequence[RaggedTensor]) -> RaggedTensor:
+    def concatenated(cls, parts: Sequence[RaggedTensor], offsets: Sequence[Tensor] | None = None) -> RaggedTensor:
         """The rows of one or more RaggedTensors of equal levels, one after another, copied. Weighted if all are.
+
+        Args:
+          offsets: those of the result, where they are there already.
 
         Raises:
           ValueError: there is none, levels differ, or only some are weighted.
@@ -237,7 +234,7 @@ class RaggedTensor:
         weights = [part._weight for part in parts if part._weight is not None]
         if 0 < len(weights) < len(parts):
             raise ValueError(f"parts must all have weights, or none; got {len(weights)} of {len(parts)} with weights.")
-        levels = [_end_to_end([part._offsets[k] for part in parts]) for k in range(len(parts[0]._offsets))]
+        levels = joined_levels([part._offsets for part in parts]) if offsets is None else list(offsets)
         values = torch.cat([part._values for part in parts])
         shape = (-1,) * (len(levels) + 1)
         return parts[0]._like(values, levels, torch.cat(weights) if weights else None, shape)
@@ -278,25 +275,6 @@ class RaggedTensor:
         weighted = ", weighted" if self._weight is not None else ""
         values = "×".join(map(str, self._values.shape))
         return f"RaggedTensor({levels} rows, {values} values of {self.dtype} on {self.device}{weighted})"
-
-
-def _end_to_end(levels: list[Tensor]) -> Tensor:
-    """Offsets of runs of rows, as those of all rows."""
-    if levels[0].device.type == "cpu":
-        return torch.from_numpy(_end_to_end_arrays([level.numpy() for level in levels]))
-    ends, found = torch.zeros_like(levels[0][:1]), [levels[0][:1]]
-    for level in levels:
-        found.append(level[1:] + ends)
-        ends = ends + level[-1:]
-    return torch.cat(found)
-
-
-def _end_to_end_arrays(levels: list[np.ndarray]) -> np.ndarray:
-    out, at = np.zeros(1 + sum(len(level) - 1 for level in levels), np.int64), 1
-    for level in levels:
-        np.add(level[1:], out[at - 1], out=out[at : at + len(level) - 1])
-        at += len(level) - 1
-    return out
 
 
 def _as_dense_shape(dense_shape: Sequence[int] | None, levels: int) -> tuple[int, ...]:

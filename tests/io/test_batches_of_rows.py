@@ -6,7 +6,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from recis_core.io import OrcDataset, SyntheticClicks, dataset_of
+from recis_core.io import OrcDataset, ParquetDataset, SyntheticClicks, dataset_of
 from recis_core.io.file_format import ParquetFormat
 from tests.io.opened_rows import TOTAL, opened, rows_of, taken, write, write_all
 
@@ -133,3 +133,36 @@ def test_an_orc_file_of_several_stripes(tmp_path):
     dataset.add_path(tmp_path / "x.orc")
     dataset.fixedlen_feature("row", 0)
     assert rows_of(dataset.filter(pc.bit_wise_and(pc.field("row"), 3) == 0)) == list(range(0, 3000, 4))
+
+
+# Columns whose lists are equally long
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_columns_of_equal_lengths_share_offsets_in_every_batch(tmp_path, kind):
+    lengths = [2, 0, 1, 3, 1, 1, 0, 2, 2, 1, 4]
+    columns = {
+        "a": [[10 * n + k for k in range(length)] for n, length in enumerate(lengths)],
+        "b": [[-n] * length for n, length in enumerate(lengths)],
+        "other": [
+            [n] * length for n, length in enumerate(reversed(lengths))
+        ],  # as many values, ending at the same offset
+        "nulls": [[n] if length else None for n, length in enumerate(lengths)],
+        "one": list(range(len(lengths))),
+        "number": [n + 0.5 for n in range(len(lengths))],
+    }
+    table = pa.table({n: pa.array(v, kind(pa.int64()) if isinstance(v[0], list) else None) for n, v in columns.items()})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=4)
+    dataset = ParquetDataset(3)
+    dataset.add_path(tmp_path / "x.parquet")
+    for name in columns:
+        dataset.varlen_feature(name)
+    batches = list(dataset)
+    for name, column in columns.items():
+        rows = [row.tolist() for b in batches for row in b[name].values().tensor_split(b[name].offsets()[0][1:-1])]
+        assert rows == [row if isinstance(row, list) else [] if row is None else [row] for row in column]
+    for batch in batches:  # of one row group, and of two
+        offsets = {name: batch[name].offsets()[0] for name in columns}
+        assert offsets["a"] is offsets["b"]
+        assert offsets["one"] is offsets["number"]
+        assert len({id(offsets[name]) for name in ("a", "other", "nulls", "one")}) == 4
