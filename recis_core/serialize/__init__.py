@@ -11,13 +11,16 @@ from recis_core.serialize.checkpoint import (
 from recis_core.serialize.dcp import dense_state_dict, load_model, load_tables
 from recis_core.serialize.digest import tables_sha256
 from recis_core.serialize.imports import (
+    LoadedTables,
     RecisCheckpoint,
     Source,
     SourceTable,
     arrays_source,
     embedding_source,
+    load_tables_from,
     parquet_source,
     recis_source,
+    state_source,
     torchrec_source,
     write_recis_checkpoint,
 )
@@ -28,6 +31,7 @@ from recis_core.serialize.table_block import TableBlock
 __all__ = [
     "Checkpoint",
     "CheckpointWriter",
+    "LoadedTables",
     "RecisCheckpoint",
     "SavedState",
     "Source",
@@ -43,12 +47,14 @@ __all__ = [
     "load_rows",
     "load_state",
     "load_tables",
+    "load_tables_from",
     "new_checkpoint",
     "open_checkpoint",
     "parquet_source",
     "recis_source",
     "save_shared_state",
     "save_state",
+    "state_source",
     "tables_sha256",
     "torchrec_source",
     "write_recis_checkpoint",

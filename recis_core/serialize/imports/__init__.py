@@ -3,9 +3,12 @@
 recis_*        RecIS v1: reader, tables, writer
 torchrec*, dcp_*    TorchRec's state_dicts, in one file or of torch.distributed.checkpoint
 arrays, parquet_rows    ids and vectors; an nn.Embedding with its dictionary
+state          our own checkpoints and training states
+load           rows of any of them into a model's tables
 """
 
 from recis_core.serialize.imports.arrays import arrays_source, embedding_source
+from recis_core.serialize.imports.load import LoadedTables, load_tables_from
 from recis_core.serialize.imports.parquet_rows import parquet_source
 from recis_core.serialize.imports.recis_checkpoint import RecisCheckpoint
 from recis_core.serialize.imports.recis_tables import recis_source
@@ -16,9 +19,11 @@ from recis_core.serialize.imports.recis_writer import (
     write_recis_shard,
 )
 from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.state import state_source
 from recis_core.serialize.imports.torchrec import torchrec_source
 
 __all__ = [
+    "LoadedTables",
     "RecisCheckpoint",
     "RecisShard",
     "Source",
@@ -26,8 +31,10 @@ __all__ = [
     "arrays_source",
     "embedding_source",
     "finish_recis_checkpoint",
+    "load_tables_from",
     "parquet_source",
     "recis_source",
+    "state_source",
     "torchrec_source",
     "write_recis_checkpoint",
     "write_recis_shard",

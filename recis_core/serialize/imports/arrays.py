@@ -41,7 +41,8 @@ def arrays_source(
         if len(array) != len(numbers):
             raise ValueError(f"{what} must have a row for each of {len(numbers)} ids; got {list(array.shape)}.")
     piece = ArrayPiece("arrays", values, numbers, extra)
-    return Source("arrays", {name: SourceTable(name, values.shape[1], values.dtype, [piece], t=t)})
+    table = SourceTable(name, values.shape[1], values.dtype, [piece], tuple(extra), len(values), t=t)
+    return Source("arrays", {name: table})
 
 
 def embedding_source(
@@ -72,7 +73,8 @@ def embedding_source(
         )
     _require_distinct(numbers, list(ids))
     piece = ArrayPiece("embedding", weight[rows], numbers)
-    return Source("embedding", {name: SourceTable(name, weight.shape[1], weight.dtype, [piece], distinct=True)})
+    table = SourceTable(name, weight.shape[1], weight.dtype, [piece], rows=len(numbers), distinct=True)
+    return Source("embedding", {name: table})
 
 
 def _require_distinct(numbers: Tensor, raw: list[Any]) -> None:

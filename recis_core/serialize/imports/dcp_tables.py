@@ -32,7 +32,7 @@ def dcp_table(reader: DcpReader, name: str, keys: TableKeys, momentum1: str, t: 
     bounds = reader.row_bounds([keys.weight, *slots.values()])
     pieces = [DcpPiece(reader, keys.weight, slots, *ends) for ends in pairwise(bounds)]
     ignored = tuple(sorted(set(keys.states) - set(states.values())))
-    return SourceTable(name, shape[1], dtype, pieces, distinct=True, t=t, ignored=ignored)
+    return SourceTable(name, shape[1], dtype, pieces, tuple(slots), shape[0], distinct=True, t=t, ignored=ignored)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def parquet_source(
         raise StateMismatch(
             f"files of {path} hold vectors of {sorted(map(str, dtypes))}, dims {sorted(dims)}; wanted one form."
         )
-    table = SourceTable(name, dims.pop() if dims else 1, dtypes.pop(), files, t=t)
+    rows = sum(file.rows() for file in files)
+    table = SourceTable(name, dims.pop() if dims else 1, dtypes.pop(), files, tuple(slots), rows, t=t)
     return Source(os.fspath(path), {name: table})
 
 
@@ -86,6 +87,10 @@ class _File:
     def _schema(self) -> pa.Schema:
         with reading(self.where, "Parquet"), arrow_file(self.where) as file:
             return pq.read_schema(file)
+
+    def rows(self) -> int:
+        with reading(self.where, "Parquet"), arrow_file(self.where) as file:
+            return int(pq.read_metadata(file).num_rows)
 
     def dtype(self) -> torch.dtype:
         first = self.vector if isinstance(self.vector, str) else self.vector[0]

@@ -99,8 +99,9 @@ def _table(
             f"{checkpoint.path}: rows of table {name!r} have forms {sorted(map(str, forms))}; wanted [n, dim]."
         )
     ((dtype, (dim,)),) = forms
-    t = _t(checkpoint, moments, beta2)
-    return SourceTable(name, dim, dtype, pieces, t=t, ignored=tuple(sorted(set(slots) - read)))
+    rows = sum(checkpoint.form_of(key)[1][0] for key in slots[ROWS])
+    t, ignored = _t(checkpoint, moments, beta2), tuple(sorted(set(slots) - read))
+    return SourceTable(name, dim, dtype, pieces, tuple(moments), rows, t=t, ignored=ignored)
 
 
 def _t(checkpoint: RecisCheckpoint, moments: dict[str, str], beta2: float) -> int | None:

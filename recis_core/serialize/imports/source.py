@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.errors import StateMismatch
+from recis_core.serialize.checkpoint.table_files import cut
 from recis_core.serialize.imports.repeated_ids import Repeated, repeated_ids
 from recis_core.serialize.table_block import TableBlock
 
@@ -48,14 +49,17 @@ class Piece(Protocol):
 class SourceTable:
     """One logical table of a source.
 
-    dtype: of its rows. distinct: whether no id can be there twice. t: steps that its optimizer has applied, if that is known.
-    ignored: arrays beside the rows that no optimizer here has.
+    dtype: of its rows. slots: names of the optimizer's. rows: how many, with repeated ids; None where that takes reading them.
+    distinct: whether no id can be there twice. t: steps that its optimizer has applied, if that is known. ignored: arrays
+    beside the rows that no optimizer here has.
     """
 
     name: str
     dim: int
     dtype: torch.dtype
     pieces: Sequence[Piece]
+    slots: tuple[str, ...] = ()
+    rows: int | None = None
     distinct: bool = False
     t: int | None = None
     ignored: tuple[str, ...] = ()
@@ -89,7 +93,7 @@ class SourceTable:
                 if non_finite != "keep":
                     keep &= self._finite(block, piece, at - first, non_finite)
                 at += len(block.ids)
-                yield block if bool(keep.all()) else chosen(block, keep)
+                yield block if bool(keep.all()) else cut(block, keep)
 
     def _finite(self, block: TableBlock, piece: Piece, row: int, non_finite: NonFinite) -> Tensor:
         """bool [N]. row: that of the block's first row in its piece."""
@@ -122,10 +126,3 @@ class Source:
         """The source with the tables {new name: name here} alone."""
         tables = {new: replace(self.tables[name], name=new) for new, name in names.items()}
         return replace(self, tables=tables)
-
-
-def chosen(block: TableBlock, keep: Tensor) -> TableBlock:
-    """The block's rows where keep, bool [N]."""
-    slots = {name: values[keep] for name, values in block.slots.items()}
-    marks = {name: values[keep] for name, values in block.marks.items()}
-    return TableBlock(block.ids[keep], block.rows[keep], slots, marks)

@@ -87,7 +87,7 @@ def _table(
     values = {slot: _plain(flat, where, keys.states[state]).detach().reshape(rows, -1) for slot, state in slots.items()}
     piece = ArrayPiece(f"{where}, {keys.weight}", weight.detach(), slots=values)
     ignored = tuple(sorted(set(states) - set(slots.values())))
-    return SourceTable(name, dim, weight.dtype, [piece], distinct=True, t=t, ignored=ignored)
+    return SourceTable(name, dim, weight.dtype, [piece], tuple(slots), rows, distinct=True, t=t, ignored=ignored)
 
 
 def _plain(flat: Mapping[str, Any], where: str, key: str) -> Tensor:

@@ -1,0 +1,135 @@
+"""Warm start: rows of a source into tables of a model, in bounded memory, in any tier, on any number of ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from recis_core.backends.errors import StateMismatch
+from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
+from recis_core.serialize.checkpoint.load_rows import load_rows
+from recis_core.serialize.imports.selection import selected
+from recis_core.serialize.imports.source import ROWS, NonFinite, Source, SourceTable
+from recis_core.serialize.shared_state import failing_together
+from recis_core.serialize.table_block import TableBlock
+
+LOG = logging.getLogger("recis_core.serialize")
+
+
+@dataclass(frozen=True)
+class LoadedTables:
+    """What load_tables_from did.
+
+    rows: {table: rows that this rank took}. fresh: tables of the model that got no row. unused: tables of the source that
+    went into none. slots_anew: {table: its optimizer's slots that start anew, for the source had none that fit}.
+    """
+
+    rows: Mapping[str, int]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+    slots_anew: Mapping[str, tuple[str, ...]]
+
+
+def load_tables_from(
+    source: Source,
+    into: nn.Module | Mapping[str, HashTable],
+    *,
+    load: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    replace: bool = False,
+    non_finite: NonFinite = "refuse",
+    optimizer: Any = None,
+) -> LoadedTables:
+    """Write rows of a source into the tables of a model that have their names. Collective where ranks share the tables.
+
+        load_tables_from(recis_source("output_dir"), engine, rename={"user_id": "user"})
+
+    A block of 65,536 rows is in memory at a time, beside the table; a table in tiers fills from the top. Rows count as used
+    now. Slots go where the table's optimizer has slots of the name and width, or wait for an optimizer that is made later.
+
+    Args:
+      source: of recis_source, torchrec_source, embedding_source, arrays_source, parquet_source or state_source.
+      into: the model, or {name: table}.
+      load, exclude: which of the model's tables, by names or patterns with *.
+      rename: {table of the source: table of the model}; a * stands for the same letters in both.
+      replace: whether each table loses its other rows. It then takes the new ones in one act: after an error it is as it was,
+        and so are the tables after it. Else rows are written over those of their ids, block by block.
+      non_finite: as SourceTable.blocks has it.
+      optimizer: the tables' sparse optimizer, whose t then is the source's, where that is known: Adam needs it beside its
+        moments. A joined one's is `joint.sparse`.
+
+    Raises:
+      StateMismatch: no table fits, or one has another dim; nothing was loaded. Or a row is not finite.
+      CorruptCheckpoint: a file cannot be read. ExchangeMismatch: another rank raised.
+    """
+    tables = dict(into) if isinstance(into, Mapping) else filter_out_sparse_param(into)
+    with failing_together(next((t.physical.exchange for t in tables.values()), None)):
+        pairs = selected(list(source.tables), list(tables), load, exclude, rename or {}, source.name)
+        for name, theirs in pairs.items():
+            _require_dim(tables[name], source.tables[theirs], source.name)
+        rows, anew = {}, {}
+        for name, theirs in pairs.items():
+            taken: set[str] = set()
+            blocks = _as_table(tables[name], source.tables[theirs], non_finite, taken)
+            rows[name] = load_rows(tables[name], blocks, replace=replace)
+            anew[name] = tuple(sorted(set(_widths(tables[name]) or ()) - taken))
+        _take_t(optimizer, {name: source.tables[theirs].t for name, theirs in pairs.items()})
+    found = LoadedTables(
+        rows,
+        fresh=tuple(sorted(set(tables) - set(pairs))),
+        unused=tuple(sorted(set(source.tables) - set(pairs.values()))),
+        slots_anew={name: slots for name, slots in anew.items() if slots},
+    )
+    LOG.info("%s: loaded %s", source.name, found)
+    return found
+
+
+def _require_dim(table: HashTable, found: SourceTable, where: str) -> None:
+    if found.dim != table.dim:
+        raise StateMismatch(
+            f"{where}: rows of table {found.name!r} have dim {found.dim}; table {table.name!r} of the model has {table.dim}. "
+            "Leave the table out (exclude=), or build the model with that dim."
+        )
+
+
+def _widths(table: HashTable) -> dict[str, int] | None:
+    """Columns of the slots of the table's optimizer; None without one: then all slots wait for it."""
+    physical = table.physical
+    if physical.optimizer is None:
+        return None
+    own = {slot.name for slot in physical.own_slots}
+    return {
+        slot.name: table.dim if slot.width == physical.spec.dim else slot.width
+        for slot in physical.slot_specs
+        if slot.name not in own
+    }
+
+
+def _as_table(table: HashTable, found: SourceTable, non_finite: NonFinite, taken: set[str]) -> Iterator[TableBlock]:
+    """Blocks in the table's dtype, with the slots that it takes, and without another run's marks. `taken` gets their names."""
+    widths = _widths(table)
+    for block in found.blocks(ROWS, non_finite=non_finite):
+        slots = {
+            name: values.contiguous()
+            for name, values in block.slots.items()
+            if widths is None or widths.get(name) == values.shape[1]
+        }
+        taken.update(slots)
+        yield replace(block, rows=block.rows.to(table.option.dtype), slots=slots, marks={})
+
+
+def _take_t(optimizer: Any, t: Mapping[str, int | None]) -> None:
+    known = {name: steps for name, steps in t.items() if steps is not None}
+    if optimizer is None or not known:
+        return
+    state = optimizer.state_dict()
+    if not isinstance(state, dict) or "t" not in state:
+        raise TypeError(
+            f"optimizer must be a sparse one, whose state holds t; got {type(optimizer).__name__}. Of a joined one give .sparse."
+        )
+    optimizer.load_state_dict(state | {"t": state["t"] | {name: n for name, n in known.items() if name in state["t"]}})
