@@ -1,4 +1,4 @@
-"""Tables of other formats, as blocks of rows: each importer gives a Source.
+"""Tables of other formats, as blocks of rows: each importer gives a TableSource.
 
 recis_*        RecIS v1: reader, tables, writer
 torchrec*, dcp_*    TorchRec's state_dicts, in one file or of torch.distributed.checkpoint
@@ -18,7 +18,7 @@ from recis_core.serialize.imports.recis_writer import (
     write_recis_checkpoint,
     write_recis_shard,
 )
-from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.source import StoredTable, TableSource
 from recis_core.serialize.imports.state import state_source
 from recis_core.serialize.imports.torchrec import torchrec_source
 
@@ -26,8 +26,8 @@ __all__ = [
     "LoadedTables",
     "RecisCheckpoint",
     "RecisShard",
-    "Source",
-    "SourceTable",
+    "StoredTable",
+    "TableSource",
     "arrays_source",
     "embedding_source",
     "finish_recis_checkpoint",

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from recis_core.nn.id_input import as_ids
 from recis_core.serialize.imports.array_pieces import ArrayPiece
 from recis_core.serialize.imports.raw_ids import raw_ids
-from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.source import StoredTable, TableSource
 
 
 def arrays_source(
     name: str, ids: Any, rows: Any, *, slots: Mapping[str, Any] | None = None, t: int | None = None
-) -> Source:
+) -> TableSource:
     """One table of ids and their rows; of an id that is there twice the first row counts.
 
     Args:
@@ -41,13 +41,13 @@ def arrays_source(
         if len(array) != len(numbers):
             raise ValueError(f"{what} must have a row for each of {len(numbers)} ids; got {list(array.shape)}.")
     piece = ArrayPiece("arrays", values, numbers, extra)
-    table = SourceTable(name, values.shape[1], values.dtype, [piece], tuple(extra), len(values), t=t)
-    return Source("arrays", {name: table})
+    table = StoredTable(name, values.shape[1], values.dtype, [piece], tuple(extra), len(values), t=t)
+    return TableSource("arrays", {name: table})
 
 
 def embedding_source(
     name: str, embedding: nn.Embedding | nn.EmbeddingBag | Tensor | np.ndarray, ids: Mapping[Any, int]
-) -> Source:
+) -> TableSource:
     """The rows of a plain nn.Embedding that its dictionary names; other rows, such as padding, are left out.
 
         vocabulary = {"shoes": 1, "hats": 2}
@@ -73,8 +73,8 @@ def embedding_source(
         )
     _require_distinct(numbers, list(ids))
     piece = ArrayPiece("embedding", weight[rows], numbers)
-    table = SourceTable(name, weight.shape[1], weight.dtype, [piece], rows=len(numbers), distinct=True)
-    return Source("embedding", {name: table})
+    table = StoredTable(name, weight.shape[1], weight.dtype, [piece], rows=len(numbers), distinct=True)
+    return TableSource("embedding", {name: table})
 
 
 def _require_distinct(numbers: Tensor, raw: list[Any]) -> None:

@@ -15,12 +15,12 @@ from torch import Tensor
 from recis_core.backends.errors import StateMismatch
 from recis_core.serialize.imports.array_pieces import ArrayPiece
 from recis_core.serialize.imports.dcp_reader import DcpReader
-from recis_core.serialize.imports.source import ROWS, SourceTable
+from recis_core.serialize.imports.source import ROWS, StoredTable
 from recis_core.serialize.imports.torchrec_keys import TableKeys, our_slots
 from recis_core.serialize.table_block import TableBlock
 
 
-def dcp_table(reader: DcpReader, name: str, keys: TableKeys, momentum1: str, t: int | None) -> SourceTable:
+def dcp_table(reader: DcpReader, name: str, keys: TableKeys, momentum1: str, t: int | None) -> StoredTable:
     """The table of which `keys` name the rows and the optimizer's states."""
     saved = reader.tensors[keys.weight]
     dtype, shape = saved.properties.dtype, tuple(saved.size)
@@ -32,7 +32,7 @@ def dcp_table(reader: DcpReader, name: str, keys: TableKeys, momentum1: str, t: 
     bounds = reader.row_bounds([keys.weight, *slots.values()])
     pieces = [DcpPiece(reader, keys.weight, slots, *ends) for ends in pairwise(bounds)]
     ignored = tuple(sorted(set(keys.states) - set(states.values())))
-    return SourceTable(name, shape[1], dtype, pieces, tuple(slots), shape[0], distinct=True, t=t, ignored=ignored)
+    return StoredTable(name, shape[1], dtype, pieces, tuple(slots), shape[0], distinct=True, t=t, ignored=ignored)
 
 
 @dataclass(frozen=True)

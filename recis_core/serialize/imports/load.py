@@ -13,7 +13,7 @@ from recis_core.backends.errors import StateMismatch
 from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
 from recis_core.serialize.checkpoint.load_rows import load_rows
 from recis_core.serialize.imports.selection import selected
-from recis_core.serialize.imports.source import ROWS, NonFinite, Source, SourceTable
+from recis_core.serialize.imports.source import ROWS, NonFinite, StoredTable, TableSource
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.table_block import TableBlock
 
@@ -35,7 +35,7 @@ class LoadedTables:
 
 
 def load_tables_from(
-    source: Source,
+    source: TableSource,
     into: nn.Module | Mapping[str, HashTable],
     *,
     load: Sequence[str] = ("*",),
@@ -55,11 +55,11 @@ def load_tables_from(
     Args:
       source: of recis_source, torchrec_source, embedding_source, arrays_source, parquet_source or state_source.
       into: the model, or {name: table}.
-      load, exclude: which of the model's tables, by names or patterns with *.
+      load, exclude: which of the source's tables, by names or patterns as fnmatch has them.
       rename: {table of the source: table of the model}; a * stands for the same letters in both.
       replace: whether each table loses its other rows. It then takes the new ones in one act: after an error it is as it was,
         and so are the tables after it. Else rows are written over those of their ids, block by block.
-      non_finite: as SourceTable.blocks has it.
+      non_finite: as StoredTable.blocks has it.
       optimizer: the tables' sparse optimizer, whose t then is the source's, where that is known: Adam needs it beside its
         moments. A joined one's is `joint.sparse`.
 
@@ -89,7 +89,7 @@ def load_tables_from(
     return found
 
 
-def _require_dim(table: HashTable, found: SourceTable, where: str) -> None:
+def _require_dim(table: HashTable, found: StoredTable, where: str) -> None:
     if found.dim != table.dim:
         raise StateMismatch(
             f"{where}: rows of table {found.name!r} have dim {found.dim}; table {table.name!r} of the model has {table.dim}. "
@@ -110,7 +110,7 @@ def _widths(table: HashTable) -> dict[str, int] | None:
     }
 
 
-def _as_table(table: HashTable, found: SourceTable, non_finite: NonFinite, taken: set[str]) -> Iterator[TableBlock]:
+def _as_table(table: HashTable, found: StoredTable, non_finite: NonFinite, taken: set[str]) -> Iterator[TableBlock]:
     """Blocks in the table's dtype, with the slots that it takes, and without another run's marks. `taken` gets their names."""
     widths = _widths(table)
     for block in found.blocks(ROWS, non_finite=non_finite):

@@ -23,7 +23,7 @@ from recis_core.io.file_format import reading
 from recis_core.io.file_systems import arrow_file
 from recis_core.io.paths import expand
 from recis_core.serialize.imports.raw_ids import column_ids
-from recis_core.serialize.imports.source import ROWS, Source, SourceTable
+from recis_core.serialize.imports.source import ROWS, StoredTable, TableSource
 from recis_core.serialize.table_block import TableBlock
 
 SUFFIXES = (".parquet", ".pq")
@@ -39,7 +39,7 @@ def parquet_source(
     vector: Vector = "vector",
     slots: Sequence[str] = (),
     t: int | None = None,
-) -> Source:
+) -> TableSource:
     """One table of Parquet files. Memory holds one row group's pages at a time.
 
     Args:
@@ -64,8 +64,8 @@ def parquet_source(
             f"files of {path} hold vectors of {sorted(map(str, dtypes))}, dims {sorted(dims)}; wanted one form."
         )
     rows = sum(file.rows() for file in files)
-    table = SourceTable(name, dims.pop() if dims else 1, dtypes.pop(), files, tuple(slots), rows, t=t)
-    return Source(os.fspath(path), {name: table})
+    table = StoredTable(name, dims.pop() if dims else 1, dtypes.pop(), files, tuple(slots), rows, t=t)
+    return TableSource(os.fspath(path), {name: table})
 
 
 @dataclass(frozen=True)

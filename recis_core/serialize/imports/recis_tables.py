@@ -21,7 +21,7 @@ from recis_core.serialize.imports.pickles import read_plain
 from recis_core.serialize.imports.recis_checkpoint import RecisCheckpoint
 from recis_core.serialize.imports.recis_keys import ID, ROWS, STEP, BlockKey, our_slots
 from recis_core.serialize.imports.source import ROWS as AT_ONCE
-from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.source import StoredTable, TableSource
 from recis_core.serialize.table_block import TableBlock
 
 LOG = logging.getLogger("recis_core.serialize")
@@ -32,11 +32,11 @@ Slots = dict[str, list[BlockKey]]
 
 def recis_source(
     path: str | os.PathLike[str], *, beta2: float = 0.999, step_filter: str = STEP, optimizer: str | None = None
-) -> Source:
+) -> TableSource:
     """The tables and the dense side of a RecIS v1 checkpoint; of an output directory the newest one.
 
     Rows, Adam's moments (slots m and v, in float32) and the last step that used a row (mark "stamps") are read; other slots
-    are listed in `SourceTable.ignored`. t comes from beta2's power, exact to about 6e-5 t, and at least
+    are listed in `StoredTable.ignored`. t comes from beta2's power, exact to about 6e-5 t, and at least
     ln(2**-149)/ln(beta2) where that power was too small for float32. RecIS keeps one t for all tables.
 
     Ids of tables that an EmbeddingEngine of RecIS trained have 52 bits: look such tables up by `id & (2**52 - 1)`.
@@ -55,7 +55,7 @@ def recis_source(
         name: _table(checkpoint, name, slots, beta2, step_filter, optimizer)
         for name, slots in sorted(checkpoint.table_slots().items())
     }
-    return Source(str(checkpoint.path), tables, _step(checkpoint.path), lambda: recis_dense(checkpoint.path))
+    return TableSource(str(checkpoint.path), tables, _step(checkpoint.path), lambda: recis_dense(checkpoint.path))
 
 
 def recis_dense(path: Path) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def _step(path: Path) -> int | None:
 
 def _table(
     checkpoint: RecisCheckpoint, name: str, slots: Slots, beta2: float, step_filter: str, optimizer: str | None
-) -> SourceTable:
+) -> StoredTable:
     if lacking := {ID, ROWS} - set(slots):
         raise StateMismatch(f"{checkpoint.path}: table {name!r} lacks {sorted(lacking)}; it has {sorted(slots)}.")
     moments = our_slots(name, list(slots), optimizer)
@@ -101,7 +101,7 @@ def _table(
     ((dtype, (dim,)),) = forms
     rows = sum(checkpoint.form_of(key)[1][0] for key in slots[ROWS])
     t, ignored = _t(checkpoint, moments, beta2), tuple(sorted(set(slots) - read))
-    return SourceTable(name, dim, dtype, pieces, tuple(moments), rows, t=t, ignored=ignored)
+    return StoredTable(name, dim, dtype, pieces, tuple(moments), rows, t=t, ignored=ignored)
 
 
 def _t(checkpoint: RecisCheckpoint, moments: dict[str, str], beta2: float) -> int | None:

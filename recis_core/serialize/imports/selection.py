@@ -16,53 +16,60 @@ def selected(
     rename: Mapping[str, str],
     where: str,
 ) -> dict[str, str]:
-    """{table of the model: table of the source}, in the order of the model's.
-
-    rename: {pattern of a source's name: name in the model}; a * stands for the same letters on both sides. The first pattern
-    that fits a name holds.
+    """{table of the model: table of the source}, in the order of the source's.
 
     Raises:
-      StateMismatch: two tables of the source get one name, a pattern of `load` or `rename` fits nothing, or no table is left.
-      ValueError: a pattern of rename has several *, or one side alone has one.
+      StateMismatch: as named, or no table is left.
     """
-    for pattern, name in rename.items():
-        if pattern.count("*") > 1 or pattern.count("*") != name.count("*"):
-            raise ValueError(f"rename takes one * on both sides, or none; got {pattern!r}: {name!r}.")
-        if not any(fnmatchcase(each, _literal(pattern)) for each in theirs):
-            raise StateMismatch(f"{where} has no table {pattern!r} to rename; it has {_some(theirs)}.")
-    named: dict[str, str] = {}
-    for name in theirs:
-        new = renamed(name, rename)
-        if new in named:
-            raise StateMismatch(f"{where}: tables {named[new]!r} and {name!r} both become {new!r}. Rename one of them.")
-        named[new] = name
-    unknown = [pattern for pattern in load if not any(fnmatchcase(name, _literal(pattern)) for name in mine)]
-    if unknown:
-        raise StateMismatch(f"load names {unknown[0]!r}, which is no table here; there are {_some(mine)}.")
-    fits = {name: named[name] for name in mine if name in named and _any(name, load) and not _any(name, exclude)}
+    chosen = named(theirs, load, exclude, rename, where)
+    fits = {name: their for name, their in chosen.items() if name in mine}
     if not fits:
         raise StateMismatch(
-            f"{where} has no table for this model: its tables are {_some(list(named))}, the model's {_some(mine)}. Give "
+            f"{where} has no table for this model: its tables are {_some(list(chosen))}, the model's {_some(mine)}. Give "
             "rename={their name: name here}."
         )
     return fits
 
 
+def named(
+    theirs: Sequence[str], load: Sequence[str], exclude: Sequence[str], rename: Mapping[str, str], where: str
+) -> dict[str, str]:
+    """{new name: name in the source} of tables that `load` names and `exclude` does not.
+
+    rename: {name or pattern in the source: new name}; a * stands for the same letters on both sides. The first pattern that
+    fits a name holds.
+
+    Raises:
+      StateMismatch: two tables get one name, or a pattern fits nothing.
+      ValueError: a pattern of rename has several *, or one side alone has one.
+    """
+    for pattern, new in rename.items():
+        if pattern.count("*") > 1 or pattern.count("*") != new.count("*"):
+            raise ValueError(f"rename takes one * on both sides, or none; got {pattern!r}: {new!r}.")
+    for pattern in (*load, *exclude, *rename):
+        if pattern != "*" and not any(fnmatchcase(name, pattern) for name in theirs):
+            raise StateMismatch(f"{where} has no table {pattern!r}; it has {_some(theirs)}.")
+    found: dict[str, str] = {}
+    for name in theirs:
+        if not _any(name, load) or _any(name, exclude):
+            continue
+        new = renamed(name, rename)
+        if new in found:
+            raise StateMismatch(f"{where}: tables {found[new]!r} and {name!r} both become {new!r}. Rename one of them.")
+        found[new] = name
+    return found
+
+
 def renamed(name: str, rename: Mapping[str, str]) -> str:
     for pattern, new in rename.items():
-        if fnmatchcase(name, _literal(pattern)):
+        if fnmatchcase(name, pattern):
             before, star, after = pattern.partition("*")
             return new.replace("*", name[len(before) : len(name) - len(after)]) if star else new
     return name
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, _literal(pattern)) for pattern in patterns)
-
-
-def _literal(pattern: str) -> str:
-    """The pattern with * alone as a wildcard."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _some(names: Sequence[str]) -> str:

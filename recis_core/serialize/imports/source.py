@@ -46,7 +46,7 @@ class Piece(Protocol):
 
 
 @dataclass(frozen=True)
-class SourceTable:
+class StoredTable:
     """One logical table of a source.
 
     dtype: of its rows. slots: names of the optimizer's. rows: how many, with repeated ids; None where that takes reading them.
@@ -110,7 +110,7 @@ class SourceTable:
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """What an importer has found: tables by name, and how to read the dense side.
 
     name: of the file or directory, for errors. step: the training step it was saved at, if that is known.
@@ -118,11 +118,11 @@ class Source:
     """
 
     name: str
-    tables: Mapping[str, SourceTable]
+    tables: Mapping[str, StoredTable]
     step: int | None = None
     dense: Callable[[], dict[str, Tensor]] = field(default=dict)
 
-    def only(self, names: Mapping[str, str]) -> Source:
+    def only(self, names: Mapping[str, str]) -> TableSource:
         """The source with the tables {new name: name here} alone."""
         tables = {new: replace(self.tables[name], name=new) for new, name in names.items()}
         return replace(self, tables=tables)

@@ -1,4 +1,4 @@
-"""Tables of our own checkpoints and training states as a Source, so that they can warm-start other runs and be compared.
+"""Tables of our own checkpoints and training states as a TableSource, so that they can warm-start other runs and be compared.
 
 A checkpoint has files for each table; a training state of `recis train --save` or save_state has parts storage-*, in which
 tables that share a storage lie together (serialize/tables.py).
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recis_core.serialize.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from recis_core.serialize.checkpoint.table_files import cut, side_by_side
-from recis_core.serialize.imports.source import Piece, Source, SourceTable
+from recis_core.serialize.imports.source import Piece, StoredTable, TableSource
 from recis_core.serialize.part_file import DTYPES
 from recis_core.serialize.parts import naming
 from recis_core.serialize.saved_state import SavedState
@@ -31,7 +31,7 @@ from recis_core.serialize.tree import join_tensors
 MARKS = ("stamps", "scores")
 
 
-def state_source(path: str | os.PathLike[str]) -> Source:
+def state_source(path: str | os.PathLike[str]) -> TableSource:
     """The tables and the dense side of a checkpoint or training state; of a directory of them the latest.
 
     Of a checkpoint one file's rows are in memory at a time; of a training state one rank's storage is, with all tables in it.
@@ -42,19 +42,21 @@ def state_source(path: str | os.PathLike[str]) -> Source:
     return source_of(open_checkpoint(path))
 
 
-def source_of(checkpoint: Checkpoint) -> Source:
+def source_of(checkpoint: Checkpoint) -> TableSource:
     tables = {name: _table(checkpoint, name) for name in sorted(checkpoint.tables)}
-    return Source(str(checkpoint.path), tables | _of_state(checkpoint), checkpoint.step, lambda: _dense(checkpoint))
+    return TableSource(
+        str(checkpoint.path), tables | _of_state(checkpoint), checkpoint.step, lambda: _dense(checkpoint)
+    )
 
 
 def _dense(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return dict(checkpoint.part("dense")) if "dense" in checkpoint.parts else {}
 
 
-def _table(checkpoint: Checkpoint, name: str) -> SourceTable:
+def _table(checkpoint: Checkpoint, name: str) -> StoredTable:
     info = checkpoint.tables[name]
     rows = info.rows if info.whole else None
-    return SourceTable(
+    return StoredTable(
         name, info.dim, info.dtype, [_Merged(checkpoint, name)], tuple(info.slots), rows, distinct=True,
         t=_t(checkpoint).get(name),
     )  # fmt: skip
@@ -87,11 +89,11 @@ class _Merged:
         return self.checkpoint.blocks(self.name, rows)
 
 
-def _of_state(checkpoint: Checkpoint) -> dict[str, SourceTable]:
+def _of_state(checkpoint: Checkpoint) -> dict[str, StoredTable]:
     """Tables of a training state's storages; their form comes from the manifest, no row is read."""
     if not isinstance(checkpoint.path, Path):
         return {}  # training states are written on this machine alone
-    found: dict[str, SourceTable] = {}
+    found: dict[str, StoredTable] = {}
     state = SavedState(checkpoint.path)
     for part in dict.fromkeys(name.split(".")[0] for name in storage_parts(checkpoint.parts)):
         parts = by_rank(checkpoint.parts, part)
@@ -112,7 +114,7 @@ def _form(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
     return form
 
 
-def _stored(state: SavedState, parts: list[str], forms: list[dict[str, Any]], ordinal: int, name: str) -> SourceTable:
+def _stored(state: SavedState, parts: list[str], forms: list[dict[str, Any]], ordinal: int, name: str) -> StoredTable:
     sharding = str(forms[0].get("shardings", [""])[ordinal if "shardings" in forms[0] else 0])
     by_columns = sharding == "column"
     whole = forms if by_columns else forms[:1]
@@ -122,7 +124,7 @@ def _stored(state: SavedState, parts: list[str], forms: list[dict[str, Any]], or
     pieces: list[Piece] = [_Stored(state, tuple(group), ordinal) for group in groups]
     rows = sum(len(form["snapshot"]["ids"]) for form in (whole[:1] if by_columns else forms[: len(used)]))
     snapshot = forms[0]["snapshot"]
-    return SourceTable(
+    return StoredTable(
         name, dim, snapshot["weights"].dtype, pieces, tuple(snapshot["slots"]),
         rows if len(forms[0]["names"]) == 1 else None, distinct=True,
     )  # fmt: skip

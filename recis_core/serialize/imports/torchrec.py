@@ -16,7 +16,7 @@ from recis_core.backends.errors import StateMismatch
 from recis_core.serialize.imports.array_pieces import ArrayPiece
 from recis_core.serialize.imports.dcp_metadata import METADATA
 from recis_core.serialize.imports.pickles import read_plain
-from recis_core.serialize.imports.source import Source, SourceTable
+from recis_core.serialize.imports.source import StoredTable, TableSource
 from recis_core.serialize.imports.torchrec_keys import TableKeys, dense_names, our_slots, tables_in
 
 
@@ -26,7 +26,7 @@ def torchrec_source(
     prefix: str = "",
     momentum1: Literal["sum", "momentum"] = "sum",
     t: int | None = None,
-) -> Source:
+) -> TableSource:
     """The tables and the dense side of a TorchRec model; states of fused optimizers become slots.
 
     exp_avg and exp_avg_sq, or momentum1 and momentum2, are Adam's slots m and v; sum is Adagrad's, of a row or of a value.
@@ -57,12 +57,12 @@ def torchrec_source(
     return _of_dict(read, str(path), prefix, momentum1, t)
 
 
-def _of_dict(state: Mapping[str, Any], where: str, prefix: str, momentum1: str, t: int | None) -> Source:
+def _of_dict(state: Mapping[str, Any], where: str, prefix: str, momentum1: str, t: int | None) -> TableSource:
     flat = dict(_flattened(state))
     keys = tables_in(flat, where, prefix)
     tables = {name: _table(flat, where, name, found, momentum1, t) for name, found in sorted(keys.items())}
     dense = dense_names(flat, keys)
-    return Source(
+    return TableSource(
         where, tables, None, lambda: {n: flat[key] for n, key in dense.items() if isinstance(flat[key], Tensor)}
     )
 
@@ -77,7 +77,7 @@ def _flattened(state: Mapping[Any, Any], head: str = "") -> Iterator[tuple[str, 
 
 def _table(
     flat: Mapping[str, Any], where: str, name: str, keys: TableKeys, momentum1: str, t: int | None
-) -> SourceTable:
+) -> StoredTable:
     weight = _plain(flat, where, keys.weight)
     if weight.dim() != 2 or not weight.is_floating_point():
         raise StateMismatch(f"{where}: {keys.weight} must be floats [n, dim]; got {weight.dtype} {list(weight.shape)}.")
@@ -87,7 +87,7 @@ def _table(
     values = {slot: _plain(flat, where, keys.states[state]).detach().reshape(rows, -1) for slot, state in slots.items()}
     piece = ArrayPiece(f"{where}, {keys.weight}", weight.detach(), slots=values)
     ignored = tuple(sorted(set(states) - set(slots.values())))
-    return SourceTable(name, dim, weight.dtype, [piece], tuple(slots), rows, distinct=True, t=t, ignored=ignored)
+    return StoredTable(name, dim, weight.dtype, [piece], tuple(slots), rows, distinct=True, t=t, ignored=ignored)
 
 
 def _plain(flat: Mapping[str, Any], where: str, key: str) -> Tensor:
@@ -101,7 +101,7 @@ def _plain(flat: Mapping[str, Any], where: str, key: str) -> Tensor:
     return value
 
 
-def _of_dcp(path: Path, prefix: str, momentum1: str, t: int | None) -> Source:
+def _of_dcp(path: Path, prefix: str, momentum1: str, t: int | None) -> TableSource:
     from recis_core.serialize.imports.dcp_reader import DcpReader  # torch.distributed.checkpoint loads slowly
     from recis_core.serialize.imports.dcp_tables import dcp_table
 
@@ -109,4 +109,4 @@ def _of_dcp(path: Path, prefix: str, momentum1: str, t: int | None) -> Source:
     keys = tables_in(reader.tensors, where, prefix)
     tables = {name: dcp_table(reader, name, found, momentum1, t) for name, found in sorted(keys.items())}
     dense = dense_names(reader.tensors, keys)
-    return Source(where, tables, None, lambda: {name: reader.read(key) for name, key in dense.items()})
+    return TableSource(where, tables, None, lambda: {name: reader.read(key) for name, key in dense.items()})
