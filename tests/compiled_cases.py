@@ -1,7 +1,8 @@
-"""A case that compiles runs on jax or on pallas, which run the same programs but for their loops; all cases on both in full.
+"""What a plain run compiles: a case on jax or on pallas, which run the same programs but for their loops; full runs take all.
 
-Of a test's cases every third compiles, in turn on one and on the other; torch and numba run all. Where a test begins depends on
-its name alone, so that each run has the same cases.
+Of a test that takes `backend` every third case compiles, in turn on one and on the other; its cases on torch and numba stay.
+Cases that are marked `full` already are passed over, and a test that takes `eager_backend` compiles nothing. Where a test begins
+depends on its name alone, so that each run has the same cases.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Notes:
 
 
 def _ending() -> str:
-    error = getattr(sys, "last_exc", None)
+    error = getattr(sys, "last_value", None)  # sys.last_exc came with Python 3.12
     return "its process ended or destroyed its process group" if error is None else f"its process ended by {error!r}"
 
 

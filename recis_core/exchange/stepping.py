@@ -55,7 +55,8 @@ def _empty(last: Any, empty: Callable[[], Any] | None) -> Any:
 
 
 def emptied(batch: Any) -> Any:
-    """The batch without its rows: tensors [B, …] become [0, …], ragged tensors lose all rows; dicts stay dicts.
+    """The batch without its rows: tensors [B, …] become [0, …], ragged tensors lose all rows; dicts, lists and tuples stay
+    what they are, named tuples too.
 
     Raises:
       TypeError: it holds something else.
@@ -69,5 +70,6 @@ def emptied(batch: Any) -> Any:
         offsets = [torch.zeros(1, dtype=o.dtype, device=o.device) for o in batch.offsets()]
         return RaggedTensor(batch.values()[:0], offsets, weight=None if weight is None else weight[:0])
     if isinstance(batch, tuple | list):
-        return type(batch)(emptied(value) for value in batch)
+        make = getattr(batch, "_make", type(batch))  # of a named tuple
+        return make(emptied(value) for value in batch)
     raise TypeError(f"a batch holds dicts, tensors and RaggedTensors; got {type(batch).__name__}. Pass empty=.")
