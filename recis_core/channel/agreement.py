@@ -48,6 +48,8 @@ CALLS = {
     "log": "the log of a training loop",
     "evaluate": "evaluate",
     "report": "the report at the end of a run",
+    "batches": "the reading of a Trainer's batches",
+    "trained": "the end of a Trainer's step",
 }
 KINDS = tuple(CALLS)
 HEAD = 5

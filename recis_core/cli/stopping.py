@@ -4,108 +4,27 @@
         with current().noting():                            … in here it waits; a second Ctrl-C does not
             for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
 
-Each step's agreement between ranks carries the wish to end (RankGroup.wish), so all stop after the same step. A second
-thread gets signals too, for the main thread may be inside a long call, of a compiler for instance.
+What a program's ending is stands in framework/ending.py; a command also says its last line.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
 
 from recis_core.cli import torchrun
+from recis_core.framework.ending import NAMES, Ending, Stopped, current, listening
 
-if TYPE_CHECKING:
-    from recis_core.channel.rank_group import RankGroup
-    from recis_core.table.exchange_interface import Exchange
-
-T = TypeVar("T")
-
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-PATIENCE = 2.0  # seconds that the main thread has to end by itself, where a signal ends it at once
-SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
+__all__ = ["CommandEnding", "Ending", "Stopped", "current", "ending_well"]
 
 
-class Stopped(BaseException):
-    """A signal ends the command here."""
-
-
-class Ending:
-    """The signals that a command got, and how far it has come.
-
-    asked: the number of the signal that ends it; 0 for none. hurried: a second Ctrl-C ends it at once. done: words for
-    how far it came. unfinished: files and folders to remove where the process ends without unwinding.
-    """
+class CommandEnding(Ending):
+    """Of a command, which says in one line what ended it and how far it came."""
 
     def __init__(self, command: str) -> None:
-        self.command, self.asked, self.hurried, self.done = command, 0, False, "nothing was done"
-        self._at_once, self._interrupts, self._closed = True, 0, False
-        self._group: RankGroup | None = None
-        self.unfinished: set[str] = set()
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """A signal's handler."""
-        if self._closed or self.hurried:
-            return
-        first = not self.asked
-        again = number == signal.SIGINT and (not first or self._interrupts > 1)
-        self.asked = number if first or again else self.asked
-        if self._group is not None:
-            self._group.wish = self.asked
-        if again or (first and self._at_once):
-            self.hurried = again
-            raise Stopped
-
-    def close(self) -> None:
-        """Ignore signals from here on."""
-        self._closed = True
-
-    def forget(self) -> None:
-        """Clear the wish to end, so that the next run in this process group goes on."""
-        if self._group is not None:
-            self._group.wish = self._group.largest_wish = 0
-
-    def wanted(self, exchange: Exchange | None = None) -> bool:
-        """Whether to end after this step; the same on all ranks of an exchange."""
-        if exchange is None:
-            return bool(self.asked)
-        self._group = exchange.channel.group
-        self._group.wish = self.asked
-        self.asked = self.asked or self._group.largest_wish
-        return bool(self._group.largest_wish)
-
-    def check(self, exchange: Exchange | None = None) -> None:
-        """Raises Stopped if `wanted`."""
-        if self.wanted(exchange):
-            raise Stopped
-
-    @contextmanager
-    def noting(self, noted: bool = True) -> Iterator[None]:
-        """Inside, the first signal is noted, for `check` and `read`; with noted=False it ends the command at once."""
-        before, self._at_once = self._at_once, not noted
-        try:
-            yield
-        finally:
-            self._at_once = before
-
-    def read(self, batches: Iterable[T], exchange: Exchange | None = None) -> Iterator[T]:
-        """The batches, until a signal comes; one process alone breaks off the wait for a batch."""
-        source = iter(batches)
-        while True:
-            with self.noting(exchange is not None):
-                self.check(exchange)
-                batch = next(source, None)
-            if batch is None:
-                return
-            yield batch
+        super().__init__()
+        self.command = command
 
     def tell(self) -> None:
         """Print the last line, on one rank; on none where torchrun ends ranks because one failed, which prints its error."""
@@ -113,47 +32,13 @@ class Ending:
             said = f"recis {self.command}: {NAMES[signal.Signals(self.asked)]} ended it; {self.done}."
             print(said, file=sys.stderr, flush=True)
 
-    @property
-    def status(self) -> int:
-        return 128 + self.asked
-
-    def watch(self, signals: socket.socket, over: threading.Event) -> None:
-        """Until the socket closes: end the process where the main thread, inside a long call, does not hear of a signal
-        that is to end it at once, or does not end after a second Ctrl-C."""
-        while numbers := signals.recv(64):
-            heard = [number for number in numbers if number in NAMES]
-            self._interrupts += heard.count(signal.SIGINT)
-            hurried = self._interrupts > 1
-            if not heard or self._closed or not (hurried or self._at_once) or over.wait(PATIENCE):
-                continue
-            if hurried or not (self.asked or self._closed):
-                self.asked = signal.SIGINT if hurried else heard[0]
-                self._leave()
-
-    def _leave(self) -> None:
-        for path in tuple(self.unfinished):
-            with suppress(OSError):
-                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-        with suppress(OSError, ValueError):
-            print(SHOW_CURSOR if sys.stdout.isatty() else "", end="", flush=True)
-            self.tell()
-        os._exit(self.status)
-
-
-_now: list[Ending] = []  # of running commands; empty where a program calls train()
-
-
-def current() -> Ending:
-    """That of the running command. Elsewhere one that gets no signals: the program's handlers stay."""
-    return _now[-1] if _now else Ending("")
-
 
 def ending_well(command: str, run: Callable[[], int], *, last: bool = False) -> int:
     """What run() returns; where a signal ends it, 128 + its number after a line on stderr.
 
     last: the process ends after it, and signals that come after the run was over are ignored.
     """
-    with _listening(command, last) as ending:
+    with listening(CommandEnding(command), last=last) as ended:
         try:
             try:
                 status = run()
@@ -161,53 +46,13 @@ def ending_well(command: str, run: Callable[[], int], *, last: bool = False) -> 
                 status = 0
             except BaseException:
                 # What a signal raises inside of a library may come out of it as another error.
-                if not ending.asked or torchrun.launched():
+                if not ended.asked or torchrun.launched():
                     raise
                 status = 0
-            ending.close()
+            ended.close()
         except Stopped:
-            ending.close()
-    if status or not ending.asked:
+            ended.close()
+    if status or not ended.asked:
         return status
-    ending.tell()
-    return ending.status
-
-
-@contextmanager
-def _listening(command: str, last: bool) -> Iterator[Ending]:
-    """SIGINT and SIGTERM go to the Ending; but on the main thread alone, and where they are not ignored."""
-    ending = Ending(command)
-    if threading.current_thread() is not threading.main_thread():
-        yield ending
-        return
-    before = {number: signal.getsignal(number) for number in NAMES}
-    _now.append(ending)
-    try:
-        with _watched(ending):
-            for number in (n for n, handler in before.items() if handler is not signal.SIG_IGN):
-                signal.signal(number, ending.hear)
-            yield ending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if last else handler)
-        _now.remove(ending)
-        ending.forget()
-
-
-@contextmanager
-def _watched(ending: Ending) -> Iterator[None]:
-    """Inside, a thread gets each signal when it comes."""
-    theirs, ours = socket.socketpair()
-    ours.setblocking(False)
-    over = threading.Event()
-    watcher = threading.Thread(target=ending.watch, args=(theirs, over), name="recis-signals", daemon=True)
-    watcher.start()
-    before = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        over.set()
-        signal.set_wakeup_fd(before)
-        ours.close()
-        watcher.join()
-        theirs.close()
+    ended.tell()
+    return ended.status

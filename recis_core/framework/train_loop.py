@@ -23,13 +23,12 @@ from recis_core.framework.loop_state import (
     read_loop_state,
 )
 from recis_core.nn import filter_out_sparse_param
-from recis_core.nn.hash_table import evict_tables
+from recis_core.nn.hash_table import evict_tables, exchange_of
 from recis_core.optim import JointOptimizer
 from recis_core.serialize.dense import dense_state, load_dense_state
 from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.tables import read_tables, snapshot_tables
-from recis_core.table.exchange_interface import Exchange
 from recis_core.uninterrupted import uninterrupted
 
 Batch = Mapping[str, Any]
@@ -207,9 +206,3 @@ class TrainLoop:
                 load_dense_state(self.model, loaded.dense)
                 torch.set_rng_state(loaded.random)
                 vars(self).update(loaded.progress)
-
-
-def exchange_of(model: nn.Module) -> Exchange | None:
-    """The exchange of the model's tables; None where no other rank shares them."""
-    tables = list(filter_out_sparse_param(model).values())  # no next() of a generator: its end may swallow a signal
-    return tables[0].physical.exchange if tables else None

@@ -29,6 +29,9 @@ from recis_core.options.initializers import Initializer
 from recis_core.plain_torch import in_plain_torch
 from recis_core.uninterrupted import as_one
 
+if TYPE_CHECKING:
+    from recis_core.table.exchange_interface import Exchange
+
 
 class HashTable(TableVerbs):
     """A dynamic table with storage of its own, or a table of an engine.
@@ -282,3 +285,9 @@ def filter_out_sparse_param(model: nn.Module) -> dict[str, HashTable]:
         if isinstance(module, HashTable) and found.setdefault(module.name, module) is not module:
             raise ValueError(f"two tables of the model are named {module.name!r}; give one another shared_name.")
     return found
+
+
+def exchange_of(model: nn.Module) -> Exchange | None:
+    """The exchange of the model's tables; None where no other rank shares them."""
+    tables = list(filter_out_sparse_param(model).values())  # no next() of a generator: its end may swallow a signal
+    return tables[0].physical.exchange if tables else None

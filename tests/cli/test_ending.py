@@ -148,7 +148,8 @@ def test_a_signal_that_a_save_has_answered_is_answered_once(capsys, tmp_path, mo
 STUCK = """
 import ctypes, sys
 from recis_core.cli import stopping
-stopping.PATIENCE = .2
+from recis_core.framework import ending as of_programs
+of_programs.PATIENCE = .2
 lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
 def run():
     ending = stopping.current()

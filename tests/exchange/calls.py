@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from recis_core.exchange import global_mean, in_step
 from recis_core.exchange.gathering import gathered, gathered_json, summed
-from recis_core.framework.evaluate import evaluate
+from recis_core.framework.evaluation import evaluate
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, HashTable
 from recis_core.optim import clip_grad_norm_
 from recis_core.serialize import load_model, load_tables, tables_sha256

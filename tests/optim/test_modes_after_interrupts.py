@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from recis_core.framework.evaluate import evaluate
+from recis_core.framework.evaluation import evaluate
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam, clip_grad_norm_, join
 from recis_core.serialize.dense import dense_state, load_dense_state

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.exchange.gathering import gathered
-from recis_core.framework.train_loop import exchange_of
 from recis_core.metrics import auc, logloss
 from recis_core.metrics.exact import one_class
+from recis_core.nn.hash_table import exchange_of
 from recis_core.plain_torch import without_gradients
 
 

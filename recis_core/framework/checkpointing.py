@@ -1,0 +1,66 @@
+"""Checkpoints of a run, by a manager that decides when and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from recis_core.backends.errors import RecisError
+
+
+class Manager(Protocol):
+    """What a Trainer asks of a manager; serialize.CheckpointManager is one. Each method but due is collective."""
+
+    def register(self, **parts: Any) -> Any: ...
+
+    def due(self, step: int) -> bool: ...
+
+    def save(self, step: int, metrics: Mapping[str, float] | None = None) -> Any: ...
+
+    def wait(self) -> None: ...
+
+    def restore(self, step: int | None = None, **how: Any) -> Any: ...
+
+
+class Checkpointing:
+    """Args:
+      manager: None saves nothing, and `save` and `restore` raise. parts: what it keeps; parts that are None are left out.
+
+    saved_at: the step of the last save in this process, or of the restored one; None before.
+    """
+
+    saved_at: int | None
+
+    def __init__(self, manager: Manager | None, parts: Mapping[str, Any]) -> None:
+        self._manager, self.saved_at = manager, None
+        if manager is not None:
+            manager.register(**{name: part for name, part in parts.items() if part is not None})
+
+    def wanted(self, step: int) -> bool:
+        """Whether there are checkpoints, and none of this step yet."""
+        return self._manager is not None and self.saved_at != step
+
+    def due(self, step: int) -> bool:
+        """By the manager's policy, which may differ from rank to rank where it goes by the clock."""
+        return self._manager is not None and self._manager.due(step)
+
+    def save(self, step: int, metrics: Mapping[str, float] | None) -> Any:
+        path = self._given().save(step, metrics)
+        self.saved_at = step
+        return path
+
+    def restore(self, step: int | None, how: Mapping[str, Any]) -> Any:
+        restored = self._given().restore(step, **how)
+        if restored is not None:
+            self.saved_at = restored.step
+        return restored
+
+    def wait(self) -> None:
+        """Until all saves are durable; raises what failed."""
+        if self._manager is not None:
+            self._manager.wait()
+
+    def _given(self) -> Manager:
+        if self._manager is None:
+            raise RecisError("this Trainer has no checkpoints; give it a CheckpointManager: Trainer(…, checkpoints=…).")
+        return self._manager

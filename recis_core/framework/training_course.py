@@ -1,0 +1,139 @@
+"""The course of a run: windows, epochs, steps; where hooks are called, where it evaluates, saves and ends.
+
+window ─▶ epoch ─▶ step ─▶ after_step ─▶ evaluation? ─▶ ranks agree: save? end? ─▶ step …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from recis_core.framework.ending import Stopped, current
+from recis_core.framework.pieces import Pieces
+from recis_core.io.windows import Windows
+
+if TYPE_CHECKING:
+    from recis_core.framework.trainer import Trainer
+
+SIGNAL = "a signal"
+
+
+def run_course(trainer: Trainer, pieces: Pieces, *, evaluate: bool) -> None:
+    """evaluate: after each window, or each epoch of data without windows; and at the end.
+
+    Raises:
+      Stopped: a signal ended the run after a step, which is saved.
+    """
+    ending = current()
+    with ending.noting(), _under_hooks(trainer, pieces):
+        _Course(trainer, pieces, evaluate).run()
+    if ending.asked:
+        raise Stopped
+
+
+@contextmanager
+def _under_hooks(trainer: Trainer, pieces: Pieces) -> Iterator[None]:
+    try:
+        pieces.hooks.call("before_train")
+        yield
+        pieces.hooks.call("after_train")
+        with pieces.timer("saving"):
+            pieces.checkpoints.wait()
+    except BaseException as error:
+        pieces.hooks.call("on_error", error)
+        raise
+    finally:
+        pieces.hooks.end()
+
+
+class _Course:
+    def __init__(self, trainer: Trainer, pieces: Pieces, evaluate: bool) -> None:
+        self._trainer, self._pieces, self._evaluate = trainer, pieces, evaluate
+        self._hooks, self._ranks = pieces.hooks, pieces.ranks
+        self._ending = current()
+        self._ending.wanted(self._ranks.exchange)  # from here on a signal's wish travels with each agreement
+
+    def run(self) -> None:
+        data = self._trainer.train_dataset
+        if isinstance(data, Windows):
+            self._windows(data)
+        else:
+            self._epochs(data)
+        if self._evaluate and self._trainer.stopped_by != SIGNAL and self._trainer.measured_at != self._trainer.step:
+            self._trainer.evaluate()
+        if self._pieces.checkpoints.wanted(self._trainer.step):
+            self._trainer.save()
+
+    def _over(self) -> bool:
+        """Whether the last step was made."""
+        run = self._trainer
+        return run.stopped_by is not None or (run.max_steps is not None and run.step >= run.max_steps)
+
+    def _windows(self, windows: Windows) -> None:
+        run = self._trainer
+        for train, test in windows:
+            if windows.at < run.window:
+                continue  # it was done when the checkpoint was saved
+            run.epoch_in_window = run.epoch_in_window if windows.at == run.window else 0
+            run.window, run.eval_dataset = windows.at, test
+            _begin_next_epoch(train, run.epoch_in_window)
+            self._hooks.call("before_window")
+            self._epochs(train)
+            if run.epoch_in_window < run.args.train_epoch:
+                windows.load_state_dict(windows.state_dict())  # the next run begins here
+                return
+            if self._evaluate:
+                run.evaluate()
+            run.window, run.epoch_in_window = run.window + 1, 0
+            self._hooks.call("after_window")
+
+    def _epochs(self, data: Any) -> None:
+        run = self._trainer
+        while run.epoch_in_window < run.args.train_epoch and not self._over():
+            self._hooks.call("before_epoch")
+            if not self._epoch(data):
+                return
+            run.epoch, run.epoch_in_window = run.epoch + 1, run.epoch_in_window + 1
+            if self._evaluate and not isinstance(run.train_dataset, Windows):
+                run.evaluate()
+            self._hooks.call("after_epoch")
+
+    def _epoch(self, data: Iterable[Any]) -> bool:
+        """Whether the end of the data was met; otherwise the next pass reads on from here."""
+        batches: Any = iter(data)
+        with closing(batches) if hasattr(batches, "close") else nullcontext():
+            reading = self._pieces.reading(batches, self._trainer.args.gradient_accumulation_steps)
+            while not self._over():
+                with self._pieces.timer("reading"):
+                    group = reading.next()
+                if group is None:
+                    return True
+                self._trainer.train_on(group)
+                self._after_step()
+        getattr(data, "go_on", lambda: None)()
+        return False
+
+    def _after_step(self) -> None:
+        run = self._trainer
+        if run.args.eval_steps is not None and run.step % run.args.eval_steps == 0:
+            run.evaluate()
+        due, stop = self._agreed(self._pieces.checkpoints.due(run.step), run.stopped_by is not None)
+        if stop:
+            run.stopped_by = run.stopped_by or "another rank"
+        if self._ending.wanted(self._ranks.exchange):
+            run.stopped_by = SIGNAL
+        if due and self._pieces.checkpoints.wanted(run.step):
+            run.save()
+
+    def _agreed(self, *wishes: bool) -> list[bool]:
+        """Each wish, where one rank has it."""
+        if self._ranks.channel is None:
+            return list(wishes)
+        return self._ranks.lines("trained", [int(wish) for wish in wishes]).any(0).tolist()
+
+
+def _begin_next_epoch(data: Any, passes: int) -> None:
+    """A window that was resumed at the end of one of several passes begins the next one."""
+    if passes and getattr(data, "ended", False):
+        data.set_epoch(data.state_dict()["epoch"] + 1)
