@@ -50,6 +50,7 @@ CALLS = {
     "report": "the report at the end of a run",
     "batches": "the reading of a Trainer's batches",
     "trained": "the end of a Trainer's step",
+    "hook": "a hook of a run",
 }
 KINDS = tuple(CALLS)
 HEAD = 5

@@ -11,7 +11,8 @@ from recis_core.cli.flags import named, plain_errors
 from recis_core.cli.outset import check_writable
 from recis_core.cli.report import Display, JsonReport
 from recis_core.cli.screen import text_report
-from recis_core.cli.tensorboard import TensorBoardReport, summary_writer
+from recis_core.cli.tensorboard import WANTED_BY, TensorBoardReport
+from recis_core.hooks.scalars import summary_writer
 
 
 @plain_errors
@@ -29,7 +30,7 @@ class LogFlags:
     def check_here(self) -> None:
         if self.tensorboard is not None:
             check_writable("tensorboard", self.tensorboard)
-            summary_writer()
+            summary_writer(WANTED_BY)
 
     def build(self) -> Display:
         report: Display = JsonReport() if self.json else text_report()

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from recis_core.framework import Logged
-
-GAP = "  "
-
-
-class Part(NamedTuple):
-    """rank: the lower it is, the longer the part stays as the width shrinks."""
-
-    rank: int
-    text: str
-
-
-def fitted(parts: list[Part], width: int) -> str:
-    """Parts side by side, as many as fit, those of low rank first; in the order given."""
-    kept: list[Part] = []
-    for part in sorted(parts, key=lambda part: part.rank):
-        if len(GAP.join(each.text for each in [*kept, part])) > width:
-            break
-        kept.append(part)
-    return GAP.join(part.text for part in parts if part in kept)
+from recis_core.hooks.progress_line import GAP, Part, clock
 
 
 def progress_parts(logged: Logged, done: int, rows: int, elapsed: float) -> list[Part]:
@@ -47,13 +29,6 @@ def step_line(logged: Logged, done: int, rows: int) -> str:
     """All parts on one line."""
     parts = progress_parts(logged, done, rows, 0.0)
     return GAP.join([f"step {logged.step}", *(part.text for part in parts if part.rank < 8)])
-
-
-def clock(seconds: float) -> str:
-    """0:00:07, or 3 d 4:05:06."""
-    whole = round(seconds)
-    days, rest = divmod(whole, 86_400)
-    return (f"{days} d " if days else "") + f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
 
 
 def final_lines(final: dict[str, Any]) -> list[str]:

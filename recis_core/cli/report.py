@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +9,8 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 
 from recis_core.cli.progress_text import final_lines, step_line
 from recis_core.framework import Logged, TrainLoop
+from recis_core.hooks.json_line import json_line
+from recis_core.hooks.screen import shown_log
 
 EVERY = 5.0  # seconds between lines of an evaluation
 
@@ -78,10 +77,10 @@ class JsonReport(SilentReport):
         line: dict[str, Any] = {"step": logged.step, **logged.train()}
         line |= {"auc_note": logged.auc_note} if logged.auc_note else {}
         line |= {"cache": logged.cache} if logged.cache else {}
-        print(_json(line), flush=True)
+        print(json_line(line), flush=True)
 
     def final(self, final: dict[str, Any]) -> None:
-        print(_json(final), flush=True)
+        print(json_line(final), flush=True)
 
 
 class PlainReport(SilentReport):
@@ -134,39 +133,9 @@ class PlainReport(SilentReport):
             self.note(line)
 
 
-@contextmanager
-def shown_log(note: Callable[[str], None]) -> Iterator[None]:
-    """Messages of recis_core's loggers, from INFO on, as notes."""
-
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            note(record.getMessage())
-
-    logger, handler = logging.getLogger("recis_core"), Notes(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
 def counted(batches: Iterable[dict[str, Any]], show_rows: Callable[[int], None]) -> Iterator[dict[str, Any]]:
     """The batches; calls `show_rows` with the rows so far after each of them."""
     rows = 0
     for batch in batches:
         yield batch
         show_rows(rows := rows + len(batch["label"]))
-
-
-def _json(value: Any) -> str:
-    """With null for nan and infinity, which JSON lacks."""
-    return json.dumps(_finite(value), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,24 +9,19 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import Progress, TaskID, TextColumn
 
-from recis_core.cli.progress_text import clock, final_lines, fitted, progress_parts
-from recis_core.cli.report import Display, PlainReport, shown_log
+from recis_core.cli.progress_text import final_lines, progress_parts
+from recis_core.cli.report import Display, PlainReport
 from recis_core.framework import Logged, TrainLoop
-
-BAR = 10  # columns that the bar keeps
-HEAD = "training"
+from recis_core.hooks.progress_line import clock
+from recis_core.hooks.screen import TrainingBar, moves_a_cursor, note, shown_log
 
 
 def text_report(console: Console | None = None) -> Display:
     """A bar where standard output moves a cursor, plain lines elsewhere."""
     console = console or Console()
-    return ScreenReport(console) if _moves_a_cursor(console) else PlainReport()
-
-
-def _moves_a_cursor(console: Console) -> bool:
-    return console.is_terminal and not console.is_dumb_terminal
+    return ScreenReport(console) if moves_a_cursor(console) else PlainReport()
 
 
 @contextmanager
@@ -36,7 +31,7 @@ def rows_shown(what: str, shown: bool) -> Iterator[Callable[[int], None]]:
         yield lambda rows: None
         return
     console = Console(stderr=True)
-    report = ScreenReport(console) if _moves_a_cursor(console) else PlainReport(sys.stderr)
+    report = ScreenReport(console) if moves_a_cursor(console) else PlainReport(sys.stderr)
     with report.reading(what) as show_rows:
         yield show_rows
 
@@ -50,20 +45,14 @@ class ScreenReport:
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
         self._rows, self._loop, self._no_auc = rows, loop, False
-        self._bar = Progress(
-            TextColumn(HEAD), BarColumn(bar_width=None), TextColumn("{task.fields[said]}"),
-            console=self._console, expand=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=rows, completed=loop.rows, said="first steps")
+        self._bar = TrainingBar(self._console, rows, loop.rows)
         loop.begin()
         with self._bar, shown_log(self.note):
             yield
 
     def log(self, logged: Logged) -> None:
         done = self._loop.rows
-        room = self._console.width - len(HEAD) - BAR - 2
-        said = fitted(progress_parts(logged, done, self._rows, self._loop.seconds), room)
-        self._bar.update(self._task, completed=done, said=said)
+        self._bar.show(done, progress_parts(logged, done, self._rows, self._loop.seconds))
         if logged.auc_note and not self._no_auc:
             self._no_auc = True
             self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")
@@ -81,7 +70,7 @@ class ScreenReport:
             yield lambda rows: bar.update(task, said=f"{rows:,} rows after {clock(time.monotonic() - start)}")
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        note(self._console, text)
 
     def final(self, final: dict[str, Any]) -> None:
         for line in final_lines(final):

@@ -8,6 +8,9 @@ from typing import Any
 
 from recis_core.cli.report import Display
 from recis_core.framework import Logged, TrainLoop
+from recis_core.hooks.scalars import Scalars
+
+WANTED_BY = "--tensorboard"
 
 
 class TensorBoardReport:
@@ -19,7 +22,7 @@ class TensorBoardReport:
 
     def __init__(self, inner: Display, directory: str) -> None:
         self._inner = inner
-        self._writer = summary_writer()(directory)
+        self._scalars = Scalars(directory, wanted_by=WANTED_BY)
 
     @contextmanager
     def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
@@ -27,13 +30,12 @@ class TensorBoardReport:
             with self._inner.training(rows, loop):
                 yield
         finally:
-            self._writer.flush()
+            self._scalars.flush()
 
     def log(self, logged: Logged) -> None:
         self._inner.log(logged)
-        for group, scalars in (("train", logged.train()), ("cache", logged.cache)):
-            for name, value in scalars.items():
-                self._writer.add_scalar(f"{group}/{name}", value, logged.step)
+        self._scalars.add("train", logged.train(), logged.step)
+        self._scalars.add("cache", logged.cache, logged.step)
 
     def evaluating(self) -> AbstractContextManager[Callable[[int], None]]:
         return self._inner.evaluating()
@@ -43,21 +45,5 @@ class TensorBoardReport:
 
     def final(self, final: dict[str, Any]) -> None:
         self._inner.final(final)
-        for name in ("auc", "logloss"):
-            self._writer.add_scalar(f"test/{name}", final[name], final["steps"])
-        self._writer.close()
-
-
-def summary_writer() -> Any:
-    """TensorBoard's class.
-
-    Raises:
-      ModuleNotFoundError: it is not installed; the message says how to.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"--tensorboard needs {error.name}, which is not installed: pip install 'recis-core[tensorboard]'."
-        ) from error
-    return SummaryWriter
+        self._scalars.add("test", {name: final[name] for name in ("auc", "logloss")}, final["steps"])
+        self._scalars.close()

@@ -112,7 +112,10 @@ class Exchange:
         with self.channel.failing_together("sync"):
             for table in self.tables:
                 table.sent_factor = _unscaling(table)
-        finite = self._agree("sync")[1]
+        agreed = self._agree("sync")
+        if not self.overlap:  # which sends in backward, when dense gradients are not there yet
+            self._flags = self.forwards, agreed
+        finite = agreed[1]
         if finite:
             self._waiting = gradients.send(self)
             for table in self.tables:

@@ -198,6 +198,10 @@ class ShardedTable(Table):
             self.local = [joined(self.local, self.backend, self.owners)]
         return self.local[0] if self.local else None
 
+    def waiting_gradient(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        local = self.local_gradient()
+        return None if local is None else (local.keys.ids, local.keys.ordinals, local.values)
+
     def drop_local(self) -> None:
         """The local gradient was sent."""
         self.local = []

@@ -148,12 +148,25 @@ class EmbeddingEngine(TableModule, Joinable):
         inputs = self._read(_as_dict(features))
         return [(planned.table, planned.call(inputs)) for planned in self._plans.of(inputs) if planned.mode.insert]
 
+    @in_plain_torch
+    def ids_of(self, features: Mapping[str, Any]) -> dict[str, Tensor]:
+        """{feature: int64 [N]}: the ids that a forward of these features looks up, padding left out. Looks up nothing.
+
+        Raises:
+          KeyError, TypeError, ValueError: as forward.
+        """
+        return {read.name: read.ids for read in self._read(_as_dict(features))}
+
     def _read(self, features: Mapping[str, Any]) -> list[FeatureInput]:
         if not self.options.keys() <= features.keys():
             missing = [name for name in self.options if name not in features]
             raise KeyError(f"features {missing} have an EmbeddingOption and are missing; got {list(features)}.")
         offsets: Offsets = {}
         return [reader.read(features[reader.name], offsets) for reader in self._readers]
+
+    def features_of(self, table: str) -> list[str]:
+        """The features that look ids up in the table of that name."""
+        return [feature for feature, option in self.options.items() if table_name(feature, option) == table]
 
     def _table_of(self, feature: str) -> HashTable:
         return self.table(table_name(feature, self.options[feature]))

@@ -251,6 +251,10 @@ class Table(TableInterface):
             combined = self.unapplied.combined
             return None if combined is None else self._storage.read_gradient(combined)
 
+    def waiting_gradient(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """(ids, ordinals, values) of gradients that wait on this rank to be sent to the rows' owners; None without one."""
+        return None
+
     def require_free(self, optimizer: object, slots: tuple[SlotSpec, ...]) -> set[str]:
         """Names of slots in use that this optimizer does not have.
 

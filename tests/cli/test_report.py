@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from recis_core.cli import slow_start
-from recis_core.cli.progress_text import Part, clock, fitted, step_line
+from recis_core.cli.progress_text import step_line
 from recis_core.cli.report import JsonReport, PlainReport, SilentReport, counted
 from recis_core.cli.screen import ScreenReport, rows_shown, text_report
 from recis_core.cli.train import train
@@ -275,21 +275,6 @@ def test_messages_are_shown_while_a_report_lasts_and_no_longer(capsys):
     assert (logger.level, logger.handlers) == before
     out, err = capsys.readouterr()
     assert (out, err) == ("evaluating\nshown\n", "")
-
-
-def test_parts_that_fit():
-    parts = [Part(2, "bb"), Part(1, "aaaa"), Part(3, "c")]
-    assert fitted(parts, 100) == "bb  aaaa  c"
-    assert fitted(parts, 8) == "bb  aaaa"
-    assert fitted(parts, 7) == "aaaa"
-    assert fitted(parts, 3) == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (3 * 86_400 + 14_706, "3 d 4:05:06"), (36_000, "10:00:00")]
-)
-def test_clock(seconds, text):
-    assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(

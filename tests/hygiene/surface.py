@@ -26,8 +26,8 @@ RENEW = "python -m tests.hygiene.surface"
 PACKAGES = tuple(
     f"recis_core.{name}"
     for name in (
-        *("backends", "bridge", "errors", "exchange", "features", "framework", "hashing", "io", "metrics"),
-        *("models", "nn", "optim", "planning", "ragged", "serialize", "serving"),
+        *("backends", "bridge", "errors", "exchange", "features", "framework", "hashing", "hooks", "io"),
+        *("metrics", "models", "nn", "optim", "planning", "ragged", "serialize", "serving"),
     )
 )
 OPERATORS = {
