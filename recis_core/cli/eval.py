@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.config import read_config
+from recis_core.cli.flags import plain_errors
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import counted
 from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
@@ -35,7 +36,7 @@ class EvalConfig(SavedRunFlags):
 
 def run(argv: list[str]) -> int:
     with torchrun.flags_checked():
-        config = read_flags(EvalConfig, argv, "recis eval")
+        config = read_config(EvalConfig, argv, "recis eval")
     choose_backend(config.backend)
     stopping.current().done = "nothing was evaluated"
     device = default_device(select(config.backend))

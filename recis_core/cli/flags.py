@@ -122,30 +122,39 @@ def naming_flag(keyword: str, value: object, argument: str = "") -> Iterator[Non
         raise kind(f"{flag(keyword)} {before}{said}") from error
 
 
-def read_flags(kind: type[T], argv: Sequence[str], command: str) -> T:
+def read_flags(
+    kind: type[T],
+    argv: Sequence[str],
+    command: str,
+    default: T | Any = tyro.MISSING_NONPROP,
+    place: Callable[[str], str] = lambda said: "",
+) -> T:
     """The config that flags say. Of ranks that torchrun started, one shows help or what is wrong.
+
+    default: what holds where no flag says other; it may be one that `kind` itself would refuse. place: from an error's words
+      to what stands before them.
 
     Raises:
       SystemExit: 2 where flags are wrong, 0 after help.
     """
 
     def read() -> T:
-        return tyro.cli(kind, args=argv, prog=command, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(kind, args=argv, prog=command, config=(tyro.conf.OmitArgPrefixes,), default=default)
 
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             return read()
     except SystemExit as stop:
         if torchrun.first_to_say(f"{command} {argv}"):
-            _show(stop, read, command)
+            _show(stop, read, command, place)
         raise
 
 
-def _show(stop: SystemExit, read: Callable[[], Any], command: str) -> None:
+def _show(stop: SystemExit, read: Callable[[], Any], command: str, place: Callable[[str], str]) -> None:
     """Our own errors in one line; help, and what tyro finds, as tyro shows it."""
     error: BaseException | None = stop
     while error is not None and not isinstance(error, FlagError):
         error = error.__context__
     if error is None:
         read()
-    print(f"{command}: {error}", file=sys.stderr)
+    print(f"{command}: {place(str(error))}{error}", file=sys.stderr)

@@ -11,7 +11,8 @@ from torch import nn
 
 from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.config import read_config
+from recis_core.cli.flags import plain_errors
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
 from recis_core.cli.score_file import Kept, check_out, written
@@ -39,7 +40,7 @@ class PredictConfig(SavedRunFlags):
 
 def run(argv: list[str]) -> int:
     with torchrun.flags_checked():
-        config = read_flags(PredictConfig, argv, "recis predict")
+        config = read_config(PredictConfig, argv, "recis predict")
         if torchrun.launched():
             raise ValueError("recis predict is one process; start it without torchrun. A state of many ranks is fine.")
         check_out(config.out, config.overwrite)

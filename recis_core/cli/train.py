@@ -10,7 +10,8 @@ from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
 from recis_core.cli.build import build_model, build_optimizer
 from recis_core.cli.cache import named_by_flags
-from recis_core.cli.flags import by_flag, read_flags
+from recis_core.cli.config import read_config
+from recis_core.cli.flags import by_flag
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import Display, Report, SilentReport, counted, display
 from recis_core.cli.result import final_result
@@ -26,7 +27,7 @@ from recis_core.nn.coalesce import default_device
 
 def run(argv: list[str]) -> int:
     with torchrun.flags_checked():
-        config = read_flags(TrainConfig, argv, "recis train")
+        config = read_config(TrainConfig, argv, "recis train", {"preset": "tiny"})
         config.check_here()
     choose_backend(config.backend)
     train(config, config.log.build())

@@ -23,7 +23,11 @@ from recis_core.cli.saving import CheckpointFlags
 @plain_errors
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a model with unbounded 64-bit ids, show progress, and report AUC on held-out rows."""
+    """Train a model with unbounded 64-bit ids, show progress, and report AUC on held-out rows.
+
+    recis train [CONFIG.yaml] [--flag value ...]: a YAML file may give flags, by group or by name, and flags of the command line
+    win. --print-config prints the whole config as such a file, and trains nothing.
+    """
 
     data: DataFlags
     model: ModelFlags

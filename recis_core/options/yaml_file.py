@@ -1,7 +1,9 @@
-"""Reads YAML as plain values; refuses repeated keys and values that contain themselves."""
+"""Reads YAML as plain values, without repeated keys and values that contain themselves; or as nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,27 @@ def read_yaml(path: str | Path) -> Any:
     Raises:
       FileNotFoundError: no such file. ValueError: not YAML, or a repeated key; the message names the place.
     """
-    try:
+    with _errors_of(path):
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+
+
+def read_nodes(path: str | Path) -> yaml.Node | None:
+    """The file's only document as nodes, which hold each value's own text and line; None of an empty file.
+
+    For who knows which kind each value must be: YAML 1.1 itself takes 1e-3 for text, and no for false. Keys may repeat.
+
+    Raises:
+      FileNotFoundError: no such file. ValueError: not YAML; the message names the place.
+    """
+    with _errors_of(path):
+        found: yaml.Node | None = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
+        return found
+
+
+@contextmanager
+def _errors_of(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}.") from None
     except RecursionError:
