@@ -18,6 +18,7 @@ AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
+KERNEL_MARK ?= not full
 # Without the heavy counts; the slowest are told, for these two streams must end in time.
 QUICK := -m "not full" --durations=30 --durations-min=5
 # One of two streams of tests of about equal length; the rest is the other. Kernels come first: they need no loops of numba, which
@@ -74,13 +75,13 @@ $(BY_NAME): $(READY)
 
 full-kernels: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
-	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)"
+	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)" KERNEL_MARK=
 
 test-machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest -m "not full" $(MACHINE_CODE_TESTS) -rs
 
 test-kernels-next:
-	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" tests/kernels/next.sh $(NEXT_JAX)
+	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" MARK="$(KERNEL_MARK)" tests/kernels/next.sh $(NEXT_JAX)
 
 machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m recis_core.pallas_kernels.machine_code --out pallas_kernels/MACHINE_CODE.md

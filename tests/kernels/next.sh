@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Kernel tests under later versions of jax, which need Python 3.12: found here, or fetched by uv, else skipped aloud.
-#   tests/kernels/next.sh 0.11.2 0.12.0.1      VENV=.venv-next: where to install, a folder a version; TESTS=tests/kernels
+#   tests/kernels/next.sh 0.11.2 0.12.0.1      VENV=.venv-next: where to install, a folder a version; TESTS=tests/kernels;
+#                                              MARK="not full": which of them, all where it is empty
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 VENV=${VENV:-.venv-next}
 TESTS=${TESTS:-tests/kernels}
+MARK=${MARK-not full}
 
 runs() { "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; }
 
@@ -31,5 +33,5 @@ for jax in "$@"; do
   echo "kernel tests on jax $jax, $("$venv/bin/python" --version)"
   # XLA's CPU compiler takes minutes over some interpreted kernels, unless told not to optimize them.
   # shellcheck disable=SC2086 # paths are words
-  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest -p tests.garbage $TESTS --confcutdir=tests/kernels -m "not full"
+  JAX_DISABLE_MOST_OPTIMIZATIONS=1 RECIS_PALLAS_INTERPRET=1 "$venv/bin/python" -m pytest -p tests.garbage $TESTS --confcutdir=tests/kernels -m "$MARK"
 done
