@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,10 +63,12 @@ class FillNull(Op):
         return _with_full_rows(filled, self.value)
 
     def _replaced(self, values: Tensor) -> Tensor:
-        nulls = values.isnan() if values.dtype.is_floating_point else torch.zeros_like(values, dtype=torch.bool)
-        if self.null is not None:
-            nulls = nulls | (values == self.null)
-        return torch.where(nulls, torch.full((), self.value, dtype=values.dtype, device=values.device), values)
+        if values.dtype.is_floating_point:
+            values = values.nan_to_num(self.value, math.inf, -math.inf)
+        if self.null is None:
+            return values
+        filler = torch.full((), self.value, dtype=values.dtype, device=values.device)
+        return torch.where(values == self.null, filler, values)
 
 
 def _as_either(value: Any, argument: str) -> float:

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recis_core.features.arguments import as_flag, as_number, as_numbers, as_whole
 from recis_core.features.exact_moments import ExactMoments
-from recis_core.features.memory import array
 from recis_core.features.op import FittedOp
 from recis_core.features.quantile import require_keys
 from recis_core.features.value import check_kind, mapped
-from recis_core.hashing.columns import runs_loops
+
+BLOCK = 1 << 14  # values of a pass on the CPU: what lies between two steps stays in a core's cache
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,20 +81,19 @@ class Normalize(FittedOp):
         numbers = fitted["mean"], fitted["std"] or 1.0, low, high
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.to(torch.float32)
-        if not runs_loops(values.device):
-            return normalized(values, self.log1p, *numbers)
-        from recis_core.backends.feature_loops.normalized import normalize  # loads numba
-
-        out = np.empty(values.numel(), np.float32)
-        normalize(array(values).reshape(-1), self.log1p, *numbers, out)
-        return torch.from_numpy(out).reshape(values.shape)
+        flat = values.detach().reshape(-1)
+        if flat.device.type != "cpu" or len(flat) <= BLOCK:
+            return _scaled(flat, self.log1p, *numbers).view(values.shape)
+        return torch.cat([_scaled(block, self.log1p, *numbers) for block in flat.split(BLOCK)]).view(values.shape)
 
 
-def normalized(values: Tensor, logarithm: bool, mean: float, scale: float, low: float, high: float) -> Tensor:
-    """In plain torch; the same operations in the same order as the compiled loop."""
-    x = values.to(torch.float64)
+def _scaled(values: Tensor, logarithm: bool, mean: float, scale: float, low: float, high: float) -> Tensor:
+    x = values.to(torch.float64, copy=True)
     if logarithm:
-        x = torch.copysign(torch.log1p(x.abs()), x)
-    x = (x - mean) / scale
-    x = torch.where(x < low, low, x)
-    return torch.where(x > high, high, x).to(torch.float32)
+        x = x.abs().log1p_().copysign_(x)
+    x.sub_(mean).div_(scale)
+    if low > -math.inf:
+        x = torch.where(x < low, low, x)
+    if high < math.inf:
+        x = torch.where(x > high, high, x)
+    return x.to(torch.float32)

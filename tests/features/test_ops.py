@@ -152,6 +152,12 @@ def test_combine_of_lists_has_each_combination_of_a_row() -> None:
 def test_fill_null() -> None:
     assert FillNull(0.5)(torch.tensor([1.0, math.nan])).tolist() == [1, 0.5]
     assert FillNull(9, null=-1)(torch.tensor([3, -1])).tolist() == [3, 9]
+    assert FillNull(2.0, null=-0.0)(torch.tensor([math.inf, -math.inf, 0.0, math.nan])).tolist() == [
+        math.inf,
+        -math.inf,
+        2,
+        2,
+    ]
     filled = FillNull(-1.0)(rows([3.0, math.nan], [], [5.0], dtype=torch.float32, weights=[0.1, 0.2, 0.3]))
     assert listed(filled) == [[3, -1], [-1], [5]]
     assert filled.weight().tolist() == pytest.approx([0.1, 0.2, 1, 0.3])
@@ -170,6 +176,15 @@ def test_normalize_without_a_fit() -> None:
     assert out.dtype == torch.float32
     assert listed(Normalize(clip=[0, 5])(rows([7, 3], []))) == [[5, 3], []]
     assert Normalize()(torch.tensor([1, 2**53 + 1])).tolist() == [1, float(2**53)]
+
+
+def test_normalize_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.linspace(-50, 50, 99).reshape(3, 33).t()
+    whole = Normalize(log1p=True)(x)
+    monkeypatch.setattr("recis_core.features.normalize.BLOCK", 7)
+    blocks = Normalize(log1p=True)(x)
+    assert blocks.shape == (33, 3)
+    assert torch.equal(blocks, whole)
 
 
 def test_lookup_of_a_key() -> None:
