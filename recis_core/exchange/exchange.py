@@ -234,7 +234,11 @@ def _plan(table: ShardedTable) -> tuple[object, ...]:
     """What ranks must have alike."""
     spec = replace(table.spec, dim=table.row_dim, first_column=0)
     hooks = str(getattr(table.storage.gate, "hook", None)), str(getattr(table.eviction, "hook", None))
-    return table.names, spec, table.backend.name, table.shardings, str(table.precision), table.reduce_by_id, hooks
+    return table.names, spec, table.backend.name, table.shardings, str(table.precision), _reduced_by(table), hooks
+
+
+def _reduced_by(table: ShardedTable) -> str:
+    return "rank" if table.each_rank_once else "id" if table.reduce_by_id else "worker"
 
 
 def _errors(table: ShardedTable) -> tuple[float, float, float, float]:

@@ -173,10 +173,15 @@ def _parcel(
         here = here[(chosen >= beg) & (chosen < end)]
         positions = chosen[here]
     part = wire.part(encoded, positions if chosen is None else here)
-    occurrences = keys.counts[positions] if table.reduce_by_id else None
+    occurrences = _counts(table, keys.counts[positions]) if table.reduce_by_id else None
     by_table = torch.bincount(keys.ordinals[positions], minlength=len(table.names)).cpu()
     how, named = _named(table, gradient, positions, rank, chosen is None)
     return Parcel(how, named, part, occurrences, by_table)
+
+
+def _counts(table: ShardedTable, occurrences: Tensor) -> Tensor:
+    """What a rank's gradient of each key counts in the mean."""
+    return torch.ones_like(occurrences) if table.each_rank_once else occurrences
 
 
 def _named(

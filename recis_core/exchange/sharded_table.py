@@ -66,6 +66,7 @@ class ShardedTable(Table):
         names: tuple[str, ...],
         *,
         reduce_by_id: bool,
+        each_rank_once: bool = False,
         shardings: Sequence[Sharding],
         precision: Precision,
         world: int,
@@ -74,6 +75,7 @@ class ShardedTable(Table):
     ) -> None:
         self.blocks = blocks = ColumnBlocks(spec, world, rank, cuts=shardings[0].kind == "column")
         super().__init__(create, blocks.spec, names, reduce_by_id=reduce_by_id)
+        self.each_rank_once = each_rank_once  # the mean counts ranks, not occurrences
         self.shardings, self.precision, self.world = tuple(shardings), precision, world
         self.replicated = shardings[0].kind == "replicated"
         self.owners = Owners(self.shardings, spec.uids, world)
@@ -229,7 +231,7 @@ class ShardedTable(Table):
     @property
     def scale(self) -> float:
         """Gradients are means over ranks, as DDP's; sent gradients may be unscaled already."""
-        return 1.0 / (self.world * self.sent_factor)
+        return 1.0 / (self.sent_factor if self.each_rank_once else self.world * self.sent_factor)
 
     @property
     def has_gradient(self) -> bool:

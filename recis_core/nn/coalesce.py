@@ -120,11 +120,11 @@ def _house(tables: list[tuple[str, EmbeddingOption]], size: int) -> list[tuple[s
         rows=option.block_size,
         score=score_of(option),
     )
-    create, by_id = partial(_storage, backend, option), option.grad_reduce_by == "id"
+    create = partial(_storage, backend, option)
     table = (
-        PhysicalTable(create, spec, tuple(names), reduce_by_id=by_id)
+        PhysicalTable(create, spec, tuple(names), reduce_by_id=option.grad_reduce_by == "id")
         if size == 1
-        else _share(create, spec, tables, size, by_id)
+        else _share(create, spec, tables, size, option.grad_reduce_by)
     )
     table.eviction = eviction_of([option for _, option in tables], size)
     return [(name, Home(table, ordinal)) for ordinal, name in enumerate(names)]
@@ -148,7 +148,7 @@ def _share(
     spec: TableSpec,
     tables: list[tuple[str, EmbeddingOption]],
     size: int,
-    by_id: bool,
+    reduce_by: str,
 ) -> Table:
     from recis_core.exchange.sharded_table import ShardedTable
 
@@ -156,7 +156,8 @@ def _share(
     check_hooks(shardings[0], tables[0][1])
     return ShardedTable(
         create, spec, tuple(name for name, _ in tables),
-        reduce_by_id=by_id, shardings=shardings, precision=Precision.of(tables[0][1].precision), world=size,
+        reduce_by_id=reduce_by != "worker", each_rank_once=reduce_by == "rank", shardings=shardings,
+        precision=Precision.of(tables[0][1].precision), world=size,
         rank=world_rank(tables[0][1].pg),
         residual_bytes=tables[0][1].residual_bytes,
     )  # fmt: skip

@@ -307,8 +307,12 @@ class SparseOptimizer(torch.optim.Optimizer, Joinable):
             lines[key] = self.numbers(group, max(1, t))
         return lines[key]
 
+    def next_t(self, storage: Table) -> tuple[int, ...]:
+        """t of each logical table of a storage after this step."""
+        return self._tables.next_t(storage)
+
     def _step_of(self, storage: Table, group_of: Mapping[str, Group], lines: Lines) -> TableStep:
-        t = self._tables.next_t(storage)
+        t = self.next_t(storage)
         hyper = [self._line(group_of[name], n, lines) for name, n in zip(storage.names, t, strict=True)]
         rule = UpdateRule(self.rule_kind, tuple(slot.name for slot in self.slot_specs(storage.spec.dim)))
         return TableStep(storage, rule, np.array(hyper, np.float64), self._factor(storage), t)

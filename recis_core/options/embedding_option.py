@@ -48,7 +48,8 @@ class EmbeddingOption:
       use_weight: whether a ragged input's weights scale its rows.
       combiner: "sum", "mean", "sqrtn", "tile" or "none".
       combiner_kwargs: {"tile_len": k} for "tile".
-      grad_reduce_by: "worker" sums gradients over occurrences (÷ world size); "id" takes their mean.
+      grad_reduce_by: "worker" sums gradients over occurrences (÷ world size); "id" takes their mean; "rank" takes the mean
+        of ranks' sums, over the ranks that have the id.
       filter_hook: which rows `evict()` erases: a FilterHook, or a text such as "lru(1e6)".
       admit_hook: which unknown ids get a row in training: an AdmitHook, or a text such as "frequency(5)". None: all.
       fp16_enabled: give float16 outputs; same as output_dtype=torch.float16.
@@ -109,7 +110,7 @@ class EmbeddingOption:
         if self.device is not None and torch.device(self.device).type == "meta":
             raise ValueError("device must be one with memory, for tables hold rows from the first id on; got 'meta'.")
         _one_of("combiner", self.combiner, COMBINERS)
-        _one_of("grad_reduce_by", self.grad_reduce_by, ("worker", "id"))
+        _one_of("grad_reduce_by", self.grad_reduce_by, ("worker", "id", "rank"))
         _one_of("unknown", self.unknown, ("zeros", "initial"))
         _one_of("backend", self.backend, (None, "auto", *NAMES))
         _one_of("output_dtype", self.output_dtype, (None, *OUTPUT))

@@ -1,0 +1,1 @@
+"""Classes of which a process has one."""

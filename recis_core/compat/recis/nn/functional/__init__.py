@@ -1,0 +1,1 @@
+"""Functions of ids, ragged rows and embeddings."""

@@ -1,0 +1,33 @@
+"""Adam with TensorFlow-style decay of touched rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recis_core.compat.recis.optim.sparse_optim import SparseOptimizer
+from recis_core.optim.adam import SparseAdamWTF as OurAdamWTF
+
+
+class SparseAdamWTF(SparseOptimizer, OurAdamWTF):
+    """As recis.optim.SparseAdamWTF; see SparseOptimizer.
+
+    Raises:
+      ValueError: use_nesterov is True.
+    """
+
+    prefix = "sparse_adamw_tf"
+
+    def __init__(
+        self,
+        param_dict: Mapping[str, Any],
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        use_nesterov: bool = False,
+    ) -> None:
+        if use_nesterov:
+            raise ValueError("SparseAdamWTF has no use_nesterov.")
+        super().__init__(param_dict, lr, beta1, beta2, eps, weight_decay)

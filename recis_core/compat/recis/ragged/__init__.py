@@ -1,0 +1,1 @@
+"""Rows of unequal length."""

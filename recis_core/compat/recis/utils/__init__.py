@@ -1,0 +1,1 @@
+"""Logging, arguments, and moving of batches."""

@@ -1,0 +1,64 @@
+"""Import roots: recis_core.compat.recis, and recis after install()."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import recis_core.compat as compat
+
+MODULES = """
+features.feature features.feature_engine features.fused_op_impl features.op framework.checkpoint_manager framework.metrics
+framework.trainer hooks.filter_hook hooks.hook hooks.logger_hook hooks.profiler_hook io.dataset_base io.filter_dataset
+io.map_dataset io.orc_dataset io.state_dataset io.window_io io.wrap_end_dataset metrics.auroc metrics.gauc
+nn.functional.array_ops nn.functional.embedding_ops nn.functional.fused_ops nn.functional.hash_ops nn.functional.ragged_ops
+nn.hashtable_hook nn.initializers nn.modules.embedding nn.modules.embedding_engine nn.modules.hashtable
+nn.modules.hashtable_hook_impl optim.adamw_tf optim.sparse_adam optim.sparse_adamw optim.sparse_adamw_tf optim.sparse_optim
+ragged.tensor serialize.checkpoint_reader serialize.loader serialize.saver utils.data_utils utils.logger utils.parser
+"""  # by package
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES.split() if name.split(".")[0] in ("hooks", "nn", "optim", "ragged")]
+)
+def test_modules_have_recis_paths(module: str) -> None:
+    assert import_module(f"recis_core.compat.recis.{module}").__doc__
+
+
+PROGRAM = """
+import recis_core.compat, sys
+recis_core.compat.install("recis"); recis_core.compat.install("recis")
+import recis
+from recis.nn.modules.embedding import EmbeddingOption
+import recis.optim.sparse_adamw as by_alias
+import recis_core.compat.recis.optim.sparse_adamw as by_name
+assert by_alias is by_name and by_name.__spec__.name == by_name.__name__
+assert EmbeddingOption is sys.modules["recis_core.compat.recis.nn.modules.embedding"].EmbeddingOption
+assert recis.__version__ == "1.0.0" and recis.get_build_info()["version"] == "1.0.0"
+try:
+    import recis.nothing
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+
+
+def test_install_gives_the_same_modules_by_the_short_name() -> None:
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert run.stdout == "recis.nothing\n", run.stderr
+
+
+def test_install_refuses_other_names_and_a_package_imported_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="name must be one of recis; got 'torchrec'"):
+        compat.install("torchrec")
+    monkeypatch.setitem(sys.modules, "recis", importlib)
+    with pytest.raises(ImportError, match="imported already"):
+        compat.install("recis")
+
+
+def test_names_of_alibabas_services_say_the_way_out() -> None:
+    with pytest.raises(ImportError, match="MLTrackerHook reports to Alibaba's services"):
+        from recis_core.compat.recis.hooks import MLTrackerHook  # noqa: F401
