@@ -63,6 +63,8 @@ class Reading:
     Args:
       batches: this rank's. count: most batches of a group. rows: from a batch to its number of rows.
       empty: makes a batch without rows, where this rank has none left; None empties a batch seen before.
+
+    ended: whether this rank's batches have ended.
     """
 
     def __init__(
@@ -76,13 +78,14 @@ class Reading:
     ) -> None:
         self._batches, self._count, self._ranks, self._rows_of, self._empty = batches, count, ranks, rows, empty
         self._last: Batch = None
+        self.ended = False
 
-    def next(self, limit: int | None = None) -> MicroBatches | None:
-        """None where all ranks are at the end. Groups in which no rank has a row are left out. limit: instead of count."""
+    def next(self) -> MicroBatches | None:
+        """None where all ranks are at the end. Groups in which no rank has a row are left out."""
         while True:
-            count = self._count if limit is None else limit
             with self._together():
-                batches = list(islice(self._batches, count))
+                batches = list(islice(self._batches, self._count))
+            self.ended = len(batches) < self._count
             group = self.of(batches)
             if group is None or group.total:
                 return group

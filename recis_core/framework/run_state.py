@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,10 +15,13 @@ from recis_core.framework.ranks import Ranks
 from recis_core.framework.state_by_rank import gather_states, state_of
 from recis_core.uninterrupted import uninterrupted
 
+if TYPE_CHECKING:
+    from recis_core.framework.trainer import Trainer
+
 LOG = logging.getLogger(__name__)
 
 
-COUNTS = ("step", "rows", "epoch", "window", "epoch_in_window")  # attributes of a Trainer
+COUNTS = ("step", "rows", "epoch", "window", "epoch_in_window", "mid_epoch")  # attributes of a Trainer
 
 
 def checked_counts(counts: Any) -> dict[str, int]:
@@ -34,11 +37,13 @@ class RunState:
 
     On another number of ranks counts and hooks go on, random numbers are those of the rank whose place this one takes, and
     train_metrics in work begin anew.
+
+    of_another_world: whether the state that was loaded is of another number of ranks.
     """
 
     def __init__(
         self,
-        run: object,
+        run: Trainer,
         hooks: HookCalls,
         metrics: NamedMetrics,
         ranks: Ranks,
@@ -46,9 +51,10 @@ class RunState:
     ) -> None:
         self._run, self._hooks, self._metrics = run, hooks, metrics
         self._ranks, self._scaler = ranks, scaler
+        self.of_another_world = False
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"random": random_state(), "metrics": self._metrics.state_dict()}
+        own = {"random": random_state(), "metrics": self._metrics.state_dict(), "at_end": self._run.at_end}
         return {
             "progress": {name: getattr(self._run, name) for name in COUNTS},
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
@@ -67,6 +73,8 @@ class RunState:
         with uninterrupted():
             if self._scaler is not None and state["scaler"]:
                 self._scaler.load_state_dict(dict(state["scaler"]))
-            self._metrics.load_state_dict(own["metrics"] if len(ranks) == self._ranks.world else {})
+            self.of_another_world = len(ranks) != self._ranks.world
+            self._metrics.load_state_dict({} if self.of_another_world else own["metrics"])
+            self._run.at_end = bool(own["at_end"]) and not self.of_another_world
             vars(self._run).update(counts)
             set_random_state(own["random"])

@@ -62,6 +62,7 @@ class Trainer:
       empty: makes a batch without rows; by default this rank's last batch without its rows.
 
     step, rows, epoch, window: how many are done, rows of all ranks; epoch_in_window: passes over the window in work.
+    mid_epoch: 1 inside of a pass; at_end: whether this rank's data has given the last batch of that pass.
     phases: {phase: wall seconds so far}, see Phases. stopped_by: why training ended before its time; None where it did not.
 
     Raises:
@@ -92,7 +93,8 @@ class Trainer:
         self.optimizer = optimizers if isinstance(optimizers, JointOptimizer) else join(*optimizers)
         self.train_dataset = None if train_dataset is None else with_position(train_dataset)
         self.eval_dataset = eval_dataset
-        self.step = self.rows = self.epoch = self.window = self.epoch_in_window = 0
+        self.step = self.rows = self.epoch = self.window = self.epoch_in_window = self.mid_epoch = 0
+        self.at_end = False
         self.measured_at: int | None = None
         self.stopped_by: str | None = None
         self._max_steps, self._last_metrics = args.train_steps, MappingProxyType[str, float]({})
@@ -105,11 +107,11 @@ class Trainer:
         def watch(outputs: Any, batch: Any) -> None:
             watched.update(objective.predictions(outputs), batch)
 
-        state = RunState(self, calls, watched, ranks, dense.scaler)
+        self._state = RunState(self, calls, watched, ranks, dense.scaler)
         schedules = Schedules(schedulers, args.metric_for_best)
         parts = {
             "model": model, "optimizer": self.optimizer, "data": self.train_dataset, "features": features,
-            "schedulers": schedules.by_name, "run": state,
+            "schedulers": schedules.by_name, "run": self._state,
         }  # fmt: skip
         self._pieces = Pieces(
             timer, ranks, calls, watched, schedules,
@@ -230,7 +232,11 @@ class Trainer:
           how: load, exclude, rename, sources of CheckpointManager.restore.
         """
         with self._pieces.timer("saving"):
-            return self._pieces.checkpoints.restore(step, how)
+            restored = self._pieces.checkpoints.restore(step, how)
+        if restored is not None and self.mid_epoch and self._state.of_another_world:
+            # Ranks share out what is left of the pass; a rank that finds nothing there must not begin the next one.
+            getattr(self.train_dataset, "go_on", lambda: None)()
+        return restored
 
     def add_hook(self, hook: Hook) -> None:
         """Add a hook after the others. Raises TypeError unless it is a Hook, ValueError if it was added before."""

@@ -77,7 +77,9 @@ class _Course:
                 continue  # it was done when the checkpoint was saved
             run.epoch_in_window = run.epoch_in_window if windows.at == run.window else 0
             run.window, run.eval_dataset = windows.at, test
-            _begin_next_epoch(train, run.epoch_in_window)
+            run.at_end = False  # a window that is resumed at its end gives no more batches by itself
+            if run.epoch_in_window and not run.mid_epoch:
+                _begin_next_epoch(train)
             self._hooks.call("before_window")
             self._epochs(train)
             if run.epoch_in_window < run.args.train_epoch:
@@ -101,17 +103,22 @@ class _Course:
 
     def _epoch(self, data: Iterable[Any]) -> bool:
         """Whether the end of the data was met; otherwise the next pass reads on from here."""
-        batches: Any = iter(data)
+        run = self._trainer
+        batches: Any = iter(()) if run.at_end else iter(data)
+        run.mid_epoch = 1
         with closing(batches) if hasattr(batches, "close") else nullcontext():
-            reading = self._pieces.reading(batches, self._trainer.args.gradient_accumulation_steps)
+            reading = self._pieces.reading(batches, run.args.gradient_accumulation_steps)
             while not self._over():
                 with self._pieces.timer("reading"):
                     group = reading.next()
+                run.at_end = reading.ended
                 if group is None:
+                    run.at_end, run.mid_epoch = False, 0
                     return True
-                self._trainer.train_on(group)
+                run.train_on(group)
                 self._after_step()
-        getattr(data, "go_on", lambda: None)()
+        if not run.at_end:
+            getattr(data, "go_on", lambda: None)()
         return False
 
     def _after_step(self) -> None:
@@ -133,7 +140,7 @@ class _Course:
         return self._ranks.lines("trained", [int(wish) for wish in wishes]).any(0).tolist()
 
 
-def _begin_next_epoch(data: Any, passes: int) -> None:
+def _begin_next_epoch(data: Any) -> None:
     """A window that was resumed at the end of one of several passes begins the next one."""
-    if passes and getattr(data, "ended", False):
+    if getattr(data, "ended", False):
         data.set_epoch(data.state_dict()["epoch"] + 1)

@@ -73,7 +73,9 @@ def trainer_of(
 ) -> Trainer:  # fmt: skip
     """args: TrainingArguments'; more: the Trainer's."""
     model = Clicks() if model is None else model
-    more = {"optimizers": optimizers_of(model, kind), "loss": loss, **(more or {})}
+    more = {"loss": loss, **(more or {})}
+    if "optimizers" not in more:
+        more["optimizers"] = optimizers_of(model, kind)
     data = batches(6) if data is None else data
     return Trainer(model, TrainingArguments(**args), data, evaluation, **more)
 
@@ -157,6 +159,11 @@ class Memory:
         self.saved[step] = copy.deepcopy({"model": self.model.state_dict(), **states})
         self.metrics[step] = metrics
         return f"step {step}"
+
+    def copy(self) -> Memory:
+        other = Memory(self.every)
+        other.saved = dict(self.saved)
+        return other
 
     def wait(self) -> None:
         self.waited += 1
