@@ -60,10 +60,11 @@ class _Course:
             self._windows(data)
         else:
             self._epochs(data)
-        if self._evaluate and self._trainer.stopped_by != SIGNAL and self._trainer.measured_at != self._trainer.step:
-            self._trainer.evaluate()
-        if self._pieces.checkpoints.wanted(self._trainer.step):
-            self._trainer.save()
+        run = self._trainer
+        if self._evaluate and run.mid_epoch and run.stopped_by != SIGNAL and run.measured_at != run.step:
+            self._measure()
+        if self._pieces.checkpoints.wanted(run.step):
+            run.save()
 
     def _over(self) -> bool:
         """Whether the last step was made."""
@@ -86,7 +87,7 @@ class _Course:
                 windows.load_state_dict(windows.state_dict())  # the next run begins here
                 return
             if self._evaluate:
-                run.evaluate()
+                self._measure()
             run.window, run.epoch_in_window = run.window + 1, 0
             self._hooks.call("after_window")
 
@@ -98,7 +99,7 @@ class _Course:
                 return
             run.epoch, run.epoch_in_window = run.epoch + 1, run.epoch_in_window + 1
             if self._evaluate and not isinstance(run.train_dataset, Windows):
-                run.evaluate()
+                self._measure()
             self._hooks.call("after_epoch")
 
     def _epoch(self, data: Iterable[Any]) -> bool:
@@ -124,7 +125,7 @@ class _Course:
     def _after_step(self) -> None:
         run = self._trainer
         if run.args.eval_steps is not None and run.step % run.args.eval_steps == 0:
-            run.evaluate()
+            self._measure()
         due, stop = self._agreed(self._pieces.checkpoints.due(run.step), run.stopped_by is not None)
         if stop:
             run.stopped_by = run.stopped_by or "another rank"
@@ -132,6 +133,12 @@ class _Course:
             run.stopped_by = SIGNAL
         if due and self._pieces.checkpoints.wanted(run.step):
             run.save()
+
+    def _measure(self) -> None:
+        """Evaluate; but in the last of Windows(train_last=True), after which there is none to evaluate on."""
+        data: Any = self._trainer.eval_dataset
+        if not isinstance(self._trainer.train_dataset, Windows) or data.rows:
+            self._trainer.evaluate()
 
     def _agreed(self, *wishes: bool) -> list[bool]:
         """Each wish, where one rank has it."""

@@ -136,7 +136,9 @@ def test_counted_batches_go_on():
 
 
 def test_damaged_states_are_refused():
-    with pytest.raises(ValueError, match="progress must be counts step, rows, epoch, window, epoch_in_window, mid_epoch; got"):
+    with pytest.raises(
+        ValueError, match="progress must be counts step, rows, epoch, window, epoch_in_window, mid_epoch; got"
+    ):
         checked_counts({"step": 3})
     state = random_state()
     for part in ("torch", "numpy", "python"):

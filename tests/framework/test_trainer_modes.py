@@ -72,7 +72,9 @@ def test_a_step_whose_gradients_are_not_finite_is_skipped_on_both_sides_and_in_s
     model = Poisoned()
     optimizer = optimizers_of(model)
     schedule = StepLR(optimizer, 1, 0.5)
-    trainer = trainer_of(model, batches(3), mixed_precision="fp16", more={"optimizers": optimizer, "schedulers": schedule})
+    trainer = trainer_of(
+        model, batches(3), mixed_precision="fp16", more={"optimizers": optimizer, "schedulers": schedule}
+    )
     trainer.train()
     data = batches(3)
     want = trainer_of(data=[data[0], data[2]], mixed_precision="fp16")
