@@ -177,17 +177,13 @@ def opened(name: str) -> AbstractContextManager[BinaryIO]:
 
 
 @contextmanager
-def arrow_file(name: str, *, mapped: bool = False) -> Iterator[pa.NativeFile]:
-    """A file as Arrow reads it; `mapped`: files of this machine as a memory map."""
+def arrow_file(name: str) -> Iterator[pa.NativeFile]:
+    """A file as Arrow reads it."""
     file: pa.NativeFile
     with naming(name):
-        file = _remote(name).arrow(name) if is_url(name) else _local(LOCAL.sub("", name), mapped)
+        file = _remote(name).arrow(name) if is_url(name) else pa.OSFile(LOCAL.sub("", name))
     with file:
         yield file
-
-
-def _local(path: str, mapped: bool) -> pa.NativeFile:
-    return pa.memory_map(path) if mapped else pa.OSFile(path)
 
 
 def relative(name: str, root: str) -> str:

@@ -60,23 +60,59 @@ def test_json(log, capsys):
                                 "at": "1970-01-01 00:00:00", "deep": [[1]]}]  # fmt: skip
 
 
+INSIDE = {"td": "tr", "th": "tr", "tr": "table", "rect": "svg", "text": "svg", "svg": "figure", "figure": "section",
+          "h2": "section", "section": "body", "title": "head", "head": "html", "body": "html"}  # fmt: skip
+
+
 class Page(HTMLParser):
-    """Every tag is closed in order; collects tags and attributes that could load something."""
+    """Every tag is closed in order, and stands in the one that may hold it.
+
+    Collects tags, attributes that could load something, headings, tables as rows of cells, and plots as (width, bars).
+    """
 
     def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.links = [], set(), []
+        self.headings, self.tables, self.plots = [], [], []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        assert tag not in INSIDE or self.open[-1:] == [INSIDE[tag]]
         if tag != "meta":
             self.open.append(tag)
+        self._collect(tag, dict(attrs))
+
+    def _collect(self, tag, attrs):
+        if tag == "h2":
+            self.headings.append("")
+        elif tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "svg":
+            self.plots.append((int(attrs["width"]), []))
+        elif tag == "rect":
+            self.plots[-1][1].append((int(attrs["x"]), int(attrs["width"])))
+
+    def handle_data(self, text):
+        if self.open[-1:] == ["h2"]:
+            self.headings[-1] += text
+        elif self.open[-1:] in (["td"], ["th"]):
+            self.tables[-1][-1][-1] += text
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("wrong", ["<p><b></p></b>", "<p>", "<table><td></td></table>", "</p>"])
+def test_a_page_that_is_not_whole_is_seen(wrong):
+    with pytest.raises((AssertionError, IndexError)):
+        Page(wrong)
 
 
 def test_the_page_is_whole_escaped_and_needs_no_network(log, tmp_path, capsys):
@@ -90,6 +126,17 @@ def test_the_page_is_whole_escaped_and_needs_no_network(log, tmp_path, capsys):
     assert "url(" not in text
     assert "&lt;script&gt;" in text
     assert "rows by length" in text
+    names = list(pq.read_schema(log).names)
+    assert [heading.strip() for heading in page.headings] == [*names, "first rows", "files"]
+    overview, sample, files = page.tables
+    assert [row[0] for row in overview[1:]] == names
+    assert all(len(row) == len(table[0]) for table in page.tables for row in table)
+    assert [row[0] for row in sample[1:]] == names
+    assert files[1:] == [[str(log), "40"]]
+    assert page.plots
+    for width, bars in page.plots:
+        assert bars
+        assert all(x + bar <= width for x, bar in bars)
     assert inspect(log, "--html", tmp_path / "page.html") == 1
     assert "is there already, and is not replaced" in capsys.readouterr().err
 

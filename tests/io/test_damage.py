@@ -15,6 +15,7 @@ import pytest
 
 from recis_core.backends.errors import RecisError
 from recis_core.io import ParquetDataset, dataset_of
+from recis_core.io.arrow_format import ArrowFormat
 from tests.io.files import opened, write
 
 R = 2400
@@ -201,6 +202,19 @@ def test_a_column_that_goes_away_while_it_is_read(tmp_path):
     dataset = opened(tmp_path / "a.parquet", "x")
     write(tmp_path / "a.parquet", y=[1])
     with pytest.raises(ValueError, match=r"a\.parquet, column 'x', row group 0 cannot be read .*not there any more"):
+        list(dataset)
+
+
+@pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_an_arrow_file_that_is_cut_while_it_is_read(tmp_path, new):
+    """Were it mapped, to touch what is gone would end the process."""
+    path = tmp_path / "x.arrow"
+    ipc(new, None)(path)
+    dataset = opened(path, "user")
+    table = ArrowFormat().read_piece(str(path), 0, TABLE.schema)
+    os.truncate(path, 1 << 12)
+    assert table.equals(TABLE.slice(0, len(table)))
+    with pytest.raises(ValueError, match=r"x\.arrow.* cannot be read as Arrow IPC"):
         list(dataset)
 
 
