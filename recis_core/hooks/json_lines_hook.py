@@ -40,8 +40,7 @@ class JsonLinesHook(StepLog):
         self._file: LineFile | None = None
         self._at: tuple[int, int] | None = None  # step of the last line, and how many lines are of that step
 
-    def before_train(self, run: Run) -> None:
-        super().before_train(run)
+    def begin(self, run: Run) -> None:
         if run.rank == 0:
             with failing_together(run):
                 self._file = self._opened(run.step)
@@ -86,7 +85,7 @@ class JsonLinesHook(StepLog):
         before = self._at or (step, 0)
         self._at = (step, before[1] + 1 if before[0] == step else 1)
 
-    def end(self, run: Run) -> None:
+    def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()

@@ -12,7 +12,7 @@ from recis_core.exchange.gathering import gathered_json
 from recis_core.hooks.features_seen import FeaturesSeen
 from recis_core.hooks.hook import Hook
 from recis_core.hooks.non_finite import NonFinite, find_non_finite, values_of
-from recis_core.hooks.run import Run, StepResult
+from recis_core.hooks.run import Batch, Run, StepResult
 from recis_core.nn import HashTable, filter_out_sparse_param
 from recis_core.nn.hash_table import exchange_of
 from recis_core.plain_torch import in_plain_torch, without_gradients
@@ -41,8 +41,13 @@ class NonFiniteHook(Hook):
         self._seen: FeaturesSeen | None = None
 
     def before_train(self, run: Run) -> None:
+        self.end(run)
         self._tables = filter_out_sparse_param(run.model)
         self._seen = FeaturesSeen(run.model)
+
+    def before_step(self, run: Run, batch: Batch) -> None:
+        if self._seen is None:  # a loop that calls the steps alone
+            self.before_train(run)
 
     def after_backward(self, run: Run) -> None:
         if self._seen is None or self._finite(run):

@@ -30,8 +30,7 @@ class ProgressHook(StepLog):
         self._bar: TrainingBar | None = None
         self._open = ExitStack()
 
-    def before_train(self, run: Run) -> None:
-        super().before_train(run)
+    def begin(self, run: Run) -> None:
         if run.rank == 0:
             self._console = self._console or Console()
             if moves_a_cursor(self._console):
@@ -53,11 +52,8 @@ class ProgressHook(StepLog):
 
     def after_train(self, run: Run) -> None:
         super().after_train(run)
-        self._close()
+        self.close()
 
-    def end(self, run: Run) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
         self._bar = None
         self._open.close()

@@ -28,7 +28,8 @@ class ReportHook(Hook):
     calls belongs to reading. Phases are the host's wall time: on a GPU a phase that waits for the device has what earlier
     ones started.
 
-    report: after training, a RunReport; report.numbers() has all as a dict. On all ranks; each has its own phases.
+    report: after training, a RunReport; report.numbers() has all as a dict. On all ranks; each has its own phases. A loop
+    that calls steps alone calls before_train(run), after_train(run) and end(run) itself.
 
     Args:
       peak_flops: floating point operations by second that one rank's device can do, for the utilisation; None: there is
@@ -52,8 +53,8 @@ class ReportHook(Hook):
         self._began = time.perf_counter(), run.step, run.rows, dict(run.phases)
 
     def before_step(self, run: Run, batch: Batch) -> None:
-        self._flops.begin()
         if self._modules is not None:
+            self._flops.begin()
             self._modules.new_step()
 
     def after_backward(self, run: Run) -> None:

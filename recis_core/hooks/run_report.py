@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from recis_core.hooks.screen import note
 from recis_core.hooks.training_clock import BESIDE
 
 PARTS_OF_FORWARD = ("features", "lookup")
@@ -55,8 +56,9 @@ class RunReport:
         }  # fmt: skip
 
     def show(self, console: Console) -> None:
-        """The head in a line, and a table of phases."""
-        table = Table("phase", title=self._head(), title_justify="left", title_style="")
+        """All but the phases in a line, and these in a table."""
+        note(console, self._head())
+        table = Table("phase")
         for column in ("seconds", "share", "ms/step"):
             table.add_column(column, justify="right")
         whole = sum(self.phases.values())

@@ -8,7 +8,7 @@ from typing import Any
 from recis_core.hooks.arguments import check_count
 from recis_core.hooks.hook import Hook
 from recis_core.hooks.ranks import failing_together
-from recis_core.hooks.run import Run, StepResult
+from recis_core.hooks.run import Batch, Run, StepResult
 from recis_core.hooks.step_sums import LoggedSteps, StepSums
 from recis_core.hooks.training_clock import TrainingClock
 
@@ -36,8 +36,21 @@ class StepLog(Hook):
     def tell_evaluation(self, run: Run, metrics: Mapping[str, float]) -> None:
         """Show an evaluation's metrics. On the first rank."""
 
+    def begin(self, run: Run) -> None:
+        """Open what `tell` needs. On all ranks; before training, or before the first step of a loop without before_train."""
+
     def before_train(self, run: Run) -> None:
+        self.end(run)
         self._clock = TrainingClock(run)
+        self.begin(run)
+
+    def before_step(self, run: Run, batch: Batch) -> None:
+        if self._clock is None:
+            self.before_train(run)
+
+    def before_evaluate(self, run: Run) -> None:
+        if self._clock is None:
+            self.before_train(run)
 
     def after_step(self, run: Run, result: StepResult) -> None:
         self._sums.add(result)
@@ -61,6 +74,13 @@ class StepLog(Hook):
                 self.tell(
                     run, LoggedSteps(run.step, sums.steps, run.rows, sums.losses(), sums.metrics, *rates, partial)
                 )
+
+    def close(self) -> None:
+        """Close what `begin` has opened, if it was called."""
+
+    def end(self, run: Run) -> None:
+        self._clock = None
+        self.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {"sums": self._sums.state_dict()}

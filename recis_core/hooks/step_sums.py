@@ -16,8 +16,8 @@ class LoggedSteps:
     """Steps up to `step`, since the last log.
 
     steps: how many. losses: "loss", and "loss/<name>" where a model gives several; means over the rows of all ranks.
-    metrics: of the last step. rows: of the run so far. rows_per_s, steps_per_s: by wall time of this process, reading
-    included, evaluations and saves left out; 0 where no time has passed.
+    metrics: the latest value of each that these steps have. rows: of the run so far. rows_per_s, steps_per_s: by wall time
+    of this process, reading included, evaluations and saves left out; 0 where no time has passed.
     partial: whether training ended before there were as many steps as a line is of.
     """
 
@@ -44,7 +44,11 @@ class StepSums:
         self._metrics: dict[str, float] = {}
 
     def add(self, result: StepResult) -> None:
-        self.steps, self.rows, self._metrics = self.steps + 1, self.rows + result.rows, dict(result.metrics)
+        self.steps, self.rows, self._metrics = (
+            self.steps + 1,
+            self.rows + result.rows,
+            {**self._metrics, **result.metrics},
+        )
         for name, loss in (("", result.loss), *result.losses.items()):
             key = f"{LOSS}/{name}" if name else LOSS
             # A step without rows has no loss: NaN times 0 would be NaN.
@@ -56,7 +60,7 @@ class StepSums:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Of the last step."""
+        """The latest value of each that these steps have."""
         return self._metrics
 
     def state_dict(self) -> dict[str, Any]:

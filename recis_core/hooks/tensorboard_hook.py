@@ -27,8 +27,7 @@ class TensorBoardHook(StepLog):
         self._directory = os.fspath(directory)
         self._scalars: Scalars | None = None
 
-    def before_train(self, run: Run) -> None:
-        super().before_train(run)
+    def begin(self, run: Run) -> None:
         if run.rank == 0:
             with failing_together(run):
                 purge = run.step + 1 if run.step else None
@@ -44,7 +43,7 @@ class TensorBoardHook(StepLog):
         if self._scalars is not None:
             self._scalars.add(group, numbers, step)
 
-    def end(self, run: Run) -> None:
+    def close(self) -> None:
         scalars, self._scalars = self._scalars, None
         if scalars is not None:
             scalars.close()

@@ -1,0 +1,53 @@
+"""Each example runs as a program of its own would, and learns something."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **arguments: int) -> str:
+    words = [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    monkeypatch.setenv("RECIS_BACKEND", "torch")
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_every_example_is_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"first_run.py", "with_accelerate.py", "with_lightning.py"}
+
+
+def test_first_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed("first_run.py", monkeypatch, capsys, steps=40, batch_size=64)
+    evaluations = [float(auc) for auc in re.findall(r"step \d+  evaluation  loss 0\.\d{4}  auc (0\.\d{4})", text)]
+    assert len(evaluations) == 4
+    assert evaluations[-1] > 0.55
+    assert re.search(r"^40 steps, 2,560 rows in \d+\.\d s: [\d,]+ rows/s", text, re.MULTILINE)
+    assert "dense forward" in text
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore")  # Lightning's own, of torch and of data loaders
+def test_lightning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed("with_lightning.py", monkeypatch, capsys, steps=40, batch_size=128)
+    found = re.fullmatch(r"20 \+ 20 steps, lr 0\.0010, ([\d,]+) rows, test AUC (0\.\d{4})\n", text.splitlines(True)[-1])
+    assert found is not None, text
+    assert float(found[2]) > 0.58
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore")  # Accelerate's own
+def test_accelerate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed("with_accelerate.py", monkeypatch, capsys, steps=40, batch_size=128)
+    found = re.fullmatch(
+        r"20 \+ 20 batches, lr 0\.0010, ([\d,]+) rows, test AUC (0\.\d{4})\n", text.splitlines(True)[-1]
+    )
+    assert found is not None, text
+    assert float(found[2]) > 0.58
