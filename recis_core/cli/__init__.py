@@ -1,4 +1,4 @@
-"""The `recis` command: train, eval, predict, plan, doctor, data.
+"""The `recis` command: train, eval, predict, plan, doctor, data, ckpt.
 
 Heavy imports wait until a command is known, so that `recis --help` answers at once.
 """
@@ -14,9 +14,9 @@ from recis_core.cli import torchrun
 from recis_core.cli.slow_start import said_if_slow
 from recis_core.cli.stopping import ending_well
 
-COMMANDS = ("train", "eval", "predict", "plan", "doctor", "data")
+COMMANDS = ("train", "eval", "predict", "plan", "doctor", "data", "ckpt")
 
-USAGE = """usage: recis {train,eval,predict,plan,doctor,data} ...
+USAGE = """usage: recis {train,eval,predict,plan,doctor,data,ckpt} ...
 
   recis train    train DeepFM or DLRM on a synthetic preset or on files
   recis eval     AUC and log loss of a saved run on files
@@ -24,6 +24,7 @@ USAGE = """usage: recis {train,eval,predict,plan,doctor,data} ...
   recis plan     propose how a model's tables are placed on many ranks, on paper
   recis doctor   versions, devices, and which backends run here
   recis data     look at files, convert them, write a synthetic click log
+  recis ckpt     look at checkpoints, verify, compare, compact, import and export them
 
 Each has --help."""
 

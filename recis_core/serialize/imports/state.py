@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,16 @@ def state_source(path: str | os.PathLike[str]) -> TableSource:
     Raises:
       FileNotFoundError: there is none. CorruptCheckpoint: a file is missing or damaged.
     """
-    return source_of(open_checkpoint(path))
+    checkpoint = open_checkpoint(path)
+    return source_of(checkpoint, _t(checkpoint))
 
 
-def source_of(checkpoint: Checkpoint) -> TableSource:
-    tables = {name: _table(checkpoint, name) for name in sorted(checkpoint.tables)}
+def source_of(checkpoint: Checkpoint, t: Mapping[str, int] | None = None) -> TableSource:
+    """The same of an open one, read from its manifest alone. t: of the tables, by name."""
+    t = t or {}
+    tables = {name: _table(checkpoint, name, t) for name in sorted(checkpoint.tables)}
     return TableSource(
-        str(checkpoint.path), tables | _of_state(checkpoint), checkpoint.step, lambda: _dense(checkpoint)
+        str(checkpoint.path), tables | _of_state(checkpoint, t), checkpoint.step, lambda: _dense(checkpoint)
     )
 
 
@@ -53,21 +56,23 @@ def _dense(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return dict(checkpoint.part("dense")) if "dense" in checkpoint.parts else {}
 
 
-def _table(checkpoint: Checkpoint, name: str) -> StoredTable:
+def _table(checkpoint: Checkpoint, name: str, t: Mapping[str, int]) -> StoredTable:
     info = checkpoint.tables[name]
     rows = info.rows if info.whole else None
-    return StoredTable(
-        name, info.dim, info.dtype, [_Merged(checkpoint, name)], tuple(info.slots), rows, distinct=True,
-        t=_t(checkpoint).get(name),
-    )  # fmt: skip
+    pieces = [_Merged(checkpoint, name)]
+    return StoredTable(name, info.dim, info.dtype, pieces, tuple(info.slots), rows, distinct=True, t=t.get(name))
 
 
 def _t(checkpoint: Checkpoint) -> Mapping[str, int]:
-    """Applied steps by table, from the optimizer's part, bare or joined; {} without one."""
-    state = checkpoint.part("optimizer") if "optimizer" in checkpoint.parts else {}
-    sparse = state.get("sparse", state) if isinstance(state, Mapping) else {}
-    found = sparse.get("t", {}) if isinstance(sparse, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}
+    """Applied steps by table, of the optimizer's part, bare or joined, or of what was imported; {} where neither is."""
+    for part, sparse in (("optimizer", "sparse"), ("imported", "")):
+        if part in checkpoint.parts:
+            state = checkpoint.part(part)
+            inner = state.get(sparse, state) if isinstance(state, Mapping) else {}
+            found = inner.get("t") if isinstance(inner, Mapping) else None
+            if isinstance(found, Mapping):
+                return found
+    return {}
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class _Merged:
         return self.checkpoint.blocks(self.name, rows)
 
 
-def _of_state(checkpoint: Checkpoint) -> dict[str, StoredTable]:
+def _of_state(checkpoint: Checkpoint, t: Mapping[str, int]) -> dict[str, StoredTable]:
     """Tables of a training state's storages; their form comes from the manifest, no row is read."""
     if not isinstance(checkpoint.path, Path):
         return {}  # training states are written on this machine alone
@@ -100,7 +105,7 @@ def _of_state(checkpoint: Checkpoint) -> dict[str, StoredTable]:
         forms = [_form(checkpoint, name) for name in parts]
         with naming(state, *parts):
             for ordinal, name in enumerate(forms[0]["names"]):
-                found[name] = _stored(state, parts, forms, ordinal, name)
+                found[name] = replace(_stored(state, parts, forms, ordinal, name), t=t.get(name))
     return found
 
 

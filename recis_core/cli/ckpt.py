@@ -1,0 +1,32 @@
+"""recis ckpt: look at checkpoints, check and compare them, write them anew, take them from and give them to other formats."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = ("ls", "show", "verify", "diff", "reshard", "compact", "export", "import")
+USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,export,import} ...
+
+  recis ckpt ls DIR              the checkpoints of a directory: step, kind, rows, bytes, when
+  recis ckpt show PATH           tables, parts and origin of one
+  recis ckpt verify PATH         read every byte and compare it with its hash
+  recis ckpt diff A B            rows and weights in which two differ
+  recis ckpt reshard PATH OUT    tables in files of another size, some of them, or under other names
+  recis ckpt compact PATH        a delta and what it is based on, as one full checkpoint
+  recis ckpt export PATH OUT     one table as Parquet, npz or safetensors
+  recis ckpt import SOURCE OUT   a checkpoint of RecIS v1, TorchRec, or Parquet of ids and vectors
+
+Each has --help."""
+
+
+def run(argv: list[str]) -> int:
+    command, *rest = argv or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if command not in COMMANDS:
+        print(f"recis ckpt: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
+        return 2
+    status: int = import_module(f"recis_core.cli.ckpt_{command}").run(rest)
+    return status
