@@ -13,6 +13,7 @@ from recis_core.backends import select
 from recis_core.cli import stopping, torchrun
 from recis_core.cli.config import read_config
 from recis_core.cli.flags import plain_errors
+from recis_core.cli.measure import Measured, asked, group_columns, in_words
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import counted
 from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_of
@@ -32,6 +33,12 @@ class EvalConfig(SavedRunFlags):
     """The label column; default: that of the run."""
     truth: str | None = None
     """A column of true click probabilities, whose AUC is reported beside."""
+    metrics: tuple[str, ...] = ()
+    """More metrics: logloss, ne, calibration, ece, rmse, and gauc, ndcg@10, recall@10, hit@10, mrr with a column of groups, as
+    gauc:user_id; several by comma."""
+
+    def __post_init__(self) -> None:
+        asked(self.metrics)
 
 
 def run(argv: list[str]) -> int:
@@ -49,15 +56,30 @@ def run(argv: list[str]) -> int:
 
 def _evaluation(config: EvalConfig, taker: Taker) -> dict[str, Any]:
     saved, files = SavedRun(config.state), files_of(config.data)
-    batches = batches_of(saved, files, taker, config.label or saved.label, config.truth, config.batch_size)
+    batches = batches_of(
+        saved,
+        files,
+        taker,
+        config.label or saved.label,
+        config.truth,
+        config.batch_size,
+        group_columns(asked(config.metrics)),
+    )
     model, ending = saved.model(taker.device, config.cache_disk), stopping.current()
     exchange = exchange_of(model)
     shown = rows_shown("evaluating", not config.json and taker.rank == 0)
-    with ending.noting(exchange is not None), shown as show_rows:
+    measured = Measured(asked(config.metrics))
+    with ending.noting(exchange is not None), shown as show_rows, measured.watching(model):
         found = evaluate(model, counted(ending.read(batches, exchange), show_rows))
+        more = measured.values(None if exchange is None else exchange.channel)
         ending.check(exchange)
     model.embeddings.close()  # type: ignore[operator, union-attr]
-    return {"state": str(saved.path), "step": saved.state.step, **_plain(dataclasses.asdict(found))}
+    return {
+        "state": str(saved.path),
+        "step": saved.state.step,
+        **_plain(dataclasses.asdict(found)),
+        **({"metrics": more} if more else {}),
+    }
 
 
 def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
@@ -68,4 +90,5 @@ def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
 def _words(found: dict[str, Any]) -> str:
     auc = "none, for all labels are alike" if found["auc"] is None else f"{found['auc']:.4f}"
     said = f"{found['rows']:,} rows, step {found['step']}: AUC {auc}, log loss {found['logloss']:.4f}"
-    return said if found["bayes_auc"] is None else f"{said}, Bayes AUC {found['bayes_auc']:.4f}"
+    said += "" if found["bayes_auc"] is None else f", Bayes AUC {found['bayes_auc']:.4f}"
+    return ", ".join([said, *in_words(found.get("metrics", {}))])

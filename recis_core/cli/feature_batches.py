@@ -48,8 +48,8 @@ class FeatureBatches(FileBatches):
         """The columns that features read."""
         return list(self.engine.input_columns)
 
-    def _opened(self, files: FileSet, batch_size: int) -> FileDataset:
-        dataset = super()._opened(files, batch_size)
+    def _opened(self, files: FileSet, batch_size: int, groups: Sequence[str] = ()) -> FileDataset:
+        dataset = super()._opened(files, batch_size, groups)
         for name, kind in self.engine.input_columns.items():
             if kind != "int":
                 dataset.varlen_feature(name)

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli.flags import named, plain_errors
+from recis_core.cli.measure import asked, group_columns
 from recis_core.cli.outset import check_writable
 from recis_core.cli.report import Display, JsonReport
 from recis_core.cli.screen import text_report
@@ -26,6 +27,18 @@ class LogFlags:
     """Directory for TensorBoard: loss, AUC, rows/s and what the cache did."""
     json: bool = False
     """One JSON object a logged step, of what TensorBoard gets, and a last one; in place of the progress bar and all else."""
+
+    metrics: tuple[str, ...] = ()
+    """More metrics of the test: logloss, ne, calibration, ece, rmse, and gauc, ndcg@10, recall@10, hit@10, mrr with a column of
+    groups, as gauc:user_id; several by comma."""
+
+    def __post_init__(self) -> None:
+        asked(self.metrics)
+
+    @property
+    def groups(self) -> list[str]:
+        """Columns of the metrics' groups."""
+        return group_columns(asked(self.metrics))
 
     def check_here(self) -> None:
         if self.tensorboard is not None:

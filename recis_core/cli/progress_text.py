@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recis_core.cli.measure import in_words
 from recis_core.framework import Logged
 from recis_core.hooks.progress_line import GAP, Part, clock
 
@@ -39,6 +40,7 @@ def final_lines(final: dict[str, Any]) -> list[str]:
         line += f" ({final['auc_note']})"
     if final["bayes_auc"] is not None:
         line += f"  Bayes AUC {final['bayes_auc']:.4f}  gap {final['bayes_auc'] - final['auc']:.4f}"
+    line = GAP.join([line, *in_words(final.get("metrics", {}))])
     return [f"{final['steps']} steps on {final['backend']}{_ranks(final)}, {_rate(final)}, {tables}, {loss}", line]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from recis_core.cli.cache import cache_totals, combined
 from recis_core.cli.exchange import ExchangeFlags
+from recis_core.cli.measure import Measured
 from recis_core.cli.source import Batch
 from recis_core.exchange.gathering import gathered_json
 from recis_core.framework import TrainLoop, evaluate
@@ -19,15 +20,23 @@ from recis_core.serialize import tables_sha256
 
 
 def final_result(
-    flags: ExchangeFlags, test_batches: Iterable[Batch], model: nn.Module, loop: TrainLoop, world: int
+    flags: ExchangeFlags,
+    test_batches: Iterable[Batch],
+    model: nn.Module,
+    loop: TrainLoop,
+    world: int,
+    measured: Measured,
 ) -> dict[str, Any]:
     """Collective."""
     exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
     tables = filter_out_sparse_param(model)
-    result = dataclasses.asdict(evaluate(model, test_batches))
+    with measured.watching(model):
+        result = dataclasses.asdict(evaluate(model, test_batches))
+    more = measured.values(None if loop.exchange is None else loop.exchange.channel)
     return {
         "final": True,
         **result,
+        **({"metrics": more} if more else {}),
         "steps": loop.step,
         "rows_per_s": loop.rows_per_s,
         "trained_rows": loop.trained_rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -132,9 +132,15 @@ def files_of(data: str) -> FileSet:
 
 
 def batches_of(
-    run: SavedRun, files: FileSet, taker: Taker, label: str | None, truth: str | None, rows: int = TEST_BATCH
+    run: SavedRun,
+    files: FileSet,
+    taker: Taker,
+    label: str | None,
+    truth: str | None,
+    rows: int = TEST_BATCH,
+    groups: Sequence[str] = (),
 ) -> Iterator[Batch]:
-    """All rows of files, in order.
+    """All rows of files, in order, with columns of groups for metrics.
 
     Raises:
       ValueError, TypeError: a file lacks a column that the model takes, or holds another kind of value in it than those that
@@ -151,5 +157,6 @@ def batches_of(
         if column is not None and column in (*reader.inputs, *columns.weights.values()):
             raise ValueError(f"{flag(name)} names {column!r}, which the run reads as an input.")
     reader.check(files)
+    reader.check_groups(groups, files)
     require_kinds(run.kinds, columns, files)
-    return reader.batches(files, rows, 0, files.all_rows)
+    return reader.batches(files, rows, 0, files.all_rows, groups)

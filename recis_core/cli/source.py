@@ -8,7 +8,7 @@ A batch: {"label": float32 [B], field: ids …, "dense": float32 [B, X] if there
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -50,8 +50,10 @@ def open_source(config: TrainConfig, taker: Taker = ALONE) -> Source:
     """Raises ValueError or FileNotFoundError where the config names nothing to train on."""
     data = config.data
     if data.preset is not None:
-        return PresetSource(data.preset, config.seed, data.rows, data.test_fraction, taker)
-    return FileSource(data, taker)
+        preset = PresetSource(data.preset, config.seed, data.rows, data.test_fraction, taker)
+        _require_fields(preset, config.log.groups)
+        return preset
+    return FileSource(data, taker, config.log.groups)
 
 
 class PresetSource:
@@ -79,7 +81,7 @@ class PresetSource:
 class FileSource:
     """Files: columns of ids are sparse fields, columns of floats dense inputs, as `columns.choose` sorts them."""
 
-    def __init__(self, flags: DataFlags, taker: Taker) -> None:
+    def __init__(self, flags: DataFlags, taker: Taker, groups: Sequence[str] = ()) -> None:
         data, test = str(flags.files), flags.test_files
         self._train = self._test = _files_of(data)
         self.train_rows, self._test_begin = self._train.all_rows, 0
@@ -91,6 +93,8 @@ class FileSource:
             _require_rows(self._test, test)
         both = self._train.beside(self._test)
         self._reader = self._opened(flags, both, taker)
+        self._groups = groups
+        self._reader.check_groups(groups, self._test)
         self.fields, self.dense = self._reader.fields, self._reader.dense
 
     def _opened(self, flags: DataFlags, both: FileSet, taker: Taker) -> FileBatches:
@@ -116,7 +120,13 @@ class FileSource:
         return self._reader.batches(self._train, batch_size, first_row, self.train_rows)
 
     def test_batches(self) -> Iterator[Batch]:
-        return self._reader.batches(self._test, TEST_BATCH, self._test_begin, self._test.all_rows)
+        return self._reader.batches(self._test, TEST_BATCH, self._test_begin, self._test.all_rows, self._groups)
+
+
+def _require_fields(source: Source, groups: Sequence[str]) -> None:
+    for column in groups:
+        if column not in source.fields:
+            raise ValueError(f"--metrics: the preset has no field {column!r}; it has {', '.join(source.fields)}.")
 
 
 def _files_of(path: str) -> FileSet:

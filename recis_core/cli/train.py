@@ -12,6 +12,7 @@ from recis_core.cli.build import build_model, build_optimizer
 from recis_core.cli.cache import named_by_flags
 from recis_core.cli.config import read_config
 from recis_core.cli.flags import by_flag
+from recis_core.cli.measure import Measured, asked
 from recis_core.cli.outset import choose_backend
 from recis_core.cli.report import Display, Report, SilentReport, counted, display
 from recis_core.cli.result import final_result
@@ -66,7 +67,7 @@ def _train(config: TrainConfig, report: Display, taker: Taker) -> dict[str, Any]
     _train_and_save(config, source, loop, report, saver, ending)
     with ending.noting(loop.exchange is not None), report.evaluating() as show_rows:
         test = counted(ending.read(source.test_batches(), loop.exchange), show_rows)
-        final = final_result(config.exchange, test, model, loop, taker.world)
+        final = final_result(config.exchange, test, model, loop, taker.world, Measured(asked(config.log.metrics)))
         ending.check(loop.exchange)
     report.final(final)
     model.embeddings.close()  # type: ignore[operator, union-attr]

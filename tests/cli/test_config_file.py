@@ -173,7 +173,7 @@ EVERY: list[dict[str, Any]] = [
         "cache_disk_index_bytes": "1GB", "cache_disk_mapped_bytes": "2GB", "cache_policy": "lru", "cache_precision": "bf16,int8",
         "prefetch": 2, "prefetch_threads": 3, "precision": "forward=int8,backward=topk(10%,int8)+ef", "sharding": "table:0",
         "save": "it's \"mine\"", "save_every": 4, "keep": 2, "overwrite": True, "resume": "null", "resume_if_any": True,
-        "log_every": 3, "tensorboard": "1e3", "json": True,
+        "log_every": 3, "tensorboard": "1e3", "json": True, "metrics": ("ne", "auc,rmse"),
     },
     {
         "data": "файлы/*.parquet", "label": "no", "truth": "010", "columns": ("a", "~", "yes"), "skip": ("1.5", ""),

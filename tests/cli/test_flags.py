@@ -19,7 +19,7 @@ NAMES = [
     "admit", "backend", "batch_size", "cache_device_bytes", "cache_device_rows", "cache_disk",
     "cache_disk_index_bytes", "cache_disk_mapped_bytes", "cache_host_bytes", "cache_host_rows", "cache_policy",
     "cache_precision", "columns", "data", "dense_columns", "dim", "epochs", "evict", "evict_every", "features",
-    "fresh_optimizer", "id_columns", "init_from", "json", "keep", "label", "log_every", "lr", "model",
+    "fresh_optimizer", "id_columns", "init_from", "json", "keep", "label", "log_every", "lr", "metrics", "model",
     "optimizer", "overwrite", "precision", "prefetch", "prefetch_threads", "preset", "resume", "resume_if_any",
     "rows", "save", "save_every", "seed", "sharding", "skip", "steps", "string_columns", "tensorboard",
     "test_data", "test_fraction", "truth",
@@ -52,7 +52,7 @@ def test_an_unknown_flag_is_refused() -> None:
 
 def test_commands_of_a_saved_run_share_their_flags() -> None:
     for kind, own in (
-        (EvalConfig, {"label", "truth"}),
+        (EvalConfig, {"label", "truth", "metrics"}),
         (PredictConfig, {"out", "keep_columns", "score_column", "overwrite"}),
     ):
         assert set(keywords(kind)) - own == {"state", "data", "backend", "batch_size", "cache_disk", "json"}
