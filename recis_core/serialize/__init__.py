@@ -1,8 +1,20 @@
 """Saving and loading whole training states, and digests of tables."""
 
 from recis_core.serialize.checkpoint import (
+    AtEnd,
     Checkpoint,
+    CheckpointManager,
+    CheckpointSource,
     CheckpointWriter,
+    DeltaPolicy,
+    EveryMinutes,
+    EverySteps,
+    KeepBest,
+    KeepEvery,
+    KeepLast,
+    KeepPolicy,
+    Restored,
+    SavePolicy,
     TableInfo,
     load_rows,
     new_checkpoint,
@@ -29,10 +41,22 @@ from recis_core.serialize.shared_state import latest_shared_state, save_shared_s
 from recis_core.serialize.table_block import TableBlock
 
 __all__ = [
+    "AtEnd",
     "Checkpoint",
+    "CheckpointManager",
+    "CheckpointSource",
     "CheckpointWriter",
+    "DeltaPolicy",
+    "EveryMinutes",
+    "EverySteps",
+    "KeepBest",
+    "KeepEvery",
+    "KeepLast",
+    "KeepPolicy",
     "LoadedTables",
     "RecisCheckpoint",
+    "Restored",
+    "SavePolicy",
     "SavedState",
     "StoredTable",
     "TableBlock",

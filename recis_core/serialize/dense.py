@@ -51,10 +51,10 @@ def load_dense_state(model: nn.Module, dense: Mapping[str, Tensor]) -> None:
     check_dense_state(model, dense)
     saved = _by_plain_name(dense)
     for name, value in _by_plain_name(dense_state(model)).items():
-        value.copy_(_as(value, saved[name]))
+        value.copy_(as_placed(value, saved[name]))
 
 
-def _as(mine: Tensor, saved: Tensor) -> Tensor:
+def as_placed(mine: Tensor, saved: Tensor) -> Tensor:
     """The saved value for a parameter; of one that FSDP2 has sharded, this rank's part."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 

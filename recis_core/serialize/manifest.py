@@ -106,6 +106,11 @@ def _tail(body: bytes) -> bytes:
     return b', "xxh3_128": "%s"}\n' % xxhash.xxh3_128_hexdigest(body).encode()
 
 
+def hash_of(data: bytes) -> str:
+    """The hash that a manifest's bytes end with."""
+    return data[-len(b'"}\n') - 32 :][:32].decode()
+
+
 def read_manifest(directory: Place) -> Manifest:
     """Read a manifest; checks every byte.
 

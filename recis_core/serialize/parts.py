@@ -21,8 +21,8 @@ def part_of_state(state: Mapping[str, Any], part: str) -> Any:
 
 
 @contextmanager
-def naming(state: Mapping[str, Any], *parts: str) -> Iterator[None]:
-    """Errors inside, from values of these parts, become a StateMismatch that names the parts."""
+def naming(state: Any, *parts: str) -> Iterator[None]:
+    """Errors inside, from values of these parts, become a StateMismatch that names the parts, or their files."""
     try:
         yield
     except CorruptCheckpoint:
@@ -32,7 +32,7 @@ def naming(state: Mapping[str, Any], *parts: str) -> Iterator[None]:
         raise StateMismatch(f"{_where(state, parts)}: {fault}") from error
 
 
-def _where(state: Mapping[str, Any], parts: tuple[str, ...]) -> str:
-    if isinstance(state, SavedState):
-        return ", ".join(str(state.file_of(part)) for part in parts)
+def _where(state: Any, parts: tuple[str, ...]) -> str:
+    if (file_of := getattr(state, "file_of", None)) is not None:
+        return ", ".join(str(file_of(part)) for part in parts)
     return f"part {', '.join(parts)} of the state"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -16,14 +16,17 @@ from recis_core.table.unapplied import Carried, summed_by_key
 class Resumed:
     """The new content of one storage. All checks come before `commit`.
 
-    slots: whether rows keep their optimizers' slots.
+    slots: whether rows keep their optimizers' slots. ordinals: logical tables to replace; None: all. If others stay, so do
+    their gradients and what the storage has beside rows.
     """
 
-    def __init__(self, table: Table, slots: bool = True) -> None:
+    def __init__(self, table: Table, slots: bool = True, ordinals: Collection[int] | None = None) -> None:
         self.table, self.step, self.slots = table, table.step, slots
-        self._rows = Replacement(table, range(len(table.names)))
+        self.whole = ordinals is None or len(set(ordinals)) == len(table.names)
+        self._rows = Replacement(table, range(len(table.names)) if ordinals is None else ordinals)
         self._carried: Carried | None = None
-        parts = {name: part for name, part in table.state_parts().items() if slots or not part.of_gradients}
+        kept = table.state_parts().items() if self.whole else ()
+        parts = {name: part for name, part in kept if slots or not part.of_gradients}
         self.parts = {name: part.aside() for name, part in parts.items()}
 
     def add(self, snapshot: Snapshot) -> None:
@@ -49,6 +52,9 @@ class Resumed:
 
     def commit(self) -> None:
         self._rows.commit()
+        if not self.whole and self.table.carried is not None:
+            others = [self.table.carried, *([] if self._carried is None else [self._carried])]
+            self._carried = summed_by_key(others)
         self.table.step, self.table.carried = self.step, self._carried
         for part in self.parts.values():
             part.commit()

@@ -24,6 +24,7 @@ from recis_core.serialize.manifest import (
     Written,
     checked_step,
     encode_manifest,
+    hash_of,
     read_manifest,
 )
 from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part, write_part
@@ -74,17 +75,19 @@ def write_parts(aside: Place, parts: Split) -> Written:
     }
 
 
-def commit(aside: Path, final: Path, step: int, written: Written, head: Head | None = None) -> None:
-    """Write the manifest, then rename: from then on the state exists."""
-    write_manifest(aside, step, written, head)
+def commit(aside: Path, final: Path, step: int, written: Written, head: Head | None = None) -> str:
+    """Write the manifest, then rename: from then on the state exists. Returns the manifest's hash."""
+    digest = write_manifest(aside, step, written, head)
     place(aside, final)
+    return digest
 
 
-def write_manifest(directory: Place, step: int, written: Written, head: Head | None = None) -> None:
-    """Write and sync the manifest. Raises ValueError as encode_manifest, OSError."""
+def write_manifest(directory: Place, step: int, written: Written, head: Head | None = None) -> str:
+    """Write and sync the manifest; returns its hash. Raises ValueError as encode_manifest, OSError."""
     data = encode_manifest(step, written, head)
     with created(directory / MANIFEST) as file:
         file.write(data)
+    return hash_of(data)
 
 
 def latest_state(directory: str | Path) -> Path:

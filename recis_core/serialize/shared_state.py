@@ -7,17 +7,22 @@ rank fails, all ranks raise, and no state is left.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recis_core.backends.errors import CorruptCheckpoint, ExchangeFailed, ExchangeMismatch
+from recis_core.channel.channel import Channel
 from recis_core.durable import sync_directory
 from recis_core.exchange.gathering import gathered_json
-from recis_core.serialize.manifest import Written, checked_step
-from recis_core.serialize.saved_state import Split, commit, latest_state, split_parts, write_parts
-from recis_core.serialize.state_directory import aside_of, saving, state_path
+from recis_core.serialize.manifest import Head, Written, checked_step
+from recis_core.serialize.part_file import Place
+from recis_core.serialize.places import files_of, written_aside
+from recis_core.serialize.saved_state import latest_state, split_parts, write_parts
+from recis_core.serialize.state_directory import state_path
+from recis_core.serialize.table_entry import TableEntry
 from recis_core.table.exchange_interface import Exchange
 
 
@@ -33,38 +38,76 @@ def save_shared_state(
       ExchangeMismatch: another rank failed; no state was committed. ExchangeFailed: another rank died.
       On the rank that failed: as save_state.
     """
-    final, rank = state_path(directory, checked_step(step)), exchange.channel.rank
-    with ExitStack() as ends:
-        with exchange.channel.failing_together("save"):
-            parts = split_parts(
-                {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
-            )
-            if rank == 0:
-                ends.enter_context(saving(final))
-        _meet(exchange, step)
-        with exchange.channel.failing_together("save"):
-            written = _write(aside_of(final), parts)
-        _meet(exchange, step)
-        written_by_rank = gathered_json(exchange.channel, written, to=0, kind="save")
-        with exchange.channel.failing_together("save"):
-            if rank == 0:
-                commit(aside_of(final), final, step, {k: v for each in written_by_rank for k, v in each.items()})
-        _meet(exchange, step)
-    return final
-
-
-def _meet(exchange: Exchange, step: int) -> None:
-    exchange.channel.meet("save", step, here=lambda: f"Here: step {step}.")
-
-
-def _write(aside: Path, parts: Split) -> Written:
-    if not aside.is_dir():
-        raise FileNotFoundError(
-            f"the first rank made {aside}, which is not here: --save needs a directory that all ranks see."
+    rank = exchange.channel.rank
+    with exchange.channel.failing_together("save"):
+        parts = split_parts(
+            {part_of(part, rank): tree for part, tree in own.items()} | dict(shared if rank == 0 else {})
         )
-    written = write_parts(aside, parts)
-    sync_directory(aside)
-    return written
+
+    def write(place: Place) -> RanksPart:
+        return RanksPart(write_parts(place, parts))
+
+    commit_together(Path(directory), checked_step(step), write, lambda ranks: Head(), exchange.channel)
+    return state_path(directory, step)
+
+
+@dataclass(frozen=True)
+class RanksPart:
+    """What one rank wrote: parts, and how its tables lie in them."""
+
+    written: Written
+    tables: dict[str, TableEntry] = field(default_factory=dict)
+
+
+def commit_together(
+    directory: Place,
+    step: int,
+    write: Callable[[Place], RanksPart],
+    head: Callable[[list[dict[str, TableEntry]]], Head],
+    channel: Channel | None,
+) -> str:
+    """All ranks write into one directory aside; when all have, the first rank commits. Collective; channel None: one rank.
+
+    write: writes this rank's files into a directory. head: of the manifest, from the tables of all ranks.
+
+    Returns:
+      the hash of the manifest, on the first rank; else "".
+    """
+    if channel is None:
+        with written_aside(directory, step) as aside:
+            mine = write(aside.files)
+            return aside.commit(step, mine.written, head([mine.tables]))
+    with ExitStack() as ends:
+        with channel.failing_together("save"):
+            begun = ends.enter_context(written_aside(directory, step)) if channel.rank == 0 else None
+        _meet(channel, step)
+        folder = gathered_json(channel, "" if begun is None else begun.folder, kind="save")[0]
+        with channel.failing_together("save"):
+            mine = _written(files_of(directory, step, folder), write)
+        _meet(channel, step)
+        sent = [mine.written, {name: asdict(entry) for name, entry in mine.tables.items()}]
+        ranks, digest = gathered_json(channel, sent, to=0, kind="save"), ""
+        with channel.failing_together("save"):
+            if begun is not None:
+                tables = [{name: TableEntry(**entry) for name, entry in theirs.items()} for _, theirs in ranks]
+                digest = begun.commit(step, {k: v for each, _ in ranks for k, v in each.items()}, head(tables))
+        _meet(channel, step)
+    return digest
+
+
+def _meet(channel: Channel, step: int) -> None:
+    channel.meet("save", step, here=lambda: f"Here: step {step}.")
+
+
+def _written(files: Place, write: Callable[[Place], RanksPart]) -> RanksPart:
+    if isinstance(files, Path) and not files.is_dir():
+        raise FileNotFoundError(
+            f"the first rank made {files}, which is not here: --save needs a directory that all ranks see."
+        )
+    mine = write(files)
+    if isinstance(files, Path):
+        sync_directory(files)
+    return mine
 
 
 def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:

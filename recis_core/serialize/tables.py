@@ -36,12 +36,17 @@ def _storages(tables: Mapping[str, HashTable]) -> dict[str, Table]:
 def snapshot_tables(tables: Mapping[str, HashTable]) -> dict[str, Any]:
     """{part: names and snapshot} for each physical table. Collective if ranks share the tables."""
     storages = _storages(tables)
-    late = _pending(list(storages.values()))
+    late = late_gradients(list(storages.values()))
     return {part: _snapshot(table, late[table]) for part, table in storages.items()}
 
 
 def _snapshot(table: Table, late: Carried | None) -> dict[str, Any]:
-    saved: dict[str, Any] = {"names": list(table.names), "snapshot": dict(vars(table.export())), "step": table.step}
+    return {**beside_rows(table, late), "snapshot": dict(vars(table.export()))}
+
+
+def beside_rows(table: Table, late: Carried | None) -> dict[str, Any]:
+    """What a storage has beside rows. late: unapplied gradients."""
+    saved: dict[str, Any] = {"names": list(table.names), "step": table.step}
     parts = {name: part.saved() for name, part in table.state_parts().items()}
     if hooks := {name: parts.pop(name) for name in HOOKS if name in parts}:
         saved["hooks"] = hooks
@@ -59,7 +64,7 @@ def _parts_of(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {**saved, **saved.get("hooks", {})}
 
 
-def _pending(storages: list[Table]) -> dict[Table, Carried | None]:
+def late_gradients(storages: list[Table]) -> dict[Table, Carried | None]:
     """Each storage's unapplied gradients, with error-feedback residuals that ranks have not sent to each other."""
     late = {table: table.carried for table in storages}
     for exchange in dict.fromkeys(t.exchange for t in storages if t.exchange is not None):
@@ -163,11 +168,22 @@ def _resume(new: Resumed, saved: Mapping[str, Any]) -> None:
     snapshot.slots = _fitting(new, snapshot.slots)
     new.add(snapshot)
     new.step = _checked_step(saved["step"])
+    take_late(new, saved)
+
+
+def take_late(new: Resumed, saved: Mapping[str, Any]) -> None:
+    """Take parts that the same rank and tables saved, and gradients that wait."""
     taken = new.take_parts(_parts_of(saved))
     # A sender that keeps its residual must not apply it as a gradient, too.
     late = saved.get("carried" if "residual" in taken else "pending")
     if new.slots and late is not None:
         new.carry(Carried(**late))
+
+
+def taken_step(new: Resumed, saved: Mapping[str, Any]) -> None:
+    """The storage's step; of a storage that keeps other tables, too, the later one."""
+    step = _checked_step(saved["step"])
+    new.step = step if new.whole else max(new.step, step)
 
 
 def _fitting(new: Resumed, slots: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,7 +215,7 @@ def _hand_out(
         _take_rows(new[table.physical], table, Snapshot(**saved["snapshot"]), ordinal)
         new[table.physical].step = _checked_step(saved["step"])
         if "pending" in saved and new[table.physical].slots:
-            _take_pending(new[table.physical], table, Carried(**saved["pending"]), ordinal)
+            take_pending(new[table.physical], table, saved["pending"], ordinal)
     _hand_out_hooks(new, tables, saved)
 
 
@@ -222,11 +238,16 @@ def _side_by_side(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
     snapshot["weights"] = whole("snapshot", "weights")
     slots = [shard["snapshot"]["slots"] for shard in shards]
     snapshot["slots"] = {name: torch.cat([s[name] for s in slots], 1) for name in slots[0]}
+    return {**side_by_side_pending(shards), "snapshot": snapshot}
+
+
+def side_by_side_pending(shards: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a storage has beside rows, of whole rows, from all ranks' blocks of columns."""
+    first = shards[0]
     saved = {name: first[name] for name in ("names", "step", "shardings", "hooks") if name in first}
-    saved["snapshot"] = snapshot
     if "pending" in first:
-        kept = first["pending"]
-        saved["pending"] = {"ids": kept["ids"], "ordinals": kept["ordinals"], "values": whole("pending", "values")}
+        values = torch.cat([shard["pending"]["values"] for shard in shards], 1)
+        saved["pending"] = {**first["pending"], "values": values}
     return saved
 
 
@@ -244,7 +265,9 @@ def _take_rows(new: Resumed, table: HashTable, saved: Snapshot, ordinal: int) ->
     new.add(Snapshot(saved.ids[at], ordinals, saved.weights[at], slots, **history))
 
 
-def _take_pending(new: Resumed, table: HashTable, saved: Carried, ordinal: int) -> None:
+def take_pending(new: Resumed, table: HashTable, pending: Mapping[str, Tensor], ordinal: int) -> None:
+    """Take waiting gradients of a saved storage's logical table `ordinal` that belong to `table` on this rank."""
+    saved = Carried(**pending)
     at = _here(table, saved.ids, saved.ordinals, ordinal)
     ordinals = torch.full((len(at),), table.ordinal, dtype=torch.int32)
     new.carry(Carried(saved.ids[at], ordinals, table.physical.cut(saved.values[at])))

@@ -15,7 +15,7 @@ from recis_core.backends.errors import PacketError, RecisError
 from recis_core.packets.packet import encode, encode_commit
 from recis_core.packets.packet_codec import ID_CODECS, ROW_CODECS, number_of
 from recis_core.packets.packet_header import STREAM_BYTES
-from recis_core.serving.changed_ids import ChangedIds
+from recis_core.table.changed_ids import ChangedIds
 from recis_core.table.named_table import NamedTable
 
 PACKET_BYTES = 1 << 23

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from recis_core.backends import (
@@ -22,6 +23,8 @@ from recis_core.backends import (
 )
 from recis_core.backends.records import Evicted, Marks, Partition
 from recis_core.table.content import Content, CopiedWhenNeeded, Fresh, InPlace, of_tables
+
+FIND = LookupMode(insert=False, touch=False)
 
 
 class PlainStorage:
@@ -115,6 +118,23 @@ class PlainStorage:
 
     def export(self) -> Snapshot:
         return self.backend.export(self.state)
+
+    def snapshots(self, most: int) -> Iterator[Snapshot]:
+        whole = self.export()
+        scores, stamps = whole.scores, whole.stamps
+        yield Snapshot(whole.ids, whole.tables, whole.weights, whole.slots, scores=scores, stamps=stamps)
+
+    def rows_of(self, ids: Tensor, tables: Tensor, *, marks: bool) -> Snapshot:
+        at, _ = self.lookup(ids, tables, mode=FIND, clock=Clock())
+        known = at >= 0
+        weights, slots = self.read_rows(at[known])
+        found = Snapshot(ids[known].cpu(), tables[known].cpu(), weights.cpu(), {n: v.cpu() for n, v in slots.items()})
+        if marks:
+            kept = self.marks()
+            order = kept.rows.argsort()
+            place = order[torch.searchsorted(kept.rows[order], at[known].cpu())]
+            found.scores, found.stamps = kept.scores[place], kept.stamps[place]
+        return found
 
     def restore(self, snapshot: Snapshot) -> None:
         self.state = self.backend.restore(self.state, snapshot)

@@ -110,6 +110,16 @@ class Storage(Protocol):
 
     def export(self) -> Snapshot: ...
 
+    def snapshots(self, most: int) -> Iterator[Snapshot]:
+        """All rows with slots and marks, each once, on the CPU, without placement: of tiers in parts of at most `most`
+        rows, read where they are; else in one part, a copy. Rows must not move until it ends.
+        """
+        ...
+
+    def rows_of(self, ids: Tensor, tables: Tensor, *, marks: bool) -> Snapshot:
+        """Rows and slots, and marks, of those of these unique keys that have a row; on the CPU. Counts no use."""
+        ...
+
     def restore(self, snapshot: Snapshot) -> None: ...
 
     def counters(self) -> Counters: ...

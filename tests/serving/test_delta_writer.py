@@ -96,7 +96,7 @@ def test_a_batch_written_again_by_its_owner_does_not_change_what_was_noted():
 
 
 def test_many_ids_are_compacted_and_none_is_lost(monkeypatch):
-    monkeypatch.setattr("recis_core.serving.changed_ids.COMPACT_AT", 10)
+    monkeypatch.setattr("recis_core.table.changed_ids.COMPACT_AT", 10)
     table, _ = table_of("numba")
     sink, store = MemorySink(), RowStore()
     with DeltaWriter({"user": table}) as writer:

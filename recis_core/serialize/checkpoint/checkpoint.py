@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
-from recis_core.serialize.checkpoint.places import latest_of, place_of
 from recis_core.serialize.checkpoint.table_files import NO_IDS, cut, side_by_side
 from recis_core.serialize.manifest import MANIFEST, Manifest, read_manifest
-from recis_core.serialize.part_file import DTYPES, Place
+from recis_core.serialize.part_file import DTYPES, Place, file_name
+from recis_core.serialize.places import latest_of, place_of
 from recis_core.serialize.saved_state import value_of
 from recis_core.serialize.state_directory import state_name, step_of_name
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import forms_of
+from recis_core.serialize.tree import join_tensors
 
 BLOCK_ROWS = 65_536
 
@@ -55,9 +56,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 class Checkpoint:
-    """path: of its directory. step; environment: what wrote it, JSON values. parts: names of what `part` gives."""
+    """path: of its directory. step; environment: what wrote it, JSON values. parts: names of what `part` gives.
 
-    def __init__(self, path: Place, manifest: Manifest | None = None) -> None:
+    base: what a delta follows. alone: whether the base is not looked up; then only `part` can be used.
+    """
+
+    def __init__(self, path: Place, manifest: Manifest | None = None, *, alone: bool = False) -> None:
         self.path, self.manifest = path, manifest or read_manifest(path)
         self.step, head = self.manifest.step, self.manifest.head
         if step_of_name(path.name) not in (None, self.step):
@@ -65,7 +69,7 @@ class Checkpoint:
         self.environment: Mapping[str, Any] = head.environment
         self._of_tables = {part for entry in head.tables.values() for group in entry.files for part in group}
         self.parts = tuple(name for name in self.manifest.parts if name not in self._of_tables)
-        self.base: Checkpoint | None = self._base()
+        self.base: Checkpoint | None = None if alone else self._base()
 
     @property
     def kind(self) -> str:
@@ -153,6 +157,18 @@ class Checkpoint:
         if name not in self.parts:
             raise StateMismatch(f"{self.path} has no part {name!r}; it has {', '.join(sorted(self.parts))[:300]}.")
         return value_of(self.path, self.manifest, name)
+
+    def file_of(self, part: str) -> Place:
+        folder = self.manifest.head.folder
+        return (self.path / folder if folder else self.path) / file_name(part)
+
+    def keys(self, name: str) -> list[str]:
+        """The names in a part that is a dict, from the manifest alone. Raises StateMismatch if it is none."""
+        part = self.manifest.parts[name]
+        tree = join_tensors(part.tree, part.tensors)
+        if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+            raise StateMismatch(f"{self.path}: part {name!r} is no dict of names.")
+        return list(tree)
 
     def verify(self) -> None:
         """Read every byte of this checkpoint and its bases. Raises CorruptCheckpoint, naming file and section."""

@@ -35,6 +35,8 @@ class TableFiles:
     Args:
       place: the directory of the files. rank: None where one process writes all. written: gets the parts.
       dim: columns of these rows. dtype: of the rows. file_bytes: of a file at most.
+
+    Blocks are not checked: see check_block.
     """
 
     def __init__(
@@ -43,15 +45,15 @@ class TableFiles:
     ) -> None:  # fmt: skip
         self.place, self.table, self.written, self.dim, self.dtype = place, table, written, dim, dtype
         self.stem = stem_of(table) + ("" if rank is None else f".rank-{rank}")
-        self.file_bytes, self.rows_per_file = file_bytes, 1
+        self.file_bytes, self.rows_per_file = file_bytes, 0
         self.slots: dict[str, int] | None = None
-        self.marks: set[str] = set()
+        self.marks: set[str] | None = None
         self.files: list[str] = []
         self._held: list[TableBlock] = []
         self._rows = 0
 
     def add(self, block: TableBlock) -> None:
-        """Raises TypeError or ValueError for a block of another form than the table's or the first block's."""
+        """Raises ValueError for a block of other slots or marks than those before."""
         self._check(block)
         self._held.append(block)
         self._rows += len(block.ids)
@@ -64,22 +66,29 @@ class TableFiles:
             self._write(self._rows, erased)
 
     def entry(self, *, whole: bool = True) -> TableEntry:
-        return TableEntry(self.dim, NAMES[self.dtype], self.slots or {}, whole, [[name] for name in self.files])
+        return TableEntry(self.dim, NAMES[self.dtype], dict(self.slots or {}), whole, [[name] for name in self.files])
 
     def _check(self, block: TableBlock) -> None:
-        check_block(block, self.table, self.dim, self.dtype)
         slots = {name: int(values.shape[1]) for name, values in block.slots.items()}
         if self.slots is None:
-            row_bytes = 8 + self.dim * self.dtype.itemsize + 4 * (sum(slots.values()) + len(block.marks))
-            self.slots, self.marks, self.rows_per_file = slots, set(block.marks), max(1, self.file_bytes // row_bytes)
+            self.slots = slots
+        if self.marks is None:
+            self.marks = set(block.marks)
         if slots != self.slots or set(block.marks) != self.marks:
             raise ValueError(
                 f"all blocks of table {self.table!r} must have the same slots and marks: {self.slots}, "
                 f"{sorted(self.marks)}; got {slots}, {sorted(block.marks)}."
             )
+        if not self.rows_per_file:
+            row_bytes = 8 + self.dim * self.dtype.itemsize + 4 * (sum(slots.values()) + len(self.marks))
+            self.rows_per_file = max(1, self.file_bytes // row_bytes)
+
+    def _empty(self) -> TableBlock:
+        slots = {name: torch.zeros(0, width) for name, width in (self.slots or {}).items()}
+        return TableBlock(NO_IDS, torch.zeros(0, self.dim, dtype=self.dtype), slots)
 
     def _write(self, rows: int, erased: Tensor = NO_IDS) -> None:
-        whole = joined(self._held) if self._held else empty_block(self.dim, self.dtype)
+        whole = joined(self._held) if self._held else self._empty()
         self._held, self._rows = [cut(whole, slice(rows, None))], self._rows - rows
         block, name = cut(whole, slice(rows)), f"{self.stem}.{len(self.files)}"
         tree = {"ids": block.ids, "rows": block.rows, "slots": block.slots, "marks": block.marks, "erased": erased}
@@ -104,10 +113,6 @@ def check_block(block: TableBlock, table: str, dim: int, dtype: torch.dtype) -> 
             raise ValueError(
                 f"{what} of table {table!r} must be {kind} {list(shape)}; got {found.dtype} {list(found.shape)}."
             )
-
-
-def empty_block(dim: int, dtype: torch.dtype) -> TableBlock:
-    return TableBlock(NO_IDS, torch.zeros(0, dim, dtype=dtype))
 
 
 def cut(block: TableBlock, at: slice | Tensor) -> TableBlock:

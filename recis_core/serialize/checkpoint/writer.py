@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from recis_core.serialize.checkpoint.environment import environment_here
-from recis_core.serialize.checkpoint.places import Aside, place_of, written_aside
-from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles
+from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles, check_block
 from recis_core.serialize.manifest import Head, Written, checked_step
 from recis_core.serialize.part_file import NAMES
+from recis_core.serialize.places import Aside, place_of, written_aside
 from recis_core.serialize.saved_state import split_parts, write_parts
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
@@ -45,6 +45,7 @@ class CheckpointWriter:
             )
         files, rows = TableFiles(self._aside.files, name, self._written, dim, dtype, file_bytes=self._file_bytes), 0
         for block in blocks:
+            check_block(block, name, dim, dtype)
             files.add(block)
             rows += len(block.ids)
         files.end()
@@ -62,7 +63,7 @@ class CheckpointWriter:
         self._written.update(write_parts(self._aside.files, split_parts({name: value})))
 
     def _commit(self, step: int, environment: Mapping[str, Any]) -> None:
-        head = Head(folder=self._aside.folder, environment=environment, tables=self._tables)
+        head = Head(environment=environment, tables=self._tables)
         self._aside.commit(step, self._written, head)
 
 

@@ -39,6 +39,7 @@ class AdmittingStorage:
         self.read_slot, self.write_slot, self.erase = inner.read_slot, inner.write_slot, inner.erase
         self.marks, self.rows_by_table, self.pieces = inner.marks, inner.rows_by_table, inner.pieces
         self.layout, self.export, self.counters = inner.layout, inner.export, inner.counters
+        self.snapshots, self.rows_of = inner.snapshots, inner.rows_of
 
     @property
     def state(self) -> Any:

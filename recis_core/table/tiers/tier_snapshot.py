@@ -5,6 +5,7 @@ Sizes: n rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,34 @@ def export(device: DeviceTier, lower: LowerTiers) -> Snapshot:
         np.concatenate([part[2].marks for part in parts]),
     )
     order = _order(device, ids, tables)
-    rows = rows.pick(order)
+    return _snapshot(device, ids[order], tables[order], rows.pick(order))
+
+
+def snapshots(device: DeviceTier, lower: LowerTiers, most: int) -> Iterator[Snapshot]:
+    """All rows in parts of at most `most`: those on the device first, then below it."""
+    here = device.known_rows()
+    for beg in range(0, len(here), most):
+        some = here[beg : beg + most]
+        yield _snapshot(device, *device.index.keys(some), device.read(some))
+    for ids, tables, rows in lower.scan(most):
+        only = np.flatnonzero(device.find_known(ids, tables) < 0)
+        yield _snapshot(device, ids[only], tables[only], rows.pick(only))
+
+
+def rows_of(device: DeviceTier, lower: LowerTiers, ids: np.ndarray, tables: np.ndarray) -> Snapshot:
+    """Of unique keys those that have a row: on the device, then below it."""
+    at = device.find_known(ids, tables)
+    here, away = np.flatnonzero(at >= 0), np.flatnonzero(at < 0)
+    fetched = lower.read(ids[away], tables[away])
+    order = np.concatenate([here, away[fetched.found]])
+    return _snapshot(device, ids[order], tables[order], device.read(at[here]).followed_by(fetched.rows))
+
+
+def _snapshot(device: DeviceTier, ids: np.ndarray, tables: np.ndarray, rows: Rows) -> Snapshot:
     stamps = torch.from_numpy(rows.marks["used"].copy())
     scores = torch.from_numpy(rows.marks["uses"].copy()) if device.counts else None
-    ids, tables = ids[order], tables[order]
-    return Snapshot(
-        torch.from_numpy(ids), torch.from_numpy(tables), rows.weights, rows.slots, stamps=stamps, scores=scores
-    )
+    keys = torch.from_numpy(ids), torch.from_numpy(tables)
+    return Snapshot(*keys, rows.weights, rows.slots, stamps=stamps, scores=scores)
 
 
 def marks(device: DeviceTier, lower: LowerTiers) -> tuple[Marks, np.ndarray]:

@@ -34,7 +34,7 @@ from recis_core.options.cache_config import CacheConfig
 from recis_core.table.content import Content
 from recis_core.table.tiers.overflow_table import change, slot_of
 from recis_core.table.tiers.replacing import content_in_tiers
-from recis_core.table.tiers.tier_snapshot import export, marks
+from recis_core.table.tiers.tier_snapshot import export, marks, rows_of, snapshots
 from recis_core.table.tiers.tiered_call import ELSEWHERE, embedded, looked_up
 from recis_core.table.tiers.tiered_state import KeyArrays, TieredState
 from recis_core.table.tiers.walk import walk
@@ -251,6 +251,14 @@ class TieredStorage:
     def export(self) -> Snapshot:
         with self.tiers.lock:
             return export(self.tiers.device, self.tiers.lower)
+
+    def snapshots(self, most: int) -> Iterator[Snapshot]:
+        with self.tiers.lock:
+            yield from snapshots(self.tiers.device, self.tiers.lower, most)
+
+    def rows_of(self, ids: Tensor, tables: Tensor, *, marks: bool) -> Snapshot:
+        with self.tiers.lock:
+            return rows_of(self.tiers.device, self.tiers.lower, _numpy(ids), _numpy(tables))
 
     def restore(self, snapshot: Snapshot) -> None:
         with self.tiers.lock:

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from recis_core.backends.errors import CorruptCheckpoint
@@ -17,7 +18,7 @@ from recis_core.io.file_systems import LOCAL, is_url
 from recis_core.serialize.manifest import MANIFEST, Head, Manifest, Written, read_manifest
 from recis_core.serialize.part_file import Place
 from recis_core.serialize.saved_state import commit, latest_state, write_manifest
-from recis_core.serialize.state_directory import remove_state, saving, state_name, states_in, step_of_name
+from recis_core.serialize.state_directory import aside_of, remove_state, saving, state_name, states_in, step_of_name
 from recis_core.serialize.store_path import StorePath
 
 
@@ -68,12 +69,18 @@ class Aside:
     def __init__(self, final: Place, files: Place, folder: str) -> None:
         self.final, self.files, self.folder = final, files, folder
 
-    def commit(self, step: int, written: Written, head: Head) -> None:
-        """From then on the checkpoint exists, in place of a former one of its step."""
+    def commit(self, step: int, written: Written, head: Head) -> str:
+        """From then on the checkpoint exists, in place of a former one of its step. Returns its manifest's hash."""
+        head = replace(head, folder=self.folder)
         if isinstance(self.final, Path) and isinstance(self.files, Path):
-            commit(self.files, self.final, step, written, head)
-        else:
-            write_manifest(self.final, step, written, head)
+            return commit(self.files, self.final, step, written, head)
+        return write_manifest(self.final, step, written, head)
+
+
+def files_of(directory: Place, step: int, folder: str) -> Place:
+    """Where the files of a checkpoint that is being written go. folder: Aside.folder."""
+    final = directory / state_name(step)
+    return aside_of(final) if isinstance(final, Path) else final / folder
 
 
 @contextmanager

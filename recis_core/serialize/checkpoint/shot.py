@@ -1,0 +1,74 @@
+"""All that one rank saves, as it is at a step; written later, while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recis_core.serialize.checkpoint.contents import Contents
+from recis_core.serialize.checkpoint.table_files import FILE_BYTES
+from recis_core.serialize.checkpoint.table_shot import StorageShot, delta_shot, full_shot
+from recis_core.serialize.checkpoint.tables_aside import BESIDE
+from recis_core.serialize.manifest import Written
+from recis_core.serialize.part_file import Place
+from recis_core.serialize.saved_state import Split, split_parts, write_parts
+from recis_core.serialize.shared_state import RanksPart, part_of
+from recis_core.serialize.table_entry import TableEntry
+from recis_core.serialize.tables import beside_rows, late_gradients
+from recis_core.table.table import Table
+
+Changed = Mapping[Table, dict[int, Tensor] | None]  # ids by logical table; None: all may have changed
+
+
+@dataclass(frozen=True)
+class Shot:
+    """parts: this rank's, on the CPU. storages: their rows. in_memory: whether all of it is copied already."""
+
+    step: int
+    rank: int | None
+    parts: Split
+    storages: list[StorageShot]
+
+    @property
+    def in_memory(self) -> bool:
+        return all(isinstance(each.snapshots, list) for each in self.storages)
+
+    def write(self, place: Place, file_bytes: int = FILE_BYTES) -> RanksPart:
+        written: Written = {}
+        tables: dict[str, TableEntry] = {}
+        for each in self.storages:
+            tables |= each.write(place, written, self.rank, file_bytes)
+        return RanksPart(written | write_parts(place, self.parts), tables)
+
+
+def take_shot(
+    contents: Contents, step: int, metrics: Mapping[str, float], rank: int, world: int, changed: Changed | None
+) -> Shot:
+    """Copy what a checkpoint holds of this rank. Collective if ranks share tables. changed: of a delta; None: all rows.
+
+    Raises:
+      TypeError, ValueError: something has no safe form.
+    """
+    storages = list(dict.fromkeys(table.physical for table in contents.tables.values()))
+    late = late_gradients(storages)
+    own: dict[str, Any] = contents.own()
+    own |= {f"{BESIDE}{i}": beside_rows(table, late[table]) for i, table in enumerate(storages)}
+    parts = {part_of(name, rank) if world > 1 else name: value for name, value in own.items()}
+    if rank == 0:
+        parts |= contents.shared() | {"metrics": dict(metrics)}
+    split = {name: (tree, _copied(tensors)) for name, (tree, tensors) in split_parts(parts).items()}
+    return Shot(step, rank if world > 1 else None, split, [_rows(table, changed) for table in storages])
+
+
+def _rows(table: Table, changed: Changed | None) -> StorageShot:
+    ids = None if changed is None else changed[table]
+    return full_shot(table) if ids is None else delta_shot(table, ids)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, in memory of their own; tensors that share memory are copied apart."""
+    return {name: torch.empty_like(t, device="cpu").copy_(t) for name, t in tensors.items()}
