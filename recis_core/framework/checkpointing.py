@@ -19,6 +19,8 @@ class Manager(Protocol):
 
     def wait(self) -> None: ...
 
+    def raise_failure(self) -> None: ...
+
     def restore(self, step: int | None = None, **how: Any) -> Any: ...
 
 
@@ -54,6 +56,11 @@ class Checkpointing:
         if restored is not None:
             self.saved_at = restored.step
         return restored
+
+    def raise_failure(self) -> None:
+        """Raise what a save in the background failed by."""
+        if self._manager is not None:
+            self._manager.raise_failure()
 
     def wait(self) -> None:
         """Until all saves are durable; raises what failed."""

@@ -37,7 +37,12 @@ class CountedBatches:
         return {"batches": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError unless it is a count of batches."""
+        """Raises ValueError unless it is a count of batches, of one rank."""
+        if not isinstance(state, Mapping):
+            raise ValueError(
+                "batches that are counted go on at the number of ranks with which they began; to share them out among others, "
+                "read a data set that keeps its position, as those of recis_core.io."
+            )
         taken = state.get("batches")
         if type(taken) is not int or taken < 0:
             raise ValueError(f"a position in plain batches is a count; got {state!r}.")

@@ -25,10 +25,11 @@ from recis_core.framework.objective import Objective
 from recis_core.framework.optimizer_step import OptimizerStep
 from recis_core.framework.phases import Phases
 from recis_core.framework.pieces import Pieces
-from recis_core.framework.random_state import seed_all
+from recis_core.framework.rank_state import RankState
 from recis_core.framework.ranks import Ranks
 from recis_core.framework.run_state import RunState
 from recis_core.framework.schedules import Schedulers, Schedules
+from recis_core.framework.seeding import seed_all
 from recis_core.framework.trainer_inputs import check_inputs, from_the_start
 from recis_core.framework.training_arguments import TrainingArguments
 from recis_core.framework.training_course import run_course
@@ -107,11 +108,11 @@ class Trainer:
         def watch(outputs: Any, batch: Any) -> None:
             watched.update(objective.predictions(outputs), batch)
 
-        self._state = RunState(self, calls, watched, ranks, dense.scaler)
+        self._own = RankState(self, self.train_dataset, watched)
         schedules = Schedules(schedulers, args.metric_for_best)
         parts = {
-            "model": model, "optimizer": self.optimizer, "data": self.train_dataset, "features": features,
-            "schedulers": schedules.by_name, "run": self._state,
+            "model": model, "optimizer": self.optimizer, "data": self._own, "features": features,
+            "schedulers": schedules.by_name, "run": RunState(self, calls, dense.scaler),
         }  # fmt: skip
         self._pieces = Pieces(
             timer, ranks, calls, watched, schedules,
@@ -198,6 +199,7 @@ class Trainer:
         if found is None:
             return {}
         self._last_metrics, self.measured_at = MappingProxyType(found), self.step
+        self._pieces.checkpoints.saved_at = None  # one that was saved before this evaluation has no metrics
         self._pieces.schedules.after_evaluation(found)
         self._pieces.hooks.call("after_evaluate", self._last_metrics)
         return dict(found)
@@ -233,7 +235,7 @@ class Trainer:
         """
         with self._pieces.timer("saving"):
             restored = self._pieces.checkpoints.restore(step, how)
-        if restored is not None and self.mid_epoch and self._state.of_another_world:
+        if restored is not None and self.mid_epoch and self._own.of_another_world:
             # Ranks share out what is left of the pass; a rank that finds nothing there must not begin the next one.
             getattr(self.train_dataset, "go_on", lambda: None)()
         return restored

@@ -124,6 +124,7 @@ class _Course:
 
     def _after_step(self) -> None:
         run = self._trainer
+        self._pieces.checkpoints.raise_failure()
         if run.args.eval_steps is not None and run.step % run.args.eval_steps == 0:
             self._measure()
         due, stop = self._agreed(self._pieces.checkpoints.due(run.step), run.stopped_by is not None)

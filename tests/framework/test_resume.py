@@ -11,10 +11,9 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from recis_core.framework.counted_batches import CountedBatches
-from recis_core.framework.random_state import check_random_state, random_state
-from recis_core.framework.ranks import Ranks
+from recis_core.framework.named_metrics import NamedMetrics
+from recis_core.framework.rank_state import RankState
 from recis_core.framework.run_state import checked_counts
-from recis_core.framework.state_by_rank import gather_states, state_of
 from recis_core.hooks import Hook
 from recis_core.metrics import AUROC
 from tests.framework.trainers import Clicks, Heard, Memory, assert_same_weights, batches, optimizers_of, trainer_of
@@ -44,6 +43,10 @@ def run_of(manager, **more):
     return trainer, heard
 
 
+def numbers_drawn():
+    return torch.rand(1).item(), float(np.random.rand()), random.random()
+
+
 @pytest.fixture(scope="module")
 def undisturbed():
     torch.manual_seed(7)
@@ -52,7 +55,7 @@ def undisturbed():
     manager = Memory(every=1)
     trainer, heard = run_of(manager)
     trainer.train()
-    return trainer, heard, manager, random_state()
+    return trainer, heard, manager, numbers_drawn()
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1) if FULL else [1, 5, 7, 12, 14])
@@ -68,7 +71,7 @@ def test_from_any_step_the_same_bits(undisturbed, step):
     assert again.results == heard.results[step:]
     assert again.metrics == heard.metrics[step // 4 :]
     assert (trainer.step, trainer.rows, trainer.epoch) == (whole.step, whole.rows, whole.epoch)
-    assert str(random_state()) == str(numbers)
+    assert numbers_drawn() == numbers
 
 
 def test_without_its_random_numbers_other_bits_come(undisturbed):
@@ -140,20 +143,37 @@ def test_damaged_states_are_refused():
         ValueError, match="progress must be counts step, rows, epoch, window, epoch_in_window, mid_epoch; got"
     ):
         checked_counts({"step": 3})
-    state = random_state()
-    for part in ("torch", "numpy", "python"):
-        broken = {**state, part: torch.zeros(3, dtype=torch.uint8) if part == "torch" else ["x", torch.zeros(1).long()]}
-        with pytest.raises(ValueError, match="this is no state of random numbers"):
-            check_random_state(broken)
-    (packed,) = gather_states({"a": torch.arange(3), "b": [1, None]}, Ranks(Clicks()))
-    assert str(state_of(packed)) == str({"a": torch.arange(3), "b": [1, None]})
-    with pytest.raises(ValueError, match="a rank's own state cannot be read"):
-        state_of(packed[:-1])
-    manager = Memory(1)
-    trainer = trainer_of(more={"checkpoints": manager})
-    trainer.train(2)
-    manager.saved[2]["run"]["progress"]["step"] = -1
-    resumed = trainer_of(more={"checkpoints": manager})
-    with pytest.raises(ValueError, match="progress must be counts"):
-        resumed.restore()
-    assert resumed.step == 0
+    for part, damage, said in (
+        ("run", lambda run: run["progress"].update(step=-1), "progress must be counts"),
+        ("data", lambda data: data.pop("metrics"), r"the state of a rank's data lacks \['metrics'\]"),
+    ):
+        manager = Memory(1)
+        trainer_of(more={"checkpoints": manager}).train(2)
+        damage(manager.saved[2][part])
+        resumed = trainer_of(more={"checkpoints": manager})
+        with pytest.raises(ValueError, match=said):
+            resumed.restore()
+
+
+def test_positions_of_another_number_of_ranks():
+    """Counted batches refuse them; what shares rows out gets all of them, and metrics in work begin anew."""
+    metric, at = AUROC(), []
+
+    class Shared(list):
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            at.append(state)
+
+    trainer = trainer_of(data=Shared(batches(2)), more={"train_metrics": {"auc": metric}})
+    trainer.train_step([batches(1)[0]])
+    own = RankState(trainer, trainer.train_dataset, NamedMetrics({"auc": metric}, lambda batch: batch["label"]))
+    state = own.state_dict()
+    own.load_state_dict([state, state])
+    assert (at, own.of_another_world, trainer.at_end) == ([[{}, {}]], True, False)
+    assert metric.undefined is not None
+    own.load_state_dict(state)
+    assert (at[1:], own.of_another_world, metric.undefined) == ([{}], False, None)
+    with pytest.raises(ValueError, match="go on at the number of ranks with which they began"):
+        CountedBatches([]).load_state_dict([{"batches": 1}, {"batches": 1}])

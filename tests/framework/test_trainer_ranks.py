@@ -36,7 +36,9 @@ def run(rank: int, world: int, data: Any, *, model: Any = None, more: Any = None
     trainer = trainer_of(model, data, kind="sgd", more=more, **args)
     trainer.train()
     counts = (trainer.step, trainer.rows, trainer.epoch)
-    return result(trainer.model, [r.loss for r in heard.results], counts=counts, rows_of_steps=[r.rows for r in heard.results])
+    return result(
+        trainer.model, [r.loss for r in heard.results], counts=counts, rows_of_steps=[r.rows for r in heard.results]
+    )
 
 
 def ddp(rank: int, world: int) -> dict[str, Any]:
@@ -90,7 +92,9 @@ def parameters_of_some_batches(rank: int, world: int) -> dict[str, Any]:
         trainer = trainer_of(Sometimes(), [], kind="sgd")
         heard = trainer.train_step([used, other, batch(2, 6), batch(3, 6)])
         return result(trainer.model, [heard.loss], counts=(1, 24, 1), rows_of_steps=[24])
-    return run(rank, world, data if rank < 2 else [], model=Sometimes(), gradient_accumulation_steps=2, more={"empty": nothing})
+    return run(
+        rank, world, data if rank < 2 else [], model=Sometimes(), gradient_accumulation_steps=2, more={"empty": nothing}
+    )
 
 
 def evaluated(rank: int, world: int) -> dict[str, float]:

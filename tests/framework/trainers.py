@@ -6,8 +6,10 @@ Sizes: B rows of a batch.
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,7 +144,7 @@ for _place in (
 
 
 class Memory:
-    """A manager that keeps states in memory: model, optimizer and parts with a state_dict."""
+    """A manager that keeps states of one rank in memory: model, optimizer, parts with a state_dict, random numbers."""
 
     def __init__(self, every: int | None = None) -> None:
         self.every, self.saved, self.metrics, self.waited = every, {}, {}, 0
@@ -156,6 +158,7 @@ class Memory:
 
     def save(self, step: int, metrics: Any = None) -> str:
         states = {name: part.state_dict() for name, part in self.parts.items()}
+        states["random"] = (torch.get_rng_state(), np.random.get_state(), random.getstate())
         self.saved[step] = copy.deepcopy({"model": self.model.state_dict(), **states})
         self.metrics[step] = metrics
         return f"step {step}"
@@ -164,6 +167,8 @@ class Memory:
         other = Memory(self.every)
         other.saved = dict(self.saved)
         return other
+
+    def raise_failure(self) -> None: ...
 
     def wait(self) -> None:
         self.waited += 1
@@ -174,6 +179,9 @@ class Memory:
         step = max(self.saved) if step is None else step
         states = copy.deepcopy(self.saved[step])
         self.model.load_state_dict(states.pop("model"))
+        numbers = states.pop("random")
+        for setting, state in zip((torch.set_rng_state, np.random.set_state, random.setstate), numbers, strict=True):
+            setting(state)
         for name, part in self.parts.items():
             part.load_state_dict(states[name])
         return Restored(step)
