@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from recis_core.cli.flags import flag, plain_errors, read_flags
 from recis_core.cli.outset import check_writable
 from recis_core.io.file_systems import is_url
 from recis_core.io.formats import SUFFIXES
+from recis_core.io.remote_output import check_url_is_free, put_at_url
 from recis_core.planning.quantity import parse_bytes
 
 ENDINGS = tuple(end.removeprefix(".") for end in SUFFIXES)
@@ -32,7 +35,7 @@ class ConvertConfig:
     source: tyro.conf.Positional[str]
     """Path, folder, glob or URL of Parquet, ORC, CSV or Arrow IPC files."""
     out: tyro.conf.Positional[str]
-    """The file to write, its format by its ending; or a folder, with --rows-per-file, --files or --to."""
+    """The file to write, its format by its ending; or a folder, with --rows-per-file, --files or --to. A path or a URL."""
     to: str | None = None
     """The ending of files in a folder: parquet, orc, csv, csv.gz, tsv, arrow, arrows (a stream), feather …"""
     columns: tuple[str, ...] = ()
@@ -62,10 +65,6 @@ class ConvertConfig:
             raise ValueError(
                 f"{self.out} must end in {', '.join(SUFFIXES)}; or give --to, and a folder of files is written."
             )
-        if is_url(self.out):
-            raise ValueError(
-                f"the output must be a path of this machine, where it can be renamed when it is whole; got {self.out}."
-            )
         if not self.is_folder and self.to is not None and not self.out.lower().endswith(f".{self.to}"):
             raise ValueError(f"{self.out} does not end in .{self.to}; leave --to out, or name a folder.")
         try:
@@ -80,6 +79,12 @@ class ConvertConfig:
             return f".{self.to}"
         fits = [end for end in SUFFIXES if self.out.lower().rstrip("/").endswith(end)]
         return max(fits, key=len, default=None)
+
+    @property
+    def local(self) -> str:
+        """The path beside which all is written first: of a URL one in the folder of temporary files, TMPDIR."""
+        out = self.out.rstrip("/")
+        return os.path.join(tempfile.gettempdir(), posixpath.basename(out)) if is_url(out) else out
 
     @property
     def is_folder(self) -> bool:
@@ -101,6 +106,10 @@ def run(argv: list[str]) -> int:
 
 def check_absent(out: str) -> None:
     """Raises ValueError or OSError where nothing can be written."""
+    if is_url(out):
+        check_url_is_free(out)
+        check_writable("out", tempfile.gettempdir())
+        return
     path = Path(out)
     if os.path.lexists(path):
         raise ValueError(f"{out} is there already, and is not replaced. Name another, or remove it.")
@@ -123,11 +132,14 @@ def convert(config: ConvertConfig) -> dict[str, object]:
         str(config.ending), _limit(config, source.files.all_rows), order, bool(config.cluster_by), _memory(config)
     )
     shown = rows_shown("copying", not config.json)
-    with _aside(config) as aside, beside(f"{config.out.rstrip('/')}.runs") as scratch, shown as show_rows:
+    with _aside(config) as aside, beside(f"{config.local}.runs") as scratch, shown as show_rows:
         scratch.mkdir()
         names = folder_names(str(aside), copy.ending) if config.is_folder else lambda number: str(aside)
         files = copy.write(source, names, str(scratch), show_rows)
-        put(aside, Path(config.out))
+        if is_url(config.out):
+            put_at_url(aside, config.out)
+        else:
+            put(aside, Path(config.out))
     return {"rows": source.files.all_rows, "files": len(files), "out": config.out, "columns": len(source.schema)}
 
 
@@ -143,7 +155,7 @@ def _memory(config: ConvertConfig) -> int:
 
 @contextmanager
 def _aside(config: ConvertConfig) -> Iterator[Path]:
-    with beside(config.out.rstrip("/")) as aside:
+    with beside(config.local) as aside:
         if config.is_folder:
             aside.mkdir()
         yield aside

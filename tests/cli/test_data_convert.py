@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from decimal import Decimal
 
 import fsspec
@@ -12,6 +13,7 @@ import pyarrow.csv
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from recis_core.cli import main, stopping
 from recis_core.io import file_copy
@@ -147,6 +149,78 @@ def test_files_that_differ_and_partition_folders_become_one(tmp_path):
     memory.store.clear()
 
 
+class Untransacted(MemoryFileSystem):
+    """As file systems without transactions are: a file is there as soon as it is written."""
+
+    protocol = "untransacted"
+    store, pseudo_dirs = {}, [""]
+
+    def _open(self, path, mode="rb", **options):
+        if mode == "wb" and path.endswith(self.broken):
+            raise OSError("no space left there")
+        file = super()._open(path, mode, **options)
+        if mode == "wb":
+            file.commit()
+        return file
+
+    broken = "nothing"
+
+
+@pytest.fixture
+def urls(monkeypatch):
+    """Of a file system with transactions, and of one without: (URL, fsspec's)."""
+    fsspec.register_implementation("untransacted", Untransacted, clobber=True)
+    systems = {f"{name}://b": fsspec.filesystem(name) for name in ("memory", "untransacted")}
+    yield systems
+    for fs in systems.values():
+        fs.store.clear()
+        fs.pseudo_dirs[:] = [""]
+
+
+def test_to_a_url(tmp_path, capsys, urls):
+    pq.write_table(pa.table(SIMPLE), tmp_path / "x.parquet")
+    for url, fs in urls.items():
+        assert (
+            convert(tmp_path / "x.parquet", f"{url}/one.arrow", "--sort-by", "float", "--columns", "int", "float") == 0
+        )
+        assert convert(f"{url}/one.arrow", f"{url}/many", "--to", "csv.gz", "--files", 7, "--json") == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["files"] == 7
+        assert len(fs.ls(f"{url}/many")) == 7
+        for found in (rows(f"{url}/one.arrow"), rows(f"{url}/many")):
+            assert found.to_pydict() == pa.table(SIMPLE).select(["int", "float"]).sort_by("float").to_pydict()
+        for taken in ("one.arrow", "many"):
+            assert "is there already, and is not replaced" in refused(
+                capsys, tmp_path / "x.parquet", f"{url}/{taken}", "--to", "arrow"
+            )
+    assert "give the URL behind the last ::" in refused(capsys, tmp_path / "x.parquet", "simplecache::memory://b/o.csv")
+    assert "nosuch://o.csv cannot be opened" in refused(capsys, tmp_path / "x.parquet", "nosuch://o.csv")
+    assert os.listdir(tmp_path) == ["x.parquet"]
+
+
+def test_what_breaks_off_leaves_nothing_at_a_url(tmp_path, capsys, urls, monkeypatch):
+    pq.write_table(pa.table(SIMPLE), tmp_path / "x.parquet")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Untransacted, "broken", "part-00002.orc")
+    said = refused(
+        capsys, tmp_path / "x.parquet", "untransacted://b/many", "--to", "orc", "--files", 4, "--columns", "int"
+    )
+    assert "no space left there" in said
+    for url, fs in urls.items():
+        monkeypatch.setattr(type(fs), "size", lambda fs, name: 7)
+        said = refused(capsys, tmp_path / "x.parquet", f"{url}/one.orc", "--columns", "int")
+        assert f"{url}/one.orc has 7 bytes after it was written, instead of" in said
+        monkeypatch.setattr(
+            "recis_core.io.remote_output.shutil.copyfileobj", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        )
+        assert convert(tmp_path / "x.parquet", f"{url}/two", "--to", "orc", "--columns", "int") == 143
+        monkeypatch.undo()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        assert fs.find(url) == []
+        assert not fs.exists(f"{url}/many")
+        assert not fs.exists(f"{url}/two")
+    assert os.listdir(tmp_path) == ["x.parquet"]
+
+
 def test_sorted_in_little_memory(tmp_path):
     """Many runs, several merges: as Arrow sorts all at once, equal rows in their order."""
     n = 8_000
@@ -279,7 +353,6 @@ def test_sources_that_do_not_go_together(tmp_path, capsys):
         ("x.parquet o.csv --sort-by a --cluster-by b", "give --sort-by or --cluster-by, not both"),
         ("x.parquet o.csv --files 0", "--files should be greater than or equal to 1; got 0"),
         ("x.parquet o.csv --memory lots", "--memory must be a size such as 512MB"),
-        ("x.parquet s3://b/o.csv", "must be a path of this machine"),
     ],
 )
 def test_wrong_flags(capsys, flags, said):
