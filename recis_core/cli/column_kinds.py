@@ -16,13 +16,15 @@ def kinds_of(columns: Columns, files: FileSet) -> dict[str, str]:
 
 
 def _role(columns: Columns, name: str) -> Ids:
-    return Ids(text=name in columns.text, whole=name in columns.whole)
+    return Ids(text=name in columns.text, whole=name in columns.whole, unit=columns.units.get(name))
 
 
 def _kind(name: str, role: Ids, files: FileSet) -> str:
     kinds = [kind for file in files.rows if (kind := kind_of(files.columns_of(file)[name])) is not None]
     common = role.common(kinds) if kinds else None
-    return "null" if common is None else common.values
+    if common is None:
+        return "null"
+    return f"{common.values} in {role.unit}" if role.unit else common.values
 
 
 def other_kinds(saved: dict[str, str], now: dict[str, str]) -> list[str]:

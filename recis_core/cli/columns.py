@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from recis_core.cli import torchrun
+from recis_core.cli.column_rules import Role, units_of, weights_of
 from recis_core.cli.data_flags import KINDS, NAMES, DataFlags
 from recis_core.cli.flags import flag
+from recis_core.cli.rules_by_flags import (
+    all_columns,
+    nulls_by_flags,
+    require_columns,
+    require_ids,
+    require_rules,
+    units_by_flags,
+)  # fmt: skip
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
 from recis_core.io.kinds import Kind, kind_of, together
@@ -34,8 +44,8 @@ def field_name(column: str) -> str:
 @dataclass(frozen=True)
 class Columns:
     """label, truth: columns, or None where none is read. fields: of ids. weights: by field. dense: widths by column. text,
-    whole: fields to read so. All plain values: dataclasses.asdict gives JSON,
-    and Columns(**json) the columns."""
+    whole: fields to read so. units: of time, by field. nulls: arguments of the reader, by column. All plain values:
+    dataclasses.asdict gives JSON, and Columns(**json) the columns; older states have no units and nulls."""
 
     label: str | None
     truth: str | None
@@ -44,6 +54,8 @@ class Columns:
     dense: dict[str, int]
     text: list[str]
     whole: list[str]
+    units: dict[str, str] = field(default_factory=dict)
+    nulls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def read_by(self, dataset: FileDataset) -> None:
         """Declare the features of a dataset, which checks all its files."""
@@ -52,10 +64,11 @@ class Columns:
         if self.truth is not None:
             dataset.probability_feature(self.truth)
         for column, width in self.dense.items():
-            dataset.dense_feature(column, width)
+            dataset.dense_feature(column, width, **self.nulls.get(column, {}))
         for column in self.fields:
             weight = self.weights.get(column)
-            dataset.id_feature(column, weight, text=column in self.text, whole=column in self.whole)
+            unit, nulls = self.units.get(column), self.nulls.get(column, {})
+            dataset.id_feature(column, weight, text=column in self.text, whole=column in self.whole, unit=unit, **nulls)
 
 
 def choose(files: FileSet, flags: DataFlags) -> Columns:
@@ -64,31 +77,45 @@ def choose(files: FileSet, flags: DataFlags) -> Columns:
     Raises:
       ValueError: one that is named is missing, or files hold others than the first. TypeError: a type is none that is read.
     """
-    inputs = _inputs(files, flags)
+    given = weights_of(flags.weight_columns)
+    inputs = [name for name in _inputs(files, flags) if name not in given.values()]
     kinds = {name: _kind(files, name, flags) for name in inputs}
     fields = [name for name in inputs if _is_field(name, kinds[name], flags)]
     others = [name for name in inputs if name not in fields]
-    weights = _weights(fields, [name for name in others if name not in flags.dense_columns])
+    weights = _weights([name for name in fields if name not in given], _unnamed(others, flags)) | given
     dense = {name: files.first_length(name) for name in others if name not in weights.values()}
     if not fields:
         raise ValueError(
             f"{_first(files)}: at least one column must hold ids: integers, text, dates …; got "
             f"{_listed(files, inputs) or 'none'} beside the label. --id-columns reads whole floats as ids."
         )
-    return Columns(flags.label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns))
+    require_ids("weight_columns", given, fields)
+    texts = {name for name in fields if kinds[name].values == "text" or name in flags.string_columns}
+    roles: dict[str, Role] = {name: "text" if name in texts else "ids" for name in fields}
+    roles |= dict.fromkeys(dense, "dense")
+    return Columns(
+        flags.label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns),
+        units_by_flags(flags, fields), nulls_by_flags(flags, roles),
+    )  # fmt: skip
+
+
+def _unnamed(others: Sequence[str], flags: DataFlags) -> list[str]:
+    return [name for name in others if name not in flags.dense_columns]
 
 
 def _inputs(files: FileSet, flags: DataFlags) -> list[str]:
-    held = _all_columns(files)
+    held = all_columns(files)
     for name in ("label", "truth"):
-        _require(files, name, filter(None, [getattr(flags, name)]))
+        require_columns(files, name, filter(None, [getattr(flags, name)]))
     for name in NAMES:
-        _require(files, name, getattr(flags, name))
+        require_columns(files, name, getattr(flags, name))
+    require_rules(files, flags)
     if not flags.columns:
         files.require_same_columns(flags.skip)
     _check_own(flags)
     own = {flags.label, flags.truth, *flags.skip}
     named = {name for kind in ("columns", *KINDS) for name in getattr(flags, kind)}
+    named |= {name for pair in weights_of(flags.weight_columns).items() for name in pair}
     _warn_of_index([name for name in held if INDEX.fullmatch(name) and name not in named | own])
     return [
         name
@@ -106,19 +133,6 @@ def _check_own(flags: DataFlags) -> None:
                 raise ValueError(f"{flag(name)} names {column!r}, which --label or --truth reads.")
 
 
-def _all_columns(files: FileSet) -> list[str]:
-    """Of any file, in order."""
-    return list(dict.fromkeys(name for file in files.rows for name in files.columns_of(file)))
-
-
-def _require(files: FileSet, name: str, columns: Iterable[str]) -> None:
-    for column in columns:
-        if column not in _all_columns(files):
-            raise ValueError(
-                f"{_first(files)} has no column {column!r} for {flag(name)}; it has {', '.join(files.columns)}."
-            )
-
-
 def _warn_of_index(names: list[str]) -> None:
     for name in names if torchrun.is_first() else []:
         said = f"recis: column {name!r} is left out: it looks like the index of a pandas frame. --columns takes it."
@@ -130,7 +144,7 @@ def _kind(files: FileSet, name: str, flags: DataFlags) -> Kind:
     kinds = [kind_of(kind) for kind in files.types(name)]
     known = [kind for kind in kinds if kind is not None]
     if len(known) == len(kinds) and all(kind.depth <= 1 for kind in known):
-        if any(name in getattr(flags, kind) for kind in KINDS):
+        if any(name in getattr(flags, kind) for kind in KINDS) or name in units_of(flags.time_units):
             return known[0]
         common = together(known)
         if common is not None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli.column_rules import nulls_of, units_of, weights_of
 from recis_core.cli.data_files import fingerprint
 from recis_core.cli.flags import flag, named, plain_errors
 from recis_core.cli.outset import check_files
@@ -16,6 +17,7 @@ from recis_core.io.synthetic import PRESETS
 
 KINDS = ("string_columns", "id_columns", "dense_columns")
 NAMES = ("columns", "skip", *KINDS)
+RULES = ("weight_columns", "time_units", "nulls")
 
 
 @plain_errors
@@ -49,6 +51,15 @@ class DataFlags:
     """With --data: columns of floats that are ids, whole numbers, as pandas writes integers with nulls."""
     dense_columns: tuple[str, ...] = ()
     """With --data: columns of integers, bools or decimals that are dense inputs, as floats are."""
+    weight_columns: tuple[str, ...] = ()
+    """With --data: COLUMN=WEIGHTS, a column of floats, one for each id of COLUMN in its row; beside FIELD_weight, whose name says
+    so."""
+    time_units: tuple[str, ...] = ()
+    """With --data: COLUMN=UNIT, ns, us, ms, s, min, hour or day: a column of dates, timestamps, times or durations is ids counted
+    in that unit, rounded down. Default: dates in days, others in us."""
+    nulls: tuple[str, ...] = ()
+    """With --data: COLUMN=RULE for nulls: error refuses them, default(VALUE) reads them as VALUE, before anything is made of it;
+    drop leaves them out of ids. Default: drop of ids, default(0) of dense inputs."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of rows, the last ones, kept for the test."""
     test_files: Annotated[str | None, named("test_data")] = None
@@ -69,7 +80,7 @@ class DataFlags:
             raise ValueError("--rows goes with --preset.")
 
     def _check_columns(self) -> None:
-        given = [name for name in (*NAMES, "truth", "features") if getattr(self, name)]
+        given = [name for name in (*NAMES, *RULES, "truth", "features") if getattr(self, name)]
         if given and self.files is None:
             raise ValueError(f"{flag(given[0])} goes with --data; --preset brings its own columns.")
         for name in ("columns", "skip", "dense_columns") if self.features is not None else ():
@@ -79,6 +90,7 @@ class DataFlags:
             twice = [column for column, times in Counter(getattr(self, name)).items() if times > 1]
             if twice:
                 raise ValueError(f"{flag(name)} names {twice[0]!r} twice.")
+        weights_of(self.weight_columns), units_of(self.time_units), nulls_of(self.nulls)
         self._check_once(KINDS)
         for name in ("columns", *KINDS):
             self._check_once(("skip", name))

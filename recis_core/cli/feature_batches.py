@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
 import torch
 
+from recis_core.cli.column_rules import Role, weights_of
 from recis_core.cli.columns import DENSE, Columns
 from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.file_batches import Batch, FileBatches
 from recis_core.cli.flags import flag
 from recis_core.cli.model_inputs import NONE, ModelInputs, model_inputs
+from recis_core.cli.rules_by_flags import nulls_by_flags, require_ids, require_rules, units_by_flags
 from recis_core.cli.taker import Taker
 from recis_core.features import FeatureEngine
 from recis_core.io.file_dataset import FileDataset
 from recis_core.io.file_set import FileSet
+from recis_core.io.kinds import kind_of as column_kind
 from recis_core.plain_torch import without_gradients
 
 FITTING_ROWS = 1 << 16  # of a batch while fitting
@@ -52,7 +56,7 @@ class FeatureBatches(FileBatches):
         dataset = super()._opened(files, batch_size, groups)
         for name, kind in self.engine.input_columns.items():
             if kind != "int":
-                dataset.varlen_feature(name)
+                dataset.varlen_feature(name, **self.columns.nulls.get(name, {}))
         return dataset
 
     def fit(self, files: FileSet, rows: int) -> None:
@@ -94,18 +98,18 @@ def _said(widths: Mapping[str, int]) -> str:
 def feature_batches(flags: DataFlags, files: FileSet, taker: Taker) -> FeatureBatches:
     """Raises FileNotFoundError or ValueError where the file of features or a column is missing."""
     engine = FeatureEngine.from_yaml(str(flags.features))
-    columns = columns_of(engine, flags)
     for column in (*engine.input_columns, *filter(None, (flags.label, flags.truth))):
         if column not in files.columns:
             raise ValueError(
                 f"{next(iter(files.rows))} has no column {column!r} for --features {flags.features}; it has "
                 f"{', '.join(files.columns)}."
             )
-    return FeatureBatches(engine, columns, taker)
+    return FeatureBatches(engine, columns_of(engine, flags, files), taker)
 
 
-def columns_of(engine: FeatureEngine, flags: DataFlags) -> Columns:
-    """The columns of ids that features read; flags say which of them are read as text or as whole floats."""
+def columns_of(engine: FeatureEngine, flags: DataFlags, files: FileSet) -> Columns:
+    """The columns of ids that features read; flags say which of them are read as text, as whole floats, with weights, in which
+    unit of time, and what nulls become."""
     ids = [name for name, kind in engine.input_columns.items() if kind == "int"]
     for keyword in ("string_columns", "id_columns"):
         for column in getattr(flags, keyword):
@@ -116,4 +120,25 @@ def columns_of(engine: FeatureEngine, flags: DataFlags) -> Columns:
             raise ValueError(
                 f"--label or --truth reads {column!r}, and so does a feature: the model would see its answer."
             )
-    return Columns(flags.label, flags.truth, ids, {}, {}, list(flags.string_columns), list(flags.id_columns))
+    require_rules(files, flags)
+    weights = weights_of(flags.weight_columns)
+    require_ids("weight_columns", weights, ids)
+    for column in weights.values():
+        if column in engine.input_columns:
+            raise ValueError(f"--weight-columns names {column!r} as weights, and a feature reads it as an input.")
+    return Columns(
+        flags.label, flags.truth, ids, weights, {}, list(flags.string_columns), list(flags.id_columns),
+        units_by_flags(flags, ids), nulls_by_flags(flags, {n: _role(files, n, k) for n, k in engine.input_columns.items()}),
+    )  # fmt: skip
+
+
+def _role(files: FileSet, name: str, kind: str) -> Role:
+    """Of a feature's input."""
+    if kind == "float":
+        return "floats"
+    return "text" if kind != "int" or any(map(_holds_text, files.types(name))) else "ids"
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    found = column_kind(kind)
+    return found is not None and found.values == "text"

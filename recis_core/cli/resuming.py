@@ -188,12 +188,17 @@ def _inputs(run: Run) -> dict[str, Any]:
     features = dict(run["features"])
     columns = dict(features.pop("columns", {}))
     columns.pop("truth", None)
-    return features | columns
+    rules = {name: columns.pop(name, {}) for name in ("units", "nulls")}  # older states have none
+    return features | columns | rules
 
 
 def _columns(run: Run) -> str:
     """In words."""
     features = run["features"]
     columns = features.get("columns", {})
-    more = [f"{name} of {', '.join(columns[name])}" for name in ("weights", "text", "whole") if columns.get(name)]
+    more = [
+        f"{name} of {', '.join(columns[name])}"
+        for name in ("weights", "text", "whole", "units", "nulls")
+        if columns.get(name)
+    ]
     return ", ".join([f"fields {', '.join(features['fields'])}", f"{features['dense']} dense inputs", *more])

@@ -177,7 +177,9 @@ EVERY: list[dict[str, Any]] = [
     },
     {
         "data": "файлы/*.parquet", "label": "no", "truth": "010", "columns": ("a", "~", "yes"), "skip": ("1.5", ""),
-        "string_columns": ("a,b",), "id_columns": ("- c",), "dense_columns": ("[d]",), "test_data": " x ", "init_from": "None",
+        "string_columns": ("a,b",), "id_columns": ("- c",), "dense_columns": ("[d]",),
+        "time_units": ("a=day",), "nulls": ("a=error", "b: c=default(#1, 2)"), "weight_columns": ("a=w",),
+        "test_data": " x ", "init_from": "None",
         "fresh_optimizer": True, "cache_device_bytes": "1e9", "cache_host_bytes": "2GiB",
     },
     {"data": "x", "label": "two\nlines\t", "features": "f.yaml"},
