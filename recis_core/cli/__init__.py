@@ -24,7 +24,7 @@ USAGE = """usage: recis {train,eval,predict,plan,doctor,data,ckpt} ...
   recis plan     propose how a model's tables are placed on many ranks, on paper
   recis doctor   versions, devices, and which backends run here
   recis data     look at files, convert them, write a synthetic click log
-  recis ckpt     look at checkpoints, verify, compare, compact, import and export them
+  recis ckpt     look at checkpoints, verify, compare, compact, prune, import and export them
 
 Each has --help."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-COMMANDS = ("ls", "show", "verify", "diff", "reshard", "compact", "export", "import")
-USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,export,import} ...
+COMMANDS = ("ls", "show", "verify", "diff", "reshard", "compact", "prune", "export", "import")
+USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,prune,export,import} ...
 
   recis ckpt ls DIR              the checkpoints of a directory: step, kind, rows, bytes, when
   recis ckpt show PATH           tables, parts and origin of one
@@ -14,6 +14,7 @@ USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,export,import}
   recis ckpt diff A B            rows and weights in which two differ
   recis ckpt reshard PATH OUT    tables in files of another size, some of them, or under other names
   recis ckpt compact PATH        a delta and what it is based on, as one full checkpoint
+  recis ckpt prune DIR           remove checkpoints but the newest, every n-th, or the best
   recis ckpt export PATH OUT     one table as Parquet, npz or safetensors
   recis ckpt import SOURCE OUT   a checkpoint of RecIS v1, TorchRec, or Parquet of ids and vectors
 

@@ -73,7 +73,8 @@ def run(argv: list[str]) -> int:
     dense = source.dense()
     with new_checkpoint(config.out, step) as writer:
         rows = write_tables(writer, as_ours(source.only(names), config.non_finite), quiet=config.json)
-        writer.part("dense", dense)
+        if dense:
+            writer.part("dense", dense)
         t = {name: table.t for name, table in source.only(names).tables.items() if table.t is not None}
         writer.part("imported", {"source": source.name, "t": t})
     ignored = {
@@ -85,7 +86,7 @@ def run(argv: list[str]) -> int:
         return 0
     for name, count in rows.items():
         say(f"{name}: {count:,} rows" + (f", without {', '.join(ignored[name])}" if name in ignored else ""))
-    say(f"step {step} in {config.out}, with {len(dense):,} tensors of the dense side")
+    say(f"step {step} in {config.out}" + (f", with {len(dense):,} tensors of the dense side" if dense else ""))
     return 0
 
 

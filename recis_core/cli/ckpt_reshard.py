@@ -23,7 +23,8 @@ from recis_core.serialize.tables import PART
 class ReshardConfig:
     """Write a checkpoint anew, with each table in files of one size, whatever ranks saved it. Loading needs no resharding: any
     ranks read any checkpoint. Of a training state of recis train --save the tables come into files of their own; such a
-    checkpoint starts other runs, and --resume wants the state itself."""
+    checkpoint starts other runs, and --resume wants the state itself. Of chosen or renamed tables the new checkpoint holds rows
+    and the dense side alone."""
 
     path: tyro.conf.Positional[str]
     """A checkpoint, or a directory of them, of which the latest is read; or a URL."""
@@ -41,6 +42,11 @@ class ReshardConfig:
     """Replace a checkpoint of that step."""
     json: bool = False
     """Print one JSON object."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all tables keep their names: what else the checkpoint holds of a run then still fits them."""
+        return self.load == ("*",) and not self.exclude and not self.rename
 
     def __post_init__(self) -> None:
         renames(self.rename)
@@ -62,7 +68,7 @@ def run(argv: list[str]) -> int:
         config.out, checkpoint.step, environment=checkpoint.environment, file_bytes=parse_bytes(config.file_size)
     ) as writer:
         rows = write_tables(writer, as_ours(source.only(names)), quiet=config.json)
-        for part in checkpoint.parts:
+        for part in checkpoint.parts if config.whole else set(checkpoint.parts) & {"dense"}:
             if not part.startswith(PART):
                 writer.part(part, checkpoint.part(part))
     if config.json:

@@ -9,8 +9,8 @@ import torch
 
 from recis_core.cli.screen import rows_shown
 from recis_core.serialize import CheckpointWriter, TableBlock, TableSource
-from recis_core.serialize.checkpoint.places import place_of, steps_in
 from recis_core.serialize.imports.source import NonFinite
+from recis_core.serialize.places import place_of, steps_in
 
 KEPT = (torch.float32, torch.bfloat16)  # dtypes that tables have
 

@@ -38,6 +38,8 @@ def run(argv: list[str]) -> int:
     show("tables", ("table", "rows", "dim", "dtype", "slots", "files", "bytes"), rows)
     show("parts", ("part", "bytes"), [(name, sized(size)) for name, size in facts["parts"].items()])
     for key, value in facts["environment"].items():
+        if value is None:
+            continue
         told = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         say(f"{key}: {told}")
     return 0

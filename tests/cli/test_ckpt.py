@@ -14,6 +14,7 @@ from recis_core.io import hash_strings
 from recis_core.nn import HashTable
 from recis_core.optim import SparseAdam
 from recis_core.serialize import (
+    CheckpointManager,
     TableBlock,
     new_checkpoint,
     open_checkpoint,
@@ -214,9 +215,14 @@ def test_reshard(capsys, tmp_path):
     again = open_checkpoint(tmp_path / "b")
     assert again.tables["goods/item"].shards == 1
     assert again.environment["commit"] == "abc"
-    assert again.part("optimizer") == {"t": {"item": 9, "user": 9}}
+    assert again.parts == ("dense",)
     for one, other in zip(content(tmp_path / "a")[:2], content(tmp_path / "b", "goods/item")[:2], strict=True):
         assert torch.equal(one, other)
+    assert as_json(capsys, "reshard", tmp_path / "a", tmp_path / "whole", "--file-size", "1kB")["rows"]["item"] == N
+    whole = open_checkpoint(tmp_path / "whole")
+    assert whole.part("optimizer") == {"t": {"item": 9, "user": 9}}
+    assert whole.tables["item"].shards > 1
+    assert as_json(capsys, "diff", tmp_path / "a", tmp_path / "whole")["equal"]
     status, _, err = ckpt(capsys, "reshard", tmp_path / "a", tmp_path / "b")
     assert status == 1
     assert "has a checkpoint of step 5" in err
@@ -327,3 +333,53 @@ def test_import_of_torchrec_and_parquet(capsys, tmp_path):
     assert as_json(capsys, *argv, "--table", "words", "--non-finite", "skip")["rows"] == {"words": 1}
     assert torch.equal(content(tmp_path / "b", "words")[0], hash_strings(["x"]))
     assert "is not there" in ckpt(capsys, "import", tmp_path / "nothing", tmp_path / "b")[2]
+
+
+@pytest.fixture
+def several(tmp_path):
+    """Steps 1 to 6 of a small model, with metrics, by a manager."""
+    table = HashTable([2], name="t", backend="torch")
+    manager = CheckpointManager(tmp_path, None, None, asynchronous=False)
+    manager.register(model=table)
+    for step, auc in enumerate([0.5, 0.9, 0.6, 0.9, 0.1, 0.2], 1):
+        manager.save(step, {"auc": auc})
+    manager.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        (("--keep-last", 2), [5, 6]),
+        (("--keep-every", 3), [3, 6]),
+        (("--keep-best", "auc"), [4, 6]),
+        (("--keep-best", "auc:2", "--keep-last", 1), [2, 4, 6]),
+        (("--keep-best", "auc:1:min"), [5, 6]),
+    ],
+)
+def test_prune(capsys, several, flags, kept):
+    said = as_json(capsys, "prune", several, *flags, "--dry-run")
+    assert said == {"removed": [step for step in range(1, 7) if step not in kept], "kept": kept, "dry_run": True}
+    assert len(list(several.glob("step-*"))) == 6
+    assert as_json(capsys, "prune", several, *flags)["kept"] == kept
+    assert [open_checkpoint(path).step for path in sorted(several.glob("step-*"))] == kept
+    status, out, _ = ckpt(capsys, "prune", several, *flags)
+    assert status == 0
+    assert out.startswith("removed 0 checkpoints; kept ")
+
+
+def test_prune_keeps_what_a_delta_needs(capsys, tmp_path):
+    write(tmp_path, step=4)
+    write(tmp_path)
+    write_delta(tmp_path, 6, 5, block([1, 1000], seed=3), torch.tensor([8]))
+    assert as_json(capsys, "prune", tmp_path, "--keep-last", 1)["kept"] == [5, 6]
+    assert ckpt(capsys, "verify", tmp_path)[0] == 0
+    for flags, told in (
+        ((), "say what stays"),
+        (("--keep-best", "auc:x"), "METRIC:N"),
+        (("--keep-last", 0), "--keep-last"),
+    ):
+        status, _, err = ckpt(capsys, "prune", tmp_path, *flags)
+        assert status == 2
+        assert told in err
+    assert "holds no checkpoint" in ckpt(capsys, "prune", tmp_path / "nothing", "--keep-last", 1)[2]

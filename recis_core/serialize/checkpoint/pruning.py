@@ -17,7 +17,15 @@ METRICS = "metrics"
 
 
 def prune(directory: Place, keep: KeepPolicy) -> list[int]:
-    """Remove what the policy does not keep, and no kept delta needs; never the newest. Returns the steps removed.
+    """Remove what `unkept` finds. Returns the steps removed."""
+    gone = unkept(directory, keep)
+    for step in gone:
+        remove_checkpoint(directory, step)
+    return gone
+
+
+def unkept(directory: Place, keep: KeepPolicy) -> list[int]:
+    """Steps of what the policy does not keep, and no kept delta needs; never the newest.
 
     A checkpoint whose manifest cannot be read stays, and so do all before it, which it may need.
     """
@@ -27,10 +35,7 @@ def prune(directory: Place, keep: KeepPolicy) -> list[int]:
     kept |= {step for step in steps if unread and step < max(unread)}
     for step in sorted(kept, reverse=True):
         kept |= bases_of(step, manifests)
-    gone = [step for step in steps if step not in kept]
-    for step in gone:
-        remove_checkpoint(directory, step)
-    return gone
+    return [step for step in steps if step not in kept]
 
 
 def _manifests(directory: Place, steps: Sequence[int]) -> tuple[dict[int, Manifest], set[int]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from recis_core.backends.errors import StateMismatch
+from recis_core.serialize.checkpoint.selection import fits, renamed
 
 
 def selected(
@@ -47,29 +47,17 @@ def named(
         if pattern.count("*") > 1 or pattern.count("*") != new.count("*"):
             raise ValueError(f"rename takes one * on both sides, or none; got {pattern!r}: {new!r}.")
     for pattern in (*load, *exclude, *rename):
-        if pattern != "*" and not any(fnmatchcase(name, pattern) for name in theirs):
+        if pattern != "*" and not any(fits(name, (pattern,)) for name in theirs):
             raise StateMismatch(f"{where} has no table {pattern!r}; it has {_some(theirs)}.")
     found: dict[str, str] = {}
     for name in theirs:
-        if not _any(name, load) or _any(name, exclude):
+        if not fits(name, load) or fits(name, exclude):
             continue
         new = renamed(name, rename)
         if new in found:
             raise StateMismatch(f"{where}: tables {found[new]!r} and {name!r} both become {new!r}. Rename one of them.")
         found[new] = name
     return found
-
-
-def renamed(name: str, rename: Mapping[str, str]) -> str:
-    for pattern, new in rename.items():
-        if fnmatchcase(name, pattern):
-            before, star, after = pattern.partition("*")
-            return new.replace("*", name[len(before) : len(name) - len(after)]) if star else new
-    return name
-
-
-def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from recis_core.serialize import (
     state_source,
     torchrec_source,
 )
-from recis_core.serialize.imports.selection import renamed, selected
+from recis_core.serialize.imports.selection import selected
 from recis_core.serialize.tables import snapshot_tables
 from tests.serialize.imports import recis_files
 
@@ -109,7 +109,6 @@ def test_names_and_patterns():
     assert pairs(**{"emb_*": "*"}) == {"a": "emb_a", "b": "emb_b", "x": "x"}
     assert pairs(load=("*a", "x"), **{"emb_*": "*"}) == {"a": "emb_a", "x": "x"}
     assert pairs(exclude=("emb_[a]", "x*"), **{"emb_*": "*"}) == {"b": "emb_b"}
-    assert renamed("emb_a_old", {"emb_*_old": "new.*"}) == "new.a"
     with pytest.raises(StateMismatch, match="tables 'emb_a' and 'x' both become 'x'"):
         pairs(emb_a="x")
     with pytest.raises(StateMismatch, match="here has no table 'z'; it has emb_a, emb_b, x"):
