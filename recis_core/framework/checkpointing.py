@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from recis_core.backends.errors import RecisError
+from recis_core.framework.training_arguments import TrainingArguments
+from recis_core.serialize import CheckpointManager, EverySteps, KeepBest, KeepLast, KeepPolicy
 
 
 class Manager(Protocol):
     """What a Trainer asks of a manager; serialize.CheckpointManager is one. Each method but due is collective."""
 
-    def register(self, **parts: Any) -> Any: ...
+    @property
+    def register(self) -> Callable[..., Any]: ...
+
+    @property
+    def restore(self) -> Callable[..., Any]: ...
 
     def due(self, step: int) -> bool: ...
 
@@ -21,7 +27,21 @@ class Manager(Protocol):
 
     def raise_failure(self) -> None: ...
 
-    def restore(self, step: int | None = None, **how: Any) -> Any: ...
+
+def manager_of(args: TrainingArguments, given: Manager | None, group: Any) -> Manager | None:
+    """The manager that was given, or one of args.output_dir; None where there is neither. group: the ranks' process group.
+
+    Raises:
+      ValueError: there are both.
+    """
+    if args.output_dir is None:
+        return given
+    if given is not None:
+        raise ValueError("checkpoints go where the CheckpointManager says, or to output_dir; give one of the two.")
+    keep: KeepPolicy = KeepLast(args.max_to_keep)
+    if args.metric_for_best is not None:
+        keep |= KeepBest(args.metric_for_best, mode="max" if args.greater_is_better else "min")
+    return CheckpointManager(args.output_dir, save=EverySteps(args.save_steps), keep=keep, pg=group)
 
 
 class Checkpointing:
@@ -69,5 +89,8 @@ class Checkpointing:
 
     def _given(self) -> Manager:
         if self._manager is None:
-            raise RecisError("this Trainer has no checkpoints; give it a CheckpointManager: Trainer(…, checkpoints=…).")
+            raise RecisError(
+                "this Trainer has no checkpoints; give it TrainingArguments(output_dir=…), or a CheckpointManager: "
+                "Trainer(…, checkpoints=…)."
+            )
         return self._manager

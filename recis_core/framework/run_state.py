@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a run, equal on all ranks: counts, the scaler, hooks."""
+"""What a checkpoint keeps of a run, equal on all ranks: counts, the latest evaluation, the scaler, hooks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class RunState:
     def state_dict(self) -> dict[str, Any]:
         return {
             "progress": {name: getattr(self._run, name) for name in COUNTS},
+            "evaluated": {"step": self._run.measured_at, "metrics": dict(self._run.last_metrics)},
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
             "hooks": self._hooks.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError, having changed nothing, if the counts are damaged; and what a hook raises."""
-        counts = checked_counts(state.get("progress"))
+        counts, evaluated = checked_counts(state.get("progress")), state["evaluated"]
         lost = self._hooks.load_state_dict(state["hooks"])
         if lost:
             LOG.warning("this run has no %s, whose state the checkpoint holds.", ", ".join(lost))
@@ -41,6 +42,7 @@ class RunState:
             if self._scaler is not None and state["scaler"]:
                 self._scaler.load_state_dict(dict(state["scaler"]))
             vars(self._run).update(counts)
+            self._run.measured_at, self._run.last_metrics = evaluated["step"], dict(evaluated["metrics"])
 
 
 def checked_counts(counts: Any) -> dict[str, int]:

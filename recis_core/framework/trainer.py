@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from recis_core.backends.errors import RecisError
-from recis_core.framework.checkpointing import Checkpointing, Manager
+from recis_core.framework.checkpointing import Checkpointing, Manager, manager_of
 from recis_core.framework.counted_batches import with_position
 from recis_core.framework.dense_side import DenseSide
 from recis_core.framework.ending import current
@@ -63,6 +63,7 @@ class Trainer:
       empty: makes a batch without rows; by default this rank's last batch without its rows.
 
     step, rows, epoch, window: how many are done, rows of all ranks; epoch_in_window: passes over the window in work.
+    last_metrics: of the latest evaluation, by name, which was at step `measured_at`.
     mid_epoch: 1 inside of a pass; at_end: whether this rank's data has given the last batch of that pass.
     phases: {phase: wall seconds so far}, see Phases. stopped_by: why training ended before its time; None where it did not.
 
@@ -98,7 +99,8 @@ class Trainer:
         self.at_end = False
         self.measured_at: int | None = None
         self.stopped_by: str | None = None
-        self._max_steps, self._last_metrics = args.train_steps, MappingProxyType[str, float]({})
+        self.last_metrics: Mapping[str, float] = {}
+        self._max_steps = args.train_steps
         timer, ranks = Phases(), Ranks(model)
         self.phases: Mapping[str, float] = MappingProxyType(timer.seconds)
         objective = Objective(loss, label=args.label, weights=args.loss_weights, predict=predict)
@@ -121,7 +123,7 @@ class Trainer:
                 max_grad_norm=args.max_grad_norm, observe=watch if watched else None,
             ),
             Evaluator(model, objective, measures, ranks, autocast=dense.autocast),
-            Checkpointing(checkpoints, parts), rows, empty,
+            Checkpointing(manager_of(args, checkpoints, ranks.group), parts), rows, empty,
         )  # fmt: skip
         if args.seed is not None:
             seed_all(args.seed)
@@ -142,7 +144,7 @@ class Trainer:
         if self.eval_dataset is None and not isinstance(self.train_dataset, Windows):
             raise RecisError("train_and_evaluate needs data to evaluate on; give the Trainer an eval_dataset.")
         self._run(train_steps, evaluate=True)
-        return dict(self._last_metrics)
+        return dict(self.last_metrics)
 
     def _run(self, train_steps: int | None, evaluate: bool) -> None:
         if self.train_dataset is None:
@@ -198,10 +200,10 @@ class Trainer:
             found = self._evaluated(data)
         if found is None:
             return {}
-        self._last_metrics, self.measured_at = MappingProxyType(found), self.step
+        self.last_metrics, self.measured_at = found, self.step
         self._pieces.checkpoints.saved_at = None  # one that was saved before this evaluation has no metrics
         self._pieces.schedules.after_evaluation(found)
-        self._pieces.hooks.call("after_evaluate", self._last_metrics)
+        self._pieces.hooks.call("after_evaluate", found)
         return dict(found)
 
     def _evaluated(self, data: Iterable[Any]) -> dict[str, float] | None:
@@ -219,7 +221,7 @@ class Trainer:
           RecisError: there are no checkpoints. What the manager raises, an earlier save's failure included.
         """
         self._pieces.hooks.call("before_save")
-        metrics = self._last_metrics if self.measured_at == self.step else None
+        metrics = self.last_metrics if self.measured_at == self.step else None
         with self._pieces.timer("saving"):
             path = self._pieces.checkpoints.save(self.step, None if metrics is None else dict(metrics))
         self._pieces.hooks.call("after_save", path)
@@ -260,8 +262,3 @@ class Trainer:
     def max_steps(self) -> int | None:
         """The step after which training ends; None where epochs or the data decide."""
         return self._max_steps
-
-    @property
-    def last_metrics(self) -> Mapping[str, float]:
-        """Of the latest evaluation, by name; empty before."""
-        return self._last_metrics

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 Precision = Literal["bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp2", "none"]
 
-COUNTS = ("gradient_accumulation_steps", "train_epoch", "log_steps")
+COUNTS = ("gradient_accumulation_steps", "train_epoch", "log_steps", "save_steps", "max_to_keep")
 COUNTS_OR_NONE = ("train_steps", "eval_steps")
 
 
@@ -26,7 +26,10 @@ class TrainingArguments:
       train_epoch: passes over the data; over each window of data that comes in windows.
       eval_steps: steps between evaluations; None evaluates only where train_and_evaluate does.
       log_steps: steps between values of the train_metrics.
-      metric_for_best: name of the metric of evaluations by which a ReduceLROnPlateau steps.
+      output_dir: where checkpoints go, a directory or an fsspec URL; None saves none, unless the Trainer is given a
+        CheckpointManager. save_steps: steps between them. max_to_keep: how many are kept, the newest.
+      metric_for_best: name of a metric of evaluations: with output_dir the best checkpoint by it is kept, too; and a
+        ReduceLROnPlateau steps by it. greater_is_better: False for a metric such as a loss.
       mixed_precision: "bf16" or "fp16" runs forward and loss under torch.autocast, "fp16" with a GradScaler; tables keep
         their own precision. None: as the model is.
       max_grad_norm: gradients, dense and sparse together, are scaled down to this 2-norm; None: never.
@@ -47,7 +50,11 @@ class TrainingArguments:
     train_epoch: int = 1
     eval_steps: int | None = None
     log_steps: int = 100
+    output_dir: str | None = None
+    save_steps: int = 1000
+    max_to_keep: int = 5
     metric_for_best: str | None = None
+    greater_is_better: bool = True
     mixed_precision: Precision | None = None
     max_grad_norm: float | None = None
     loss_weights: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +81,8 @@ class TrainingArguments:
 
 
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "output_dir": ((str, type(None)), "a directory's name, a URL or None"),
+    "greater_is_better": ((bool,), "True or False"),
     "metric_for_best": ((str, type(None)), "a metric's name or None"),
     "label": ((str, type(None)), "a key of batches or None"),
     "compile": ((bool, str), "True, False or the name of a compiler's backend"),
