@@ -17,6 +17,7 @@ USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchang
   text_hashing  text to 64-bit hashes, beside pandas, polars and xxhash in a loop
   metrics rows a second and memory of metrics of a stream, beside torchmetrics
   io      rows a second from files to tensors, beside pyarrow with torch.utils.data, and pyarrow's scanner alone
+  trainer  a Trainer beside a loop by hand, and each of its hooks beside none
   table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
@@ -66,6 +67,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.reading import run as run_reading
 
         return run_reading(rest)
+    if command == "trainer":
+        from recis_core.bench.trainer import run as run_trainer
+
+        return run_trainer(rest)
     if command == "table":
         from recis_core.bench.table import run as run_table
 
