@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -12,10 +13,12 @@ from recis_core.exchange.gathering import gathered_json
 from recis_core.hooks.features_seen import FeaturesSeen
 from recis_core.hooks.hook import Hook
 from recis_core.hooks.non_finite import NonFinite, find_non_finite, values_of
-from recis_core.hooks.run import Batch, Run, StepResult
+from recis_core.hooks.run import Batch, Run
 from recis_core.nn import HashTable, filter_out_sparse_param
 from recis_core.nn.hash_table import exchange_of
 from recis_core.plain_torch import in_plain_torch, without_gradients
+from recis_core.table.exchange_interface import Exchange
+from recis_core.table.table import Table
 
 LOG = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ LOG = logging.getLogger(__name__)
 class NonFiniteHook(Hook):
     """Names the tables, features and ids, and the dense parameters, whose gradient holds NaN or inf, before a step.
 
-    Each step reads one number for the tables, which the optimizer needs anyway, and one for the dense parameters.
+    Each step reads one number for the tables, which the optimizer needs anyway, and sums of the dense gradients.
     Gradients are searched only where those say so. With several ranks all name what any of them has.
 
     Args:
@@ -38,11 +41,15 @@ class NonFiniteHook(Hook):
     def __init__(self, *, raises: bool = True) -> None:
         self.raises = raises
         self._tables: dict[str, HashTable] = {}
+        self._storages: list[Table] = []
+        self._exchange: Exchange | None = None
         self._seen: FeaturesSeen | None = None
 
     def before_train(self, run: Run) -> None:
         self.end(run)
         self._tables = filter_out_sparse_param(run.model)
+        self._storages = list(dict.fromkeys(table.physical for table in self._tables.values()))
+        self._exchange = exchange_of(run.model)
         self._seen = FeaturesSeen(run.model)
 
     def before_step(self, run: Run, batch: Batch) -> None:
@@ -50,11 +57,16 @@ class NonFiniteHook(Hook):
             self.before_train(run)
 
     def after_backward(self, run: Run) -> None:
-        if self._seen is None or self._finite(run):
+        if self._seen is None:
             return
-        found = self._found(run, self._seen)
-        if not found:  # a sum of squares overflowed; the optimizer says so
-            return
+        try:
+            found = NonFinite() if self._finite(run) else self._found(run, self._seen)
+        finally:
+            self._seen.forget()
+        if found:  # else all is finite, or a sum overflowed and no value is wrong
+            self._tell(run, found)
+
+    def _tell(self, run: Run, found: NonFinite) -> None:
         said = f"the gradient of step {run.step + 1} is not finite: {found}."
         if self.raises:
             raise NonFiniteGradient(
@@ -68,23 +80,18 @@ class NonFiniteHook(Hook):
     @in_plain_torch
     def _finite(self, run: Run) -> bool:
         """The same on all ranks of an exchange."""
-        tables = [table.physical for table in self._tables.values()]
-        finite = all(table.measure().finite for table in tables)
-        if exchange_of(run.model) is None:
+        finite = all(storage.measure().finite for storage in self._storages)
+        if self._exchange is None:
             return finite and _dense_finite(run)
-        return finite and all(table.flags()[1] for table in tables)
+        return finite and all(storage.flags()[1] for storage in self._storages)
 
     @without_gradients
     @in_plain_torch
     def _found(self, run: Run, seen: FeaturesSeen) -> NonFinite:
-        found, exchange = find_non_finite(run.model, self._tables, seen.of), exchange_of(run.model)
-        if exchange is None:
+        found = find_non_finite(run.model, self._tables, seen.of)
+        if self._exchange is None:
             return found
-        return NonFinite.of_ranks(gathered_json(exchange.channel, found.plain(), kind="hook"))
-
-    def after_step(self, run: Run, result: StepResult) -> None:
-        if self._seen is not None:
-            self._seen.forget()
+        return NonFinite.of_ranks(gathered_json(self._exchange.channel, found.plain(), kind="hook"))
 
     def end(self, run: Run) -> None:
         seen, self._seen = self._seen, None
@@ -93,8 +100,10 @@ class NonFiniteHook(Hook):
 
 
 def _dense_finite(run: Run) -> bool:
-    """By one norm; False also where the norm alone overflows."""
+    """By sums; False also where a sum alone overflows."""
     grads: list[Tensor] = [
         values_of(p.grad) for group in run.optimizer.dense.param_groups for p in group["params"] if p.grad is not None
     ]
-    return not grads or bool(torch.nn.utils.get_total_norm(grads).isfinite())
+    if all(grad.device.type == "cpu" for grad in grads):
+        return math.isfinite(sum(float(grad.sum()) for grad in grads))
+    return bool(torch.nn.utils.get_total_norm(grads).isfinite())  # waits for the device once

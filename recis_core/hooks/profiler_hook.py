@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -29,8 +30,8 @@ class ProfilerHook(Hook):
         directory/torch-steps-10-12.json.gz      one file for each run of steps, of the first rank
         directory/jax-steps-10-12.json.gz
 
-    Open the files at https://ui.perfetto.dev. A step that is recorded is slower, the first one most. What was recorded when
-    an error ends training is written too.
+    Open the files at https://ui.perfetto.dev. Where JAX is traced its file has the GPU's kernels, of both. A step
+    that is recorded is slower, the first one most. What was recorded when an error ends training is written too.
 
     files: those written so far.
 
@@ -91,10 +92,10 @@ class ProfilerHook(Hook):
 
 def kinds_of(run: Run) -> dict[str, Callable[[Path], Trace]]:
     """Which traces to record, by the names of their files."""
-    kinds: dict[str, Callable[[Path], Trace]] = {"torch": TorchTrace}
     backends = {table.physical.backend.name for table in filter_out_sparse_param(run.model).values()}
     if backends & set(JAX_BACKENDS):
         from recis_core.backends.jax_backend.trace import JaxTrace  # loads JAX, which these tables have loaded
 
-        kinds["jax"] = JaxTrace
-    return kinds
+        # CUDA's profiling interface serves one recorder at a time: JAX's has the device's kernels, torch's among them.
+        return {"torch": partial(TorchTrace, devices=False), "jax": JaxTrace}
+    return {"torch": TorchTrace}

@@ -9,11 +9,11 @@ from torch.profiler import ProfilerActivity, profile
 
 
 class TorchTrace:
-    """Records from now on, of the CPU, and of CUDA devices where there are any."""
+    """Records from now on, of the CPU, and with `devices` of CUDA devices where there are any."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, devices: bool = True) -> None:
         activities = [ProfilerActivity.CPU]
-        if torch.cuda.is_available():
+        if devices and torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
         self._path, self._profile = path, profile(activities=activities)
         self._profile.start()
