@@ -17,6 +17,8 @@ class Manager(Protocol):
 
     def save(self, step: int, metrics: Mapping[str, float] | None = None) -> Any: ...
 
+    def raise_failure(self) -> None: ...
+
     def wait(self) -> None: ...
 
 
@@ -26,6 +28,9 @@ class CheckpointHook(PeriodicHook):
         CheckpointHook(every_steps=1000)                         the run's own: run.save()
         CheckpointHook(manager)                                  when the manager's policy says so: manager.due(step)
         CheckpointHook(lambda run: …, every_steps=1000)          by a function
+
+    A manager gets the metrics of an evaluation of the same step; a save that failed in the background is raised after the
+    next step.
 
     Hooks' after_… are called in the opposite order: added first, a CheckpointHook saves what later hooks have done in that
     step, an evaluation for instance. After training, errors included, it waits until a manager's saves are durable.
@@ -58,18 +63,24 @@ class CheckpointHook(PeriodicHook):
                 "a manager decides by its own policy when to save, CheckpointManager(save=…); leave out every_…."
             )
         self._save = saver if self._manager is None else None
+        self._measured_at: int | None = None
         super().__init__(
             1 if self._manager is not None else every_steps,
             every_epochs=every_epochs, every_windows=every_windows, at_end=at_end,
         )  # fmt: skip
 
+    def after_evaluate(self, run: Run, metrics: Mapping[str, float]) -> None:
+        self._measured_at = run.step
+
     def after_step(self, run: Run, result: StepResult) -> None:
+        if self._manager is not None:
+            self._manager.raise_failure()
         if self._manager is None or self._manager.due(run.step):
             super().after_step(run, result)
 
     def act(self, run: Run) -> None:
         if self._manager is not None:
-            self._manager.save(run.step, dict(run.last_metrics))
+            self._manager.save(run.step, dict(run.last_metrics) if self._measured_at == run.step else None)
         elif callable(self._save):
             self._save(run)
         else:

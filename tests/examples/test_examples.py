@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **arguments: int) -> str:
+def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **arguments: object) -> str:
     words = [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.setenv("RECIS_BACKEND", "torch")
@@ -24,13 +24,16 @@ def test_every_example_is_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {"first_run.py", "with_accelerate.py", "with_lightning.py"}
 
 
-def test_first_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed("first_run.py", monkeypatch, capsys, steps=40, batch_size=64)
+def test_first_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """And the same command with more steps goes on."""
+    text = printed("first_run.py", monkeypatch, capsys, steps=40, batch_size=64, directory=tmp_path)
     evaluations = [float(auc) for auc in re.findall(r"step \d+  evaluation  loss 0\.\d{4}  auc (0\.\d{4})", text)]
     assert len(evaluations) == 4
     assert evaluations[-1] > 0.55
     assert re.search(r"^40 steps, 2,560 rows in \d+\.\d s: [\d,]+ rows/s", text, re.MULTILINE)
     assert "dense forward" in text
+    text = printed("first_run.py", monkeypatch, capsys, steps=41, batch_size=64, directory=tmp_path)
+    assert "\n1 steps, 64 rows in " in text
 
 
 @pytest.mark.full

@@ -84,10 +84,15 @@ def test_checkpoints_by_a_function():
 
 
 class Manager:
-    """Saves after even steps; an asynchronous save of step 4 fails."""
+    """Saves after even steps. fails: the first save, in the background, which is told of after the next step or at the end."""
 
     def __init__(self, fails=False):
         self.saved, self.waited, self._fails = [], 0, fails
+
+    def raise_failure(self):
+        if self._fails and self.saved:
+            self._fails = False
+            raise OSError("no space left")
 
     def due(self, step):
         return step % 2 == 0
@@ -97,20 +102,23 @@ class Manager:
 
     def wait(self):
         self.waited += 1
-        if self._fails:
-            raise OSError("no space left")
+        self.raise_failure()
 
 
 def test_checkpoints_by_a_manager():
     manager = Manager()
     FakeRun(CheckpointHook(manager), EvaluateHook(3)).train(batches(1, 5))
-    assert manager.saved == [(2, {}), (4, {"auc": 0.503}), (5, {"auc": 0.505})]
+    assert manager.saved == [(2, None), (4, None), (5, {"auc": 0.505})]
     assert manager.waited == 1
 
 
 def test_a_save_that_failed_in_the_background_is_raised():
+    run = FakeRun(CheckpointHook(Manager(fails=True)))
     with pytest.raises(OSError, match="no space left"):
-        FakeRun(CheckpointHook(Manager(fails=True))).train(batches(1, 5))
+        run.train(batches(1, 5))
+    assert run.step == 3
+    with pytest.raises(OSError, match="no space left"):
+        FakeRun(CheckpointHook(Manager(fails=True))).train(batches(1, 2))
 
 
 def test_after_an_error_saves_are_waited_for():
@@ -122,7 +130,7 @@ def test_after_an_error_saves_are_waited_for():
 
     with pytest.raises(RuntimeError, match="reader"):
         FakeRun(CheckpointHook(manager)).train(broken())
-    assert manager.saved == [(2, {})]
+    assert manager.saved == [(2, None)]
     assert manager.waited == 1
 
 
