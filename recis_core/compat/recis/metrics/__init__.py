@@ -1,0 +1,1 @@
+"""Metrics that models hold as modules."""
