@@ -70,18 +70,21 @@ def test_the_interval_begins_at_the_first_step_that_is_not_zero(fresh) -> None:
     assert len(table.ids()) == left[-1]
 
 
+class Odd(BaseFilterHookImpl):
+    """Deletes odd ids, and counts the rows that it hears of."""
+
+    def __init__(self, ht, **kwargs) -> None:
+        super().__init__(ht, "odd")
+        self.heard = 0
+
+    def update(self, index) -> None:
+        self.heard += len(index)
+
+    def filter(self, ids, index):
+        return ids[ids % 2 == 1], index[ids % 2 == 1]
+
+
 def test_a_filter_of_ones_own_hears_of_lookups_and_deletes(fresh) -> None:
-    class Odd(BaseFilterHookImpl):
-        def __init__(self, ht, **kwargs) -> None:
-            super().__init__(ht, "odd")
-            self.heard = 0
-
-        def update(self, index) -> None:
-            self.heard += len(index)
-
-        def filter(self, ids, index):
-            return ids[ids % 2 == 1], index[ids % 2 == 1]
-
     kind = fresh("Odd")
     HashtableHookFactory().regist_filter(kind, Odd)
     with pytest.raises(ValueError, match="registered already"):
@@ -90,6 +93,14 @@ def test_a_filter_of_ones_own_hears_of_lookups_and_deletes(fresh) -> None:
     table(torch.tensor([1, 2, 3]))
     table._filter_hook_impl.do_filter()
     assert (table._filter_hook_impl.heard, table.ids().tolist()) == (3, [2])
+    option = EmbeddingOption(1, shared_name=fresh("t"), filter_hook=FilterHook(kind))
+    engine = EmbeddingEngine({"f": option})
+    for ids in ([[1, 2]], [[3, 3]]):
+        engine({"f": torch.tensor(ids)})
+    HashTableFilterHook(1).after_step(None, 1)
+    own = next(iter(engine._ht.values()))._hashtable
+    own._filter_hook_impl.do_filter()
+    assert (own._filter_hook_impl.heard, own.ids().tolist()) == (3, [2])
 
 
 def test_features_of_a_group_are_filtered_together(fresh) -> None:

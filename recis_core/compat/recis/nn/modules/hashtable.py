@@ -21,6 +21,11 @@ from recis_core.compat.recis.nn.modules.hashtable_register import HashtableRegis
 from recis_core.compat.recis.nn.modules.own_group import own_group
 from recis_core.compat.recis.nn.modules.slice import WHOLE, Slice, gen_slice
 from recis_core.compat.recis.nn.modules.slots import SlotGroup
+from recis_core.compat.recis.nn.modules.state_dicts import (
+    filter_out_sparse_param,
+    is_hashtable,
+    split_sparse_dense_state_dict,
+)
 from recis_core.compat.recis.nn.modules.table_options import StorageOptions, our_name, storage_options
 from recis_core.nn.coalesce import coalesce
 from recis_core.nn.hash_table import HashTable as OurTable
@@ -204,21 +209,3 @@ class HashTable(nn.Module):
 def _with_table(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     """A state dict holds the table itself, by its name."""
     state_dict[module._name] = module._hashtable_impl  # type: ignore[index]
-
-
-def is_hashtable(obj: object) -> bool:
-    """Whether it is what a state dict holds of a table."""
-    return hasattr(obj, "hashtable_tag")
-
-
-def split_sparse_dense_state_dict(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """({name: table}, the rest); the tables are taken out of state_dict, which is the rest."""
-    sparse = {name: value for name, value in state_dict.items() if is_hashtable(value)}
-    for name in sparse:
-        del state_dict[name]
-    return sparse, state_dict
-
-
-def filter_out_sparse_param(model: nn.Module) -> dict[str, Any]:
-    """{name: table} of all tables in a model: what sparse optimizers take."""
-    return split_sparse_dense_state_dict(model.state_dict())[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recis_core.compat.recis.nn.modules.children_info import ChildrenInfo
+from recis_core.compat.recis.nn.modules.given_gradients import GivenGradients
 from recis_core.compat.recis.nn.modules.ids import decoded, encoded
 from recis_core.compat.recis.nn.modules.row_numbers import RowNumbers
 from recis_core.compat.recis.nn.modules.slots import Slot, SlotGroup, spread
@@ -43,7 +44,7 @@ class HashtableImpl:
         self.asked = False  # whether a training forward or accept_grad came since the last step
         self.step_filter: GlobalStepFilterHookImpl | None = None
         self._info = ChildrenInfo(list(tables), coalesced)
-        self._homeless: list[tuple[Tensor, Tensor]] = []  # gradients of rows that have no id
+        self._given = GivenGradients()
 
     def children_info(self) -> ChildrenInfo:
         return self._info
@@ -122,7 +123,7 @@ class HashtableImpl:
     def clear(self) -> None:
         """Delete all rows. Collective with several ranks."""
         self.physical.clear([table.ordinal for table in self.tables.values()])
-        self.rows, self._homeless = RowNumbers(self.physical), []
+        self.rows, self._given = RowNumbers(self.physical), GivenGradients()
 
     # Slots
 
@@ -180,44 +181,20 @@ class HashtableImpl:
     def accept_grad(self, grad_index: Tensor, grad: Tensor) -> None:
         """Add a gradient [n, …] of row numbers int64 [n]. Rows without an id keep theirs for `grad()`; no step applies it."""
         self.asked = True
-        marks, numbers = self.rows.now()
-        place = torch.full((self.rows.end,), -1, dtype=torch.int64)
-        place[numbers] = torch.arange(len(numbers))
-        index, grad = grad_index.cpu(), grad.detach().reshape(len(grad_index), -1)
-        at = torch.where(index < len(place), place[index.clamp(max=max(len(place) - 1, 0))] if len(place) else -1, -1)
-        self._accept_known(marks.ids, marks.tables, at, grad)
-        if bool((at < 0).any()):
-            self._homeless.append((index[at < 0], grad[at.to(grad.device) < 0].cpu()))
-
-    def _accept_known(self, ids: Tensor, ordinals: Tensor, at: Tensor, grad: Tensor) -> None:
-        """Gradients of rows `at` of ids; positions below 0 are left out."""
-        device = self.physical.device
-        for table in self.tables.values():
-            mine = (at >= 0) & (ordinals[at.clamp(min=0)] == table.ordinal) if len(ids) else at >= 0
-            if not bool(mine.any()):
-                continue
-            unique, inverse = ids[at[mine]].unique(return_inverse=True)
-            summed = torch.zeros(len(unique), grad.shape[1]).index_add_(0, inverse, grad.cpu()[mine].float())
-            rows = table.lookup_index(unique.to(device))
-            table.accept_grad(rows, summed.to(device))
+        self._given.accept(self.rows, list(self.tables.values()), grad_index, grad)
 
     def grad(self, accmulate_steps: int = 1) -> Tensor:
         """The pending gradient of this rank over accmulate_steps, as a sparse tensor [rows, …]; see sparse_gradient.py."""
-        marks, numbers = self.rows.now()
-        parts = list(self._homeless)
-        for gradient in self.physical.unapplied.gradients:
-            ids, ordinals, rows, values = self.physical.storage.read_gradient(gradient)
-            parts.append((self.rows.numbers[rows.long().cpu()], values.cpu()))
-        return as_sparse(parts, self.shape, accmulate_steps).to(self.physical.device)
+        return as_sparse(self._given.parts(self.rows), self.shape, accmulate_steps).to(self.physical.device)
 
     def clear_grad(self) -> None:
         """Discard the pending gradient of all children."""
         next(iter(self.tables.values())).clear_grad()
-        self._homeless, self.asked = [], False
+        self.stepped()
 
     def stepped(self) -> None:
         """An optimizer has applied or dropped the gradients."""
-        self._homeless, self.asked = [], False
+        self._given, self.asked = GivenGradients(), False
 
 
 def tables_of(params: Mapping[str, Any]) -> dict[str, OurTable]:

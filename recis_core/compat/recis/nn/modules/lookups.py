@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recis_core.compat.recis.nn.modules.coalesced_group import HashTableCoalescedGroup
@@ -15,6 +14,7 @@ from recis_core.compat.recis.nn.modules.feature_values import FeatureValue, abse
 from recis_core.compat.recis.nn.modules.hashtable import HashTable
 from recis_core.compat.recis.nn.modules.hashtable_hook_impl import HashtableHookFactory, ReadOnlyHookImpl
 from recis_core.compat.recis.nn.modules.hashtable_register import HashtableRegister
+from recis_core.compat.recis.nn.modules.ids import encoded
 from recis_core.compat.recis.nn.modules.table_options import StorageOptions, our_name, storage_options
 from recis_core.nn.call_plan import CallPlans
 from recis_core.nn.embedding_engine import EmbeddingEngine as OurEngine
@@ -37,6 +37,7 @@ class Lookups:
     def __init__(
         self, groups: Mapping[str, HashTableCoalescedGroup], *, coalesced: bool, block_sizes: Mapping[str, int]
     ) -> None:
+        self.groups = dict(groups)
         self.options = {f: option for group in groups.values() for f, option in group.options.items()}
         HashtableRegister().require_free(child for group in groups.values() for child in group.children)
         self.coalesced = coalesced
@@ -76,11 +77,11 @@ class Lookups:
 
     def _note(self, values: Mapping[str, FeatureValue]) -> None:
         """Which tables this training forward asked, and of which rows, for optimizers and filters."""
-        for f in values:
-            self.tables[self.storage_of[f]]._hashtable_impl.asked |= self.options[f].trainable
-        for table in self.tables.values():
-            if table.step_clock is None and not isinstance(table._filter_hook_impl, torch.nn.Identity):
-                table._looked_up(table.ids())
+        for f, value in values.items():
+            table = self.tables[self.storage_of[f]]
+            table._hashtable_impl.asked |= self.options[f].trainable
+            ids = value.ids.values()
+            table._looked_up(encoded(ids, self.groups[self.storage_of[f]].encode_id(f)) if self.coalesced else ids)
 
     @staticmethod
     def _shaped(out: Tensor, value: FeatureValue, option: EmbeddingOption) -> Tensor:
