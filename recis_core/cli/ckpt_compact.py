@@ -7,6 +7,7 @@ import json
 import tyro
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import checkpoints_at, say
 from recis_core.cli.ckpt_rewriting import as_ours, check_out, write_tables
 from recis_core.cli.flags import plain_errors, read_flags
@@ -31,6 +32,7 @@ class CompactConfig:
 
 def run(argv: list[str]) -> int:
     config = read_flags(CompactConfig, argv, "recis ckpt compact")
+    stopping.current().done = "nothing was written"
     checkpoint = open_checkpoint(config.path)
     here = str(checkpoint.path.parent)
     out = config.out or here

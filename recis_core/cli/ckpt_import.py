@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_rewriting import as_ours, check_out, write_tables
 from recis_core.cli.ckpt_sources import Kind, kind_of, parquet_at, renames, source_at
@@ -66,6 +67,7 @@ class ImportConfig:
 
 def run(argv: list[str]) -> int:
     config = read_flags(ImportConfig, argv, "recis ckpt import")
+    stopping.current().done = "nothing was written"
     source = _source(config)
     step = config.step if config.step is not None else source.step or 0
     check_out(config.out, step, config.overwrite)

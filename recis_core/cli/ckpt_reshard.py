@@ -7,6 +7,7 @@ import json
 import tyro
 from pydantic.dataclasses import dataclass
 
+from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_rewriting import as_ours, check_out, write_tables
 from recis_core.cli.ckpt_sources import renames
@@ -60,6 +61,7 @@ class ReshardConfig:
 
 def run(argv: list[str]) -> int:
     config = read_flags(ReshardConfig, argv, "recis ckpt reshard")
+    stopping.current().done = "nothing was written"
     checkpoint = open_checkpoint(config.path)
     check_out(config.out, checkpoint.step, config.overwrite)
     source = source_of(checkpoint)

@@ -150,3 +150,31 @@ def test_our_own_states_and_checkpoints(tmp_path):
 def _whole(table):
     snapshot = table.snapshot()
     return [snapshot.ids, snapshot.weights, snapshot.slots["m"], snapshot.slots["v"]]
+
+
+def rank_part(ids, rows, sharding):
+    """One rank's storage of a training state: table b is its second one."""
+    ids = torch.tensor(ids)
+    snapshot = {
+        "ids": ids, "tables": torch.ones(len(ids), dtype=torch.int32), "weights": rows, "slots": {"m": rows + 1},
+        "stamps": None, "scores": torch.arange(len(ids), dtype=torch.int32),
+    }  # fmt: skip
+    return {"names": ["a", "b"], "shardings": ["row", sharding], "snapshot": snapshot, "step": 3}
+
+
+@pytest.mark.parametrize("sharding", ["row", "column", "replicated"])
+def test_states_of_two_ranks(tmp_path, sharding):
+    whole = torch.arange(12).reshape(3, 4).float()
+    parts = {
+        "row": [([5, 7], whole[:2]), ([9], whole[2:])],
+        "column": [([5, 7, 9], whole[:, :1]), ([5, 7, 9], whole[:, 1:])],
+        "replicated": [([5, 7, 9], whole)] * 2,
+    }[sharding]
+    state = {f"storage-0.rank-{rank}": rank_part(*part, sharding) for rank, part in enumerate(parts)}
+    table = state_source(save_state(tmp_path, 3, state)).tables["b"]
+    found = list(table.blocks(2))
+    assert (table.dim, table.slots, table.rows) == (4, ("m",), None)
+    assert torch.cat([block.ids for block in found]).tolist() == [5, 7, 9]
+    assert torch.equal(torch.cat([block.rows for block in found]), whole)
+    assert torch.equal(torch.cat([block.slots["m"] for block in found]), whole + 1)
+    assert list(found[0].marks) == ["scores"]
