@@ -19,7 +19,7 @@ from recis_core.cli import stopping
 from recis_core.cli.aside import beside, put
 from recis_core.cli.flags import flag, plain_errors, read_flags
 from recis_core.cli.outset import check_writable
-from recis_core.io.file_systems import is_url
+from recis_core.io.file_systems import ThisMachine, is_url
 from recis_core.io.formats import SUFFIXES
 from recis_core.io.remote_output import check_url_is_free, put_at_url
 from recis_core.planning.quantity import parse_bytes
@@ -55,6 +55,8 @@ class ConvertConfig:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
+        if not is_url(self.out):
+            object.__setattr__(self, "out", ThisMachine().named(self.out))  # of file:///x the path /x
         if self.files is not None and self.rows_per_file is not None:
             raise ValueError("give --files or --rows-per-file, not both.")
         if self.sort_by and self.cluster_by:

@@ -192,9 +192,11 @@ def test_to_a_url(tmp_path, capsys, urls):
             assert "is there already, and is not replaced" in refused(
                 capsys, tmp_path / "x.parquet", f"{url}/{taken}", "--to", "arrow"
             )
+    assert convert(tmp_path / "x.parquet", f"file://{tmp_path}/y.arrow") == 0
+    assert rows(tmp_path / "y.arrow").num_rows == N
     assert "give the URL behind the last ::" in refused(capsys, tmp_path / "x.parquet", "simplecache::memory://b/o.csv")
     assert "nosuch://o.csv cannot be opened" in refused(capsys, tmp_path / "x.parquet", "nosuch://o.csv")
-    assert os.listdir(tmp_path) == ["x.parquet"]
+    assert sorted(os.listdir(tmp_path)) == ["x.parquet", "y.arrow"]
 
 
 def test_what_breaks_off_leaves_nothing_at_a_url(tmp_path, capsys, urls, monkeypatch):
