@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +26,19 @@ from recis_core.bench.provenance import provenance
 from recis_core.bench.reading_files import Workload, click_log, lists, texts
 from recis_core.bench.reading_peers import by_batches, by_rows, scanner
 
-COLUMNS = ("workload", "name", "rows/s", "of the scanner", "ours by it")
+COLUMNS = (
+    "workload",
+    "name",
+    "rows/s",
+    "of the scanner",
+    "ours by it",
+    "cpu_s",
+    "of the scanner's CPU",
+    "our CPU by its",
+)
 OURS, SCANNER = "recis", "pyarrow's scanner alone"
 PASSES = 10
+FEW = 5  # batches that are read row by row, for their time to be that of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +51,7 @@ class ReadingConfig:
     """Of a planted click log, where there is no real one."""
     batch: Annotated[int, Field(ge=1)] = 4096
     turns: Annotated[int, Field(ge=1)] = 5
-    """Timed turns of each; row by row has one."""
+    """Timed turns of each; row by row has one, of a few batches."""
     threads: Annotated[int, Field(ge=1)] = 2
     """Row groups or stripes that ours decodes at once."""
     only: tuple[str, ...] = ()
@@ -74,7 +86,10 @@ def workloads(folder: Path, config: ReadingConfig) -> list[Workload]:
 
 
 def cases(work: Workload, config: ReadingConfig) -> list[dict[str, Any]]:
-    """Rows of name and rows/s, medians over turns, that of the scanner in each turn beside; then one of 10 passes."""
+    """Rows of name, rows/s and CPU seconds, medians over turns, those of the scanner in each turn beside; then one of 10 passes.
+
+    On a machine that others use, CPU seconds say more than rows/s.
+    """
     data = work.dataset(config.batch, read_threads_num=config.threads, prefetch=2)
     require_equal(work, data, config.batch)
     passes: dict[str, Callable[[], Iterable[Any]]] = {
@@ -83,28 +98,46 @@ def cases(work: Workload, config: ReadingConfig) -> list[dict[str, Any]]:
         "plain, by record batches": lambda: by_batches(work, config.batch, 0),
         "plain, by record batches, 2 workers": lambda: by_batches(work, config.batch, 2),
     }
-    turns = [{name: _seconds(make) for name, make in passes.items()} for _ in range(config.turns)]
-    turns[0]["plain, row by row"] = _seconds(lambda: by_rows(work, config.batch, 0))
+    turns = [{name: _spent(make) for name, make in passes.items()} for _ in range(config.turns)]
+    few = _spent(lambda: islice(by_rows(work, config.batch, 0), FEW))
+    whole = max(1.0, data.rows / (FEW * config.batch))
+    turns[0]["plain, row by row"] = Spent(few.wall * whole, few.cpu * whole)
     names = [*passes, "plain, row by row"]
     return [*(_row(work, name, data.rows, turns) for name in names), ten_passes(work, data)]
 
 
-def _seconds(make: Callable[[], Iterable[Any]]) -> float:
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one pass. cpu: of all threads, and of the loader's processes."""
+
+    wall: float
+    cpu: float
+
+
+def _spent(make: Callable[[], Iterable[Any]]) -> Spent:
+    start, cpu = time.perf_counter(), _cpu()
     for _ in make():
         pass
-    return time.perf_counter() - start
+    return Spent(time.perf_counter() - start, _cpu() - cpu)
 
 
-def _row(work: Workload, name: str, count: int, turns: list[dict[str, float]]) -> dict[str, Any]:
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _row(work: Workload, name: str, count: int, turns: list[dict[str, Spent]]) -> dict[str, Any]:
     there = [turn for turn in turns if name in turn]
     return {
         "workload": work.name,
         "name": name,
         "rows": count,
-        "rows/s": count / statistics.median(turn[name] for turn in there),
-        "of the scanner": statistics.median(turn[SCANNER] / turn[name] for turn in there),
-        "ours by it": statistics.median(turn[name] / turn[OURS] for turn in there),
+        "rows/s": count / statistics.median(turn[name].wall for turn in there),
+        "of the scanner": statistics.median(turn[SCANNER].wall / turn[name].wall for turn in there),
+        "ours by it": statistics.median(turn[name].wall / turn[OURS].wall for turn in there),
+        "cpu_s": statistics.median(turn[name].cpu for turn in there),
+        "of the scanner's CPU": statistics.median(turn[name].cpu / turn[SCANNER].cpu for turn in there),
+        "our CPU by its": statistics.median(turn[OURS].cpu / turn[name].cpu for turn in there),
     }
 
 
