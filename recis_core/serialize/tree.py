@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core.serialize.part_file import DTYPES, NAMES, Declared, declared, size_of
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """In place of a tensor whose blocks lie in other parts, under `name`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
 
 SCALARS = (str, int, float, bool, type(None))
 DEPTH = 64  # of nested dicts and lists
@@ -33,6 +44,8 @@ def split_tensors(tree: Any, tensors: dict[str, Tensor], path: str = "", depth: 
         return _split_tensor(tree, tensors, where)
     if isinstance(tree, SCALARS):
         return _split_scalar(tree, where)
+    if isinstance(tree, Sharded):
+        return {"$sharded": [tree.name, tree.dtype, list(tree.shape)]}
     if not isinstance(tree, dict | list | tuple):
         raise TypeError(
             f"state at {where} is a {type(tree).__name__}, which has no safe form; it can be saved as a tensor."
@@ -91,6 +104,9 @@ def join_tensors(tree: Any, tensors: Mapping[str, Any]) -> Any:
         return tensors[tree["$tensor"][0]]
     if "$float" in tree:
         return float(tree["$float"])
+    if "$sharded" in tree:
+        name, kind, shape = tree["$sharded"]
+        return Sharded(name, kind, tuple(shape))
     if "$tuple" in tree:
         return tuple(join_tensors(v, tensors) for v in tree["$tuple"])
     return {join_tensors(k, tensors): join_tensors(v, tensors) for k, v in tree["$dict"]}
@@ -119,6 +135,8 @@ def _survey(tree: Any, found: dict[str, Declared], depth: int) -> None:
     ((kind, inner),) = tree.items() if len(tree) == 1 else [("", None)]
     if kind == "$tensor":
         _survey_tensor(inner, found)
+    elif kind == "$sharded":
+        _survey_tensor(inner, {})
     elif kind == "$dict" and isinstance(inner, list):
         _survey_dict(inner, found, depth - 1)
     elif kind == "$tuple" and isinstance(inner, list):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from recis_core.serialize.table_entry import forms_of
 from recis_core.serialize.tree import join_tensors
 
 BLOCK_ROWS = 65_536
+MARKS = ("scores", "stamps")
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,26 @@ class Checkpoint:
         return self._blocks(name, rows)
 
     def _blocks(self, name: str, rows: int) -> Iterator[TableBlock]:
-        newer = NO_IDS
-        for checkpoint in self._chain_of(name):
+        newer, chain = NO_IDS, self._chain_of(name)
+        marks = set.intersection(*(checkpoint._marks(name) for checkpoint in chain))
+        for checkpoint in chain:
             seen, last = [newer], checkpoint.tables[name].whole
             for block, erased in checkpoint.pieces(name):
+                if len(block.ids):
+                    block = replace(block, marks={mark: block.marks[mark] for mark in sorted(marks)})
                 left = cut(block, ~torch.isin(block.ids, newer)) if len(newer) else block
                 for begin in range(0, len(left.ids), rows):
                     yield cut(left, slice(begin, begin + rows))
                 if not last:
                     seen += [block.ids, erased]
             newer = torch.cat(seen).unique() if not last else newer
+
+    def _marks(self, name: str) -> set[str]:
+        """Marks that all of this checkpoint's own rows have."""
+        groups = self.manifest.head.tables[name].files
+        forms = [forms_of(self.manifest.parts[group[0]]) for group in groups]
+        found = [set(form["marks"]) for form in forms if form["ids"][1][0]]
+        return set.intersection(*found) if found else set(MARKS)
 
     def _chain_of(self, name: str) -> list[Checkpoint]:
         """This checkpoint and older ones, to the first that has all rows of the table."""

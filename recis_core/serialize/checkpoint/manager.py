@@ -12,6 +12,7 @@ from torch import nn
 from recis_core.backends.errors import RecisError
 from recis_core.plain_torch import in_plain_torch
 from recis_core.serialize.checkpoint.background import Background
+from recis_core.serialize.checkpoint.changes import Bases, Changes
 from recis_core.serialize.checkpoint.contents import Contents
 from recis_core.serialize.checkpoint.environment import environment_here
 from recis_core.serialize.checkpoint.policies import (
@@ -85,7 +86,8 @@ class CheckpointManager:
         self._file_bytes, self._pg = file_bytes, pg
         self._ranks: Ranks | None = None
         self._contents: Contents | None = None
-        self._work = Background(UNDER_WAY)
+        self._work, self._bases = Background(UNDER_WAY), Bases(self.directory)
+        self._changes: Changes | None = None
         self._last_step, self._last_time, self._closed = 0, time.monotonic(), False
 
     def register(
@@ -112,6 +114,8 @@ class CheckpointManager:
             raise RecisError("register was called already; a CheckpointManager is of one run.")
         contents = Contents(model, optimizer, data, features, dict(schedulers or {}), extra)
         self._ranks, self._contents = Ranks(self._pg), contents
+        if self.delta is not None:
+            self._changes = Changes(self.delta, {table.physical: None for table in contents.tables.values()})
 
     @property
     def contents(self) -> Contents:
@@ -158,26 +162,49 @@ class CheckpointManager:
         with ranks.failing_together():
             checked_step(step)
             numbers = {name: float(value) for name, value in (metrics or {}).items()}
-        shot, columns = (
-            take_shot(contents, step, numbers, ranks.rank, ranks.world, None),
-            cut_by_columns(contents.tables),
-        )
+        shot, base = self._shot(step, numbers)
+        columns = cut_by_columns(contents.tables)
         self._last_step, self._last_time = step, time.monotonic()
         if self.asynchronous and shot.in_memory:
-            self._work.submit(lambda: self._write(shot, columns))
+            self._work.submit(lambda: self._write(shot, columns, base))
         else:
             self._work.wait()
-            self._write(shot, columns)
+            self._write_now(shot, columns, base)
         return place_of_step(self.directory, step)
 
-    def _write(self, shot: Shot, columns: set[str]) -> None:
+    def _shot(self, step: int, metrics: Mapping[str, float]) -> tuple[Shot, int | None]:
+        """What to save, and the step of the base if it is a delta."""
+        ranks = self._them
+        try:
+            changed, base = (None, None) if self._changes is None else self._changes.take(step, ranks.any)
+            return take_shot(self.contents, step, metrics, ranks.rank, ranks.world, changed), base
+        except BaseException:
+            self._begin_anew()  # the ids that changed were taken
+            raise
+
+    def _write_now(self, shot: Shot, columns: set[str], base: int | None) -> None:
+        try:
+            self._write(shot, columns, base)
+        except BaseException:
+            self._begin_anew()
+            raise
+
+    def _begin_anew(self) -> None:
+        if self._changes is not None:
+            self._changes.begin_anew()
+
+    def _write(self, shot: Shot, columns: set[str], base: int | None) -> None:
         """Write, commit, and remove what need not stay."""
         ranks = self._them
 
         def head(tables: list[dict[str, TableEntry]]) -> Head:
-            return Head(environment=environment_here(), tables=merged(tables, columns))
+            follows = None if base is None else self._bases.of(base)
+            return Head(follows, environment=environment_here(), tables=merged(tables, columns))
 
-        commit_together(self.directory, shot.step, lambda place: shot.write(place, self._file_bytes), head, ranks.back)
+        digest = commit_together(
+            self.directory, shot.step, lambda place: shot.write(place, self._file_bytes), head, ranks.back
+        )
+        self._bases.committed(shot.step, digest)
         if self.keep is not None and ranks.rank == 0:
             prune(self.directory, self.keep)
 
@@ -188,6 +215,7 @@ class CheckpointManager:
         """
         if self._them.any(self._work.failed):
             self._work.wait()  # then the other ranks have failed, too
+            self._begin_anew()
             if (error := self._work.take_failure()) is not None:
                 raise error
 
@@ -204,6 +232,8 @@ class CheckpointManager:
             self.wait()
         finally:
             self._closed = True
+            if self._changes is not None:
+                self._changes.close()
 
     # What is there
 
@@ -262,6 +292,7 @@ class CheckpointManager:
             chosen, missing = self._choose(all_sources)
             restoring = Restoring(contents, chosen.things, ranks.rank, ranks.world)
         self._commit(restoring)
+        self._begin_anew()
         self._last_step, self._last_time = step or 0, time.monotonic()
         return Restored(step or 0, missing, restoring.fresh, chosen.ignored + restoring.ignored)
 

@@ -7,18 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recis_core.backends.errors import StateMismatch
 from recis_core.optim.optimizer_state import check_dense
 from recis_core.optim.sparse_optimizer import SparseOptimizer
 from recis_core.plain_torch import without_gradients
+from recis_core.serialize.checkpoint.checkpoint import Checkpoint
 from recis_core.serialize.checkpoint.contents import Contents, check_random, set_random_state
 from recis_core.serialize.checkpoint.selection import Taken
+from recis_core.serialize.checkpoint.sharded import read_wanted
 from recis_core.serialize.checkpoint.tables_aside import TablesAside
-from recis_core.serialize.dense import as_placed
+from recis_core.serialize.part_file import DTYPES
 from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import by_rank
+from recis_core.serialize.tree import Sharded
 from recis_core.uninterrupted import uninterrupted
 
 Load = Callable[[Any], object]
@@ -83,7 +87,7 @@ class Restoring:
         with uninterrupted():
             self._tables.commit()
             for mine, saved in self._dense:
-                mine.copy_(as_placed(mine, saved))
+                mine.copy_(saved)
             if self._random is not None:
                 set_random_state(self._random)
 
@@ -91,14 +95,18 @@ class Restoring:
 
     def _read_dense(self) -> list[tuple[Tensor, Tensor]]:
         mine, pairs = self.contents.dense(), []
-        wanted = [name for name in self.taken if name.startswith("dense/")]
-        parts = {checkpoint: checkpoint.part("dense") for checkpoint in {self.taken[n].checkpoint for n in wanted}}
-        for name in wanted:
-            here, there = name.removeprefix("dense/"), self.taken[name]
-            saved = parts[there.checkpoint][there.name.removeprefix("dense/")]
-            with naming(there.checkpoint, "dense"):
-                _check_alike(here, mine[here], saved)
-            pairs.append((mine[here], saved))
+        by_checkpoint: dict[Checkpoint, dict[str, str]] = {}
+        for name, taken in self.taken.items():
+            if name.startswith("dense/"):
+                names = by_checkpoint.setdefault(taken.checkpoint, {})
+                names[name.removeprefix("dense/")] = taken.name.removeprefix("dense/")
+        for checkpoint, names in by_checkpoint.items():
+            saved = checkpoint.part("dense")
+            with naming(checkpoint, "dense"):
+                for here, there in names.items():
+                    _check_alike(here, mine[here], saved[there])
+            blocks = read_wanted(checkpoint, "dense", [(mine[here], saved[there]) for here, there in names.items()])
+            pairs += [(mine[here], blocks(mine[here], saved[there])) for here, there in names.items()]
         return pairs
 
     # What loads by itself
@@ -137,6 +145,7 @@ class Restoring:
                 optimizer.read_state(state)
             else:
                 check_dense(optimizer, state)
+                state = _placed(optimizer, state, taken.checkpoint)
         except (ValueError, KeyError, TypeError) as error:
             self.fresh.append(f"optimizer/{side}")
             warnings.warn(f"The {side} optimizer starts anew: {error}", stacklevel=4)
@@ -158,6 +167,15 @@ class Restoring:
         return {**saved, "t": steps, "param_groups": groups}
 
 
+def _placed(optimizer: torch.optim.Optimizer, state: Any, checkpoint: Checkpoint) -> Any:
+    """The state with slots placed as their parameters are; of sharded ones this rank's blocks are read."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    pairs = [(parameters[i], value) for i, slots in state["state"].items() for value in slots.values()]
+    blocks = read_wanted(checkpoint, "optimizer", pairs)
+    slots = {i: {name: blocks(parameters[i], v) for name, v in each.items()} for i, each in state["state"].items()}
+    return {**state, "state": slots}
+
+
 def _put_back(before: list[tuple[Load, Any]], failure: BaseException | None) -> None:
     """Load states of before, the last one first. One that cannot be loaded is a note of the failure."""
     for load, state in reversed(before):
@@ -177,8 +195,9 @@ def _checked_random(state: Any) -> None:
 
 
 def _check_alike(name: str, mine: Tensor, saved: Any) -> None:
-    if not isinstance(saved, Tensor) or (saved.shape, saved.dtype) != (mine.shape, mine.dtype):
-        found = f"{saved.dtype} {list(saved.shape)}" if isinstance(saved, Tensor) else type(saved).__name__
+    dtype = DTYPES[saved.dtype] if isinstance(saved, Sharded) else getattr(saved, "dtype", None)
+    if not isinstance(saved, Tensor | Sharded) or (tuple(saved.shape), dtype) != (tuple(mine.shape), mine.dtype):
+        found = f"{dtype} {list(saved.shape)}" if isinstance(saved, Tensor | Sharded) else type(saved).__name__
         raise ValueError(f"{name} is {found}; the model wants {mine.dtype} {list(mine.shape)}.")
 
 

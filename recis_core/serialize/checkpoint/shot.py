@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recis_core.serialize.checkpoint.changes import Changed
 from recis_core.serialize.checkpoint.contents import Contents
+from recis_core.serialize.checkpoint.sharded import SHARDS, without_shards
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES
 from recis_core.serialize.checkpoint.table_shot import StorageShot, delta_shot, full_shot
 from recis_core.serialize.checkpoint.tables_aside import BESIDE
@@ -20,8 +22,6 @@ from recis_core.serialize.shared_state import RanksPart, part_of
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.serialize.tables import beside_rows, late_gradients
 from recis_core.table.table import Table
-
-Changed = Mapping[Table, dict[int, Tensor] | None]  # ids by logical table; None: all may have changed
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,28 @@ def take_shot(
     late = late_gradients(storages)
     own: dict[str, Any] = contents.own()
     own |= {f"{BESIDE}{i}": beside_rows(table, late[table]) for i, table in enumerate(storages)}
+    shared, shards = _apart(contents.shared() | {"metrics": dict(metrics)})
+    own |= shards
     parts = {part_of(name, rank) if world > 1 else name: value for name, value in own.items()}
     if rank == 0:
-        parts |= contents.shared() | {"metrics": dict(metrics)}
+        parts |= shared
     split = {name: (tree, _copied(tensors)) for name, (tree, tensors) in split_parts(parts).items()}
     return Shot(step, rank if world > 1 else None, split, [_rows(table, changed) for table in storages])
 
 
+def _apart(shared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parts that are equal on all ranks, and parts of this rank's blocks of their sharded tensors."""
+    whole, own = {}, {}
+    for name, value in shared.items():
+        shards: dict[str, Any] = {}
+        whole[name] = without_shards(value, shards)
+        if shards:
+            own[name + SHARDS] = shards
+    return whole, own
+
+
 def _rows(table: Table, changed: Changed | None) -> StorageShot:
-    ids = None if changed is None else changed[table]
-    return full_shot(table) if ids is None else delta_shot(table, ids)
+    return full_shot(table) if changed is None else delta_shot(table, changed[table])
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
