@@ -1,13 +1,20 @@
-"""Loads a model's tables and dense side from a state of TrainLoop or `recis train --save`, without loop and optimizer."""
+"""Loads a model's tables and dense side from a state of TrainLoop or `recis train --save`, or from a checkpoint of a
+CheckpointManager, without loop and optimizer.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
+from recis_core.channel.rank_group import world_rank, world_size
 from recis_core.nn.hash_table import filter_out_sparse_param
+from recis_core.serialize.checkpoint.contents import Contents
+from recis_core.serialize.checkpoint.restoring import Restoring, require_all
+from recis_core.serialize.checkpoint.selection import CheckpointSource, choose
 from recis_core.serialize.dense import check_dense_state, load_dense_state
 from recis_core.serialize.manifest import MANIFEST
 from recis_core.serialize.parts import naming, part_of_state
@@ -29,26 +36,46 @@ def is_saved_state(path: str | os.PathLike[str]) -> bool:
 
 def load_saved_model(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Load tables and dense side. Collective. Raises StateMismatch or CorruptCheckpoint, and then changes nothing."""
-    tables = filter_out_sparse_param(model)
-    with failing_together(_exchange(model)):
-        state = SavedState(latest_state(Path(path)))
-        dense = part_of_state(state, "dense")
-        with naming(state, "dense"):
-            check_dense_state(model, dense)
-        new = read_tables(tables, state)
-    with uninterrupted():
-        for each in new:
-            each.commit()
-        load_dense_state(model, dense)
+    _load(path, model, ("tables", "dense"))
 
 
 def load_saved_tables(path: str | os.PathLike[str], model: nn.Module) -> None:
     """load_saved_model, for the tables alone."""
+    _load(path, model, ("tables",))
+
+
+def _load(path: str | os.PathLike[str], model: nn.Module, what: tuple[str, ...]) -> None:
     with failing_together(_exchange(model)):
-        new = read_tables(filter_out_sparse_param(model), SavedState(latest_state(Path(path))))
+        state = SavedState(latest_state(Path(path)))
+        commit = _of_checkpoint(state.path, model, what) if state.has_tables else _of_state(state, model, what)
     with uninterrupted():
+        commit()
+
+
+def _of_checkpoint(path: Path, model: nn.Module, what: tuple[str, ...]) -> Callable[[], None]:
+    """What a CheckpointManager saved, read aside; returns what puts it in place."""
+    contents = Contents(model)
+    names = [name for name in contents.names() if name.startswith(tuple(f"{each}/" for each in what))]
+    chosen = choose([CheckpointSource(path, load=what)], names)
+    require_all([name for name in names if name not in chosen.things], chosen.ignored)
+    return Restoring(contents, chosen.things, world_rank(), world_size()).commit
+
+
+def _of_state(state: SavedState, model: nn.Module, what: tuple[str, ...]) -> Callable[[], None]:
+    """What --save or save_state wrote, read aside; returns what puts it in place."""
+    dense = part_of_state(state, "dense") if "dense" in what else None
+    if dense is not None:
+        with naming(state, "dense"):
+            check_dense_state(model, dense)
+    new = read_tables(filter_out_sparse_param(model), state)
+
+    def commit() -> None:
         for each in new:
             each.commit()
+        if dense is not None:
+            load_dense_state(model, dense)
+
+    return commit
 
 
 def _exchange(model: nn.Module) -> Exchange | None:

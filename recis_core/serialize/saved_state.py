@@ -141,6 +141,11 @@ class SavedState(Mapping[str, Any]):
                 f"{self.path / MANIFEST} is of step {self.step}, which its directory's name is not."
             )
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether rows of tables have files of their own, as in checkpoints; else they are in parts of storages."""
+        return bool(self._manifest.head.tables)
+
     def file_of(self, part: str) -> Path:
         return self.path / self._manifest.head.folder / file_name(part)
 
