@@ -21,7 +21,7 @@ from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.table.table import SLICES, Table
 
-AT_ONCE = 1 << 16  # rows that are read from tiers at a time
+AT_ONCE = 1 << 13  # rows that are read from tiers at a time; reading takes several copies of them
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.tables import side_by_side_pending, take_late, take_pending, taken_step
 from recis_core.table.table import Table
 
+AT_ONCE = 1 << 14  # rows that are written into a table at a time
 BESIDE = "beside-rows-"  # parts; a number for each storage of those that saved
 
 
@@ -60,7 +61,7 @@ class TablesAside:
                 f"{table.option.dtype} [{table.dim}]."
             )
         kept = self._slots(table, info.slots, widths)
-        for block in checkpoint.blocks(name):
+        for block in checkpoint.blocks(name, AT_ONCE):
             here = table.physical.keeps(block.ids, table.ordinal)
             slots = {slot: values for slot, values in block.slots.items() if slot in kept}
             mine = TableBlock(block.ids, block.rows, slots, block.marks)

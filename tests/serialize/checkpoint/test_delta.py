@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +142,18 @@ def test_a_delta_whose_base_is_lost_is_not_saved_and_the_next_one_is_full(tmp_pa
 
 def test_after_a_failure_the_next_one_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, manager = chain_of(tmp_path)
+    both = threading.Event()
     with monkeypatch.context() as broken:
-        broken.setattr(shot.Shot, "write", lambda *args: 1 / 0)
+        broken.setattr(shot.Shot, "write", lambda *args: both.wait(60) and 1 / 0)
         manager.save(4)
         manager.save(5)  # a delta upon the one that fails
+        both.set()
         with pytest.raises(ZeroDivisionError) as raised:
             manager.wait()
     assert "A later save failed" in str(raised.value.__notes__)
-    run.step([6])
-    manager.save(6)
-    run.step([7])
-    manager.save(7)
+    for step in (6, 7):
+        run.step([step])
+        manager.save(step)
     manager.close()
     assert kinds(tmp_path) == "fddfd"
 
@@ -191,3 +196,15 @@ def test_tables_in_tiers(tmp_path: Path) -> None:
     assert rows_of(plain.model).keys() == rows_of(again.model).keys()
     assert plain.sha() == again.sha() == run.sha()
     assert isinstance(next(open_checkpoint(tmp_path / "ckpt").blocks("user")), TableBlock)
+
+
+@pytest.mark.full
+def test_a_large_table_is_saved_and_restored_in_little_memory(tmp_path: Path) -> None:
+    """Growth beside what filling the table took: some files' and blocks' worth, however many rows there are."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.serialize.checkpoint.large_table", str(tmp_path), "1500000"],
+        env=os.environ | {"RECIS_BACKEND": "numba"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    table, filled, saved, restored = map(int, ran.stdout.split())
+    assert table > 1 << 30
+    assert max(saved, restored) - filled < table // 4
