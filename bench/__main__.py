@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,text_hashing,metrics,hooks,io,table} ...
+USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,text_hashing,metrics,trainer,io,table} ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
@@ -16,7 +16,6 @@ USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchang
   cache   hit rates and step times of tables in tiers, beside Belady's optimum and tables in memory
   text_hashing  text to 64-bit hashes, beside pandas, polars and xxhash in a loop
   metrics rows a second and memory of metrics of a stream, beside torchmetrics
-  hooks   what each hook adds to a Trainer's step
   io      rows a second from files to tensors, beside pyarrow with torch.utils.data, and pyarrow's scanner alone
   trainer  a Trainer beside a loop by hand, and each of its hooks beside none
   table   rows of a step that were written to a file, as a Markdown table
@@ -56,10 +55,6 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.cache.run import run as run_cache
 
         return run_cache(rest)
-    if command == "hooks":
-        from recis_core.bench.hooks import run as run_hooks
-
-        return run_hooks(rest)
     if command == "text_hashing":
         from recis_core.bench.text_hashing import run as run_text_hashing
 
