@@ -61,7 +61,7 @@ def checked_groups(groups: Any, n: int, metric: str) -> np.ndarray:
     if array.size != n:
         raise ValueError(f"groups must have one integer for each of {n} predictions; got {array.size}.")
     flat = array.reshape(-1)
-    return flat.view(np.int64) if flat.dtype == np.uint64 else flat.astype(np.int64)
+    return flat.copy().view(np.int64) if flat.dtype == np.uint64 else flat.astype(np.int64)
 
 
 def checked_weights(weights: Any, n: int) -> np.ndarray:

@@ -22,9 +22,9 @@ class GAUC(OfGroups):
       "groups", 1 each.
 
     update takes groups, the user of each row say; a group's rows may come in any batches, in any order, on any ranks. Ties
-    count half. Predictions are any real numbers. Memory: all distinct (group, prediction), 32 bytes each, and as much again for
-    rows that are not merged yet: a later row of a group may change each pair of it, so that nothing less is exact. 10⁸ rows
-    are 3 to 6 GB; of more, give a sample of whole groups. NaN where no group holds both classes. torchmetrics has none.
+    count half. Predictions are any real numbers. Memory: all distinct (group, prediction), 32 bytes each, and 104 while new
+    ones are merged: a later row may change each pair of its group, so that nothing less is exact. 10⁸ rows take 10 GB at that
+    moment; of more, give a sample of whole groups. NaN where no group holds both classes. torchmetrics has none.
     """
 
     def __init__(self, weighting: Weighting = "positives") -> None:

@@ -10,7 +10,6 @@ Sizes: N rows of a batch, E entries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +76,8 @@ class GroupScores:
     """Entries of a stream of rows.
 
     k: keep of each group the entries of its best k rows, at most k of them; None: all. Entries merge exactly, so that any
-    split into batches and ranks gives the same ones. Memory: 32 bytes an entry, and as much again for rows that wait.
+    split into batches and ranks gives the same ones. Memory: 32 bytes an entry, and three times as much
+    while rows that wait are merged into them.
     """
 
     def __init__(self, k: int | None = None) -> None:
@@ -86,7 +86,7 @@ class GroupScores:
 
     def add(self, groups: np.ndarray, scores: np.ndarray, gains: np.ndarray) -> None:
         """Rows: int64 [N], float64 [N], float64 [N]."""
-        self.add_entries(Entries(groups, scores, np.ones(len(groups), np.int64), gains))
+        self.add_entries(Entries(groups, scores, np.broadcast_to(np.int64(1), len(groups)), gains))
 
     def add_entries(self, entries: Entries) -> None:
         self._waiting.append(entries)
@@ -97,27 +97,30 @@ class GroupScores:
         """All entries, or those of the best k rows of each group."""
         if self._waiting:
             merged = _merged([self._entries, *self._waiting])
-            self._entries = merged if self._k is None else merged.where(merged.place < self._k)
             self._waiting = []
+            self._entries = merged if self._k is None else merged.where(merged.place < self._k)
         return self._entries
 
 
-def _merged(parts: Sequence[Entries]) -> Entries:
-    """One entry for each group and score."""
-    group, score, rows, gain = map(np.concatenate, zip(*(part.columns for part in parts), strict=True))
+def _merged(parts: list[Entries]) -> Entries:
+    """One entry for each group and score. Column by column, so that few copies are there at once."""
+    group, score = (np.concatenate([part.columns[column] for part in parts]) for column in (0, 1))
     order = _order(group, score)
     group, score = group[order], score[order]
     first = _firsts((group[1:] != group[:-1]) | (score[1:] != score[:-1]), len(group))
     if not len(first):
         return EMPTY
-    return Entries(group[first], score[first], np.add.reduceat(rows[order], first), np.add.reduceat(gain[order], first))
+    group, score = group[first], score[first]
+    rows = np.add.reduceat(np.concatenate([part.rows for part in parts])[order], first)
+    return Entries(group, score, rows, np.add.reduceat(np.concatenate([part.gain for part in parts])[order], first))
 
 
 def _order(group: np.ndarray, score: np.ndarray) -> np.ndarray:
     """By group, then by score, highest first. torch sorts integers by radix, three times as fast as numpy.lexsort."""
     bits = (0.0 - score).view(np.int64)  # of -0.0 those of 0.0
-    ascending = torch.from_numpy(bits ^ ((bits >> 63) & (2**63 - 1)))  # as integers in the order of the floats
-    by_score = torch.sort(ascending, stable=True).indices
+    bits ^= (bits >> 63) & (2**63 - 1)  # as integers in the order of the floats
+    by_score = torch.sort(torch.from_numpy(bits), stable=True).indices
+    del bits
     by_group = torch.sort(torch.from_numpy(group)[by_score], stable=True).indices
     order: np.ndarray = by_score[by_group].numpy()
     return order

@@ -25,7 +25,7 @@ class OfRankings(OfGroups):
 
     Ties are the mean over all orders of tied rows, so that a model of one constant gains nothing by the order of the data.
     Memory: of each group the distinct predictions of its best k rows, 32 bytes each, at most k of them, and 32 bytes for
-    the group; and as much again for rows that are not merged yet.
+    the group; three times that while new rows are merged.
     """
 
     def __init__(self, k: int | None, without_positives: WithoutPositives = "skip") -> None:

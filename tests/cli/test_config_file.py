@@ -11,6 +11,7 @@ import yaml
 
 from recis_core.cli import main, torchrun
 from recis_core.cli.config import read_config, ways
+from recis_core.cli.config_file import read_config_file
 from recis_core.cli.eval import EvalConfig
 from recis_core.cli.field_docs import field_docs
 from recis_core.cli.flags import by_flag, flag, groups
@@ -75,7 +76,7 @@ def test_flags_may_complete_what_a_file_leaves_open(tmp_path: Path) -> None:
 )
 def test_a_value_is_what_its_flag_takes(tmp_path: Path, text: str, keyword: str, value: Any) -> None:
     """Whatever YAML 1.1 makes of the text."""
-    found = by_flag(read(tmp_path, f"{text}\ndata: {{files: x}}"))[keyword]
+    found = read_config_file(written(tmp_path, text), TrainConfig)[ways(TrainConfig)[keyword]].value
     assert (found, type(found)) == (value, type(value))
 
 
@@ -246,6 +247,7 @@ def test_ranks_tell_a_mistake_once(capsys: Any, tmp_path: Path, monkeypatch: pyt
     assert (stop.value.code, capsys.readouterr().err) == (2, "")
 
 
+@pytest.mark.full
 def test_a_run_by_a_file_is_the_run_by_flags(capsys: Any, tmp_path: Path) -> None:
     flags = ["--preset", "tiny", "--rows", "2000", *TRAIN]
     printed = shown(capsys, "train", *flags, "--print-config")

@@ -32,19 +32,19 @@ ASKED = (
 )
 
 
-@pytest.fixture
-def saved(capsys: Any, tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run of 500 test rows, whose columns session and place it does not read; what its test reported."""
+    folder = tmp_path_factory.mktemp("saved")
     frame = clicks(500, 1).assign(session=np.arange(500) % 90, place=lambda f: f["city"].fillna("?") + "!")
-    paths = {
-        "train": write(tmp_path, "train.parquet", clicks(1500).assign(session=0, place="")),
-        "test": write(tmp_path, "test.parquet", frame), "save": str(tmp_path / "save"),
+    train_data = write(folder, "train.parquet", clicks(1500).assign(session=0, place=""))
+    test_data, save = write(folder, "test.parquet", frame), str(folder / "save")
+    flags = {
+        "data": train_data, "test_data": test_data, "label": "click", "batch_size": 200, "dim": 4, "lr": 0.02,
+        "backend": "numba", "epochs": 2, "skip": ("session", "place"), "save": save, "metrics": ("gauc:user", "mrr:session,ne"),
     }  # fmt: skip
-    trained = last(
-        capsys, "train", "--data", paths["train"], "--test-data", paths["test"], "--label", "click", *TRAIN,
-        "--skip", "session", "place", "--save", paths["save"], "--metrics", "gauc:user", "mrr:session,ne",
-    )  # fmt: skip
-    return {**paths, "frame": frame, "trained": trained}
+    trained = train(TrainConfig(**flags), SilentReport())
+    return {"train": train_data, "test": test_data, "save": save, "frame": frame, "trained": trained}
 
 
 def test_metrics_are_those_of_the_scores(capsys: Any, tmp_path: Path, saved: dict[str, Any]) -> None:
