@@ -29,6 +29,7 @@ from recis_core.serialize.manifest import (
 )
 from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part, write_part
 from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
+from recis_core.serialize.store_path import StorePath
 from recis_core.serialize.tree import join_tensors, split_tensors
 
 Split = dict[str, tuple[Any, dict[str, Tensor]]]  # part: (its tree without tensors, its tensors)
@@ -85,7 +86,11 @@ def commit(aside: Path, final: Path, step: int, written: Written, head: Head | N
 def write_manifest(directory: Place, step: int, written: Written, head: Head | None = None) -> str:
     """Write and sync the manifest; returns its hash. Raises ValueError as encode_manifest, OSError."""
     data = encode_manifest(step, written, head)
-    with created(directory / MANIFEST) as file:
+    path = directory / MANIFEST
+    if isinstance(path, StorePath):
+        path.put(data)
+        return hash_of(data)
+    with created(path) as file:
         file.write(data)
     return hash_of(data)
 

@@ -65,10 +65,15 @@ class StorePath:
 
     @contextmanager
     def created(self) -> Iterator[BinaryIO]:
-        """The bytes are in the store when the block ends; after an error nothing is."""
+        """The bytes are in the store when the block ends; after an error some may be."""
         self.fs.makedirs(posixpath.dirname(self.inner), exist_ok=True)
-        with self.fs.transaction, self.fs.open(self.inner, "wb") as file:
+        with self.fs.open(self.inner, "wb") as file:
             yield cast("BinaryIO", file)
+
+    def put(self, data: bytes) -> None:
+        """Write a file in one call, which object stores do whole or not at all."""
+        self.fs.makedirs(posixpath.dirname(self.inner), exist_ok=True)
+        self.fs.pipe_file(self.inner, data)
 
     def remove(self) -> None:
         """The file, or the folder with all in it; nothing where there is none."""

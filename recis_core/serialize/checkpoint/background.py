@@ -56,11 +56,6 @@ class Background:
         except BaseException as error:  # raised by take_failure
             self._failures.append(error)
 
-    @property
-    def busy(self) -> int:
-        """How many jobs wait or run."""
-        return len(self._jobs)
-
     def wait(self) -> None:
         """Until no job is left; an interrupt ends the wait, and the jobs go on."""
         with self._changed:

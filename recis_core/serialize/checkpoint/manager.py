@@ -162,7 +162,8 @@ class CheckpointManager:
         with ranks.failing_together():
             checked_step(step)
             numbers = {name: float(value) for name, value in (metrics or {}).items()}
-        shot, base = self._shot(step, numbers)
+        with ranks.failing_together():
+            shot, base = self._shot(step, numbers)
         columns = cut_by_columns(contents.tables)
         self._last_step, self._last_time = step, time.monotonic()
         if self.asynchronous and shot.in_memory:
@@ -281,7 +282,8 @@ class CheckpointManager:
         self.wait()
         with ranks.failing_together():
             chosen_by = CheckpointSource(None, load, exclude, rename or {})
-        step = ranks.first(self.latest() if step is None else step)
+            mine = self.latest() if step is None else checked_step(step)
+        step = ranks.first(mine)
         if step is None and not sources:
             return None
         with ranks.failing_together():

@@ -27,9 +27,13 @@ TRIED = list(OPTIONS) if FULL else list(OPTIONS)[:2]
 Report = dict[str, Any]
 
 
-def both(rank: int, world: int, folder: str) -> dict[str, dict[str, Report]]:
+def both(rank: int, world: int, folder: str) -> dict[str, Any]:
     saved = {name: saving(rank, world, f"{folder}/{name}", OPTIONS[name]) for name in TRIED}
-    return {"saved": saved, "resumed": resuming(rank, world, folder)}
+    return {
+        "saved": saved,
+        "resumed": resuming(rank, world, folder),
+        "failed": failing(rank, world, f"{folder}/failed"),
+    }
 
 
 def saving(rank: int, world: int, folder: str, option: dict[str, Any]) -> Report:
@@ -147,9 +151,9 @@ def failing(rank: int, world: int, folder: str) -> list[str]:
     return [*said, *map(str, manager.steps())]
 
 
-def test_one_ranks_failure_is_every_ranks(tmp_path: Path) -> None:
-    first, second = run_ranks(2, failing, str(tmp_path))
+def test_one_ranks_failure_is_every_ranks(folder: Path, ranks: Any) -> None:
+    first, second = (rank["failed"] for rank in ranks)
     assert (first[0], second[0]) == ("ExchangeMismatch", "OSError")
     assert first[1:] == second[1:]
     assert first[-1] == "4"
-    open_checkpoint(tmp_path).verify()
+    open_checkpoint(folder / "failed").verify()
