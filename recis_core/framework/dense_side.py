@@ -24,7 +24,7 @@ class DenseSide:
     """forward: the model as a training forward calls it. device: of its parameters. scaler: None but for fp16."""
 
     def __init__(self, model: nn.Module, args: TrainingArguments, ranks: Ranks, optimizer: JointOptimizer) -> None:
-        self._model, self._dtype = model, DTYPES.get(args.mixed_precision or "")
+        self._dtype = DTYPES.get(args.mixed_precision or "")
         self.device = _device_of(model)
         self.scaler = torch.amp.GradScaler(self.device.type) if args.mixed_precision == "fp16" else None
         if self.scaler is not None:
@@ -35,6 +35,7 @@ class DenseSide:
             model.compile(backend="inductor" if args.compile is True else args.compile)
         wrapped = args.parallel == "ddp" and ranks.world > 1 and not isinstance(model, DistributedDataParallel)
         self.forward: Callable[[Any], Any] = data_parallel(model, ranks.group) if wrapped else model
+        self._averages_when = getattr(model, "set_requires_gradient_sync", None)  # of FSDP2
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self._dtype is None:
@@ -45,9 +46,8 @@ class DenseSide:
         """Around forward and backward of one batch: ranks average dense gradients in the last one of a step."""
         if isinstance(self.forward, DistributedDataParallel):
             return nullcontext() if last else self.forward.no_sync()
-        averages_when = getattr(self._model, "set_requires_gradient_sync", None)  # of FSDP2
-        if averages_when is not None:
-            averages_when(last)
+        if self._averages_when is not None:
+            self._averages_when(last)
         return nullcontext()
 
 

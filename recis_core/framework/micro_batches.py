@@ -95,8 +95,10 @@ class Reading:
         with self._together():
             rows = [self._rows_of(batch) for batch in batches]
         self._last = batches[-1] if batches else self._last
-        lines = self._ranks.lines("batches", [len(batches), sum(rows)])
-        most, total = int(lines[:, 0].max()), int(lines[:, 1].sum())
+        most, total = len(batches), sum(rows)
+        if self._ranks.channel is not None:
+            lines = self._ranks.lines("batches", [most, total])
+            most, total = int(lines[:, 0].max()), int(lines[:, 1].sum())
         if most == 0:
             return None
         with self._together():

@@ -13,22 +13,13 @@ import torch
 from torch import nn
 
 from recis_core.backends.errors import RecisError
-from recis_core.framework.checkpointing import Checkpointing, Manager, manager_of
+from recis_core.framework.checkpointing import Manager
 from recis_core.framework.counted_batches import with_position
-from recis_core.framework.dense_side import DenseSide
 from recis_core.framework.ending import current
-from recis_core.framework.hook_calls import HookCalls
-from recis_core.framework.metric_evaluation import Evaluator
 from recis_core.framework.micro_batches import MicroBatches, rows_in
-from recis_core.framework.named_metrics import Metrics, NamedMetrics
-from recis_core.framework.objective import Objective
-from recis_core.framework.optimizer_step import OptimizerStep
-from recis_core.framework.phases import Phases
-from recis_core.framework.pieces import Pieces
-from recis_core.framework.rank_state import RankState
-from recis_core.framework.ranks import Ranks
-from recis_core.framework.run_state import RunState
-from recis_core.framework.schedules import Schedulers, Schedules
+from recis_core.framework.named_metrics import Metrics
+from recis_core.framework.pieces import assemble
+from recis_core.framework.schedules import Schedulers
 from recis_core.framework.seeding import seed_all
 from recis_core.framework.trainer_inputs import check_inputs, from_the_start
 from recis_core.framework.training_arguments import TrainingArguments
@@ -101,30 +92,11 @@ class Trainer:
         self.stopped_by: str | None = None
         self.last_metrics: Mapping[str, float] = {}
         self._max_steps = args.train_steps
-        timer, ranks = Phases(), Ranks(model)
-        self.phases: Mapping[str, float] = MappingProxyType(timer.seconds)
-        objective = Objective(loss, label=args.label, weights=args.loss_weights, predict=predict)
-        measures, watched = (NamedMetrics(m or {}, objective.labels) for m in (metrics, train_metrics))
-        calls, dense = HookCalls(self, hooks, timer), DenseSide(model, args, ranks, self.optimizer)
-
-        def watch(outputs: Any, batch: Any) -> None:
-            watched.update(objective.predictions(outputs), batch)
-
-        self._own = RankState(self, self.train_dataset, watched)
-        schedules = Schedules(schedulers, args.metric_for_best)
-        parts = {
-            "model": model, "optimizer": self.optimizer, "data": self._own, "features": features,
-            "schedulers": schedules.by_name, "run": RunState(self, calls, dense.scaler),
-        }  # fmt: skip
-        self._pieces = Pieces(
-            timer, ranks, calls, watched, schedules,
-            OptimizerStep(
-                model, self.optimizer, objective, dense, ranks, calls, timer,
-                max_grad_norm=args.max_grad_norm, observe=watch if watched else None,
-            ),
-            Evaluator(model, objective, measures, ranks, autocast=dense.autocast),
-            Checkpointing(manager_of(args, checkpoints, ranks.group), parts), rows, empty,
+        self._pieces = assemble(
+            self, loss=loss, predict=predict, metrics=metrics, train_metrics=train_metrics, schedulers=schedulers,
+            hooks=hooks, checkpoints=checkpoints, features=features, rows=rows, empty=empty,
         )  # fmt: skip
+        self.phases: Mapping[str, float] = MappingProxyType(self._pieces.timer.seconds)
         if args.seed is not None:
             seed_all(args.seed)
 
@@ -237,7 +209,7 @@ class Trainer:
         """
         with self._pieces.timer("saving"):
             restored = self._pieces.checkpoints.restore(step, how)
-        if restored is not None and self.mid_epoch and self._own.of_another_world:
+        if restored is not None and self.mid_epoch and self._pieces.own.of_another_world:
             # Ranks share out what is left of the pass; a rank that finds nothing there must not begin the next one.
             getattr(self.train_dataset, "go_on", lambda: None)()
         return restored

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from recis_core.framework.named_metrics import NamedMetrics
 from recis_core.framework.training_arguments import TrainingArguments
 from recis_core.io.windows import Windows
 from recis_core.optim import JointOptimizer
@@ -38,3 +39,13 @@ def check_inputs(model: Any, args: Any, eval_dataset: Any, train_dataset: Any, o
         )
     if args.eval_steps is not None and eval_dataset is None and not isinstance(train_dataset, Windows):
         raise ValueError("eval_steps needs data to evaluate on; give the Trainer an eval_dataset.")
+
+
+def check_metrics(manager: object, metrics: NamedMetrics) -> None:
+    """Raises TypeError if a checkpoint could not keep the sums of a metric that is in work."""
+    lacking = [] if manager is None else metrics.without_state()
+    if lacking:
+        raise TypeError(
+            f"train_metrics {lacking} need state_dict and load_state_dict, for a run with checkpoints goes on with their sums; "
+            "those of recis_core.metrics have them."
+        )

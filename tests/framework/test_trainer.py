@@ -340,6 +340,12 @@ def test_what_a_trainer_is_not_given():
         Trainer(model, args, [], optimizers=pair, metrics={"auc": 0.5})
     with pytest.raises(ValueError, match="eval_steps needs data to evaluate on"):
         Trainer(model, TrainingArguments(eval_steps=1), [], optimizers=pair)
+
+    class NoState:
+        update = compute = reset = print
+
+    with pytest.raises(TypeError, match=r"train_metrics \['n'\] need state_dict and load_state_dict"):
+        Trainer(model, args, [], optimizers=pair, train_metrics={"n": NoState()}, checkpoints=Memory())
     trainer = Trainer(model, args, optimizers=pair)
     for verb, said in (
         ("train", "nothing to train on"),
