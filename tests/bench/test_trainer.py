@@ -18,7 +18,7 @@ def test_rows(tmp_path):
     names = [row["name"] for row in rows]
     assert names[:3] == [LOOP, TRAINER, "LoggerHook"]
     assert len(set(names)) == 13
-    assert all(row["step_ms"] >= row["least_ms"] > 0 for row in rows)
+    assert all(row["step_ms"] >= row["quick_ms"] > 0 for row in rows)
     assert {row["peer"] for row in rows[2:]} == {TRAINER}
 
 
