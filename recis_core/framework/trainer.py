@@ -160,12 +160,17 @@ class Trainer:
         A data set with set_epoch() is read from the start of its epoch 0 each time. {} where a signal ends training meanwhile.
 
         Raises:
-          RecisError: there is no such data. ValueError: it has no row.
+          RecisError: there is no such data. ValueError: it has no row, or it is the train_dataset.
         """
         data = self.eval_dataset if dataset is None else dataset
         if data is None:
             raise RecisError(
                 "this Trainer has nothing to evaluate on; give it an eval_dataset, or call evaluate(dataset)."
+            )
+        if data is self.train_dataset:
+            raise ValueError(
+                "the data set that is trained on cannot be read anew meanwhile, for it has one position; evaluate on another "
+                "object of the same files."
             )
         self._pieces.hooks.call("before_evaluate")
         with self._pieces.timer("evaluating"):

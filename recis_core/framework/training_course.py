@@ -67,9 +67,21 @@ class _Course:
             run.save()
 
     def _over(self) -> bool:
-        """Whether the last step was made."""
+        """Whether the last step was made. What one rank knows alone is not in it: see _ended."""
         run = self._trainer
         return run.stopped_by is not None or (run.max_steps is not None and run.step >= run.max_steps)
+
+    def _ended(self) -> bool:
+        """_over, of all ranks: one may have been stopped, or have got a signal. Collective."""
+        self._hear(*self._agreed(self._trainer.stopped_by is not None))
+        return self._over()
+
+    def _hear(self, stop: bool) -> None:
+        run = self._trainer
+        if stop:
+            run.stopped_by = run.stopped_by or "another rank"
+        if self._ending.wanted(self._ranks.exchange):
+            run.stopped_by = SIGNAL
 
     def _windows(self, windows: Windows) -> None:
         run = self._trainer
@@ -90,10 +102,12 @@ class _Course:
                 self._measure()
             run.window, run.epoch_in_window = run.window + 1, 0
             self._hooks.call("after_window")
+            if self._ended():
+                return
 
     def _epochs(self, data: Any) -> None:
         run = self._trainer
-        while run.epoch_in_window < run.args.train_epoch and not self._over():
+        while run.epoch_in_window < run.args.train_epoch and not self._ended():
             self._hooks.call("before_epoch")
             if not self._epoch(data):
                 return
@@ -105,6 +119,8 @@ class _Course:
     def _epoch(self, data: Iterable[Any]) -> bool:
         """Whether the end of the data was met; otherwise the next pass reads on from here."""
         run = self._trainer
+        if self._ended():
+            return False
         batches: Any = iter(()) if run.at_end else iter(data)
         run.mid_epoch = 1
         with closing(batches) if hasattr(batches, "close") else nullcontext():
@@ -128,10 +144,7 @@ class _Course:
         if run.args.eval_steps is not None and run.step % run.args.eval_steps == 0:
             self._measure()
         due, stop = self._agreed(self._pieces.checkpoints.due(run.step), run.stopped_by is not None)
-        if stop:
-            run.stopped_by = run.stopped_by or "another rank"
-        if self._ending.wanted(self._ranks.exchange):
-            run.stopped_by = SIGNAL
+        self._hear(stop)
         if due and self._pieces.checkpoints.wanted(run.step):
             run.save()
 

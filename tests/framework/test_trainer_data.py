@@ -144,3 +144,23 @@ def test_a_data_set_in_several_calls(folder):
         parts.train(steps)
     assert (parts.step, parts.epoch) == (whole.step, whole.epoch) == (8, 2)
     assert_same_weights(parts.model, whole.model)
+
+
+def test_the_data_that_is_trained_on_is_not_read_anew(folder):
+    data = dataset(folder)
+    trainer, _ = run_of(data, None, data, eval_steps=2)
+    with pytest.raises(ValueError, match="the data set that is trained on cannot be read anew meanwhile"):
+        trainer.train()
+
+
+def test_a_stop_at_a_windows_end(folder):
+    class Stopping(Hook):
+        def after_window(self, run):
+            run.stop("a day is done")
+
+    heard = Heard()
+    trainer = trainer_of(Clicks(), windows(folder), more={"hooks": [heard, Stopping()]})
+    trainer.train()
+    assert (trainer.step, trainer.window, heard.places.count("before_window")) == (5, 1, 1)
+    trainer.train()
+    assert (trainer.step, trainer.window, heard.places.count("before_window")) == (10, 2, 2)

@@ -109,6 +109,24 @@ class StoppingOnOne(Hook):
             run.stop("enough")
 
 
+class StoppingAt(Hook):
+    """On the last rank alone, at a place."""
+
+    def __init__(self, place: str) -> None:
+        setattr(type(self), place, lambda hook, run: run.stop("enough") if run.rank == run.world - 1 else None)
+
+
+def stopped_at_places(rank: int, world: int) -> list[int]:
+    """Steps until then, of epochs of two steps."""
+    steps = []
+    for place in ("before_train", "before_epoch", "after_epoch"):
+        hook = type("Stopping", (StoppingAt,), {})(place)
+        trainer = trainer_of(data=batches(2), train_epoch=3, more={"hooks": [hook]})
+        trainer.train()
+        steps.append(trainer.step)
+    return steps
+
+
 def stopped(rank: int, world: int) -> dict[str, Any]:
     trainer = trainer_of(data=batches(5), more={"hooks": [StoppingOnOne()]})
     trainer.train()
@@ -203,8 +221,8 @@ def failing_reader(rank: int, world: int) -> str:
 
 
 STAGE = Stage(
-    ddp, fsdp2, accumulated, accumulated_fsdp2, parameters_of_some_batches, evaluated, stopped, due_on_one, ended, resumed,
-    without_empty, failing_reader,
+    ddp, fsdp2, accumulated, accumulated_fsdp2, parameters_of_some_batches, evaluated, stopped, stopped_at_places, due_on_one,
+    ended, resumed, without_empty, failing_reader,
 )  # fmt: skip
 ALONE = {"ddp": ddp, "fsdp2": ddp, "accumulated": accumulated, "accumulated_fsdp2": accumulated}
 
@@ -238,6 +256,7 @@ def test_they_stop_save_and_end_together(world: int) -> None:
     whys = [rank["why"] for rank in STAGE.of(world, stopped)]
     assert [rank["step"] for rank in STAGE.of(world, stopped)] == [2] * world
     assert whys == ["another rank"] * (world - 1) + ["enough"]
+    assert STAGE.of(world, stopped_at_places) == [[0, 0, 2]] * world
     assert STAGE.of(world, due_on_one) == [[2, 3]] * world
     assert STAGE.of(world, ended)[0] == {"saved": [2, 5], "status": 143}
     assert [rank["saved"] for rank in STAGE.of(world, ended)] == [[2, 5]] * world
