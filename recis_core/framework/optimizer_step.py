@@ -60,7 +60,7 @@ class OptimizerStep:
             self._model.train()
         self._optimizer.zero_grad()
         weights = group.weights(self._ranks.world)
-        sums: list[Tensor] = []
+        seen: list[tuple[Losses, float]] = []
         last = len(group.batches) - 1
         names: Sequence[str] = ()
         for k, (batch, rows, weight) in enumerate(zip(group.batches, group.rows, weights, strict=True)):
@@ -68,14 +68,14 @@ class OptimizerStep:
             losses = self._micro_step(batch, rows, weight, last=k == last)
             names = list(losses.by_name)
             if rows:
-                sums.append(_weighted(losses, weight))
+                seen.append((losses, weight))
         with self._phases("exchange"):
             self._exchange()
             self._unscale()
         self._hooks.call("after_backward")
         with self._phases("update"):
             stepped = self._update()
-        return Trained(self._means(["loss", *names], sums), stepped)
+        return Trained(self._means(["loss", *names], seen), stepped)
 
     def _micro_step(self, batch: Any, rows: int, weight: float, *, last: bool) -> Losses:
         with self._dense.micro_step(last):
@@ -114,14 +114,16 @@ class OptimizerStep:
         scaler.update()
         return scaler.get_scale() >= before
 
-    def _means(self, names: list[str], sums: list[Tensor]) -> dict[str, float]:
-        """Over ranks: each rank's sum is of its rows, times W."""
-        here = torch.stack(sums).sum(0) if sums else torch.zeros(len(names), dtype=torch.float64)
+    def _means(self, names: list[str], seen: list[tuple[Losses, float]]) -> dict[str, float]:
+        """Over ranks: each rank's sum is of its rows, times W. Read after the step, for on a GPU that waits for it."""
+        if self._ranks.channel is None and len(seen) == 1:
+            return dict(zip(names, (value.item() for value in _values(seen[0][0])), strict=True))
+        parts = [torch.stack(_values(losses)).double() * weight for losses, weight in seen]
+        here = torch.stack(parts).sum(0) if parts else torch.zeros(len(names), dtype=torch.float64)
         means = self._ranks.summed(here) / self._ranks.world
         return dict(zip(names, means.tolist(), strict=True))
 
 
-def _weighted(losses: Losses, weight: float) -> Tensor:
-    """float64 [1 + losses by name]."""
-    values = [losses.total, *losses.by_name.values()]
-    return torch.stack([value.detach() for value in values]).double() * weight
+def _values(losses: Losses) -> list[Tensor]:
+    """The loss, then losses by name."""
+    return [value.detach() for value in (losses.total, *losses.by_name.values())]
