@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recis_core.durable import make_directory
 from recis_core.hooks.line_file import Line, LineFile, keep_lines, lines_in
 from recis_core.hooks.ranks import failing_together
 from recis_core.hooks.run import Run, StepResult
@@ -46,7 +47,7 @@ class JsonLinesHook(StepLog):
                 self._file = self._opened(run.step)
 
     def _opened(self, step: int) -> LineFile:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self._path.parent)
         if self._path.is_file():
             if step == 0 and self._at is None:
                 self._require_free()

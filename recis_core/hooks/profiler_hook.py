@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from recis_core.durable import make_directory
 from recis_core.hooks.arguments import check_count
 from recis_core.hooks.hook import Hook
 from recis_core.hooks.ranks import failing_together
@@ -40,6 +41,7 @@ class ProfilerHook(Hook):
 
     Raises:
       TypeError, ValueError: steps are no counts, or there is none.
+      RecisError: at a step that is to be recorded, another profiler of torch records. OSError: the directory is none.
     """
 
     def __init__(self, directory: str | os.PathLike[str], steps: Iterable[int] = range(10, 13)) -> None:
@@ -64,7 +66,7 @@ class ProfilerHook(Hook):
         return step
 
     def _start(self, run: Run, name: str) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory)
         for kind, trace in kinds_of(run).items():
             self._traces.append(trace(self._directory / f"{kind}-{name}"))
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from recis_core.errors import RecisError
 from recis_core.hooks import Hook, ProfilerHook
 from recis_core.hooks.profiler_hook import kinds_of
 from tests.hooks.fake_run import FakeRun, Model, batches
@@ -51,6 +52,21 @@ def test_an_error_writes_what_was_recorded(tmp_path):
         FakeRun(hook, Marks()).train(broken())
     assert [path.name for path in hook.files] == ["torch-steps-2-99.json.gz"]
     assert "mark of step 4" in names(hook.files[0])
+
+
+def test_another_profiler_is_left_alone(tmp_path):
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as theirs,
+        pytest.raises(RecisError, match="another profiler of torch is recording.*leave the hook out"),
+    ):
+        FakeRun(ProfilerHook(tmp_path, [1])).train(batches(1, 2))
+    assert len(theirs.events()) > 0
+
+
+def test_a_file_in_place_of_the_directory(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file"):
+        FakeRun(ProfilerHook(tmp_path / "file", [1])).train(batches(1, 2))
 
 
 def test_other_ranks_write_nothing(tmp_path):
