@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchange,cache,text_hashing,metrics,trainer,io,table} ...
+USAGE = """usage: python -m bench COMMAND ...
 
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
@@ -18,6 +18,7 @@ USAGE = """usage: python -m bench {step,planning,features,kernels,bridge,exchang
   metrics rows a second and memory of metrics of a stream, beside torchmetrics
   io      rows a second from files to tensors, beside pyarrow with torch.utils.data, and pyarrow's scanner alone
   trainer  a Trainer beside a loop by hand, and each of its hooks beside none
+  checkpoint  saves, loads, stalls, deltas and memory, beside torch.distributed.checkpoint and the disk
   table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
@@ -71,6 +72,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.trainer import run as run_trainer
 
         return run_trainer(rest)
+    if command == "checkpoint":
+        from recis_core.bench.checkpoint import run as run_checkpoint
+
+        return run_checkpoint(rest)
     if command == "table":
         from recis_core.bench.table import run as run_table
 
