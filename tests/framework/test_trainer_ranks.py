@@ -87,14 +87,12 @@ class Sometimes(Clicks):
 def parameters_of_some_batches(rank: int, world: int) -> dict[str, Any]:
     """Used in the first of two batches, on one rank alone."""
     used, other = {**batch(0, 6), "few": torch.zeros(6)}, batch(1, 6)
-    data = [[used, other], [batch(2, 6), batch(3, 6)]][rank] if world > 1 else []
     if world == 1:
         trainer = trainer_of(Sometimes(), [], kind="sgd")
         heard = trainer.train_step([used, other, batch(2, 6), batch(3, 6)])
         return result(trainer.model, [heard.loss], counts=(1, 24, 1), rows_of_steps=[24])
-    return run(
-        rank, world, data if rank < 2 else [], model=Sometimes(), gradient_accumulation_steps=2, more={"empty": nothing}
-    )
+    data = {0: [used, other], 1: [batch(2, 6), batch(3, 6)]}.get(rank, [])
+    return run(rank, world, data, model=Sometimes(), gradient_accumulation_steps=2, more={"empty": nothing})
 
 
 def evaluated(rank: int, world: int) -> dict[str, float]:
