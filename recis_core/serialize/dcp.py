@@ -26,6 +26,7 @@ from recis_core.nn import column_blocks as blocks
 from recis_core.nn import slices
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.dense import plain_name
+from recis_core.serialize.imports.dcp_metadata import METADATA, read_metadata
 from recis_core.serialize.saved_model import is_saved_state, load_saved_model, load_saved_tables
 from recis_core.table.replacement import Replacement
 from recis_core.table.table import Table
@@ -99,8 +100,8 @@ def load_tables(path: str | os.PathLike[str], model: nn.Module, key: str | None 
     tables replace the old ones. Memory holds old and new rows, and one slice.
 
     Args:
-      path: a directory that dcp.save wrote. Its metadata is a pickle: open no directory of an untrusted writer. Or a
-        saved state, as for load_model.
+      path: a directory that dcp.save wrote, whose metadata is a pickle: one that names other classes than those of such
+        metadata is refused. Or a saved state, as for load_model.
       key: the key of the model's state_dict; None finds it.
 
     Raises:
@@ -174,17 +175,12 @@ def _together(tables: Iterable[HashTable], kind: str = "load") -> Iterator[None]
 
 
 def _metadata(path: str | os.PathLike[str]) -> Any:
-    from torch.distributed.checkpoint import FileSystemReader
-
-    if not (Path(path) / ".metadata").exists():
+    if not (Path(path) / METADATA).exists():
         raise FileNotFoundError(
             f"{path} holds no checkpoint of torch.distributed.checkpoint (it has no .metadata) and no state that --save "
             "wrote (step-*/manifest.json)."
         )
-    try:
-        return FileSystemReader(path).read_metadata()
-    except Exception as error:
-        raise CorruptCheckpoint(f"{Path(path) / '.metadata'} cannot be read: {error}") from error
+    return read_metadata(Path(path))  # first: dcp.load reads it by a plain pickle
 
 
 def _stored(name: str, metadata: Any, key: str | None) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,24 @@ def test_a_checkpoint_under_another_key(tmp_path, model) -> None:
         load_model(tmp_path / "plain", new)
     load_model(tmp_path / "plain", new, key=None)
     np.testing.assert_array_equal(tower_of(new), tower_of(model))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized:UserWarning")
+def test_metadata_never_runs_code(tmp_path, model, capsys) -> None:
+    dcp.save({"model": model.state_dict()}, checkpoint_id=tmp_path, no_dist=True)
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Evil()))
+    new = Model(backend="numba")
+    before = tower_of(new)
+    for load in (lambda: load_model(tmp_path, new), lambda: load_tables(tmp_path, new)):
+        with pytest.raises(CorruptCheckpoint, match=r"\.metadata cannot be read: it names builtins\.print"):
+            load()
+    np.testing.assert_array_equal(tower_of(new), before)
+    assert capsys.readouterr().out == ""
 
 
 class Own(nn.Module):
