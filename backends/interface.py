@@ -8,6 +8,7 @@ Sizes: N ids, U unique ids, B bags, R rows, D dim, F features, T logical tables.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -331,6 +332,14 @@ class Backend(Protocol):
 
     def export(self, state: State) -> Snapshot:
         """All of the table, placement included."""
+        ...
+
+    def export_later(self, state: State) -> Callable[[], Snapshot]:
+        """Copy what `export` reads; the call that is returned gives export's result of now, whatever the table does since.
+
+        Where rows lie in host memory, or in torch tensors, arrays are copied as they are, several times faster than
+        export puts them into key order; the call does that. Call it once, on any thread; then the copy can go.
+        """
         ...
 
     def restore(self, state: State, snapshot: Snapshot) -> State:

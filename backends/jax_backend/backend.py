@@ -62,6 +62,7 @@ class JaxBackend:
         self.marks = partial(export.marks, programs)
         self.keys_from = partial(export.keys_from, programs)
         self.export = partial(export.export, programs)
+        self.export_later = partial(export.export_later, programs)
 
     def create(self, spec: TableSpec) -> TableState:
         return states.create_state(spec, device_of(spec.device, self.name))

@@ -80,6 +80,12 @@ def export(programs: Programs, state: TableState) -> Snapshot:
     )
 
 
+def export_later(programs: Programs, state: TableState) -> Callable[[], Snapshot]:
+    """The next stage donates the arrays, so that all is brought here at once."""
+    snapshot = export(programs, state)
+    return lambda: snapshot
+
+
 def restore(programs: Programs, state: TableState, snapshot: Snapshot) -> None:
     check_snapshot(state.spec, state.slot_specs, snapshot)
     land(state)

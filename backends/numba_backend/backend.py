@@ -60,6 +60,7 @@ class NumbaBackend:
     marks = staticmethod(export_.marks)
     keys_from = staticmethod(export_.keys_from)
     export = staticmethod(export_.export)
+    export_later = staticmethod(export_.export_later)
     restore = staticmethod(export_.restore)
     rows_by_table = staticmethod(table_counts.rows_by_table)
     counters = staticmethod(table_counts.counters)

@@ -5,6 +5,10 @@ Sizes: n keys, S buckets, W ways.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +17,7 @@ from recis_core.backends.numba_backend.find import find
 from recis_core.backends.numba_backend.hashing import bucket_words
 from recis_core.backends.numba_backend.key_order import key_order
 from recis_core.backends.numba_backend.lookup import lookup
+from recis_core.backends.numba_backend.memory import copied
 from recis_core.backends.numba_backend.state import (
     Index,
     TableState,
@@ -94,6 +99,24 @@ def export(state: TableState) -> Snapshot:
         free_rows=torch.from_numpy(state.free.copy()),
         next_row=state.next_row,
         buckets=index.buckets,
+    )
+
+
+def export_later(state: TableState) -> Callable[[], Snapshot]:
+    settle(state)
+    return partial(export, _copied_state(state))
+
+
+def _copied_state(state: TableState) -> TableState:
+    """What `export` reads, in memory of its own; no other stage may take it."""
+    index, rows = state.index, state.next_row
+    entries = copied(index.entries[: index.ways + index.stashed])
+    return replace(
+        state,
+        index=replace(index, entries=entries, tags=copied(index.tags)),
+        weights=copied(state.weights[:rows]),
+        slots={name: copied(array[:rows]) for name, array in state.slots.items()},
+        free=copied(state.free),
     )
 
 

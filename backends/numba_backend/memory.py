@@ -24,6 +24,14 @@ def zeroed(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(buffer, dtype, count).reshape(shape) if size else np.zeros(shape, dtype)
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy of a contiguous array, by torch's threads."""
+    made = zeroed(array.shape, array.dtype)
+    if array.size:
+        torch.from_numpy(made.reshape(-1).view(np.uint8)).copy_(torch.from_numpy(array.reshape(-1).view(np.uint8)))
+    return made
+
+
 def _small(size: int) -> np.ndarray:
     # torch aligns to cache lines; numpy does not.
     return torch.zeros(size, dtype=torch.uint8, device="cpu").numpy()

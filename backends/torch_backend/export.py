@@ -5,6 +5,10 @@ Sizes: n keys, W ways.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -93,6 +97,27 @@ def export(state: TableState) -> Snapshot:
         next_row=state.next_row,
         buckets=index.buckets,
     )
+
+
+def export_later(state: TableState) -> Callable[[], Snapshot]:
+    settle(state)
+    return partial(export, _copied_state(state))
+
+
+def _copied_state(state: TableState) -> TableState:
+    """What `export` reads, in host memory of its own; no other stage may take it."""
+    index, rows, used = state.index, state.next_row, state.index.ways + state.index.stashed
+    return replace(
+        state,
+        index=replace(index, **{name: _copied(getattr(index, name)[:used]) for name in FIELDS}),  # type: ignore[arg-type]
+        weights=_copied(state.weights[:rows]),
+        slots={name: _copied(array[:rows]) for name, array in state.slots.items()},
+        free=_copied(state.free),
+    )
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.to("cpu", copy=True)
 
 
 def restore(state: TableState, snapshot: Snapshot) -> TableState:

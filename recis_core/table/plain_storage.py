@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -120,9 +120,7 @@ class PlainStorage:
         return self.backend.export(self.state)
 
     def snapshots(self, most: int) -> Iterator[Snapshot]:
-        whole = self.export()
-        scores, stamps = whole.scores, whole.stamps
-        yield Snapshot(whole.ids, whole.tables, whole.weights, whole.slots, scores=scores, stamps=stamps)
+        return _without_placement([self.backend.export_later(self.state)])
 
     def rows_of(self, ids: Tensor, tables: Tensor, *, marks: bool) -> Snapshot:
         at, _ = self.lookup(ids, tables, mode=FIND, clock=Clock())
@@ -144,3 +142,10 @@ class PlainStorage:
 
     def stats(self) -> dict[str, int]:
         return {}
+
+
+def _without_placement(copies: list[Callable[[], Snapshot]]) -> Iterator[Snapshot]:
+    """Takes the copies out of the list, so that each is freed once it is exported."""
+    while copies:
+        whole = copies.pop()()
+        yield Snapshot(whole.ids, whole.tables, whole.weights, whole.slots, scores=whole.scores, stamps=whole.stamps)

@@ -111,8 +111,10 @@ class Storage(Protocol):
     def export(self) -> Snapshot: ...
 
     def snapshots(self, most: int) -> Iterator[Snapshot]:
-        """All rows with slots and marks, each once, on the CPU, without placement: of tiers in parts of at most `most`
-        rows, read where they are; else in one part, a copy. Rows must not move until it ends.
+        """All rows with slots and marks, each once, on the CPU, without placement.
+
+        Of tiers in parts of at most `most` rows, read where they are as the iterator goes on: rows must not move until it
+        ends. Else in one part, copied at this call; the iterator may go on later, on another thread.
         """
         ...
 

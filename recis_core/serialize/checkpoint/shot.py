@@ -35,7 +35,7 @@ class Shot:
 
     @property
     def in_memory(self) -> bool:
-        return all(isinstance(each.snapshots, list) for each in self.storages)
+        return all(each.copied for each in self.storages)
 
     def write(self, place: Place, file_bytes: int = FILE_BYTES) -> RanksPart:
         written: Written = {}

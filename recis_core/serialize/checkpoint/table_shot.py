@@ -26,10 +26,14 @@ AT_ONCE = 1 << 13  # rows that are read from tiers at a time; reading takes seve
 
 @dataclass(frozen=True)
 class StorageShot:
-    """snapshots: the rows, all or some. whole: whether all. erased: {ordinal: ids that went since the base}."""
+    """snapshots: the rows, all or some. whole: whether all. erased: {ordinal: ids that went since the base}.
+
+    copied: whether the rows are in memory of their own, so that the table may change before they are written.
+    """
 
     table: Table
     snapshots: Iterable[Snapshot]
+    copied: bool = True
     whole: bool = True
     erased: Mapping[int, Tensor] = field(default_factory=dict)
 
@@ -83,11 +87,12 @@ def _inside(ids: Tensor, uid: int, run: tuple[int, int] | None) -> Tensor:
 
 def full_shot(table: Table) -> StorageShot:
     """All rows. In tiers they are read as they are written, and must not move until then; else they are copied now."""
-    parts = _in_parts(table)
     if table.storage.tiers is None:
-        return StorageShot(table, list(parts))
-    # Blocks of columns must have their rows in one order on all ranks.
-    return StorageShot(table, parts if table.columns == (0, table.row_dim) else [table.export()])
+        with table.lock:
+            return StorageShot(table, table.storage.snapshots(AT_ONCE))
+    if table.columns == (0, table.row_dim):
+        return StorageShot(table, _in_parts(table), copied=False)
+    return StorageShot(table, [table.export()])  # blocks of columns must have their rows in one order on all ranks
 
 
 def _in_parts(table: Table) -> Iterator[Snapshot]:

@@ -87,7 +87,7 @@ def resumed(rank: int, world: int, directory: str) -> tuple[int, str]:
 @pytest.mark.parametrize("mode", MODES)
 def test_kills_of_one_of_two_ranks(tmp_path: Path, mode: str) -> None:
     rng, least = random.Random(mode), 0
-    for _ in range(KILLS // 4):
+    for _ in range(max(2, KILLS // 4)):
         seconds, victim = rng.uniform(0.3, 2.0), rng.randrange(2)
         ended = try_ranks(2, dying, str(tmp_path), mode, seconds, victim, env={"RECIS_EXCHANGE_TIMEOUT": "20"})
         assert all(isinstance(each, Failure) for each in ended)
