@@ -16,6 +16,7 @@ FOLDERS = ("recis_core", "backends", "bridge", "pallas_kernels", "bench")
 NEVER_A_USERS = {
     "ToolchainMissing",  # of `make machine-code`, which reports it
     "FlagError",  # of the command line, which reports it in one line
+    "WrongValue",  # of config files, which make a FlagError of it that names file and line
     "RowError",  # of readers, which make a ValueError of it that names file, column and row
 }
 
