@@ -31,7 +31,7 @@ FULL_JOBS ?= 2
 EQUIVALENCE := tests/tiers/test_equivalence.py
 MACHINE := tests/tiers/test_table_in_tiers_machine.py
 BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
-FULL := $(BY_NAME) full-kernels
+FULL := $(BY_NAME) full-kernels full-later-jax
 
 .PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
 
@@ -75,6 +75,8 @@ $(BY_NAME): $(READY)
 
 full-kernels: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest $(MACHINE_CODE_TESTS) -rs
+
+full-later-jax:
 	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)" KERNEL_MARK=
 
 test-machine-code: $(AOT)/.ready
