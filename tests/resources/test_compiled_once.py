@@ -41,13 +41,13 @@ if __name__ == "__main__":
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    (folder / "loops.py").write_text(LOOPS)
     environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": os.getcwd()}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, str(folder / "loops.py")], env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def test_processes_that_start_together_compile_a_loop_once(tmp_path: Path) -> None:
+    (tmp_path / "loops.py").write_text(LOOPS)  # once: a process that reads the file must find it whole
     processes = [start(tmp_path) for _ in range(3)]
     for process in processes:
         assert process.stdout is not None

@@ -28,6 +28,7 @@ from recis_core.serialize import (
     shared_state,
     tables_sha256,
 )
+from recis_core.serialize.places import Aside
 from recis_core.table.unapplied import Carried
 from tests.exchange.models import B, Model, assert_same_tables, batch, optimizer_of, rows_of, share, united
 from tests.exchange.ranks import run_ranks
@@ -310,19 +311,20 @@ def test_every_backend_applies_what_is_carried(backend: str, by: str) -> None:
 def saves_with_a_failure(rank: int, world: int, folder: str, at: str) -> list[Any]:
     loop = loop_of({})
     train(loop, rank, world, 0, 1)
-    good = getattr(shared_state, at)
+    owner: Any = Aside if at == "commit" else shared_state
+    good = getattr(owner, at)
 
     def broken(*args: Any) -> Any:
         raise OSError("no space left on device")
 
     if rank == (0 if at == "commit" else 1):
-        setattr(shared_state, at, broken)
+        setattr(owner, at, broken)
     try:
         save(loop, folder)
         seen = ["saved"]
     except Exception as error:
         seen = [type(error).__name__]
-    setattr(shared_state, at, good)
+    setattr(owner, at, good)
     seen.append(sorted(p.name for p in Path(folder).iterdir()))
     loop.exchange.channel.meet("plan")
     train(loop, rank, world, 1, 2)
