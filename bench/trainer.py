@@ -3,8 +3,11 @@
 All train the same DeepFM on the same batches, a few steps each in turn, so that noise falls on all alike: each run has a
 thread of its own, and its batches wait for its turn. Losses must be the same bits before anything is timed.
 "cost_percent" is the median over turns of a turn's time over the peer's in the same turn, less 1; the loop's for the
-Trainer, the Trainer's without hooks for a hook. "quick" is of the fastest tenth of each one's turns, which a machine that
-others share disturbs least.
+Trainer, the Trainer's without hooks for a hook. "quick" is of the fastest tenth of each one's turns, and "cpu" of the CPU
+time of all turns, which a machine that others share disturbs less. Each run has a model of its own, whose memory lies
+elsewhere, and that alone may change a step by more than a hook does. So "inside_percent" is what a hook's own calls take of
+all turns' time, as the Trainer's phases have it, less that of the Trainer without it; what a hook makes a module do in its
+forward counts as forward there.
 
 Sizes: B rows of a batch.
 """
@@ -18,9 +21,11 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -52,7 +57,7 @@ from recis_core.models import DeepFM
 from recis_core.nn import filter_out_sparse_param
 from recis_core.optim import SparseAdam, join
 
-COLUMNS = ("name", "step_ms", "quick_ms", "cost_percent", "quick_cost_percent", "peer")
+COLUMNS = ("name", "step_ms", "inside_percent", "cpu_cost_percent", "cost_percent", "quick_cost_percent", "peer")
 LOOP, TRAINER = "loop by hand", "Trainer"
 NEVER = 10**9  # steps: hooks that save, evaluate or trace do so outside of what is timed
 Loop = Callable[["Gate", list[float]], None]  # trains on all batches, and notes their losses
@@ -91,10 +96,10 @@ def cases(config: TrainerConfig) -> list[dict[str, Any]]:
     """Rows of name, step_ms (median), quick_ms, and costs over a peer; turns of all rows alternate."""
     with tempfile.TemporaryDirectory() as folder:
         runs = competitors(config, Path(folder))
-        times = take_turns(runs, config)
+        turns = take_turns(runs, config)
         for each in runs.values():
             each.end()
-    return [measured(name, times, config.steps) for name in runs]
+    return [measured(name, turns, config.steps) for name in runs]
 
 
 def competitors(config: TrainerConfig, folder: Path) -> dict[str, Gate]:
@@ -108,8 +113,10 @@ def competitors(config: TrainerConfig, folder: Path) -> dict[str, Gate]:
 class Gate:
     """Batches of a loop that runs on a thread of its own: so many at each turn, for which the loop waits.
 
-    losses: of the steps so far.
+    losses: of the steps so far. phases: of a Trainer.
     """
+
+    phases: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, data: list[dict[str, Any]], steps: int, loop: Loop) -> None:
         self._source, self._steps, self._left, self._over = itertools.cycle(data), steps, 0, False
@@ -208,10 +215,12 @@ def by_trainer(config: TrainerConfig, data: list[dict[str, Any]], hooks: list[Ho
     model, optimizer = model_and_optimizer(config, data[0])
 
     def loop(source: Gate, losses: list[float]) -> None:
-        Trainer(
+        trainer = Trainer(
             model, TrainingArguments(), source, data[:1], optimizers=optimizer,
             loss=F.binary_cross_entropy_with_logits, hooks=[Losses(losses), *hooks],
-        ).train()  # fmt: skip
+        )  # fmt: skip
+        source.phases = trainer.phases
+        trainer.train()
 
     return loop
 
@@ -237,9 +246,17 @@ def check(runs: dict[str, Gate]) -> None:
             raise RuntimeError(f"{name} gives other losses than the {LOOP}: nothing was timed.")
 
 
-def take_turns(runs: dict[str, Gate], config: TrainerConfig) -> dict[str, list[float]]:
-    """Seconds of each turn."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+@dataclass
+class Turns:
+    """Seconds of each turn, and of all turns CPU time, and time inside hooks."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: float = 0.0
+    hooks: float = 0.0
+
+
+def take_turns(runs: dict[str, Gate], config: TrainerConfig) -> dict[str, Turns]:
+    found = {name: Turns() for name in runs}
     for _ in range(3):  # warm-up
         for each in runs.values():
             each.turn()
@@ -248,20 +265,24 @@ def take_turns(runs: dict[str, Gate], config: TrainerConfig) -> dict[str, list[f
     gc.disable()
     for turn in range(config.turns):
         for name in runs if turn % 2 else reversed(runs):
-            start = time.perf_counter()
+            start, cpu, inside = time.perf_counter(), time.process_time(), runs[name].phases.get("hooks", 0.0)
             runs[name].turn()
-            times[name].append(time.perf_counter() - start)
+            found[name].wall.append(time.perf_counter() - start)
+            found[name].cpu += time.process_time() - cpu  # the other runs wait
+            found[name].hooks += runs[name].phases.get("hooks", 0.0) - inside
     gc.enable()
     check(runs)
-    return times
+    return found
 
 
-def measured(name: str, times: dict[str, list[float]], steps: int) -> dict[str, Any]:
+def measured(name: str, turns: dict[str, Turns], steps: int) -> dict[str, Any]:
     peer = LOOP if name in (LOOP, TRAINER) else TRAINER
-    mine, theirs = times[name], times[peer]
+    mine, theirs = turns[name].wall, turns[peer].wall
     return {
         "name": name,
         "step_ms": 1e3 * statistics.median(mine) / steps,
+        "inside_percent": 100 * (turns[name].hooks / sum(mine) - turns[peer].hooks / sum(theirs)),
+        "cpu_cost_percent": 100 * (turns[name].cpu / turns[peer].cpu - 1),
         "quick_ms": 1e3 * quick(mine) / steps,
         "cost_percent": 100 * (statistics.median(a / b for a, b in zip(mine, theirs, strict=True)) - 1),
         "quick_cost_percent": 100 * (quick(mine) / quick(theirs) - 1),

@@ -20,6 +20,9 @@ def test_rows(tmp_path):
     assert len(set(names)) == 13
     assert all(row["step_ms"] >= row["quick_ms"] > 0 for row in rows)
     assert {row["peer"] for row in rows[2:]} == {TRAINER}
+    by_name = {row["name"]: row["inside_percent"] for row in rows}
+    assert by_name["LoggerHook"] > 0  # its calls are found in the Trainer's phases
+    assert by_name[LOOP] == 0
 
 
 def test_other_losses_are_not_timed(tmp_path):
