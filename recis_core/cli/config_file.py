@@ -8,8 +8,9 @@ save: runs/today                 or a flag by its own name: --save
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import yaml
@@ -114,15 +115,16 @@ class _File:
         except WrongValue as error:
             raise self._error(error.line, f"{name} {error}") from None
 
-    def _hint(self, key: str, own: Iterable[str] = ()) -> str:
-        """Where the key belongs, or the nearest one that there is."""
+    def _hint(self, key: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Where the key belongs, or the nearest one that there is. own: {field: flag} of the group it stands in."""
         name = key.replace("-", "_")
         elsewhere = [group for group, kind in self._groups.items() if name in keywords(kind)]
         if elsewhere and name not in own:
             return f"Did you mean {name} of group {elsewhere[0]}?"
         if own and name in self._flags:
             return f"{name} belongs outside of the group."
-        near = difflib.get_close_matches(name, own or (*self._flags, *self._groups), 1)
+        there = (*own, *own.values()) if own else (*self._flags, *self._groups)
+        near = difflib.get_close_matches(name, there, 1)
         if near:
             return f"Did you mean {near[0]}?"
         return f"Keys are {', '.join(own or (*self._groups, *keywords(self._kind).values()))}."

@@ -83,6 +83,7 @@ def test_a_value_is_what_its_flag_takes(tmp_path: Path, text: str, keyword: str,
 WRONG = [
     ("batch_sise: 3", 1, "there is no key 'batch_sise'. Did you mean batch_size?"),
     ("seed: 1\nsave-evry: 3", 2, "there is no key 'save-evry'. Did you mean save_every?"),
+    ("checkpoint:\n  save_evry: 3", 2, "group checkpoint has no key 'save_evry'. Did you mean save_every?"),
     ("cache:\n  device_row: 3", 2, "group cache has no key 'device_row'. Did you mean device_rows?"),
     ("device_rows: 3", 1, "there is no key 'device_rows'. Did you mean device_rows of group cache?"),
     ("cache: {batch_size: 3}", 1, "group cache has no key 'batch_size'. batch_size belongs outside of the group."),
