@@ -130,10 +130,18 @@ def deliver_waiting() -> None:
 
 
 def _deliver() -> None:
-    """Raise every signal that waited; if several handlers raise, the last exception has the others as context."""
+    """Run the handler of each signal that waited; if several raise, the last exception has the others as context.
+
+    No signal is sent anew: whoever reads signal.set_wakeup_fd would count two.
+    """
     if not _waiting:
         return
     try:
-        signal.raise_signal(_waiting.pop(0))
+        number = _waiting.pop(0)
+        handler = _handler_of(number)
+        if callable(handler):
+            handler(number, sys._getframe())
+        else:  # another was set inside the section
+            signal.raise_signal(number)
     finally:
         _deliver()

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import threading
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_handler_that_raises_nothing_runs_once_with_its_number():
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
         assert seen == []
+    assert seen == [signal.SIGUSR1]
+
+
+def test_a_signal_that_waits_is_written_to_the_wakeup_socket_once():
+    theirs, ours = socket.socketpair()
+    ours.setblocking(False)
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    wakeup = signal.set_wakeup_fd(ours.fileno())
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGUSR1, before)
+        ours.close()
+    with theirs:
+        assert theirs.recv(64) == bytes([signal.SIGUSR1])
     assert seen == [signal.SIGUSR1]
 
 

@@ -24,11 +24,12 @@ import recis_core.io.synthetic.write
 import recis_core.serialize.saved_state
 from recis_core.cli import main
 from recis_core.cli.report import SilentReport
-from recis_core.cli.stopping import ending_well
+from recis_core.cli.stopping import current, ending_well
 from recis_core.cli.train import train
 from recis_core.cli.train_config import TrainConfig
 from recis_core.framework import TrainLoop
 from recis_core.serialize import latest_state
+from recis_core.uninterrupted import uninterrupted
 from tests.cli import signals
 from tests.exchange.ranks import run_ranks
 
@@ -251,6 +252,23 @@ def signal_after(seconds: float, number: int) -> Iterator[None]:
         for each, handler in zip((INT, TERM), before, strict=True):
             signal.signal(each, handler)
         gc.callbacks.extend(callbacks)
+
+
+def test_one_ctrl_c_while_a_table_changes_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is noted, and what is under way goes on to its end."""
+
+    def work() -> int:
+        ending = current()
+        with ending.noting():
+            with uninterrupted():
+                signal.raise_signal(INT)
+                time.sleep(0.1)  # the thread that counts signals has seen it
+            time.sleep(0.1)
+        ending.done = f"hurried: {ending.hurried}, counted: {ending._interrupts}"
+        return 0
+
+    assert ending_well("work", work) == 130
+    assert capsys.readouterr().err == "recis work: Ctrl-C ended it; hurried: False, counted: 1.\n"
 
 
 def test_at_any_moment_of_a_run(capsys, tmp_path, whole) -> None:
