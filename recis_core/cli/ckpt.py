@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
+
+from recis_core.cli.subcommand import subcommand
 
 COMMANDS = ("ls", "show", "verify", "diff", "reshard", "compact", "prune", "export", "import")
 USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,prune,export,import} ...
@@ -22,12 +23,9 @@ Each has --help."""
 
 
 def run(argv: list[str]) -> int:
-    command, *rest = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    if command not in COMMANDS:
-        print(f"recis ckpt: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
-        return 2
+    asked = subcommand("recis ckpt", COMMANDS, USAGE, argv)
+    if isinstance(asked, int):
+        return asked
+    command, rest = asked
     status: int = import_module(f"recis_core.cli.ckpt_{command}").run(rest)
     return status

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from recis_core.cli.aside import beside
 from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.subcommand import subcommand
 
 COMMANDS = ("inspect", "convert", "synth")
 USAGE = """usage: recis data {inspect,convert,synth} ...
@@ -40,13 +40,10 @@ class SynthConfig:
 
 
 def run(argv: list[str]) -> int:
-    command, *rest = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    if command not in COMMANDS:
-        print(f"recis data: there is no command {command!r}.\n\n{USAGE}", file=sys.stderr)
-        return 2
+    asked = subcommand("recis data", COMMANDS, USAGE, argv)
+    if isinstance(asked, int):
+        return asked
+    command, rest = asked
     if command != "synth":
         status: int = import_module(f"recis_core.cli.data_{command}").run(rest)
         return status

@@ -79,7 +79,7 @@ class ProfilerHook(Hook):
         self._finish()
 
     def _finish(self) -> None:
-        """Finish all traces, the last one first; raises the first error afterwards."""
+        """Finish all traces, the last one first; raises the first error afterwards, with the others as notes."""
         errors: list[Exception] = []
         while self._traces:
             trace = self._traces.pop()
@@ -88,6 +88,8 @@ class ProfilerHook(Hook):
                 LOG.info("a trace is in %s; open it at https://ui.perfetto.dev", self.files[-1])
             except Exception as error:
                 errors.append(error)
+        for other in errors[1:]:
+            errors[0].add_note(f"Another trace failed, too: {type(other).__name__}: {other}")
         if errors:
             raise errors[0]
 

@@ -99,3 +99,20 @@ def test_jax_traces(tmp_path):
     assert any(name.startswith("PjitFunction") for name in names(hook.files[0]))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
     assert "jax" in sys.modules
+
+
+class Unfinished:
+    def __init__(self, name):
+        self.name = name
+
+    def finish(self):
+        raise OSError(f"{self.name} is full")
+
+
+def test_all_errors_of_traces_are_told(tmp_path):
+    hook = ProfilerHook(tmp_path, [1])
+    hook._traces = [Unfinished("b"), Unfinished("a")]
+    with pytest.raises(OSError, match="a is full") as caught:
+        hook._finish()
+    assert caught.value.__notes__ == ["Another trace failed, too: OSError: b is full"]
+    assert hook._traces == []
