@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.examples.running import EXAMPLES, printed
 
 
-def printed(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **arguments: object) -> str:
-    words = [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    monkeypatch.setattr(sys, "argv", [name, *words])
-    monkeypatch.setenv("RECIS_BACKEND", "torch")
-    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-    return capsys.readouterr().out
-
-
-def test_every_example_is_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"first_run.py", "with_accelerate.py", "with_lightning.py"}
+def test_every_example_is_run_by_a_test() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    examples = {path.name for path in EXAMPLES.glob("*.py")}
+    assert "first_run.py" in examples
+    assert {name for name in examples if f'"{name}"' not in tests} == set()
 
 
 def test_first_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Embedding tables for programs that are written in JAX."""
