@@ -19,6 +19,7 @@ USAGE = """usage: python -m bench COMMAND ...
   io      rows a second from files to tensors, beside pyarrow with torch.utils.data, and pyarrow's scanner alone
   trainer  a Trainer beside a loop by hand, and each of its hooks beside none
   checkpoint  saves, loads, stalls, deltas and memory, beside torch.distributed.checkpoint and the disk
+  models  the figure that each model reaches, beside the truth's and a peer's
   table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
@@ -76,6 +77,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.checkpoint import run as run_checkpoint
 
         return run_checkpoint(rest)
+    if command == "models":
+        from recis_core.bench.quality.run import run as run_models
+
+        return run_models(rest)
     if command == "table":
         from recis_core.bench.table import run as run_table
 

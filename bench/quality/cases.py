@@ -1,0 +1,12 @@
+"""All cases, by name."""
+
+from __future__ import annotations
+
+from recis_core.bench.quality.case import Case
+from recis_core.bench.quality.clicks import DEEPFM, DLRM_DCN, DLRM_DOT
+
+CASES: tuple[Case, ...] = (
+    DEEPFM,
+    DLRM_DOT,
+    DLRM_DCN,
+)
