@@ -13,7 +13,7 @@ USAGE = """usage: recis ckpt {ls,show,verify,diff,reshard,compact,prune,export,i
   recis ckpt show PATH           tables, parts and origin of one
   recis ckpt verify PATH         read every byte and compare it with its hash
   recis ckpt diff A B            rows and weights in which two differ
-  recis ckpt reshard PATH OUT    tables in files of another size, some of them, or under other names
+  recis ckpt reshard PATH OUT    tables in files of other ranks, shardings or sizes, some of them, or under other names
   recis ckpt compact PATH        a delta and what it is based on, as one full checkpoint
   recis ckpt prune DIR           remove checkpoints but the newest, every n-th, or the best
   recis ckpt export PATH OUT     one table as Parquet, npz or safetensors

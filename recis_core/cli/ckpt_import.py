@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -11,10 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import say
-from recis_core.cli.ckpt_rewriting import as_ours, check_out, write_tables
+from recis_core.cli.ckpt_rewriting import as_ours, check_out, without_slots, write_tables
 from recis_core.cli.ckpt_sources import Kind, kind_of, parquet_at, renames, source_at
 from recis_core.cli.flags import plain_errors, read_flags
-from recis_core.serialize import TableSource, new_checkpoint, recis_source, torchrec_source
+from recis_core.serialize import CheckpointWriter, TableSource, new_checkpoint, recis_source, torchrec_source
+from recis_core.serialize.imports.optimizer_part import SlotWidths, require_t, sparse_state
 from recis_core.serialize.imports.selection import named
 
 
@@ -22,7 +25,8 @@ from recis_core.serialize.imports.selection import named
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
     """Make a checkpoint of RecIS v1's, TorchRec's, another of ours, or Parquet files of ids and vectors. Rows are read some at
-    a time."""
+    a time. A run that restores tables, dense and optimizer of it goes on with the optimizer's slots and t, and with its own
+    learning rate."""
 
     source: tyro.conf.Positional[str]
     """A RecIS output directory or checkpoint; a directory of dcp.save or a file of torch.save; Parquet files."""
@@ -44,6 +48,8 @@ class ImportConfig:
     """Of RecIS: the optimizer's, which t is worked out from."""
     t: Annotated[int | None, Field(ge=0)] = None
     """Of TorchRec: steps that its optimizer applied."""
+    optimizer: bool = True
+    """Take the optimizer, too: slots of tables, the steps it applied, and of RecIS the dense side's state."""
     momentum1: Literal["sum", "momentum"] = "sum"
     """Of TorchRec: what momentum1 is without a second moment, of Adagrad or of SGD."""
     table: str | None = None
@@ -72,24 +78,50 @@ def run(argv: list[str]) -> int:
     step = config.step if config.step is not None else source.step or 0
     check_out(config.out, step, config.overwrite)
     names = named(list(source.tables), config.load, config.exclude, renames(config.rename), source.name)
-    dense = source.dense()
+    chosen = source.only(names) if config.optimizer else without_slots(source.only(names))
+    require_t(chosen.tables, source.name)
     with new_checkpoint(config.out, step) as writer:
-        rows = write_tables(writer, as_ours(source.only(names), config.non_finite), quiet=config.json)
-        if dense:
-            writer.part("dense", dense)
-        t = {name: table.t for name, table in source.only(names).tables.items() if table.t is not None}
-        writer.part("imported", {"source": source.name, "t": t})
-    ignored = {
-        name: list(source.tables[their].ignored) for name, their in names.items() if source.tables[their].ignored
-    }
-    said = {"out": config.out, "step": step, "rows": rows, "dense": len(dense), "ignored": ignored}
+        rows, dense, optimizer = _write(writer, chosen, config)
+    ignored = {name: list(table.ignored) for name, table in chosen.tables.items() if table.ignored}
+    sides = {"optimizer": sorted(optimizer), "t": optimizer.get("sparse", {}).get("t", {})}
+    said = {"out": config.out, "step": step, "rows": rows, "dense": dense, **sides, "ignored": ignored}
     if config.json:
         print(json.dumps(said))
-        return 0
-    for name, count in rows.items():
-        say(f"{name}: {count:,} rows" + (f", without {', '.join(ignored[name])}" if name in ignored else ""))
-    say(f"step {step} in {config.out}" + (f", with {len(dense):,} tensors of the dense side" if dense else ""))
+    else:
+        _say(said, chosen)
     return 0
+
+
+def _write(
+    writer: CheckpointWriter, source: TableSource, config: ImportConfig
+) -> tuple[dict[str, int], int, dict[str, Any]]:
+    """(rows by table, tensors of the dense side, the optimizer's part)"""
+    widths = SlotWidths()
+    tables = as_ours(source, config.non_finite)
+    noted = (replace(table, blocks=widths.noting(table.name, table.blocks)) for table in tables)
+    rows, dense = write_tables(writer, noted, quiet=config.json), source.dense()
+    if dense:
+        writer.part("dense", dense)
+    sides = {"sparse": sparse_state(source.tables, widths), "dense": source.dense_optimizer()}
+    optimizer = {side: state for side, state in sides.items() if state and config.optimizer}
+    if optimizer:
+        writer.part("optimizer", optimizer)
+    t = {name: table.t for name, table in source.tables.items() if table.t is not None}
+    writer.part("imported", {"source": source.name, "t": t})
+    return rows, len(dense), optimizer
+
+
+def _say(said: Mapping[str, Any], source: TableSource) -> None:
+    for name, count in said["rows"].items():
+        slots, t, ignored = source.tables[name].slots, said["t"].get(name), said["ignored"].get(name)
+        say(
+            f"{name}: {count:,} rows"
+            + (f", slots {', '.join(sorted(slots))}" if slots else "")
+            + (f", t {t:,}" if t is not None else "")
+            + (f", without {', '.join(ignored)}" if ignored else "")
+        )
+    dense = f", with {said['dense']:,} tensors of the dense side" if said["dense"] else ""
+    say(f"step {said['step']} in {said['out']}{dense}{' and its optimizer' if 'dense' in said['optimizer'] else ''}")
 
 
 def _source(config: ImportConfig) -> TableSource:

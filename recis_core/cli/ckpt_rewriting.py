@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from recis_core.cli.screen import rows_shown
-from recis_core.serialize import CheckpointWriter, TableBlock, TableSource
-from recis_core.serialize.imports.source import NonFinite
+from recis_core.serialize import CheckpointWriter, RankLayout, TableBlock, TableSource
+from recis_core.serialize.imports.source import NonFinite, Piece
 from recis_core.serialize.places import place_of, steps_in
 
 KEPT = (torch.float32, torch.bfloat16)  # dtypes that tables have
@@ -17,12 +17,13 @@ KEPT = (torch.float32, torch.bfloat16)  # dtypes that tables have
 
 @dataclass(frozen=True)
 class Rows:
-    """A table to write."""
+    """A table to write. layout: as CheckpointWriter.table has it."""
 
     name: str
     dim: int
     dtype: torch.dtype
     blocks: Iterable[TableBlock]
+    layout: RankLayout | None = None
 
 
 def as_ours(source: TableSource, non_finite: NonFinite = "keep") -> Iterator[Rows]:
@@ -31,6 +32,33 @@ def as_ours(source: TableSource, non_finite: NonFinite = "keep") -> Iterator[Row
         dtype = table.dtype if table.dtype in KEPT else torch.float32
         blocks = table.blocks(non_finite=non_finite)
         yield Rows(name, table.dim, dtype, _cast(blocks, dtype))
+
+
+def without_slots(source: TableSource) -> TableSource:
+    """The source's rows alone, as those of an optimizer that has not begun."""
+    bare = {
+        name: replace(table, slots=(), t=None, pieces=[_Bare(piece) for piece in table.pieces])
+        for name, table in source.tables.items()
+    }
+    return replace(source, tables=bare, dense_optimizer=dict)
+
+
+@dataclass(frozen=True)
+class _Bare:
+    """A piece's rows without slots."""
+
+    piece: Piece
+
+    @property
+    def where(self) -> str:
+        return self.piece.where
+
+    def ids(self) -> Iterator[torch.Tensor]:
+        return self.piece.ids()
+
+    def blocks(self, rows: int) -> Iterator[TableBlock]:
+        for block in self.piece.blocks(rows):
+            yield replace(block, slots={})
 
 
 def _cast(blocks: Iterable[TableBlock], dtype: torch.dtype) -> Iterator[TableBlock]:
@@ -51,7 +79,9 @@ def write_tables(writer: CheckpointWriter, tables: Iterable[Rows], *, quiet: boo
                 show_rows(rows)
 
         for table in tables:
-            written[table.name] = writer.table(table.name, told(table.blocks), dim=table.dim, dtype=table.dtype)
+            written[table.name] = writer.table(
+                table.name, told(table.blocks), dim=table.dim, dtype=table.dtype, layout=table.layout
+            )
     return written
 
 

@@ -1,6 +1,9 @@
 """recis ckpt, as a user types it, on checkpoints, training states, and those of other programs."""
 
 import json
+import os
+import signal
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -304,6 +307,8 @@ def test_import_of_recis(capsys, tmp_path):
         "step": 40,
         "rows": {"item": 5, "user": 1},
         "dense": 1,
+        "optimizer": ["sparse"],
+        "t": {"item": recis_files.T},
         "ignored": {},
     }
     ids, rows, slots = content(tmp_path / "ours")
@@ -383,3 +388,46 @@ def test_prune_keeps_what_a_delta_needs(capsys, tmp_path):
         assert status == 2
         assert told in err
     assert "holds no checkpoint" in ckpt(capsys, "prune", tmp_path / "nothing", "--keep-last", 1)[2]
+
+
+def compacting_until(directory, event):
+    """Compact in a child that is killed when it reaches the n-th time that it opens, makes, renames or removes something.
+    Returns whether it came to its end."""
+    child = os.fork()
+    if not child:
+        left = [event]
+
+        def count(name, args):
+            if name.startswith(("open", "os.", "shutil.")) and str(directory) in str(args[:2]):
+                left[0] -= 1
+                if not left[0]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        os._exit(main(["ckpt", "compact", str(directory), "--json"]))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
+def test_compact_that_is_killed_at_any_point_leaves_the_chain_or_the_whole(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # a kill loses nothing that the system has
+    write(tmp_path)
+    write_delta(tmp_path, 6, 5, block([1, 1000], seed=3), torch.tensor([8]))
+    before, kinds, event, ended = content(tmp_path), [], 0, False
+    while not ended:
+        event += 1
+        ended = compacting_until(tmp_path, event)
+        checkpoint = open_checkpoint(tmp_path)
+        checkpoint.verify()
+        kinds.append(checkpoint.kind)
+        for one, other in zip(before[:2], content(tmp_path)[:2], strict=True):
+            assert torch.equal(one, other)
+        if checkpoint.kind == "full":
+            write(tmp_path)
+            write_delta(tmp_path, 6, 5, block([1, 1000], seed=3), torch.tensor([8]))
+    assert event > 20
+    assert kinds.count("delta") > 10
+    assert kinds[-1] == "full"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

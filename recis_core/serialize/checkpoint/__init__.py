@@ -18,6 +18,7 @@ from recis_core.serialize.checkpoint.policies import (
     KeepPolicy,
     SavePolicy,
 )
+from recis_core.serialize.checkpoint.rank_files import RankLayout
 from recis_core.serialize.checkpoint.restoring import Restored
 from recis_core.serialize.checkpoint.selection import CheckpointSource
 from recis_core.serialize.checkpoint.writer import CheckpointWriter, new_checkpoint
@@ -35,6 +36,7 @@ __all__ = [
     "KeepEvery",
     "KeepLast",
     "KeepPolicy",
+    "RankLayout",
     "Restored",
     "SavePolicy",
     "TableInfo",

@@ -153,18 +153,23 @@ class Restoring:
         self._loads.append((optimizer.state_dict, optimizer.load_state_dict, state))
 
     def _of_tables_here(self, optimizer: SparseOptimizer, saved: Any) -> Any:
-        """The saved state, with t by the names of tables here; groups of other tables keep this optimizer's numbers."""
+        """The saved state, with t by the names of tables here; groups of other tables, and those of an import, which has no
+        numbers, keep this optimizer's."""
         mine = optimizer.state_dict()
         there = {name.removeprefix("tables/"): t.name.removeprefix("tables/") for name, t in self.taken.items()}
         steps = {name: saved["t"].get(there.get(name, name), t) for name, t in mine["t"].items()}
         groups = saved["param_groups"]
-        if [list(group["tables"]) for group in groups] != [list(group["tables"]) for group in mine["param_groups"]]:
+        others = [list(group["tables"]) for group in groups] != [
+            list(group["tables"]) for group in mine["param_groups"]
+        ]
+        if others or any("lr" not in group for group in groups):
             kinds = {group.get("kind") for group in (*groups, *mine["param_groups"])}
             if len(kinds) > 1:
                 raise ValueError(f"the state is of another kind of optimizer, {groups[0].get('kind')!r}.")
-            self.fresh.append("optimizer/sparse: numbers of groups, for their tables are others")
+            why = "for their tables are others" if others else "which it does not hold"
+            self.fresh.append(f"optimizer/sparse: numbers of groups, {why}")
             groups = mine["param_groups"]
-        return {**saved, "t": steps, "param_groups": groups}
+        return {"grad_accum_steps": mine["grad_accum_steps"], **saved, "t": steps, "param_groups": groups}
 
 
 def _placed(optimizer: torch.optim.Optimizer, state: Any, checkpoint: Checkpoint) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from recis_core.serialize.checkpoint.environment import environment_here
+from recis_core.serialize.checkpoint.rank_files import RankFiles, RankLayout
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles, check_block
 from recis_core.serialize.manifest import Head, Written, checked_step
 from recis_core.serialize.part_file import NAMES
@@ -27,15 +28,25 @@ class CheckpointWriter:
         self._written: Written = {}
         self._tables: dict[str, TableEntry] = {}
 
-    def table(self, name: str, blocks: Iterable[TableBlock], *, dim: int, dtype: torch.dtype = torch.float32) -> int:
+    def table(
+        self,
+        name: str,
+        blocks: Iterable[TableBlock],
+        *,
+        dim: int,
+        dtype: torch.dtype = torch.float32,
+        layout: RankLayout | None = None,
+    ) -> int:
         """Write all rows of a table; one file's rows are in memory at a time. Returns how many.
 
         Args:
           blocks: of rows [n, dim] in `dtype`, all with the same slots and marks. No id may come twice, in other blocks too:
             that is checked within a block alone.
+          layout: files as so many ranks would write them, of each of which one file's rows are in memory; None: as one
+            process does. Any ranks read either.
 
         Raises:
-          ValueError, TypeError: the name was given before, or a block has another form.
+          ValueError, TypeError: the name was given before, a block has another form, or rows cannot be laid out so.
         """
         if not isinstance(name, str) or name in self._tables:
             raise ValueError(f"a table's name is a string, and each is written once; got {name!r:.200}.")
@@ -43,7 +54,7 @@ class CheckpointWriter:
             raise ValueError(
                 f"table {name!r} wants a positive dim and a dtype that safetensors has; got {dim}, {dtype}."
             )
-        files, rows = TableFiles(self._aside.files, name, self._written, dim, dtype, file_bytes=self._file_bytes), 0
+        files, rows = self._files(name, dim, dtype, layout), 0
         for block in blocks:
             check_block(block, name, dim, dtype)
             files.add(block)
@@ -51,6 +62,12 @@ class CheckpointWriter:
         files.end()
         self._tables[name] = files.entry()
         return rows
+
+    def _files(self, name: str, dim: int, dtype: torch.dtype, layout: RankLayout | None) -> TableFiles | RankFiles:
+        here = (self._aside.files, name, self._written, dim, dtype)
+        if layout is None:
+            return TableFiles(*here, file_bytes=self._file_bytes)
+        return RankFiles(*here, layout, self._file_bytes)
 
     def part(self, name: str, value: Any) -> None:
         """Write a part: nested dicts, lists, tuples, scalars and tensors.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ def recis_source(
         name: _table(checkpoint, name, slots, beta2, step_filter, optimizer)
         for name, slots in sorted(checkpoint.table_slots().items())
     }
-    return TableSource(str(checkpoint.path), tables, _step(checkpoint.path), lambda: recis_dense(checkpoint.path))
+    path, extra = checkpoint.path, _extra(checkpoint.path)
+    return TableSource(str(path), tables, _step(extra), lambda: recis_dense(path), lambda: _dense_optimizer(extra))
 
 
 def recis_dense(path: Path) -> dict[str, Tensor]:
@@ -69,17 +71,27 @@ def recis_dense(path: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _step(path: Path) -> int | None:
+def _extra(path: Path) -> Mapping[str, Any]:
+    """What extra.pt holds; {} where it cannot be read."""
     file = path / EXTRA
     if not file.exists():
-        return None
+        return {}
     try:
         extra = read_plain(file)
     except CorruptCheckpoint as error:  # it may hold whatever the user registered
-        LOG.warning("the step is not known: %s", error)
-        return None
-    step = extra.get("global_step") if isinstance(extra, dict) else None
+        LOG.warning("neither the step nor the dense optimizer is known: %s", error)
+        return {}
+    return extra if isinstance(extra, Mapping) else {}
+
+
+def _step(extra: Mapping[str, Any]) -> int | None:
+    step = extra.get("global_step")
     return int(step) if isinstance(step, Tensor) and step.numel() == 1 else None
+
+
+def _dense_optimizer(extra: Mapping[str, Any]) -> dict[str, Any]:
+    state = extra.get("dense_optimizer")
+    return dict(state) if isinstance(state, Mapping) and {"state", "param_groups"} <= set(state) else {}
 
 
 def _table(

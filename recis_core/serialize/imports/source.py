@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -114,13 +114,15 @@ class TableSource:
     """What an importer has found: tables by name, and how to read the dense side.
 
     name: of the file or directory, for errors. step: the training step it was saved at, if that is known.
-    dense: reads {name: tensor} of parameters and buffers when it is called.
+    dense: reads {name: tensor} of parameters and buffers when it is called. dense_optimizer: reads the state_dict of the
+    dense side's optimizer; {} where there is none.
     """
 
     name: str
     tables: Mapping[str, StoredTable]
     step: int | None = None
     dense: Callable[[], dict[str, Tensor]] = field(default=dict)
+    dense_optimizer: Callable[[], dict[str, Any]] = field(default=dict)
 
     def only(self, names: Mapping[str, str]) -> TableSource:
         """The source with the tables {new name: name here} alone."""
