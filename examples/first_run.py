@@ -12,7 +12,7 @@ import argparse
 import torch
 import torch.nn.functional as F
 
-from recis_core.framework import Trainer, TrainingArguments, ending_on_signals
+from recis_core.framework import Trainer, TrainingArguments
 from recis_core.hooks import EvaluateHook, ProgressHook, ReportHook
 from recis_core.io import SyntheticClicks
 from recis_core.metrics import AUROC
@@ -33,9 +33,8 @@ def main(steps: int, batch_size: int, directory: str) -> None:
         hooks=[ProgressHook(), EvaluateHook(max(1, steps // 4)), ReportHook()],
         checkpoints=CheckpointManager(directory, save=EverySteps(100)),
     )  # fmt: skip
-    with ending_on_signals():
-        trainer.restore()
-        trainer.train()
+    trainer.restore()
+    trainer.train()
 
 
 if __name__ == "__main__":

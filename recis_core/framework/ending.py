@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+UNHANDLED = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN)
+ECHO = 2.0  # seconds; torchrun hands its Ctrl-C on to workers, which have got the terminal's already
 PATIENCE = 2.0  # seconds that the main thread has to end by itself, where a signal ends it at once
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
 
@@ -47,6 +50,7 @@ class Ending:
     def __init__(self) -> None:
         self.asked, self.hurried, self.done = 0, False, "nothing was done"
         self._at_once, self._interrupts, self._closed = True, 0, False
+        self._interrupted_at: float | None = None
         self._group: RankGroup | None = None
         self.unfinished: set[str] = set()
 
@@ -55,13 +59,25 @@ class Ending:
         if self._closed or self.hurried:
             return
         first = not self.asked
-        again = number == signal.SIGINT and (not first or self._interrupts > 1)
+        again = number == signal.SIGINT and self._again(first)
         self.asked = number if first or again else self.asked
         if self._group is not None:
             self._group.wish = self.asked
         if again or (first and self._at_once):
             self.hurried = again
             raise Stopped
+
+    def _again(self, first: bool) -> bool:
+        """Whether this Ctrl-C is the second one. Two that Python hands on as one were counted by `watch`."""
+        echo = self._is_echo()
+        return self._interrupts > 1 or not (first or echo)
+
+    def _is_echo(self) -> bool:
+        """Whether torchrun repeats a Ctrl-C with this one, or this is the first."""
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        return "TORCHELASTIC_RUN_ID" in os.environ and now - self._interrupted_at < ECHO
 
     def close(self) -> None:
         """Ignore signals from here on."""
@@ -118,7 +134,9 @@ class Ending:
         that is to end it at once, or does not end after a second Ctrl-C."""
         while numbers := signals.recv(64):
             heard = [number for number in numbers if number in NAMES]
-            self._interrupts += heard.count(signal.SIGINT)
+            for _ in range(heard.count(signal.SIGINT)):
+                echo = self._is_echo()
+                self._interrupts += not (self._interrupts and echo)
             hurried = self._interrupts > 1
             if not heard or self._closed or not (hurried or self._at_once) or over.wait(PATIENCE):
                 continue
@@ -155,7 +173,8 @@ def ending_on_signals() -> Iterator[Ending]:
     143 (SIGTERM). On the main thread alone; elsewhere, and for signals that the process ignores, nothing changes.
 
     Raises:
-      SystemExit: a signal came. Its code is 128 + the signal's number.
+      SystemExit: a signal came. Its code is 128 + the signal's number. KeyboardInterrupt: a Ctrl-C came in an interactive
+        session, which goes on.
     """
     with listening(Ending()) as ending:
         try:
@@ -167,8 +186,20 @@ def ending_on_signals() -> Iterator[Ending]:
             if not ending.hurried:
                 raise
             ending.close()
+    if ending.asked == signal.SIGINT and hasattr(sys, "ps1"):
+        raise KeyboardInterrupt
     if ending.asked:
         raise SystemExit(ending.status)
+
+
+@contextmanager
+def ending_unless_handled() -> Iterator[None]:
+    """ending_on_signals(), unless something listens already, or the program handles SIGINT or SIGTERM by itself."""
+    if listeners or any(signal.getsignal(number) not in UNHANDLED for number in NAMES):
+        yield
+    else:
+        with ending_on_signals():
+            yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Sizes: B rows of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from recis_core.backends.errors import RecisError
 from recis_core.framework.checkpointing import Manager
 from recis_core.framework.counted_batches import with_position
-from recis_core.framework.ending import current
+from recis_core.framework.ending import current, ending_unless_handled
 from recis_core.framework.micro_batches import MicroBatches, rows_in
 from recis_core.framework.named_metrics import Metrics
 from recis_core.framework.pieces import assemble
@@ -103,11 +104,13 @@ class Trainer:
     def train(self, train_steps: int | None = None) -> None:
         """Train to the end: train_steps steps in all, or args.train_steps, or args.train_epoch passes over the data.
 
-        It goes on where an earlier call, or restore(), left it. Under ending_on_signals() Ctrl-C and SIGTERM end it after
-        the step under way. Where there are checkpoints, one of the last step is saved.
+        It goes on where an earlier call, or restore(), left it. Ctrl-C and SIGTERM end it after the step under way; a second
+        Ctrl-C at once. Where there are checkpoints, one of the last step is saved.
 
         Raises:
-          Stopped: a signal ended it. RecisError: there is no train_dataset. What the model, hooks or data raise.
+          SystemExit: a signal ended it; of status 130 or 143. In an interactive session KeyboardInterrupt; inside
+            ending_on_signals() Stopped, which becomes SystemExit at its end. RecisError: there is no train_dataset. What the
+            model, hooks or data raise.
         """
         self._run(train_steps, evaluate=False)
 
@@ -125,7 +128,8 @@ class Trainer:
             )
         self.stopped_by = None
         self._max_steps = self.args.train_steps if train_steps is None else train_steps
-        run_course(self, self._pieces, evaluate=evaluate)
+        with ending_unless_handled() if self.args.end_on_signals else nullcontext():
+            run_course(self, self._pieces, evaluate=evaluate)
 
     def train_step(self, batches: Sequence[Any]) -> StepResult:
         """One optimizer step over these batches of this rank, as few as none, as if they were one batch. Collective.

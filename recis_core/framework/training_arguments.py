@@ -39,6 +39,9 @@ class TrainingArguments:
       compile: True, or a name of one of torch.compile's backends: the model's forward is compiled around its lookups.
       seed: of torch's, numpy's and Python's random numbers, set when the Trainer is made; None leaves them.
 
+      end_on_signals: training listens to Ctrl-C and SIGTERM by itself, as inside ending_on_signals(), where the program
+        has no handlers of its own for them. False: as Python has them, so a Ctrl-C breaks off a step, unsaved.
+
     Raises:
       TypeError, ValueError: an argument is no such value; names it.
 
@@ -62,6 +65,7 @@ class TrainingArguments:
     parallel: Parallel = "ddp"
     compile: bool | str = False
     seed: int | None = None
+    end_on_signals: bool = True
 
     def __post_init__(self) -> None:
         for name in COUNTS:
@@ -87,6 +91,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "label": ((str, type(None)), "a key of batches or None"),
     "compile": ((bool, str), "True, False or the name of a compiler's backend"),
     "seed": ((int, type(None)), "an int or None"),
+    "end_on_signals": ((bool,), "True or False"),
 }
 
 

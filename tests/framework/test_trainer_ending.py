@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from recis_core.framework import Stopped, ending_on_signals
+from recis_core.framework import ending as endings
 from recis_core.hooks import Hook
 from tests.framework.trainers import Heard, Memory, assert_same_weights, batches, trainer_of
 
@@ -85,8 +86,55 @@ def test_without_signals_nothing_changes():
     assert (ending.asked, ending.hurried) == (0, False)
     with pytest.raises(KeyError), ending_on_signals():
         raise KeyError("of the script")
+
+
+@pytest.mark.parametrize(("number", "status"), [(INT, 130), (TERM, 143)])
+def test_a_trainer_listens_by_itself(number, status):
+    handlers, manager = (signal.getsignal(INT), signal.getsignal(TERM)), Memory()
+    trainer = trainer_of(more={"checkpoints": manager, "hooks": [sending("before_step", 2, number)]})
+    with pytest.raises(SystemExit) as left:
+        trainer.train()
+    assert (left.value.code, list(manager.saved)) == (status, [3])
+    assert (signal.getsignal(INT), signal.getsignal(TERM)) == handlers
+    trainer.train()
+    assert (trainer.stopped_by, trainer.step > 3) == (None, True)
+
+
+def test_an_interactive_session_goes_on(monkeypatch):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    manager = Memory()
     with pytest.raises(KeyboardInterrupt):
-        trainer_of(more={"hooks": [sending("before_step", 1, INT)]}).train()
+        trainer_of(more={"checkpoints": manager, "hooks": [sending("before_step", 2, INT)]}).train()
+    assert list(manager.saved) == [3]
+
+
+def test_a_programs_own_handlers_stay():
+    heard, before = [], signal.signal(TERM, lambda number, frame: heard.append(number))
+    try:
+        trainer = trainer_of(more={"hooks": [sending("before_step", 2, TERM)]})
+        trainer.train()
+        assert (heard, trainer.stopped_by) == ([TERM], None)
+        with pytest.raises(KeyboardInterrupt):
+            trainer_of(more={"hooks": [sending("before_step", 1, INT)]}).train()
+    finally:
+        signal.signal(TERM, before)
+
+
+def test_signals_may_be_left_to_python():
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(end_on_signals=False, more={"hooks": [sending("before_step", 1, INT)]}).train()
+
+
+def test_torchrun_repeats_a_ctrl_c(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a run")
+    manager = Memory()
+    hooks = [sending("before_step", 2, INT, INT)]
+    assert status_of(trainer_of(more={"checkpoints": manager, "hooks": hooks}).train) == 130
+    assert list(manager.saved) == [3]
+    monkeypatch.setattr(endings, "ECHO", 0.0)
+    manager, hooks = Memory(), [sending("before_step", 2, INT, INT)]
+    assert status_of(trainer_of(more={"checkpoints": manager, "hooks": hooks}).train) == 130
+    assert manager.saved == {}
 
 
 def test_a_thread_hears_none():
