@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-NAMES = ("recis",)
+NAMES = ("recis", "torchrec")
 
 
 class _Same(Loader):

@@ -1,0 +1,1 @@
+"""Collections of tables, their configs, and dense layers beside them."""
