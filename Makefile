@@ -16,6 +16,10 @@ export OMP_WAIT_POLICY ?= passive
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2
+# TorchRec itself, which its users' names are compared with. Its torchmetrics is older than ours.
+TORCHREC := $(VENV)-torchrec
+TORCHREC_PINS := tests/compat/torchrec/beside/constraints.txt
+TORCHREC_TESTS := tests/compat/torchrec -W ignore
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 KERNEL_MARK ?= not full
@@ -31,9 +35,9 @@ FULL_JOBS ?= 2
 EQUIVALENCE := tests/tiers/test_equivalence.py
 MACHINE := tests/tiers/test_table_in_tiers_machine.py
 BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
-FULL := $(BY_NAME) full-kernels full-later-jax
+FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec
 
-.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next machine-code check format bench setup clean
+.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -79,6 +83,13 @@ full-kernels: $(AOT)/.ready
 full-later-jax:
 	$(MAKE) test-kernels-next NEXT_JAX="$(NEXT_JAX_FULL)" KERNEL_MARK=
 
+full-torchrec: $(TORCHREC)/.ready
+	RECIS_TEST_FULL=1 $(TORCHREC)/bin/python -m pytest $(TORCHREC_TESTS)
+
+# Warnings are TorchRec's own.
+test-torchrec: $(TORCHREC)/.ready
+	$(TORCHREC)/bin/python -m pytest -m "not full" $(TORCHREC_TESTS)
+
 test-machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest -m "not full" $(MACHINE_CODE_TESTS) -rs
 
@@ -121,5 +132,14 @@ $(AOT)/.ready: $(READY)
 	  > "$$($(AOT)/bin/python -c 'import site; print(site.getsitepackages()[0])')/recis-core.pth"
 	@touch $@
 
+# TorchRec on CPUs; PyTorch and everything else from $(VENV).
+$(TORCHREC)/.ready: $(READY) $(TORCHREC_PINS)
+	$(PYTHON) -m venv $(TORCHREC)
+	$(TORCHREC)/bin/python -m pip install --quiet --no-deps --requirement $(TORCHREC_PINS)
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$($(TORCHREC)/bin/python -c 'import site; print(site.getsitepackages()[0])')/recis-core.pth"
+	$(TORCHREC)/bin/python -W ignore -c 'import torchrec, fbgemm_gpu'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-aot $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-aot $(TORCHREC) $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

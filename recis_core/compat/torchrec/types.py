@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, unique
+from typing import Any
 
 import torch
 
@@ -26,18 +27,18 @@ class DataType(Enum):
         return self.value
 
 
-STORED = {DataType.FP32: torch.float32, DataType.BF16: torch.bfloat16}
+STORED = {"FP32": torch.float32, "BF16": torch.bfloat16}
 
 
-def stored_dtype(data_type: DataType, table: str) -> torch.dtype:
-    """The dtype of a table's rows.
+def stored_dtype(data_type: Any, table: str) -> torch.dtype:
+    """The dtype of a table's rows, by our DataType or TorchRec's.
 
     Raises:
       ValueError: tables have no such rows.
     """
-    if data_type not in STORED:
+    if data_type.value not in STORED:
         raise ValueError(
             f"data_type of table {table!r} must be FP32 or BF16; got {data_type}. Train in one of them; serve quantised "
             "rows by recis_core.serving."
         )
-    return STORED[data_type]
+    return STORED[data_type.value]

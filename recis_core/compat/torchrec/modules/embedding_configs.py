@@ -8,7 +8,7 @@ from enum import Enum, unique
 from math import sqrt
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recis_core.compat.torchrec.types import DataType
 
@@ -97,6 +97,8 @@ def check_config(config: Any, kind: type[BaseEmbeddingConfig]) -> None:
         raise TypeError(f"tables must be {kind.__name__}s; got {type(config).__name__}, which has no {missing[0]}.")
     if not config.name or "." in config.name:
         raise ValueError(f"name of a table must be a text without '.', for it is in keys; got {config.name!r}.")
+    if hasattr(nn.ModuleDict, config.name):
+        raise ValueError(f"name of a table must not be that of a method of nn.ModuleDict; got {config.name!r}.")
     if config.num_embeddings < 1:
         raise ValueError(f"num_embeddings of table {config.name!r} must be at least 1; got {config.num_embeddings}.")
     for name, way_out in REFUSED.items():

@@ -30,10 +30,24 @@ def apply_optimizer_in_backward(
     Raises:
       RecisError: tables have no rule of that class. ValueError: a number is out of range. No parameter was changed.
     """
-    from torch.distributed.optim import _apply_optimizer_in_backward
-
     params = list(params)
-    if any(isinstance(parameter, TableParameter) for parameter in params):
+    tables = [parameter for parameter in params if isinstance(parameter, TableParameter)]
+    if tables:
         rule_of(optimizer_class)
         numbers_of(optimizer_class, optimizer_kwargs)
-    _apply_optimizer_in_backward(optimizer_class, params, optimizer_kwargs)
+    made = [optimizer_class([table], **optimizer_kwargs) for table in tables]
+    if dense := [parameter for parameter in params if not isinstance(parameter, TableParameter)]:
+        from torch.distributed.optim import _apply_optimizer_in_backward  # its package warns of torch's own jit
+
+        _apply_optimizer_in_backward(optimizer_class, dense, optimizer_kwargs)
+    for table, optimizer in zip(tables, made, strict=True):
+        _mark(table, optimizer, optimizer_kwargs)
+
+
+def _mark(table: Any, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]) -> None:
+    """Name the optimizer on the parameter, as torch does, by which collections and filters know."""
+    if not hasattr(table, "_in_backward_optimizers"):
+        table._in_backward_optimizers, table._optimizer_classes, table._optimizer_kwargs = [], [], []
+    table._in_backward_optimizers.append(optimizer)
+    table._optimizer_classes.append(type(optimizer))
+    table._optimizer_kwargs.append(numbers)

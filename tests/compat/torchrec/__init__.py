@@ -1,0 +1,1 @@
+"""TorchRec's names and meanings, from facts alone."""

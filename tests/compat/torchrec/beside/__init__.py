@@ -1,0 +1,1 @@
+"""Beside TorchRec itself, in an environment of its own: make test-torchrec."""
