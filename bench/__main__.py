@@ -20,6 +20,8 @@ USAGE = """usage: python -m bench COMMAND ...
   trainer  a Trainer beside a loop by hand, and each of its hooks beside none
   checkpoint  saves, loads, stalls, deltas and memory, beside torch.distributed.checkpoint and the disk
   models  the figure that each model reaches, beside the truth's and a peer's
+  hstu    HSTU's layers by lengths of sequences, time and memory, beside padding
+  movielens  SASRec and HSTU on MovieLens-100k, beside SASRec in plain torch (research use; needs recbole installed)
   table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
@@ -81,6 +83,14 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.quality.run import run as run_models
 
         return run_models(rest)
+    if command == "hstu":
+        from recis_core.bench.hstu import run as run_hstu
+
+        return run_hstu(rest)
+    if command == "movielens":
+        from recis_core.bench.movielens.run import run as run_movielens
+
+        return run_movielens(rest)
     if command == "table":
         from recis_core.bench.table import run as run_table
 
