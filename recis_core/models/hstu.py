@@ -83,7 +83,7 @@ class HSTU(NextItemModel):
         fit the history. KeyError: they are missing.
 
     Zhai et al. 2024, arXiv:2402.17152. Here sums of weights are divided by max_length, so that no sequence's output depends
-    on the others of a batch.
+    on the others of a batch; a row's time is its own, and that of the item to come is not known.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from tests.examples.running import printed
 
 
 def test_next_item(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed("next_item.py", monkeypatch, capsys, steps=40)
-    found = re.findall(r"^(\w+): 40 steps in \d+\.\d s, HR@10 (0\.\d{3}), NDCG@10 (0\.\d{3})$", text, re.MULTILINE)
+    text = printed("next_item.py", monkeypatch, capsys, steps=15)
+    found = re.findall(r"^(\w+): 15 steps in \d+\.\d s, HR@10 (0\.\d{3}), NDCG@10 (0\.\d{3})$", text, re.MULTILINE)
     assert [name for name, _, _ in found] == ["SASRec", "HSTU"]
-    assert all(float(hr) > 0.4 for _, hr, _ in found)
+    assert all(float(hr) > 0.25 for _, hr, _ in found)
