@@ -18,17 +18,20 @@ COARSE = 0.01  # error of thresholds above which a warning is logged
 
 class AUROC(Streamed):
     """Area under the ROC curve of all predictions since the last reset: the chance that a positive is predicted above a
-    negative; ties count half.
+    negative; ties count half. Of rows with weights a pair counts as the product of its two weights.
 
     Exact while each class has fewer than 32,768 predictions; with more, within .001 and within `bounds()`, for any
     predictions in any order: rare clicks, ties, scores that differ only in the last bit. The proof is in
-    rank_summary.py and sampled_ranks.py. Memory: 256 KB for each class and doubling of its predictions, 8 MB at 10⁹
-    predictions. The same predictions in the same order give the same bits.
+    rank_summary.py and sampled_ranks.py. Memory: 512 KB for each class and doubling of its predictions, 16 MB at 10⁹
+    predictions; with weights for each doubling of these, too, and bounds are up to twice as wide. The same predictions in the
+    same order give the same bits.
 
     num_thresholds: count at this number T of fixed thresholds, −1e-7, i/(T−1), 1+1e-7, as recis.metrics.AUROC(200) and
       tf.keras.metrics.AUC do. The area is right if predictions spread over [0, 1]. If clicks are rare and most scores lie
       between two thresholds, it is wrong, and a warning is logged.
     """
+
+    weighted = True
 
     def __init__(self, num_thresholds: int | None = None) -> None:
         if num_thresholds is not None and (type(num_thresholds) is not int or num_thresholds < 2):
@@ -44,7 +47,7 @@ class AUROC(Streamed):
         self._seen = SampledRanks() if self.num_thresholds is None else ThresholdCounts(self.num_thresholds)
 
     def _add(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
-        self._seen.add(p, y)
+        self._seen.add(*(column[weights > 0] for column in (p, y, weights)))
 
     @property
     def undefined(self) -> str | None:

@@ -10,30 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from recis_core.metrics.checked import checked
+from recis_core.metrics.checked import checked, checked_weights
 
 LOG = logging.getLogger(__name__)
 
 
-def auc(predictions: Any, labels: Any) -> float:
+def auc(predictions: Any, labels: Any, weights: Any = None) -> float:
     """The chance that a positive is predicted above a negative; ties count half.
 
     Args:
       predictions: [N], any real numbers: probabilities, logits or ranks. labels: [N], each 0 or 1. Tensors or arrays.
+      weights: [N] of 0 or more; a pair counts as the product of its two. None: 1 each.
 
     Returns:
       The area under the ROC curve; NaN, with a logged warning, if all labels are of one class.
 
     Raises:
-      ValueError: a label is neither 0 nor 1, a prediction is NaN, or the shapes differ.
+      ValueError: a label is neither 0 nor 1, a prediction is NaN, a weight is negative, or the shapes differ.
     """
     p, y = checked(predictions, labels, probabilities=False)
-    positives = int(np.count_nonzero(y))
-    word = one_class(positives, len(y) - positives)
+    w = checked_weights(weights, len(p))
+    positive, negative = w * y, w * (1 - y)
+    word = one_class(float(positive.sum()), float(negative.sum()))
     if word is not None:
         LOG.warning("AUC is nan: %s.", word)
         return float("nan")
-    return weighted_auc(p, y, 1 - y)
+    return weighted_auc(p, positive, negative)
 
 
 def weighted_auc(values: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from recis_core.metrics.group_scores import Entries
+from recis_core.metrics.group_scores import Entries, GroupScores
 from recis_core.metrics.of_groups import OfGroups
 
 Weighting = Literal["positives", "rows", "groups"]
@@ -22,7 +22,8 @@ class GAUC(OfGroups):
       "groups", 1 each.
 
     update takes groups, the user of each row say; a group's rows may come in any batches, in any order, on any ranks. Ties
-    count half. Predictions are any real numbers. Memory: all distinct (group, prediction), 32 bytes each, and 104 while new
+    count half. With weights a pair counts as the product of its two, and positives and rows are sums of weights. Predictions are
+    any real numbers. Memory: all distinct (group, prediction), 32 bytes each, and 104 while new
     ones are merged: a later row may change each pair of its group, so that nothing less is exact. 10⁸ rows take 10 GB at that
     moment; of more, give a sample of whole groups. NaN where no group holds both classes. torchmetrics has none.
     """
@@ -35,6 +36,13 @@ class GAUC(OfGroups):
 
     def __repr__(self) -> str:
         return f"GAUC({self.weighting!r})"
+
+    def reset(self) -> None:
+        """Drop all rows."""
+        self._best = GroupScores(rows=np.float64)
+
+    def _take(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
+        self._best.add(groups, p, y * weights, weights)
 
     @property
     def undefined(self) -> str | None:
@@ -54,14 +62,14 @@ class GAUC(OfGroups):
 
 
 def _totals(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, positives) of each group, [G]."""
+    """(rows, positives) of each group, by weight, [G]."""
     if not len(entries):
-        return np.empty(0, np.int64), np.empty(0)
+        return np.empty(0), np.empty(0)
     return np.add.reduceat(entries.rows, entries.starts), np.add.reduceat(entries.gain, entries.starts)
 
 
 def _areas(entries: Entries) -> np.ndarray:
-    """For each group the pairs of a positive above a negative, ties half: [G]."""
+    """For each group the weight of pairs of a positive above a negative, ties half: [G]."""
     negative = entries.rows - entries.gain
     before = np.cumsum(negative) - negative
     above = before - entries.of_first(before)

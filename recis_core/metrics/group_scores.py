@@ -22,8 +22,8 @@ WAITING = 1 << 16  # rows that wait at least, before they are sorted into the en
 class Entries:
     """One entry for each distinct score of each group: groups ascend, and scores descend within a group.
 
-    group: int64 [E]. score: float64 [E]. rows: int64 [E], how many have this score. gain: float64 [E], the sum of their
-    labels.
+    group: int64 [E]. score: float64 [E]. rows: int64 [E], how many have this score; or float64, the sum of their weights.
+    gain: float64 [E], the sum of their labels, or of labels by weight.
     """
 
     group: np.ndarray
@@ -69,24 +69,27 @@ class Entries:
         return Entries(*(column[kept] for column in self.columns))
 
 
-EMPTY = Entries(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0))
+def _empty(rows: type) -> Entries:
+    return Entries(np.empty(0, np.int64), np.empty(0), np.empty(0, rows), np.empty(0))
 
 
 class GroupScores:
     """Entries of a stream of rows.
 
-    k: keep of each group the entries of its best k rows, at most k of them; None: all. Entries merge exactly, so that any
+    k: keep of each group the entries of its best k rows, at most k of them; None: all. rows: of what kind Entries.rows are,
+    np.int64, or np.float64 where rows have weights. Entries merge exactly, so that any
     split into batches and ranks gives the same ones. Memory: 32 bytes an entry, and three times as much
     while rows that wait are merged into them.
     """
 
-    def __init__(self, k: int | None = None) -> None:
-        self._k, self._entries = k, EMPTY
+    def __init__(self, k: int | None = None, rows: type = np.int64) -> None:
+        self._k, self._kind, self._entries = k, rows, _empty(rows)
         self._waiting: list[Entries] = []
 
-    def add(self, groups: np.ndarray, scores: np.ndarray, gains: np.ndarray) -> None:
-        """Rows: int64 [N], float64 [N], float64 [N]."""
-        self.add_entries(Entries(groups, scores, np.broadcast_to(np.int64(1), len(groups)), gains))
+    def add(self, groups: np.ndarray, scores: np.ndarray, gains: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Rows: int64 [N], float64 [N], float64 [N]. weights: what each counts, [N]; None: 1."""
+        rows = np.broadcast_to(self._kind(1), len(groups)) if weights is None else weights
+        self.add_entries(Entries(groups, scores, rows, gains))
 
     def add_entries(self, entries: Entries) -> None:
         self._waiting.append(entries)
@@ -109,7 +112,7 @@ def _merged(parts: list[Entries]) -> Entries:
     group, score = group[order], score[order]
     first = _firsts((group[1:] != group[:-1]) | (score[1:] != score[:-1]), len(group))
     if not len(first):
-        return EMPTY
+        return parts[0]
     group, score = group[first], score[first]
     rows = np.add.reduceat(np.concatenate([part.rows for part in parts])[order], first)
     return Entries(group, score, rows, np.add.reduceat(np.concatenate([part.gain for part in parts])[order], first))

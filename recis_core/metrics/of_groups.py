@@ -14,9 +14,9 @@ from recis_core.metrics.streamed import State, Streamed
 
 
 class OfGroups(Streamed):
-    """A metric of groups. k: what `_best` keeps of each group."""
+    """A metric of groups. k: what `_best` keeps of each group. Rows of weight 0 are left out."""
 
-    grouped = True
+    grouped, weighted = True, True
     _probabilities = False
 
     def __init__(self, k: int | None = None) -> None:
@@ -30,7 +30,13 @@ class OfGroups(Streamed):
         self._best = GroupScores(self.k)
 
     def _add(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
-        self._best.add(groups, p, y)
+        some = weights > 0
+        columns = (p, y, groups, weights)
+        self._take(*(columns if bool(some.all()) else (column[some] for column in columns)))
+
+    @abstractmethod
+    def _take(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
+        """Rows whose weights are above 0."""
 
     @property
     @abstractmethod

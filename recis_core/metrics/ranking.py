@@ -18,14 +18,15 @@ WithoutPositives = Literal["skip", "zero"]
 
 
 class OfRankings(OfGroups):
-    """The mean over groups of what `_of_groups` says of each.
+    """The mean over groups of what `_of_groups` says of each. With weights, by groups' weights: a group has the mean of its
+    rows' weights, so that a weight of each query is given as that of its rows.
 
     k: only the first k rows of a group count. without_positives: a group without a positive label is left out ("skip") or
     counts as 0 ("zero", torchmetrics' default, empty_target_action="neg").
 
     Ties are the mean over all orders of tied rows, so that a model of one constant gains nothing by the order of the data.
     Memory: of each group the distinct predictions of its best k rows, 32 bytes each, at most k of them, and 32 bytes for
-    the group; three times that while new rows are merged.
+    the group, with weights 64; three times that while new rows are merged.
     """
 
     def __init__(self, k: int | None, without_positives: WithoutPositives = "skip") -> None:
@@ -41,13 +42,17 @@ class OfRankings(OfGroups):
         """Drop all rows."""
         super().reset()
         self._totals = GroupScores()  # one entry a group: all its rows have the score 0
+        self._weights = GroupScores()  # likewise, of rows that came with weights: gain is their sum
 
-    def _add(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
-        super()._add(p, y, groups, weights)
-        self._totals.add(groups, np.zeros(len(groups)), y)
+    def _take(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
+        alike = np.zeros(len(groups))
+        self._best.add(groups, p, y)
+        self._totals.add(groups, alike, y)
+        if bool((weights != 1).any()):
+            self._weights.add(groups, alike, weights)
 
     def _parts(self) -> dict[str, GroupScores]:
-        return {**super()._parts(), "totals": self._totals}
+        return {**super()._parts(), "totals": self._totals, "weights": self._weights}
 
     @property
     def undefined(self) -> str | None:
@@ -63,8 +68,17 @@ class OfRankings(OfGroups):
         return gain > 0 if self.without_positives == "skip" else np.ones(len(gain), bool)
 
     def _value(self) -> float:
-        entries = self._best.entries()
-        return float(self._of_groups(entries, _places_within(entries, self.k))[self._counted()].mean())
+        entries, counted = self._best.entries(), self._counted()
+        values = self._of_groups(entries, _places_within(entries, self.k))[counted]
+        weights = self._group_weights()[counted] if len(self._weights.entries()) else None
+        return float(values.mean() if weights is None else np.average(values, weights=weights))
+
+    def _group_weights(self) -> np.ndarray:
+        """The mean of each group's weights, [G]."""
+        totals, given = self._totals.entries(), self._weights.entries()
+        sums, at = totals.rows.astype(np.float64), np.searchsorted(totals.group, given.group)
+        sums[at] = (sums[at] - given.rows) + given.gain
+        return sums / totals.rows
 
     @abstractmethod
     def _of_groups(self, entries: Entries, within: np.ndarray) -> np.ndarray:
@@ -128,8 +142,8 @@ class NDCGAtK(OfRankings):
         super().reset()
         self._ideal = GroupScores(self.k)
 
-    def _add(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
-        super()._add(p, y, groups, weights)
+    def _take(self, p: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> None:
+        super()._take(p, y, groups, weights)
         self._ideal.add(groups, y, y)
 
     def _parts(self) -> dict[str, GroupScores]:

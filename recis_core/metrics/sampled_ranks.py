@@ -18,12 +18,15 @@ class SampledRanks:
     def __init__(self) -> None:
         self._of = (RankSummary(), RankSummary())  # by label
 
-    def add(self, predictions: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
+        """weights: above 0."""
+        given = None if bool((weights == 1).all()) else weights
         for label in (0, 1):
-            self._of[label].add(predictions[labels == label])
+            mine = labels == label
+            self._of[label].add(predictions[mine], None if given is None else given[mine])
 
     def classes(self) -> tuple[float, float]:
-        """(positives, negatives)."""
+        """(positives, negatives), by weight."""
         return self._of[1].count, self._of[0].count
 
     def area(self) -> float:
@@ -53,12 +56,11 @@ class SampledRanks:
             each.merge(values[1:], weights[1:], float(values[0]))
 
     def progress(self) -> dict[str, np.ndarray]:
-        """What decides later halvings: how many there were, int64 [2, levels] by label, and errors merged, [2]."""
-        halvings = [each.halvings for each in self._of]
-        levels = max(map(len, halvings))
-        padded = [np.pad(each, (0, levels - len(each))) for each in halvings]
-        return {"halvings": np.stack(padded), "merged_error": np.array([each.merged_error for each in self._of])}
+        """What decides later halvings: [levels, 4] of (label, level, halvings, heaviest), and errors merged, [2]."""
+        levels = [np.pad(each.progress, ((0, 0), (1, 0)), constant_values=label) for label, each in enumerate(self._of)]
+        return {"levels": np.concatenate(levels), "merged_error": np.array([each.merged_error for each in self._of])}
 
     def go_on_from(self, progress: dict[str, np.ndarray]) -> None:
-        for each, halvings, error in zip(self._of, progress["halvings"], progress["merged_error"], strict=True):
-            each.go_on_from(halvings, float(error))
+        levels = progress["levels"]
+        for label, (each, error) in enumerate(zip(self._of, progress["merged_error"], strict=True)):
+            each.go_on_from(levels[levels[:, 0] == label, 1:], float(error))

@@ -16,16 +16,17 @@ class ThresholdCounts:
     def __init__(self, num_thresholds: int) -> None:
         inner = np.arange(1, num_thresholds - 1) / (num_thresholds - 1)
         self._thresholds = np.concatenate([[-1e-7], inner, [1 + 1e-7]])
-        # counts[label, c]: predictions above exactly c thresholds.
+        # counts[label, c]: the weight of predictions above exactly c thresholds.
         self._counts = np.zeros((2, num_thresholds + 1))
 
-    def add(self, predictions: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> None:
         cell = np.searchsorted(self._thresholds, predictions, side="left")
         for label in (0, 1):
-            self._counts[label] += np.bincount(cell[labels == label], minlength=self._counts.shape[1])
+            mine = labels == label
+            self._counts[label] += np.bincount(cell[mine], weights[mine], self._counts.shape[1])
 
     def classes(self) -> tuple[float, float]:
-        """(positives, negatives)."""
+        """(positives, negatives), by weight."""
         return float(self._counts[1].sum()), float(self._counts[0].sum())
 
     def area(self) -> float:

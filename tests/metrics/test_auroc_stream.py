@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recis_core.metrics import AUROC, auc
-from recis_core.metrics.rank_summary import RankSummary
+from recis_core.metrics.rank_summary import Level, RankSummary
 from recis_core.metrics.sampled_ranks import SampledRanks
 from tests.exchange.ranks import run_ranks
 
@@ -99,6 +99,68 @@ def test_within_a_thousandth_at_any_rate(scores, rate):
     assert streamed(p, y).compute() == metric.compute(), "the same stream, the same bits"
 
 
+def heavy(g, n):
+    """Of twenty doublings, a few rows as heavy as all others."""
+    return 2.0 ** (20 * g.random(n) ** 8) * g.random(n)
+
+
+def constant(g, n):
+    return np.full(n, 0.3)
+
+
+@pytest.mark.parametrize("weights", [heavy, constant], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scores", [rare, tied, zigzag, outside_in], ids=lambda f: f.__name__)
+def test_with_weights_within_two_thousandths_and_the_bounds(scores, weights):
+    g = np.random.default_rng(0)
+    y = clicks(g, 0.3, N)
+    p, w = np.asarray(scores(g, y)), weights(g, N)
+    metrics = [AUROC(), AUROC(200)]
+    for k in range(0, N, 100_003):
+        for metric in metrics:
+            metric.update(*(column[k : k + 100_003] for column in (p, y)), weights=w[k : k + 100_003])
+    want = auc(p, y, w)
+    for metric in metrics:
+        lowest, highest = metric.bounds()
+        assert lowest <= want <= highest
+    assert metrics[0].compute() == pytest.approx(want, abs=2e-3)
+    assert metrics[0]._seen.classes() == (pytest.approx(w[y == 1].sum()), pytest.approx(w[y == 0].sum()))
+
+
+@pytest.mark.parametrize("k", [2, 8, 64])
+def test_the_error_of_a_summary_of_weights_holds_everywhere(k):
+    g = np.random.default_rng(4)
+    values, weights = g.integers(0, 700, 5000).astype(float), heavy(g, 5000)
+    summary, parts = RankSummary(k), [RankSummary(k) for _ in range(3)]
+    for i, (batch, w) in enumerate(zip(np.array_split(values, 37), np.array_split(weights, 37), strict=True)):
+        summary.add(batch, w)
+        parts[i % 3].add(batch, w)
+    merged = RankSummary(k)
+    for part in parts:
+        merged.merge(*part.items(), part.error)
+    for each in (summary, merged):
+        kept, told = each.items()
+        assert told.sum() == pytest.approx(weights.sum(), rel=1e-12)
+        off = [abs(weights[values < x].sum() - told[kept < x].sum()) for x in np.unique(values)]
+        assert 0 < max(off) <= each.error
+
+
+def test_exact_with_weights_before_the_first_halving():
+    """By all pairs; in batches, on ranks, and going on from a state."""
+    g = np.random.default_rng(1)
+    p, y, w = g.integers(0, 40, 500) / 40, g.integers(0, 2, 500).astype(float), g.random(500) * 3
+    above = (p[:, None] > p) + 0.5 * (p[:, None] == p)
+    pairs = np.outer(w * y, w * (1 - y))
+    want = (above * pairs).sum() / pairs.sum()
+    assert auc(p, y, w) == pytest.approx(want, rel=1e-12)
+    assert abs(auc(p, y) - want) > 1e-4, "weights are heeded"
+    whole = AUROC()
+    whole.update(p[:300], y[:300], weights=w[:300])
+    again = AUROC()
+    again.load_state_dict(whole.state_dict())
+    again.update(p[300:], y[300:], weights=w[300:])
+    assert again.compute() == pytest.approx(want, rel=1e-12)
+
+
 def test_exact_before_the_first_halving():
     g = np.random.default_rng(1)
     y = clicks(g, 0.5, 60_000)
@@ -184,7 +246,7 @@ def test_the_bound_at_lengths_that_no_test_can_stream():
         summary = RankSummary(k)
         level = 0
         while n / 2**level >= k:
-            summary._halvings.append(int(n / 2**level // k))
+            summary._levels[level] = Level(halvings=int(n / 2**level // k), heaviest=2.0**level)
             level += 1
         worst[n] = summary.error / n
     assert worst[1e9] < 3e-4
@@ -194,7 +256,7 @@ def test_the_bound_at_lengths_that_no_test_can_stream():
 def test_memory_is_bounded():
     seen = SampledRanks()
     for _ in range(100):
-        seen.add(np.random.default_rng(0).random(100_000), np.tile([0.0, 1.0], 50_000))
+        seen.add(np.random.default_rng(0).random(100_000), np.tile([0.0, 1.0], 50_000), np.ones(100_000))
     assert seen.packed().nbytes < 24 * 2 * (1 << 15) * (np.log2(5e6 / (1 << 15)) + 2)
 
 

@@ -112,9 +112,9 @@ def test_a_signal_waits_for_an_update():
     metric = AUROC()
 
     class Interrupting:
-        def add(self, predictions, labels):
+        def add(self, predictions, labels, weights):
             signal.raise_signal(signal.SIGINT)
-            seen.add(predictions, labels)
+            seen.add(predictions, labels, weights)
 
     seen, metric._seen = metric._seen, Interrupting()
     with pytest.raises(KeyboardInterrupt):

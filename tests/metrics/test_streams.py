@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import recis_core.metrics as metrics
 from recis_core.metrics import AUROC, GAUC, Calibration, LogLoss, RecallAtK, TorchMetric, metric_of
+from recis_core.metrics.ranking import OfRankings
 from tests.metrics.streams import MAKERS, clicks, fed, taken, together
 
 NEVER_SEEN = (
@@ -105,26 +106,56 @@ def test_nothing_and_empty_batches(make: Any, caplog: Any) -> None:
     assert [each.compute() for each in both] == [pytest.approx(want, rel=1e-12)] * 2
 
 
-WEIGHTED = [make for make in MAKERS.values() if make().weighted]
+OF_ROWS = [make for make in MAKERS.values() if make().weighted and not isinstance(make(), OfRankings)]
+OF_QUERIES = [make for make in MAKERS.values() if isinstance(make(), OfRankings)]
 UNWEIGHTED = [make for make in MAKERS.values() if not make().weighted]
 
 
-@pytest.mark.parametrize("make", WEIGHTED)
+@pytest.mark.parametrize("make", OF_ROWS)
 def test_a_weight_of_two_is_the_row_twice(make: Any) -> None:
-    p, y, _, w = clicks(500)
+    p, y, g, w = clicks(500)
     metric, repeated = make(), make()
-    metric.update(p, y, weights=w * 2)  # whole numbers, some of them 0
-    times = (w * 2).astype(int)
-    repeated.update(np.repeat(p, times), np.repeat(y, times))
+    times = (w * 2).astype(int)  # some of them 0
+    metric.update(**taken(metric, (p, y, g, w * 2)))
+    repeated.update(**taken(metric, [np.repeat(column, times) for column in (p, y, g, np.ones(500))]))
     assert metric.compute() == pytest.approx(repeated.compute(), rel=1e-12)
+    plainly = make()
+    plainly.update(**taken(metric, (p, y, g, np.ones(500))))
+    assert metric.compute() != pytest.approx(plainly.compute(), rel=1e-6), "weights are heeded"
+
+
+@pytest.mark.parametrize("make", OF_ROWS + OF_QUERIES)
+def test_weights_are_checked_and_zeros_leave_rows_out(make: Any) -> None:
+    p, y, g, w = clicks(500)
+    metric = fed(make(), (p, y, g, w))
+    want, more = metric.compute(), {"groups": [0, 0]} if metric.grouped else {}
     with pytest.raises(ValueError, match=r"weights must be finite and 0 or more; got -1 at \[1\]"):
-        metric.update([0.5, 0.5], [0, 1], weights=[1, -1])
+        metric.update([0.5, 0.5], [0, 1], weights=[1, -1], **more)
     with pytest.raises(ValueError, match="weights must have one number for each of 2 predictions; got 3"):
-        metric.update([0.5, 0.5], [0, 1], weights=[1, 1, 1])
+        metric.update([0.5, 0.5], [0, 1], weights=[1, 1, 1], **more)
+    assert metric.compute() == want
+    some = w > 0
+    assert fed(make(), [column[some] for column in (p, y, g, w)]).compute() == pytest.approx(want, rel=1e-12)
+    assert math.isnan(fed(make(), (p, y, g, np.zeros(500))).compute())
+
+
+@pytest.mark.parametrize("make", OF_QUERIES)
+def test_a_querys_weight_of_two_is_the_query_twice(make: Any) -> None:
+    p, y, g, _ = clicks(500)
+    times = np.abs(g) % 4  # of whole queries, some of them 0
+    again = [np.repeat(column, times) for column in (p, y)]
+    copies = np.concatenate([np.arange(n) for n in times]) * 1000 + np.repeat(g, times)
+    metric, repeated = make(), make()
+    metric.update(p, y, g, times)
+    repeated.update(*again, copies)
     assert metric.compute() == pytest.approx(repeated.compute(), rel=1e-12)
-    nothing = make()
-    nothing.update(p, y, weights=np.zeros(len(p)))
-    assert math.isnan(nothing.compute())
+    half = make()
+    half.update(p[:250], y[:250], g[:250], np.ones(250))
+    half.update(p[250:], y[250:], g[250:])
+    plainly = make()
+    plainly.update(p, y, g)
+    assert half.compute() == plainly.compute()
+    assert metric.compute() != pytest.approx(plainly.compute(), rel=1e-6)
 
 
 @pytest.mark.parametrize("make", UNWEIGHTED)

@@ -51,6 +51,26 @@ def test_gauc_by_hand() -> None:
     assert one.undefined == "it needs a group with labels of both classes; there are 2 groups, none of them such"
 
 
+def test_gauc_of_weights_by_hand() -> None:
+    """The same groups: in group 2 the pairs (1, 2) tie and (1, 3) lie below; weights make group 2's area 1/10."""
+    p, y, g = [0.9, 0.5, 0.1, 0.4, 0.5], [1, 1, 0, 1, 0], [1, 2, 1, 2, 2]
+    w = [2.0, 0.5, 3.0, 2.0, 1.0]
+    areas, positives, rows = (1.0, 0.5 * 0.5 / 2.5), (2.0, 2.5), (5.0, 3.5)
+    metric = GAUC()
+    metric.update(p, y, g, w)
+    assert metric.compute() == pytest.approx((areas[0] * positives[0] + areas[1] * positives[1]) / 4.5)
+    assert GAUC("rows")(p, y, g, w) == pytest.approx((areas[0] * rows[0] + areas[1] * rows[1]) / 8.5)
+    assert GAUC("groups")(p, y, g, w) == pytest.approx(0.55)
+
+
+def test_a_group_of_a_ranking_has_the_mean_weight_of_its_rows() -> None:
+    p, y, g = [0.9, 0.5, 0.4, 0.1], [1, 0, 0, 1], [1, 1, 2, 2]
+    w = [1.0, 3.0, 0.25, 0.75]
+    assert MRR()(p, y, g, w) == pytest.approx((2 * 1 + 0.5 * 0.5) / 2.5)
+    assert RecallAtK(1)(p, y, g, w) == pytest.approx(2 / 2.5)
+    assert RecallAtK(1)(p, y, g) == 0.5
+
+
 ranks = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.integers(0, 3)), min_size=1, max_size=14)
 
 
