@@ -8,6 +8,7 @@ import torch
 from recis_core.compat.recis.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.compat.recis.nn.modules.hashtable import HashTable, filter_out_sparse_param
 from recis_core.compat.recis.optim import AdamWTF, SparseAdam, SparseAdamW, SparseAdamWTF
+from recis_core.compat.recis.optim.adamw_tf import adamwtf, maybe_get_value
 
 W0, GRADS = [1.0, -2.0], [[0.1, -0.2], [0.3, 0.1], [-0.05, 0.0]]
 AFTER = {
@@ -120,3 +121,23 @@ def test_adamwtf_gives_the_numbers_of_the_formula(fuse: bool) -> None:
     assert set(optimizer.state[weight]) == {"step", "exp_avg", "exp_avg_sq"}
     with pytest.raises(ValueError, match="lr must be"):
         AdamWTF([weight], lr=-1.0)
+
+
+def test_adamwtf_as_a_function_is_the_optimizers_step() -> None:
+    torch.manual_seed(0)
+    start, grads = torch.randn(3), torch.randn(4, 3)
+    parameter = torch.nn.Parameter(start.clone())
+    optimizer = AdamWTF([parameter], lr=0.1)
+    mine, states = start.clone(), [torch.zeros(3), torch.zeros(3), torch.tensor(0.0)]
+    numbers = {"use_nesterov": False, "beta1": 0.9, "beta2": 0.999, "lr": torch.tensor(0.1), "weight_decay": 1e-2}
+    for grad in grads:
+        parameter.grad = grad.clone()
+        optimizer.step()
+        adamwtf([mine], [grad], *([state] for state in states), **numbers, eps=1e-8, maximize=False, fuse=True)
+    assert torch.allclose(mine, parameter, rtol=1e-6)
+    assert not torch.allclose(mine, start, rtol=1e-2)
+    with pytest.raises(ValueError, match="leave grad_scale and found_inf out"):
+        adamwtf(
+            [mine], [grads[0]], *([s] for s in states), torch.ones(1), **numbers, eps=1e-8, maximize=False, fuse=True
+        )
+    assert (maybe_get_value(torch.tensor(2.5)), maybe_get_value(3)) == (2.5, 3)

@@ -52,6 +52,38 @@ def test_embeddings_come_by_row_number_with_spare_rows(fresh) -> None:
         table.slot_group().slot_by_name("m")
 
 
+def test_what_is_written_into_values_is_in_the_table(fresh) -> None:
+    """By any in-place operation, on views and by `out`; reads and results of other operations are plain."""
+    table = HashTable([2], 4, name=fresh("t"))
+    optimizer = SparseAdamW({"t": table._hashtable_impl}, lr=0.1)
+    table(torch.arange(5)).sum().backward()
+    optimizer.step()
+    numbers = dict(zip(*(x.tolist() for x in table.ids_map()), strict=True))
+    group = table.slot_group()
+    first, second = group.slot_by_name("embedding").values()
+    first.fill_(3)
+    second[0, 1] = 7
+    first[1].view(-1).data.mul_(2)
+    torch.add(first[2], 1, out=first[2])
+    rows = table(torch.arange(5)).detach()
+    assert type(rows) is type(first * 2) is torch.Tensor
+    want = {0: [3, 3], 1: [6, 6], 2: [4, 4], 3: [3, 3]}
+    for id_, number in numbers.items():
+        got = rows[id_].tolist()
+        assert got == want[number] if number < 4 else got[1] == 7
+    assert torch.equal(table.embeddings()[:4], first)
+    moments = group.slot_by_name("sparse_adamw_exp_avg").values()[0]
+    before = group.slot_by_name("sparse_adamw_exp_avg_sq").value()
+    moments.zero_()
+    assert not group.slot_by_name("sparse_adamw_exp_avg").value()[:4].any()
+    assert torch.equal(group.slot_by_name("sparse_adamw_exp_avg_sq").value(), before)
+    assert torch.equal(table.embeddings()[:4], first), "a slot's write leaves the rows alone"
+    copy = group.slot_by_name("embedding").value()
+    copy.fill_(9)
+    first.numpy()[:] = 9
+    assert not (table.embeddings() == 9).any(), "value() and numpy() are copies"
+
+
 def test_a_deleted_rows_number_is_given_again(fresh) -> None:
     table = HashTable([1], 4, name=fresh("t"))
     table(torch.arange(3))

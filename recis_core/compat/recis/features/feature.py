@@ -20,6 +20,10 @@ class Feature(nn.Module):
         super().__init__()
         self._name, self._compiled, self._ops = name, False, nn.ModuleList()
 
+    def set_buffers_data(self, data: Any) -> None:
+        """Keeps the data; nothing reads them, as in RecIS."""
+        self._buffers_data = data
+
     @property
     def id(self) -> int:
         return id(self)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from recis_core.compat.recis.absent import refuse_name
 from recis_core.compat.recis.features.feature import Feature
 from recis_core.compat.recis.features.fused_op_impl import FusedOpFactory
 
@@ -64,3 +65,7 @@ class FeatureEngine(nn.Module):
             ops = [feature.ops[step] for feature in group]
             made = FusedOpFactory.get_fused_op(ops[0])(ops).process([results[feature.name] for feature in group])
             results.update(zip([feature.name for feature in group], made, strict=True))
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

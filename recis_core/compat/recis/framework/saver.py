@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recis_core.compat.recis.absent import WithoutStages
 from recis_core.compat.recis.framework.checkpoint_names import CheckpointNames
 from recis_core.compat.recis.framework.load_choice import LoadChoice
 from recis_core.compat.recis.nn.modules.hashtable import split_sparse_dense_state_dict
@@ -28,7 +29,7 @@ from recis_core.serialize.imports.pickles import read_plain
 logger = Logger(__name__)
 
 
-class Saver:
+class Saver(WithoutStages):
     """Writes and reads one checkpoint: tables, dense model, registered objects, positions of data sets.
 
     Args:
@@ -73,7 +74,9 @@ class Saver:
         require_ranks(shard_num)
         aside = self._names.aside(ckpt_id)
         on_all_ranks(shard_num, lambda: _made_anew(aside) if shard_id == 0 else None)
-        self._save_tables(aside, shard_id, shard_num)
+        state = {**self._sparse, **self._sparse_optim_state}
+        if state:
+            self.save_sparse_params(shard_id, shard_num, str(aside), state, self._concurrency)
         on_all_ranks(shard_num, lambda: self._save_rest(aside, shard_id, shard_num))
         on_all_ranks(shard_num, lambda: self._names.publish(ckpt_id) if shard_id == 0 else None)
         logger.info_rank0("saved %s", self._names.path(ckpt_id))
@@ -81,10 +84,25 @@ class Saver:
     def _all_tables(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return split_sparse_dense_state_dict({**self._sparse, **self._sparse_optim_state})
 
-    def _save_tables(self, path: Path, shard: int, shards: int) -> None:
-        tables, numbers = self._all_tables()
+    def save_sparse_params(
+        self,
+        shard_id: int,
+        shard_num: int,
+        ckpt_path: str,
+        sparse_state_dict: Mapping[str, Any],
+        concurrent: int = 16,
+        sync_func: Callable[[], Any] | None = None,
+    ) -> None:
+        """Write a shard of tables, and plain tensors beside, into a checkpoint's directory; then call sync_func."""
+        tables, numbers = split_sparse_dense_state_dict(dict(sparse_state_dict))
         if tables:
-            TableSaver(shard, shards, self._concurrency, path, tables, numbers).save()
+            TableSaver(shard_id, shard_num, concurrent, ckpt_path, tables, numbers).save()
+        if sync_func is not None:
+            sync_func()
+
+    def save_dense_params(self, ckpt_path: str, dense_state_dict: Mapping[str, Tensor]) -> None:
+        """Write model.pt into a checkpoint's directory."""
+        torch.save(dict(dense_state_dict), Path(ckpt_path) / "model.pt")
 
     def _save_rest(self, path: Path, shard: int, shards: int) -> None:
         positions = {name: data.dump_io_state() for name, data in self._io_state.items()}
@@ -95,7 +113,7 @@ class Saver:
         if positions:
             (path / "io_state_count").write_text(str(shards))
         if self._dense:
-            torch.save(self._dense, path / "model.pt")
+            self.save_dense_params(str(path), self._dense)
         if self._extra:
             torch.save({name: _state(value) for name, value in self._extra.items()}, path / "extra.pt")
 
@@ -129,16 +147,36 @@ class Saver:
         self, ckpt_path: str | os.PathLike[str], load_conf: Mapping[str, Any] | None = None, shard_id: int = 0
     ) -> None:
         """Load what load_conf chooses; the dense model first, for it holds the step of tables' filters."""
-        choice, path = LoadChoice.of(load_conf or {}), Path(ckpt_path)
+        choice, path = LoadChoice.of(load_conf or {}), str(ckpt_path)
         if choice.dense and self._dense:
-            self._model.load_state_dict(read_plain(path / "model.pt"), strict=choice.strict)
+            self.load_dense_params(path, choice.strict)
         if choice.sparse and self._sparse:
-            Loader(path, *self._all_tables()).load()
-        if choice.extra and self._extra:
-            self._load_extra(path)
-        if choice.io_state and self._io_state:
-            self._load_positions(path, shard_id)
-        if choice.sparse_opt and self._sparse_optim is not None:
+            self.load_sparse_params(path)
+        if choice.extra:
+            self.load_extra_params(path, choice.io_state, shard_id)
+        elif choice.io_state and self._io_state:
+            self._load_positions(Path(path), shard_id)
+        if choice.sparse_opt:
+            self.load_sparse_optim()
+
+    def load_dense_params(self, ckpt_dir: str, strict: bool = True) -> None:
+        """Load model.pt of a checkpoint's directory into the model."""
+        self._model.load_state_dict(read_plain(Path(ckpt_dir) / "model.pt"), strict=strict)
+
+    def load_sparse_params(self, ckpt_dir: str) -> None:
+        """Load tables, and their optimizer's numbers, of a checkpoint's directory."""
+        Loader(Path(ckpt_dir), *self._all_tables()).load()
+
+    def load_extra_params(self, ckpt_dir: str, load_io: bool, shared_id: int = 0) -> None:
+        """Load registered objects; with load_io a shard's positions of data sets, too."""
+        if self._extra:
+            self._load_extra(Path(ckpt_dir))
+        if load_io and self._io_state:
+            self._load_positions(Path(ckpt_dir), shared_id)
+
+    def load_sparse_optim(self) -> None:
+        """Let the sparse optimizer take the numbers that load_sparse_params read."""
+        if self._sparse_optim is not None:
             self._sparse_optim.load_state_dict(self._sparse_optim_state)
 
     def _load_extra(self, path: Path) -> None:

@@ -6,7 +6,7 @@ w ← (1 − wd)·w;  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g�
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,17 +65,10 @@ class AdamWTF(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        grad = parameter.grad if not group["maximize"] else -parameter.grad  # type: ignore[operator]
-        if grad is None or grad.is_sparse:
-            raise RuntimeError("AdamWTF takes dense gradients; got a sparse one. Tables have SparseAdamWTF.")
         state, (beta1, beta2) = self._state_of(parameter), group["betas"]
-        state["step"] += 1
-        t = float(state["step"])
-        parameter.mul_(1 - group["weight_decay"])
-        state["exp_avg"].lerp_(grad, 1 - beta1)
-        state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        alpha = float(group["lr"]) * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-        parameter.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt().add_(group["eps"]), value=-alpha)
+        numbers = {name: group[name] for name in ("use_nesterov", "lr", "weight_decay", "eps", "maximize", "fuse")}
+        moments = ([state["exp_avg"]], [state["exp_avg_sq"]], [state["step"]])
+        adamwtf([parameter], [parameter.grad], *moments, beta1=beta1, beta2=beta2, **numbers)
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]
@@ -83,3 +76,49 @@ class AdamWTF(torch.optim.Optimizer):
             state["step"] = torch.tensor(0.0)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         return state
+
+
+def maybe_get_value(inp: Any) -> Any:
+    """The number of a tensor of one; anything else as it is."""
+    return inp.item() if isinstance(inp, Tensor) else inp
+
+
+@torch.no_grad()
+def adamwtf(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    exp_avgs: Sequence[Tensor],
+    exp_avg_sqs: Sequence[Tensor],
+    state_steps: Sequence[Tensor],
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+    *,
+    use_nesterov: bool,
+    beta1: float,
+    beta2: float,
+    lr: float | Tensor,
+    weight_decay: float,
+    eps: float,
+    maximize: bool,
+    fuse: bool,
+) -> None:
+    """A step of AdamWTF on parameters and their states, all in place; state_steps count first.
+
+    Raises:
+      RuntimeError: a gradient is sparse. ValueError: use_nesterov, grad_scale or found_inf is given, which RecIS takes neither.
+    """
+    if use_nesterov or grad_scale is not None or found_inf is not None:
+        raise ValueError(
+            "adamwtf has no use_nesterov, and takes unscaled gradients: leave grad_scale and found_inf out."
+        )
+    for param, grad, exp_avg, exp_avg_sq, step in zip(params, grads, exp_avgs, exp_avg_sqs, state_steps, strict=True):
+        if grad is None or grad.is_sparse:
+            raise RuntimeError("AdamWTF takes dense gradients; got a sparse one. Tables have SparseAdamWTF.")
+        grad = -grad if maximize else grad
+        step += 1
+        t = float(step)
+        param.mul_(1 - weight_decay)
+        exp_avg.lerp_(grad, 1 - beta1)
+        exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        alpha = float(maybe_get_value(lr)) * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        param.addcdiv_(exp_avg, exp_avg_sq.sqrt().add_(eps), value=-alpha)

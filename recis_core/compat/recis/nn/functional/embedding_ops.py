@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recis_core import ragged
+from recis_core.compat.recis.absent import refuse_name
 from recis_core.compat.recis.nn.functional.fused_ops import fused_ids_encode_gpu
 from recis_core.compat.recis.nn.modules.mean_divisors import FEW, by_count, by_weight
 
@@ -107,3 +108,7 @@ def ids_encode(ids_list: Sequence[Tensor], table_ids: Tensor | Sequence[int]) ->
 def _check_combiner(combiner: str, known: tuple[str, ...]) -> None:
     if combiner not in known:
         raise ValueError(f"combiner must be one of {', '.join(known)}; got {combiner!r}.")
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

@@ -6,11 +6,13 @@ Sizes: N values, B rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core import ragged
+from recis_core.compat.recis.absent import refuse_name
 from recis_core.ragged import RaggedTensor
 
 
@@ -145,3 +147,7 @@ def ragged_topk_index_cutoff(
 ) -> tuple[Tensor, Tensor]:
     """Places, in rows before a cut, of positions in cut rows; and the offsets of these places. Sides: True is left."""
     return ragged.topk_index_cut_off(offset, topk_index, indicator, drop_num, pad_num, bool(drop_side), bool(pad_side))
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from recis_core.compat.recis.absent import WithoutStages, refuse_name
 from recis_core.compat.recis.nn.modules.coalesced_group import HashTableCoalescedGroup
 from recis_core.compat.recis.nn.modules.embedding_option import EmbeddingOption
 from recis_core.compat.recis.nn.modules.lookups import Lookups
@@ -15,7 +16,7 @@ from recis_core.ragged import RaggedTensor
 __all__ = ["DynamicEmbedding", "EmbeddingOption"]
 
 
-class DynamicEmbedding(nn.Module):
+class DynamicEmbedding(WithoutStages, nn.Module):
     """Pooled embedding of one feature, from a table that the ranks of the process group share.
 
     Args:
@@ -53,3 +54,7 @@ def _weighted(ids: Tensor | RaggedTensor, weights: Tensor) -> RaggedTensor:
         return RaggedTensor(ids.values(), ids.offsets(), weight=weights.reshape(-1).float())
     rows = RaggedTensor.from_dense(ids if ids.dim() == 2 else ids[:, None])
     return RaggedTensor(rows.values(), rows.offsets(), weight=weights.reshape(-1).float())
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

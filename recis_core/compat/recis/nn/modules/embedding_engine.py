@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from recis_core.compat.recis.absent import WithoutStages, refuse_name
 from recis_core.compat.recis.nn.modules.coalesced_group import HashTableCoalescedGroup, groups_of
 from recis_core.compat.recis.nn.modules.embedding_option import EmbeddingOption
 from recis_core.compat.recis.nn.modules.hashtable import HashTable
@@ -25,7 +26,7 @@ class GroupTable(nn.Module):
         self._hashtable = table
 
 
-class EmbeddingEngine(nn.Module):
+class EmbeddingEngine(WithoutStages, nn.Module):
     """Embeds a dict of features; tables of equal options share storage.
 
     Args:
@@ -71,3 +72,7 @@ class EmbeddingEngine(nn.Module):
         if sparse:
             raise TypeError(f"the engine gives no sparse tensors; {', '.join(sparse)} are. Take them out before it.")
         return {name: v.to_dense() if isinstance(v, RaggedTensor) else v for name, v in ori_outs.items()}
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

@@ -50,7 +50,10 @@ class EmbeddingOption:
         self.children = self.children or [self.shared_name]
         self.initializer = ConstantInitializer() if self.initializer is None else self.initializer
         if self.fp16_enabled:
-            raise ValueError(f"fp16_enabled is for int8 tables alone; this one is of {self.dtype}.")
+            raise ValueError(
+                f"fp16_enabled is for int8 tables alone, which are not here; this one is of {self.dtype}. Leave it out, and "
+                'train the dense side in half precision by torch.autocast, or Trainer(mixed_precision="bf16").'
+            )
         if self.combiner not in ("sum", "mean", "tile"):
             raise ValueError(f"combiner must be sum, mean or tile; got {self.combiner!r}.")
         if self.combiner == "tile" and "tile_len" not in (self.combiner_kwargs or {}):

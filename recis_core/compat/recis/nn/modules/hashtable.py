@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recis_core.compat.recis.absent import refuse_name
 from recis_core.compat.recis.nn.hashtable_hook import AdmitHook, FilterHook
 from recis_core.compat.recis.nn.initializers import Initializer
 from recis_core.compat.recis.nn.modules.children_info import ChildrenInfo
@@ -209,3 +210,7 @@ class HashTable(nn.Module):
 def _with_table(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     """A state dict holds the table itself, by its name."""
     state_dict[module._name] = module._hashtable_impl  # type: ignore[index]
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)

@@ -6,12 +6,14 @@ Sizes: n rows, D dim.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from recis_core.backends import Snapshot
 from recis_core.compat.recis.nn.modules.children_info import ChildrenInfo
 from recis_core.compat.recis.nn.modules.given_gradients import GivenGradients
 from recis_core.compat.recis.nn.modules.ids import decoded, encoded
@@ -129,11 +131,12 @@ class HashtableImpl:
 
     def slot_group(self) -> SlotGroup:
         self.watched = True
-        slots = [Slot("embedding", self.block_size, self._flat("embedding"), self._embedding)]
+        size, write = self.block_size, self._write
+        slots = [Slot("embedding", size, self._flat("embedding"), self._embedding, partial(write, "embedding"))]
         if self.step_filter is not None:
-            slots.append(Slot(self.step_filter.slot_name, self.block_size, 1, self._steps))
+            slots.append(Slot(self.step_filter.slot_name, size, 1, self._steps, self._write_steps))
         for ours, theirs in self.optimizer_slots().items():
-            slots.append(Slot(theirs, self.block_size, self._flat(ours), partial(self._slot, ours)))
+            slots.append(Slot(theirs, size, self._flat(ours), partial(self._slot, ours), partial(write, ours)))
         return SlotGroup(slots)
 
     def get_slot(self, name: str) -> Slot:
@@ -164,6 +167,28 @@ class HashtableImpl:
     def _slot(self, name: str) -> Tensor:
         (_, numbers), snapshot = self.rows.now(), self.physical.export()
         return self._laid_out(snapshot.slots[name], numbers).reshape(-1, *self.shape)
+
+    def _write(self, name: str, values: Tensor) -> None:
+        """Set "embedding", or a slot of ours, of all rows from values by row number."""
+        (_, numbers), rows = self.rows.now(), self._rows_here()
+        mine = values.reshape(len(values), -1).cpu()[numbers]
+        if name == "embedding":
+            self.physical.insert(replace(rows, weights=mine))
+        else:
+            self.physical.insert(replace(rows, slots={**rows.slots, name: mine}))
+
+    def _rows_here(self) -> Snapshot:
+        """All rows without their places."""
+        found = self.physical.export()
+        return Snapshot(found.ids, found.tables, found.weights, found.slots, scores=found.scores, stamps=found.stamps)
+
+    def _write_steps(self, steps: Tensor) -> None:
+        """Set RecIS's steps in which rows were last used, int64 [R, 1] by row number."""
+        if self.step_filter is not None:
+            marks, numbers = self.rows.now()
+            self.step_filter.remember(steps[numbers, 0], numbers, len(steps))
+            stamps = self.step_filter.clock.stamps(steps[numbers, 0])
+            self.physical.insert(replace(self._rows_here(), stamps=stamps))
 
     def _steps(self) -> Tensor:
         steps = self.remember()

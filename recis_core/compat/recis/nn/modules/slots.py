@@ -1,6 +1,7 @@
 """A table's slots as RecIS shows them: by row number, in blocks, with the spare rows of the last block.
 
-They are copies: writing into them changes no table.
+`values()` are written through: a write into one of its tensors, or into a view of it, changes the table. `value()` is a copy, as
+in RecIS.
 
 Sizes: R rows with spare ones, D dim of a row.
 """
@@ -12,15 +13,25 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from recis_core.compat.recis.nn.modules.written_through import WrittenThrough
+
 
 class Slot:
     """One value of every row: "embedding", a filter's step, or an optimizer's, such as "sparse_adamw_exp_avg".
 
-    read: gives [R, …] at each look.
+    read: gives [R, …] at each look. write: sets all rows that there are from such a tensor.
     """
 
-    def __init__(self, name: str, block_size: int, flat_size: int, read: Callable[[], Tensor]) -> None:
-        self._name, self._block_size, self._flat_size, self._read = name, block_size, flat_size, read
+    def __init__(
+        self, name: str, block_size: int, flat_size: int, read: Callable[[], Tensor], write: Callable[[Tensor], None]
+    ) -> None:
+        self._name, self._block_size, self._flat_size, self._read, self._write = (
+            name,
+            block_size,
+            flat_size,
+            read,
+            write,
+        )
 
     def name(self) -> str:
         return self._name
@@ -38,8 +49,9 @@ class Slot:
         return self._read()
 
     def values(self) -> list[Tensor]:
-        """`value()` in blocks."""
-        return list(self.value().split(self._block_size))
+        """The rows in blocks, through which the table can be written."""
+        whole = self._read()
+        return [WrittenThrough.of(block, lambda: self._write(whole)) for block in whole.split(self._block_size)]
 
 
 class SlotGroup:

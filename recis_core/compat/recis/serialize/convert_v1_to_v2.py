@@ -1,0 +1,9 @@
+"""RecIS's program for checkpoints from before 1.0: its names raise when they are imported."""
+
+from typing import Any
+
+from recis_core.compat.recis.absent import refuse_name
+
+
+def __getattr__(name: str) -> Any:
+    return refuse_name(__name__, name)
