@@ -11,7 +11,7 @@ from torch import nn
 
 from recis_core.backends.errors import StateMismatch
 from recis_core.nn.hash_table import HashTable, filter_out_sparse_param
-from recis_core.serialize.checkpoint.load_rows import load_rows
+from recis_core.serialize.checkpoint.load_rows import loading
 from recis_core.serialize.imports.selection import selected
 from recis_core.serialize.imports.source import ROWS, NonFinite, StoredTable, TableSource
 from recis_core.serialize.shared_state import failing_together
@@ -52,13 +52,15 @@ def load_tables_from(
     A block of 65,536 rows is in memory at a time, beside the table; a table in tiers fills from the top. Rows count as used
     now. Slots go where the table's optimizer has slots of the name and width, or wait for an optimizer that is made later.
 
+    All tables get their rows, on all ranks, or none does: after an error or an interrupt each has the rows, slots and marks
+    that it had.
+
     Args:
       source: of recis_source, torchrec_source, embedding_source, arrays_source, parquet_source or state_source.
       into: the model, or {name: table}.
       load, exclude: which of the source's tables, by names or patterns as fnmatch has them.
       rename: {table of the source: table of the model}; a * stands for the same letters in both.
-      replace: whether each table loses its other rows. It then takes the new ones in one act: after an error it is as it was,
-        and so are the tables after it. Else rows are written over those of their ids, block by block.
+      replace: whether each table loses its other rows. Else rows are written over those of their ids.
       non_finite: as StoredTable.blocks has it.
       optimizer: the tables' sparse optimizer, whose t then is the source's, where that is known: Adam needs it beside its
         moments. A joined one's is `joint.sparse`.
@@ -72,13 +74,16 @@ def load_tables_from(
         pairs = selected(list(source.tables), list(tables), load, exclude, rename or {}, source.name)
         for name, theirs in pairs.items():
             _require_dim(tables[name], source.tables[theirs], source.name)
-        rows, anew = {}, {}
+        state = _with_t(optimizer, {name: source.tables[theirs].t for name, theirs in pairs.items()})
+    rows, anew = {}, {}
+    with loading([tables[name] for name in pairs], replace=replace) as together:
         for name, theirs in pairs.items():
             taken: set[str] = set()
             blocks = _as_table(tables[name], source.tables[theirs], non_finite, taken)
-            rows[name] = load_rows(tables[name], blocks, replace=replace)
+            rows[name] = together.take(tables[name], blocks)
             anew[name] = tuple(sorted(set(_widths(tables[name]) or ()) - taken))
-        _take_t(optimizer, {name: source.tables[theirs].t for name, theirs in pairs.items()})
+    if state is not None:
+        optimizer.load_state_dict(state)
     found = LoadedTables(
         rows,
         fresh=tuple(sorted(set(tables) - set(pairs))),
@@ -123,13 +128,16 @@ def _as_table(table: HashTable, found: StoredTable, non_finite: NonFinite, taken
         yield replace(block, rows=block.rows.to(table.option.dtype), slots=slots, marks={})
 
 
-def _take_t(optimizer: Any, t: Mapping[str, int | None]) -> None:
+def _with_t(optimizer: Any, t: Mapping[str, int | None]) -> Any:
+    """The optimizer's state with these t, checked; None where there is nothing to load."""
     known = {name: steps for name, steps in t.items() if steps is not None}
     if optimizer is None or not known:
-        return
+        return None
     state = optimizer.state_dict()
     if not isinstance(state, dict) or "t" not in state:
         raise TypeError(
             f"optimizer must be a sparse one, whose state holds t; got {type(optimizer).__name__}. Of a joined one give .sparse."
         )
-    optimizer.load_state_dict(state | {"t": state["t"] | {name: n for name, n in known.items() if name in state["t"]}})
+    state = state | {"t": state["t"] | {name: n for name, n in known.items() if name in state["t"]}}
+    optimizer.read_state(state)
+    return state

@@ -15,9 +15,9 @@ N, D = 300, 4
 SHARDINGS = ("row", "column", "replicated", "table:1")
 
 
-def arrays(name: str = "f", last: float = 0.0) -> Any:
+def arrays(name: str = "f", last: float = 0.0, add: float = 0.0) -> Any:
     ids = torch.arange(N) * 7_919_317
-    rows = torch.arange(N * D).reshape(N, D).float()
+    rows = torch.arange(N * D).reshape(N, D).float() + add
     rows[-1, 0] += last
     return arrays_source(name, ids, rows, slots={"m": rows + 0.5, "v": rows * 2}, t=9)
 
@@ -33,11 +33,21 @@ def loading(rank: int, world: int) -> dict[str, Any]:
         slot = table.slot_group().slot_by_name("v")
         found[sharding] = (taken, looked_up.tolist(), bool(there.all()), list(slot.shape), float(slot.sum()))
         found[f"{sharding} t"] = optimizer.state_dict()["t"]
-    try:
-        load_tables_from(arrays(last=float("inf") if rank == 1 else 0.0), engine, replace=True)
-    except Exception as error:
-        found["error"] = f"{type(error).__name__}: {error}"
+    before = rows_of(engine.table("f"))
+    for replace in (True, False):
+        try:
+            load_tables_from(arrays(last=float("inf") if rank == 1 else 0.0, add=1), engine, replace=replace)
+        except Exception as error:
+            found[f"error {replace}"] = f"{type(error).__name__}: {error}"
+        found[f"as before {replace}"] = rows_of(engine.table("f")) == before
     return found
+
+
+def rows_of(table: Any) -> list[Any]:
+    """[id, row, slots] of what is on this rank, by id."""
+    rows = table.snapshot()
+    columns = torch.cat([rows.weights, rows.slots["m"], rows.slots["v"]], 1).tolist()
+    return sorted([i, *each] for i, each in zip(rows.ids.tolist(), columns, strict=True))
 
 
 def test_two_ranks() -> None:
@@ -53,5 +63,8 @@ def test_two_ranks() -> None:
         assert sum(sums) == times * float(wanted.sum()) * 2
         assert taken == {"row": taken, "column": [N, N], "replicated": [N, N], "table:1": [0, N]}[sharding]
         assert sum(taken) == N or sharding in ("column", "replicated")
-    assert "row 299 of table 'f'" in other["error"]
-    assert one["error"].startswith("ExchangeMismatch")
+    for replace in (True, False):
+        assert "row 299 of table 'f'" in other[f"error {replace}"]
+        assert one[f"error {replace}"].startswith("ExchangeMismatch")
+        assert one[f"as before {replace}"]
+        assert other[f"as before {replace}"]
