@@ -5,8 +5,11 @@ from recis_core.io.file_dataset import ArrowDataset, CsvDataset, OrcDataset, Par
 from recis_core.io.hashing import hash_strings
 from recis_core.io.mixed import MixedDataset
 from recis_core.io.synthetic import (
+    SyntheticChoices,
     SyntheticClicks,
     SyntheticDataset,
+    SyntheticHistories,
+    SyntheticTasks,
     bayes_auc,
     bayes_logloss,
     expected_auc,
@@ -23,8 +26,11 @@ __all__ = [
     "MixedDataset",
     "OrcDataset",
     "ParquetDataset",
+    "SyntheticChoices",
     "SyntheticClicks",
     "SyntheticDataset",
+    "SyntheticHistories",
+    "SyntheticTasks",
     "Windows",
     "bayes_auc",
     "bayes_logloss",

@@ -5,15 +5,13 @@ Sizes: n samples, N ids of a field, L positions of a list.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from recis_core.io.synthetic import draws
-from recis_core.io.synthetic.dataset import SyntheticDataset
 from recis_core.io.synthetic.identity import identify
+from recis_core.io.synthetic.log import SyntheticLog, check_range
 from recis_core.io.synthetic.preset import Field, Preset, named
 from recis_core.io.synthetic.truth import FieldTruth, logits, sigmoid, solve_bias
 from recis_core.ragged import RaggedTensor
@@ -21,7 +19,7 @@ from recis_core.ragged import RaggedTensor
 CALIBRATION = 1 << 14  # samples, spread over the preset's rows, from which the bias is solved
 
 
-class SyntheticClicks:
+class SyntheticClicks(SyntheticLog):
     """An endless click log whose true click probabilities are known.
 
     Sample i is a function of (preset, seed, i) alone, however the log is sliced, batched or divided among ranks. Ids
@@ -35,6 +33,7 @@ class SyntheticClicks:
 
     def __init__(self, preset: str | Preset = "tiny", seed: int = 0) -> None:
         self.preset, self.seed = named(preset), seed
+        self.name, self.rows = self.preset.name, self.preset.rows
         self._truths = [FieldTruth(self.preset, number, seed) for number in range(len(self.preset.fields))]
         spread = np.arange(CALIBRATION) * max(1, self.preset.rows // CALIBRATION)
         z = self._logits([self._draw(number, spread) for number in self._numbers])
@@ -51,8 +50,7 @@ class SyntheticClicks:
           "label": float32 [n], 0 or 1. "p": float64 [n], the true probability of 1.
           Each field by name: a RaggedTensor of n rows of int64 ids, with weights if the field is weighted.
         """
-        if start < 0 or n < 0:
-            raise ValueError(f"start and n must be >= 0; got {start} and {n}.")
+        check_range(start, n)
         samples = np.arange(start, start + n, dtype=np.int64)
         drawn = [self._draw(number, samples) for number in self._numbers]
         p = sigmoid(self._logits(drawn) + self.bias)
@@ -61,11 +59,6 @@ class SyntheticClicks:
         for number, field in enumerate(self.preset.fields):
             batch[field.name] = self._ragged(number, field, *drawn[number])
         return batch
-
-    def dataset(self, batch_size: int, start: int = 0, stop: int | None = None, **options: Any) -> SyntheticDataset:
-        """An iterable of batches of samples start .. stop (None: start + preset.rows); see SyntheticDataset."""
-        end = start + self.preset.rows if stop is None else stop
-        return SyntheticDataset(self, batch_size, start, end, **options)
 
     def _draw(self, number: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(values int64 [n, L], weights float64 [n, L]), with weight 0 after a list's end."""

@@ -1,4 +1,4 @@
-"""A range of the click log as a dataset.
+"""A range of a synthetic log as a dataset.
 
 Sizes: n samples of a batch.
 """
@@ -15,24 +15,24 @@ from recis_core.io.intervals import Intervals
 from recis_core.io.position import Position
 
 if TYPE_CHECKING:
-    from recis_core.io.synthetic.clicks import SyntheticClicks
+    from recis_core.io.synthetic.log import SyntheticLog
 
 
 class SyntheticDataset(Dataset):
-    """Samples start .. stop of a click log in batches.
+    """Samples start .. stop of a synthetic log in batches.
 
     Workers interleave: step t begins at sample start + t · batch_size · worker_num, and each worker takes batch_size
     samples of it. So in each step two workers of 512 together read the samples of one worker of 1024. The last step is
     divided evenly; it may be short, or empty on some workers; `drop_remainder` leaves it out.
 
-    Args, beside those of Dataset: clicks, the log; start, stop, the range of samples.
+    Args, beside those of Dataset: log, a SyntheticLog; start, stop, the range of samples.
     """
 
-    def __init__(self, clicks: SyntheticClicks, batch_size: int, start: int, stop: int, **options: Any) -> None:
+    def __init__(self, log: SyntheticLog, batch_size: int, start: int, stop: int, **options: Any) -> None:
         super().__init__(batch_size, **options)
         if not 0 <= start <= stop:
             raise ValueError(f"samples must satisfy 0 <= start <= stop; got {start} and {stop}.")
-        self._clicks, self._start, self._stop = clicks, start, stop
+        self._log, self._start, self._stop = log, start, stop
 
     def __len__(self) -> int:
         """Number of steps, equal on every worker."""
@@ -71,8 +71,8 @@ class SyntheticDataset(Dataset):
 
     def _samples(self, rows: Intervals) -> Batch:
         runs = rows.runs or ((0, 0),)
-        return put_together([self._clicks.batch(self._start + begin, end - begin) for begin, end in runs])
+        return put_together([self._log.batch(self._start + begin, end - begin) for begin, end in runs])
 
     def _identity(self) -> dict[str, Any]:
-        log = {"preset": self._clicks.preset.name, "seed": self._clicks.seed, "batch_size": self.batch_size}
+        log = {"preset": self._log.name, "seed": self._log.seed, "batch_size": self.batch_size}
         return {**log, "start": self._start, "stop": self._stop}
