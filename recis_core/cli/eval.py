@@ -20,8 +20,8 @@ from recis_core.cli.saved_run import SavedRun, SavedRunFlags, batches_of, files_
 from recis_core.cli.screen import rows_shown
 from recis_core.cli.taker import Taker
 from recis_core.framework import evaluate
-from recis_core.framework.train_loop import exchange_of
 from recis_core.nn.coalesce import default_device
+from recis_core.nn.hash_table import exchange_of
 
 
 @plain_errors

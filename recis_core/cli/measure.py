@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from recis_core.channel.channel import Channel
 from recis_core.cli.columns import LABEL, field_name
 from recis_core.exchange.gathering import gathered
+from recis_core.framework.window_auc import WindowAUC
 from recis_core.metrics import Metric, metric_of
 from recis_core.ragged import RaggedTensor
 
@@ -61,6 +63,27 @@ def _asked(said: str) -> Asked:
 def group_columns(metrics: Iterable[Asked]) -> list[str]:
     """Each column once."""
     return list(dict.fromkeys(each.group for each in metrics if each.group is not None))
+
+
+BESIDE = ("auc", "logloss")  # what every evaluation has
+
+
+def by_name(flags: Sequence[str]) -> dict[str, Asked]:
+    """What --keep-best may name: BESIDE, and metrics of --metrics without their columns, but those of several columns."""
+    found = {each: Asked(each, each, None) for each in BESIDE}
+    given = asked(flags)
+    names = [each.metric for each in given]
+    return found | {each.metric: each for each in given if names.count(each.metric) == 1}
+
+
+def trainer_metrics(named: Mapping[str, Asked]) -> dict[str, Any]:
+    """For a Trainer: {name: (metric, what it is given of predictions and a batch)}."""
+
+    def given(group: str | None, p: Tensor, batch: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (p, batch[LABEL]) if group is None else (p, batch[LABEL], groups_of(batch, group))
+
+    made = {name: WindowAUC() if each.metric == "auc" else metric_of(each.metric) for name, each in named.items()}
+    return {name: (metric, partial(given, named[name].group)) for name, metric in made.items()}
 
 
 class Measured:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli.flags import named, plain_errors
-from recis_core.nn import Prefetcher
 
 
 @plain_errors
@@ -26,8 +24,3 @@ class PrefetchFlags:
     def __post_init__(self) -> None:
         if self.threads is not None and not self.batches:
             raise ValueError("--prefetch-threads needs --prefetch L, what reads ahead beside them.")
-
-    def build(self, model: Any, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches, their rows of the model's tables fetched ahead."""
-        features = model.sparse_features
-        return iter(Prefetcher(model.embeddings, batches, self.batches, threads=self.threads, features=features))

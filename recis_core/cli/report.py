@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TextIO, runtime_checkable
 
 from recis_core.cli.progress_text import final_lines, step_line
-from recis_core.framework import Logged, TrainLoop
+from recis_core.framework import Logged
+from recis_core.framework.training_log import TrainingLog
 from recis_core.hooks.json_line import json_line
 from recis_core.hooks.screen import shown_log
 
@@ -18,8 +19,8 @@ EVERY = 5.0  # seconds between lines of an evaluation
 class Report(Protocol):
     """Takes logged steps and the result from train()."""
 
-    def training(self, rows: int, loop: TrainLoop) -> AbstractContextManager[None]:
-        """Inside, `loop` trains until it has seen `rows` in all, those of resumed runs included."""
+    def training(self, rows: int, run: TrainingLog) -> AbstractContextManager[None]:
+        """Inside, the run of this log trains until it has seen `rows` in all, those of resumed runs included."""
         ...
 
     def log(self, logged: Logged) -> None: ...
@@ -44,8 +45,8 @@ class SilentReport:
     """Of all ranks but the first."""
 
     @contextmanager
-    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        loop.begin()
+    def training(self, rows: int, run: TrainingLog) -> Iterator[None]:
+        run.begin()
         yield
 
     def log(self, logged: Logged) -> None: ...
@@ -93,14 +94,14 @@ class PlainReport(SilentReport):
         self._file = file
 
     @contextmanager
-    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        self._rows, self._loop, self._no_auc = rows, loop, False
-        self.note(f"training: {rows - loop.rows:,} rows")
-        with super().training(rows, loop), shown_log(self.note):
+    def training(self, rows: int, run: TrainingLog) -> Iterator[None]:
+        self._rows, self._run, self._no_auc = rows, run, False
+        self.note(f"training: {rows - run.rows:,} rows")
+        with super().training(rows, run), shown_log(self.note):
             yield
 
     def log(self, logged: Logged) -> None:
-        self.note(step_line(logged, self._loop.rows, self._rows))
+        self.note(step_line(logged, self._run.rows, self._rows))
         if logged.auc_note and not self._no_auc:
             self._no_auc = True
             self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")

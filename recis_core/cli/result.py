@@ -7,48 +7,50 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
-
+from recis_core.channel.channel import Channel
 from recis_core.cli.cache import cache_totals, combined
 from recis_core.cli.exchange import ExchangeFlags
 from recis_core.cli.measure import Measured
 from recis_core.cli.source import Batch
 from recis_core.exchange.gathering import gathered_json
-from recis_core.framework import TrainLoop, evaluate
+from recis_core.framework import Trainer, evaluate
+from recis_core.framework.training_log import TrainingLog
 from recis_core.nn import HashTable, filter_out_sparse_param
+from recis_core.nn.hash_table import exchange_of
 from recis_core.serialize import tables_sha256
 
 
 def final_result(
     flags: ExchangeFlags,
     test_batches: Iterable[Batch],
-    model: nn.Module,
-    loop: TrainLoop,
-    world: int,
+    trainer: Trainer,
+    log: TrainingLog,
     measured: Measured,
 ) -> dict[str, Any]:
     """Collective."""
-    exchanged = _total(loop, {} if loop.exchange is None else loop.exchange.stats())  # of training alone
+    model, exchange = trainer.model, exchange_of(trainer.model)
+    channel = None if exchange is None else exchange.channel
+    exchanged = _total(channel, {} if exchange is None else exchange.stats())  # of training alone
     tables = filter_out_sparse_param(model)
     with measured.watching(model):
         result = dataclasses.asdict(evaluate(model, test_batches))
-    more = measured.values(None if loop.exchange is None else loop.exchange.channel)
+    more = measured.values(channel)
     return {
         "final": True,
         **result,
         **({"metrics": more} if more else {}),
-        "steps": loop.step,
-        "rows_per_s": loop.rows_per_s,
-        "trained_rows": loop.trained_rows,
-        "train_seconds": loop.seconds,
-        "compile_seconds": loop.compile_seconds,
+        "steps": trainer.step,
+        "rows_per_s": log.rows_per_s,
+        "trained_rows": log.trained_rows,
+        "train_seconds": log.seconds,
+        "compile_seconds": log.compile_seconds,
         "backend": next(iter(tables.values())).physical.backend.name,
-        "table_rows": _total(loop, {"rows": _rows(tables.values(), loop.rank)})["rows"],
-        "cache": combined(_of_ranks(loop, cache_totals(tables.values()))),
-        "hooks": _total(loop, _hook_counts(tables.values())),
+        "table_rows": _total(channel, {"rows": _rows(tables.values(), trainer.rank)})["rows"],
+        "cache": combined(_of_ranks(channel, cache_totals(tables.values()))),
+        "hooks": _total(channel, _hook_counts(tables.values())),
         "tables_sha256": tables_sha256(tables),
         "exchange": exchanged,
-        **_between_ranks(flags, world),
+        **_between_ranks(flags, trainer.world),
     }
 
 
@@ -72,17 +74,17 @@ def _hook_counts(tables: Iterable[HashTable]) -> dict[str, int]:
     return dict(counts)
 
 
-def _total(loop: TrainLoop, counts: dict[str, int]) -> dict[str, int]:
+def _total(channel: Channel | None, counts: dict[str, int]) -> dict[str, int]:
     """Sums over ranks. Collective."""
     total: Counter[str] = Counter()
-    for each in _of_ranks(loop, counts):
+    for each in _of_ranks(channel, counts):
         total.update(each)
     return dict(total)
 
 
-def _of_ranks(loop: TrainLoop, counts: dict[str, int]) -> list[dict[str, int]]:
+def _of_ranks(channel: Channel | None, counts: dict[str, int]) -> list[dict[str, int]]:
     """Each rank's. Collective."""
-    return [counts] if loop.exchange is None else gathered_json(loop.exchange.channel, counts, kind="report")
+    return [counts] if channel is None else gathered_json(channel, counts, kind="report")
 
 
 def _between_ranks(flags: ExchangeFlags, world: int) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from recis_core.cli.column_kinds import other_kinds
 from recis_core.cli.data_files import difference
 from recis_core.cli.flags import flag, plain_errors
 from recis_core.cli.outset import find_state
+from recis_core.cli.run_parts import part_of_run, where_of
 from recis_core.cli.saving import Run
-from recis_core.framework import TrainLoop
+from recis_core.framework import Trainer
+from recis_core.framework.saved_loops import load_learned, resume_trainer
+from recis_core.nn.hash_table import exchange_of
 from recis_core.serialize import SavedState, latest_shared_state, latest_state
-from recis_core.serialize.parts import naming, part_of_state
+from recis_core.serialize.parts import naming
 from recis_core.serialize.shared_state import failing_together
 
 # With these flags a step's number means the same: rows, their order, and tables.
@@ -61,51 +64,67 @@ class StartFlags:
             find_state("init_from", self.init_from)
 
 
-def begin(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
+def begin(start: StartFlags, trainer: Trainer, run: Run, settings: dict[str, Any]) -> None:
     """Load the state that the flags name; a resumed run keeps its id. Collective.
 
     settings: all flags of this run by keyword.
     """
     if start.resume is not None:
-        _resume(start, loop, run, settings)
+        _resume(start, trainer, run, settings)
     elif start.init_from is not None:
-        _init(start, loop, run, settings)
-    for group in loop.optimizer.param_groups:
+        _init(start, trainer, run, settings)
+    for group in trainer.optimizer.param_groups:
         group["lr"] = group["lr"] if settings["lr"] is None else settings["lr"]
 
 
-def _resume(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
+def _resume(start: StartFlags, trainer: Trainer, run: Run, settings: dict[str, Any]) -> None:
     directory = str(start.resume)
-    path = _latest(directory, loop, start.resume_if_any)
+    path = _latest(directory, trainer, start.resume_if_any)
     if path is None:
         return
-    with failing_together(loop.exchange):
+    with failing_together(exchange_of(trainer.model)):
         state = SavedState(path)
         _check_settings(settings, state, directory)
-        saved = dict(part_of_state(state, "run")) if "run" in state else {}  # older states have none
+        saved = part_of_run(state, "run") or {}  # older states have none
         _check_data(saved, run, directory)
-    loop.load_state(state)
+    if state.has_tables:
+        trainer.restore(path=path)
+    else:
+        resume_trainer(trainer, state)
     run["id"] = saved.get("id", "")
 
 
-def _init(start: StartFlags, loop: TrainLoop, run: Run, settings: dict[str, Any]) -> None:
-    path = _latest(str(start.init_from), loop, False)
-    with failing_together(loop.exchange):
+def _init(start: StartFlags, trainer: Trainer, run: Run, settings: dict[str, Any]) -> None:
+    path = _latest(str(start.init_from), trainer, False)
+    with failing_together(exchange_of(trainer.model)):
         state = SavedState(path)  # type: ignore[arg-type]
         _check_same_model(settings, state, run)
+        _check_same_optimizer(start, settings, state)
     try:
-        loop.start_from(state, optimizer=not start.fresh_optimizer)
+        if state.has_tables:
+            optimizer = () if start.fresh_optimizer else ("optimizer",)
+            trainer.restore(path=path, load=("tables", "dense", *optimizer), slots=not start.fresh_optimizer)
+        else:
+            load_learned(state, trainer.model, trainer.optimizer, fresh=start.fresh_optimizer)
     except StateMismatch as error:
         raise StateMismatch(f"{error} {_way_out(start)}") from error
 
 
+def _check_same_optimizer(start: StartFlags, settings: dict[str, Any], state: SavedState) -> None:
+    before = part_of_run(state, "settings")
+    if before is not None and not start.fresh_optimizer and before["optimizer"] != settings["optimizer"]:
+        raise StateMismatch(
+            f"the run in {state.path} has --optimizer {before['optimizer']}, not {settings['optimizer']}. {_way_out(start)}"
+        )
+
+
 def _check_same_model(settings: dict[str, Any], state: SavedState, run: Run) -> None:
     """Raises StateMismatch where the state's model, columns or kinds of ids are others; older states have none of these."""
-    if "settings" not in state or "run" not in state:
+    before, origin, mine = part_of_run(state, "settings"), part_of_run(state, "run"), run["features"]
+    if before is None or origin is None:
         return
-    before, mine = part_of_state(state, "settings"), run["features"]
-    with naming(state, "run"):
-        saved = part_of_state(state, "run")["features"]
+    with naming(state, where_of(state, "run")):
+        saved = origin["features"]
         apart = [
             f"{flag(name)} {before[name]}, not {settings[name]}"
             for name in ("model", "dim")
@@ -134,11 +153,10 @@ def _way_out(start: StartFlags) -> str:
     )
 
 
-def _latest(directory: str, loop: TrainLoop, may_lack: bool) -> Path | None:
+def _latest(directory: str, trainer: Trainer, may_lack: bool) -> Path | None:
+    exchange = exchange_of(trainer.model)
     try:
-        if loop.exchange is None:
-            return latest_state(directory)
-        return latest_shared_state(directory, loop.exchange)
+        return latest_state(directory) if exchange is None else latest_shared_state(directory, exchange)
     except FileNotFoundError:
         if may_lack:
             return None
@@ -146,8 +164,10 @@ def _latest(directory: str, loop: TrainLoop, may_lack: bool) -> Path | None:
 
 
 def _check_settings(settings: dict[str, Any], state: SavedState, directory: str) -> None:
-    saved = part_of_state(state, "settings")
-    with naming(state, "settings"):
+    saved = part_of_run(state, "settings")
+    if saved is None:
+        raise StateMismatch(f"{state.path} does not say with which flags it was trained, as recis train --save does.")
+    with naming(state, where_of(state, "settings")):
         before = {name: saved[name] for name in RESUMABLE}
     for name, value in before.items():
         if value != settings[name]:

@@ -23,6 +23,7 @@ from recis_core.cli.file_batches import Batch, FileBatches
 from recis_core.cli.flags import flag, keywords
 from recis_core.cli.model import ModelFlags
 from recis_core.cli.outset import check_files, find_state
+from recis_core.cli.run_parts import part_of_run, where_of
 from recis_core.cli.source import TEST_BATCH
 from recis_core.cli.taker import Taker
 from recis_core.cli.train_config import TrainConfig
@@ -31,7 +32,7 @@ from recis_core.io import dataset_of
 from recis_core.io.file_set import FileSet
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 from recis_core.serialize import SavedState, load_model
-from recis_core.serialize.parts import naming, part_of_state
+from recis_core.serialize.parts import naming
 
 # The run's flags that decide how its model is built and how its files are read.
 BUILDING = (
@@ -73,15 +74,15 @@ class SavedRun:
 
     def __init__(self, directory: str) -> None:
         self.state = SavedState(find_state("state", directory))
-        if "settings" not in self.state or "run" not in self.state:
+        settings, run = part_of_run(self.state, "settings"), part_of_run(self.state, "run")
+        if settings is None or run is None:
             raise StateMismatch(
                 f"{self.path} does not say how its model was built. recis train --save writes that; a state from before "
                 "can be resumed with its flags, which saves it anew, or read by recis_core.serialize.load_model."
             )
-        settings, run = part_of_state(self.state, "settings"), part_of_state(self.state, "run")
-        with naming(self.state, "settings"):
+        with naming(self.state, where_of(self.state, "settings")):
             self.config = TrainConfig(**{name: settings[name] for name in BUILDING if name in settings})
-        with naming(self.state, "run"):
+        with naming(self.state, where_of(self.state, "run")):
             self.fields: list[str] = list(run["features"]["fields"])
             self.dense = int(run["features"]["dense"])
             self.kinds: dict[str, str] = dict(run["features"].get("kinds", {}))
@@ -115,7 +116,7 @@ class SavedRun:
         """Batches of files as the run read its own."""
         if self._engine is None:
             return FileBatches(columns, taker)
-        with naming(self.state, "run"):
+        with naming(self.state, where_of(self.state, "run")):
             engine = FeatureEngine.from_dict(self._engine)
         return FeatureBatches(engine, columns, taker, self.fields, self._widths)
 

@@ -13,7 +13,8 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from recis_core.cli.progress_text import final_lines, progress_parts
 from recis_core.cli.report import Display, PlainReport
-from recis_core.framework import Logged, TrainLoop
+from recis_core.framework import Logged
+from recis_core.framework.training_log import TrainingLog
 from recis_core.hooks.progress_line import clock
 from recis_core.hooks.screen import TrainingBar, moves_a_cursor, note, shown_log
 
@@ -43,16 +44,16 @@ class ScreenReport:
         self._console = console
 
     @contextmanager
-    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
-        self._rows, self._loop, self._no_auc = rows, loop, False
-        self._bar = TrainingBar(self._console, rows, loop.rows)
-        loop.begin()
+    def training(self, rows: int, run: TrainingLog) -> Iterator[None]:
+        self._rows, self._run, self._no_auc = rows, run, False
+        self._bar = TrainingBar(self._console, rows, run.rows)
+        run.begin()
         with self._bar, shown_log(self.note):
             yield
 
     def log(self, logged: Logged) -> None:
-        done = self._loop.rows
-        self._bar.show(done, progress_parts(logged, done, self._rows, self._loop.seconds))
+        done = self._run.rows
+        self._bar.show(done, progress_parts(logged, done, self._rows, self._run.seconds))
         if logged.auc_note and not self._no_auc:
             self._no_auc = True
             self.note(f"AUC is nan at step {logged.step}: {logged.auc_note}")

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from recis_core.cli.report import Display
-from recis_core.framework import Logged, TrainLoop
+from recis_core.framework import Logged
+from recis_core.framework.training_log import TrainingLog
 from recis_core.hooks.scalars import Scalars
 
 WANTED_BY = "--tensorboard"
@@ -25,9 +26,9 @@ class TensorBoardReport:
         self._scalars = Scalars(directory, wanted_by=WANTED_BY)
 
     @contextmanager
-    def training(self, rows: int, loop: TrainLoop) -> Iterator[None]:
+    def training(self, rows: int, run: TrainingLog) -> Iterator[None]:
         try:
-            with self._inner.training(rows, loop):
+            with self._inner.training(rows, run):
                 yield
         finally:
             self._scalars.flush()

@@ -12,6 +12,7 @@ from recis_core.cli.data_flags import DataFlags
 from recis_core.cli.exchange import ExchangeFlags
 from recis_core.cli.flags import groups, plain_errors, takes_flags
 from recis_core.cli.log import LogFlags
+from recis_core.cli.measure import by_name
 from recis_core.cli.model import HookFlags, ModelFlags
 from recis_core.cli.optimizer import OptimizerFlags
 from recis_core.cli.prefetch import PrefetchFlags
@@ -49,6 +50,13 @@ class TrainConfig:
     """Default: RECIS_BACKEND, else auto."""
     seed: int = 0
     """Of initial values, on both sides, and of a preset's samples."""
+
+    def __post_init__(self) -> None:
+        best, there = self.checkpoint.best, by_name(self.log.metrics)
+        if best is not None and best.metric not in there:
+            raise ValueError(
+                f"--keep-best must name a metric of the test: {', '.join(there)}; got {best.metric!r}. --metrics adds more."
+            )
 
     def rows_in_all(self, epoch: int) -> int:
         """Rows that training sees until it ends, where an epoch has so many."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from recis_core.backends.errors import RecisError
 from recis_core.framework.training_arguments import TrainingArguments
-from recis_core.serialize import CheckpointManager, EverySteps, KeepBest, KeepLast, KeepPolicy
+from recis_core.serialize import CheckpointManager, EverySteps, KeepBest, KeepLast, KeepPolicy, open_checkpoint
 
 
 class Manager(Protocol):
@@ -47,16 +47,18 @@ def manager_of(args: TrainingArguments, given: Manager | None, group: Any) -> Ma
 class Checkpointing:
     """Args:
       manager: None saves nothing, and `save` and `restore` raise. parts: what it keeps; parts that are None are left out.
+      group: the ranks' process group.
 
     saved_at: the step of the last save in this process, or of the restored one; None before.
     """
 
     saved_at: int | None
 
-    def __init__(self, manager: Manager | None, parts: Mapping[str, Any]) -> None:
-        self._manager, self.saved_at = manager, None
+    def __init__(self, manager: Manager | None, parts: Mapping[str, Any], group: Any = None) -> None:
+        self._manager, self.saved_at, self._group = manager, None, group
+        self._parts = {name: part for name, part in parts.items() if part is not None}
         if manager is not None:
-            manager.register(**{name: part for name, part in parts.items() if part is not None})
+            manager.register(**self._parts)
 
     def wanted(self, step: int) -> bool:
         """Whether there are checkpoints, and none of this step yet."""
@@ -76,6 +78,16 @@ class Checkpointing:
         if restored is not None:
             self.saved_at = restored.step
         return restored
+
+    def restore_from(self, path: Any, how: Mapping[str, Any]) -> Any:
+        """Of a checkpoint elsewhere, or the latest of a directory; by a manager of its own, which saves nothing."""
+        found = open_checkpoint(path).path
+        elsewhere = CheckpointManager(found, save=None, keep=None, pg=self._group)
+        elsewhere.register(**self._parts)
+        try:
+            return elsewhere.restore(sources=[found], **how)
+        finally:
+            elsewhere.close()
 
     def raise_failure(self) -> None:
         """Raise what a save in the background failed by."""

@@ -17,6 +17,11 @@ class CountedBatches:
         self._batches = batches
         self._taken = self._skip = 0
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether the batches are an iterator, which gives each of them once."""
+        return isinstance(self._batches, Iterator)
+
     def __iter__(self) -> Iterator[Any]:
         skip, self._skip = self._skip, 0
         self._taken = skip
@@ -31,7 +36,7 @@ class CountedBatches:
 
     def go_on(self) -> None:
         """Let the next pass begin where the last one was left. An iterator does so by itself."""
-        self._skip = 0 if isinstance(self._batches, Iterator) else self._taken
+        self._skip = 0 if self.one_pass else self._taken
 
     def state_dict(self) -> dict[str, int]:
         return {"batches": self._taken}

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -32,6 +33,7 @@ T = TypeVar("T")
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 UNHANDLED = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN)
 ECHO = 2.0  # seconds; torchrun hands its Ctrl-C on to workers, which have got the terminal's already
+SOON = 0.001  # seconds until a signal that was lost is sent anew
 PATIENCE = 2.0  # seconds that the main thread has to end by itself, where a signal ends it at once
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar has hidden
 
@@ -52,11 +54,19 @@ class Ending:
         self._at_once, self._interrupts, self._closed = True, 0, False
         self._interrupted_at: float | None = None
         self._group: RankGroup | None = None
+        self._lost, self._listens, self._sending = False, False, threading.Lock()
         self.unfinished: set[str] = set()
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal's handler."""
-        if self._closed or self.hurried:
+        if self._closed:
+            return
+        if self._lost:  # sent anew by `again`
+            self._lost = False
+            if self.hurried or self._at_once:
+                raise Stopped
+            return
+        if self.hurried:
             return
         first = not self.asked
         again = number == signal.SIGINT and self._again(first)
@@ -78,6 +88,15 @@ class Ending:
         if self._interrupted_at is None:
             self._interrupted_at = now
         return "TORCHELASTIC_RUN_ID" in os.environ and now - self._interrupted_at < ECHO
+
+    def again(self) -> None:
+        """Send the last signal once more, uncounted: what it raised was lost inside of a callback that Python calls.
+
+        What is raised in a callback of the garbage collector or of a weak reference, in `__del__`, or in a function that C
+        calls by ctypes, goes to sys.unraisablehook, and the work that was to end goes on.
+        """
+        self._lost = True
+        start_new_thread(self._send_again, ())  # a threading.Thread takes locks, which the main thread may hold here
 
     def close(self) -> None:
         """Ignore signals from here on."""
@@ -134,15 +153,24 @@ class Ending:
         that is to end it at once, or does not end after a second Ctrl-C."""
         while numbers := signals.recv(64):
             heard = [number for number in numbers if number in NAMES]
-            for _ in range(heard.count(signal.SIGINT)):
-                echo = self._is_echo()
-                self._interrupts += not (self._interrupts and echo)
+            with self._sending:
+                for _ in range(heard.count(signal.SIGINT)):
+                    echo = self._is_echo()
+                    self._interrupts += not (self._interrupts and echo)
             hurried = self._interrupts > 1
             if not heard or self._closed or not (hurried or self._at_once) or over.wait(PATIENCE):
                 continue
             if hurried or not (self.asked or self._closed):
                 self.asked = signal.SIGINT if hurried else heard[0]
                 self._leave()
+
+    def _send_again(self) -> None:
+        """On a thread of its own, when the main thread has left the callback."""
+        time.sleep(SOON)
+        with self._sending:
+            if self._listens:
+                self._interrupts -= self.asked == signal.SIGINT
+                signal.pthread_kill(threading.main_thread().ident or 0, self.asked)
 
     def _leave(self) -> None:
         for path in tuple(self.unfinished):
@@ -214,7 +242,7 @@ def listening(ending: Ending, *, last: bool = False) -> Iterator[Ending]:
     before = {number: signal.getsignal(number) for number in NAMES}
     listeners.append(ending)
     try:
-        with _watched(ending):
+        with _watched(ending), _lost_told(ending):
             for number in (n for n, handler in before.items() if handler is not signal.SIG_IGN):
                 signal.signal(number, ending.hear)
             yield ending
@@ -223,6 +251,26 @@ def listening(ending: Ending, *, last: bool = False) -> Iterator[Ending]:
             signal.signal(number, signal.SIG_IGN if last else handler)
         listeners.remove(ending)
         ending.forget()
+
+
+@contextmanager
+def _lost_told(ending: Ending) -> Iterator[None]:
+    """Inside, a Stopped that Python cannot raise on makes the ending send its signal `again`; other errors go where they went."""
+    before = sys.unraisablehook
+
+    def told(lost: sys.UnraisableHookArgs) -> None:
+        if lost.exc_type is Stopped:
+            ending.again()
+        else:
+            before(lost)
+
+    sys.unraisablehook, ending._listens = told, True
+    try:
+        yield
+    finally:
+        with ending._sending:
+            ending._listens = False
+        sys.unraisablehook = before
 
 
 @contextmanager

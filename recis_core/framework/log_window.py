@@ -1,20 +1,14 @@
-"""What a TrainLoop logs: sums over steps, and their wall time.
-
-Sizes: B rows of a batch.
-"""
+"""What a TrainingLog tells: sums over steps, and their wall time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from recis_core.backends.compiling import compiling_seconds
-from recis_core.channel.channel import Channel
-from recis_core.exchange.gathering import gathered, summed
-from recis_core.metrics import AUROC
+from recis_core.hooks import StepResult
 
 
 @dataclass(frozen=True)
@@ -73,36 +67,22 @@ def _now() -> tuple[float, float]:
 
 
 class LogWindow:
-    """Sums since the last log, by this clock."""
+    """Sums over the steps since the last log; rates are of this process's steps, by this clock."""
 
     def __init__(self, clock: WallClock) -> None:
         self._clock, self._since = clock, (clock.seconds, clock.compiling)
-        self.steps = self._rows = self._refused = 0
-        self._loss = 0.0
-        self._auroc = AUROC()
-        self._note: str | None = None
+        self.steps, self._rows, self._loss = 0, 0, 0.0
 
-    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        self.steps, self._rows, self._loss = self.steps + 1, self._rows + len(labels), self._loss + loss
-        try:
-            self._auroc.update(logits.detach().sigmoid(), labels)
-        except ValueError as error:
-            # Training goes on: the window has no AUC, and the note has the reason.
-            self._refused, self._note = self._refused + 1, str(error)
+    def add(self, result: StepResult) -> None:
+        self.steps, self._rows, self._loss = self.steps + 1, self._rows + result.rows, self._loss + result.loss
 
-    def logged(self, step: int, cache: dict[str, float], channel: Channel | None = None) -> Logged:
-        """What happened on all ranks of a channel. Collective."""
-        if channel is not None:
-            self._sum_over(channel)
-        note = self._note or (f"{self._refused} batches of other ranks were refused" if self._refused else None)
-        note = note or self._auroc.undefined
-        auc = self._auroc.compute() if note is None else float("nan")
+    def logged(self, step: int, auc: float, note: str | None, cache: dict[str, float]) -> Logged:
         seconds = max(self._clock.seconds - self._since[0], 1e-9)
         compiling = min(1.0, (self._clock.compiling - self._since[1]) / seconds)
         return Logged(step, self._loss / self.steps, auc, self._rows / seconds, cache, note, compiling)
 
-    def _sum_over(self, channel: Channel) -> None:
-        mine = torch.tensor([self._rows, self._loss / channel.size, self._refused], dtype=torch.float64)
-        totals = summed(channel, mine, "log")
-        self._rows, self._loss, self._refused = int(totals[0]), float(totals[1]), int(totals[2])
-        self._auroc.reduce(lambda part: gathered(channel, part, kind="log"))
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "loss": self._loss}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps, self._loss = int(state["steps"]), float(state["loss"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,10 @@ from recis_core.framework.optimizer_step import OptimizerStep
 from recis_core.framework.phases import Phases
 from recis_core.framework.rank_state import RankState
 from recis_core.framework.ranks import Ranks
+from recis_core.framework.read_ahead import ReadAhead
 from recis_core.framework.run_state import RunState
 from recis_core.framework.schedules import Schedulers, Schedules
-from recis_core.framework.trainer_inputs import check_metrics
+from recis_core.framework.trainer_inputs import check_extra, check_metrics
 from recis_core.hooks import Hook
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Pieces:
     evaluator: Evaluator
     checkpoints: Checkpointing
     own: RankState
+    ahead: ReadAhead
     rows: Callable[[Any], int]
     empty: Callable[[], Any] | None
 
@@ -58,6 +60,7 @@ def assemble(
     hooks: Iterable[Hook],
     checkpoints: Manager | None,
     features: Any,
+    extra: Mapping[str, Any],
     rows: Callable[[Any], int],
     empty: Callable[[], Any] | None,
 ) -> Pieces:
@@ -68,11 +71,13 @@ def assemble(
     schedules, manager = Schedules(schedulers, args.metric_for_best), manager_of(args, checkpoints, ranks.group)
     check_metrics(manager, watched)
     calls, dense = HookCalls(run, hooks, timer), DenseSide(model, args, ranks, run.optimizer)
-    own = RankState(run, run.train_dataset, watched)
+    ahead = ReadAhead(model, run.train_dataset, args.prefetch, args.prefetch_threads)
+    own = RankState(run, None if run.train_dataset is None else ahead, watched)
     parts = {
         "model": model, "optimizer": run.optimizer, "data": own, "features": features,
         "schedulers": schedules.by_name, "run": RunState(run, calls, dense.scaler),
     }  # fmt: skip
+    check_extra(extra, parts)
 
     def watch(outputs: Any, batch: Any) -> None:
         watched.update(objective.predictions(outputs), batch)
@@ -82,5 +87,5 @@ def assemble(
         max_grad_norm=args.max_grad_norm, observe=watch if watched else None,
     )  # fmt: skip
     evaluator = Evaluator(model, objective, measures, ranks, autocast=dense.autocast)
-    kept = Checkpointing(manager, parts)
-    return Pieces(timer, ranks, calls, watched, schedules, one_step, evaluator, kept, own, rows, empty)
+    kept = Checkpointing(manager, {**parts, **extra}, ranks.group)
+    return Pieces(timer, ranks, calls, watched, schedules, one_step, evaluator, kept, own, ahead, rows, empty)

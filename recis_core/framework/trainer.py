@@ -50,7 +50,8 @@ class Trainer:
       loss, predict, label in args: see Objective. metrics: of evaluations, by name; see NamedMetrics. train_metrics: of the
         predictions made before each update, given in StepResult.metrics every args.log_steps.
       hooks: called in this order. checkpoints: a CheckpointManager; None makes one if args.output_dir is given. features: a
-        FeatureEngine that a checkpoint keeps, too.
+        FeatureEngine that a checkpoint keeps, too. extra: {name: object with state_dict and load_state_dict, equal on all
+        ranks}, which it keeps as well.
       rows: from a batch to its number of rows; by default the length of its first value.
       empty: makes a batch without rows; by default this rank's last batch without its rows.
 
@@ -79,6 +80,7 @@ class Trainer:
         hooks: Iterable[Hook] = (),
         checkpoints: Manager | None = None,
         features: Any = None,
+        extra: Mapping[str, Any] | None = None,
         rows: Callable[[Any], int] = rows_in,
         empty: Callable[[], Any] | None = None,
     ) -> None:
@@ -95,7 +97,7 @@ class Trainer:
         self._max_steps = args.train_steps
         self._pieces = assemble(
             self, loss=loss, predict=predict, metrics=metrics, train_metrics=train_metrics, schedulers=schedulers,
-            hooks=hooks, checkpoints=checkpoints, features=features, rows=rows, empty=empty,
+            hooks=hooks, checkpoints=checkpoints, features=features, extra=extra or {}, rows=rows, empty=empty,
         )  # fmt: skip
         self.phases: Mapping[str, float] = MappingProxyType(self._pieces.timer.seconds)
         if args.seed is not None:
@@ -208,16 +210,20 @@ class Trainer:
         self._pieces.hooks.call("after_save", path)
         return path
 
-    def restore(self, step: int | None = None, **how: Any) -> Any:
+    def restore(self, step: int | None = None, *, path: Any = None, **how: Any) -> Any:
         """Go on from a checkpoint: the latest one, or of that step; None where there is none and no step is named.
 
         At the same number of ranks the rest of the run has the same bits as if it had never ended. Collective.
 
         Args:
-          how: load, exclude, rename, sources of CheckpointManager.restore.
+          path: a checkpoint elsewhere, or a directory of them, whose latest counts; in place of step.
+          how: load, exclude, rename, sources, slots of CheckpointManager.restore; with `path` no sources.
         """
+        if path is not None and step is not None:
+            raise ValueError(f"restore takes a step of this run's checkpoints, or a path; got {step} and {path}.")
         with self._pieces.timer("saving"):
-            restored = self._pieces.checkpoints.restore(step, how)
+            kept = self._pieces.checkpoints
+            restored = kept.restore(step, how) if path is None else kept.restore_from(path, how)
         if restored is not None and self.mid_epoch and self._pieces.own.of_another_world:
             # Ranks share out what is left of the pass; a rank that finds nothing there must not begin the next one.
             getattr(self.train_dataset, "go_on", lambda: None)()

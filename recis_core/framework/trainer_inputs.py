@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -39,6 +39,14 @@ def check_inputs(model: Any, args: Any, eval_dataset: Any, train_dataset: Any, o
         )
     if args.eval_steps is not None and eval_dataset is None and not isinstance(train_dataset, Windows):
         raise ValueError("eval_steps needs data to evaluate on; give the Trainer an eval_dataset.")
+
+
+def check_extra(extra: Any, own: Collection[str]) -> None:
+    """Raises TypeError unless it is a dict of objects with a state, ValueError where a name is one of the Trainer's own."""
+    if not isinstance(extra, Mapping):
+        raise TypeError(f"extra must be {{name: object with state_dict and load_state_dict}}; got {extra!r:.200}.")
+    if taken := sorted(set(extra) & set(own)):
+        raise ValueError(f"extra names {taken}, which a Trainer keeps already; give other names.")
 
 
 def check_metrics(manager: object, metrics: NamedMetrics) -> None:

@@ -11,7 +11,7 @@ Precision = Literal["bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp2", "none"]
 
 COUNTS = ("gradient_accumulation_steps", "train_epoch", "log_steps", "save_steps", "max_to_keep")
-COUNTS_OR_NONE = ("train_steps", "eval_steps")
+COUNTS_OR_NONE = ("train_steps", "eval_steps", "prefetch_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,9 @@ class TrainingArguments:
       label: key of a batch, for losses and metrics; None gives them the whole batch.
       parallel: how several ranks hold the dense side: "ddp" each whole, "fsdp2" each a shard, "none" as the model comes.
       compile: True, or a name of one of torch.compile's backends: the model's forward is compiled around its lookups.
+      prefetch: batches that are read ahead, so that their rows are on the device when they come: for a model whose
+        sparse_features(batch) gives what its EmbeddingEngine looks up; see nn.Prefetcher. Training has the same bits with and
+        without. prefetch_threads: threads of training's loops beside the one that reads ahead; None: all.
       seed: of torch's, numpy's and Python's random numbers, set when the Trainer is made; None leaves them.
 
       end_on_signals: training listens to Ctrl-C and SIGTERM by itself, as inside ending_on_signals(), where the program
@@ -64,6 +67,8 @@ class TrainingArguments:
     label: str | None = "label"
     parallel: Parallel = "ddp"
     compile: bool | str = False
+    prefetch: int = 0
+    prefetch_threads: int | None = None
     seed: int | None = None
     end_on_signals: bool = True
 
@@ -73,6 +78,10 @@ class TrainingArguments:
         for name in COUNTS_OR_NONE:
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
+        if self.prefetch != 0 or isinstance(self.prefetch, bool | float):
+            _check_count("prefetch", self.prefetch)
+        if self.prefetch_threads is not None and not self.prefetch:
+            raise ValueError("prefetch_threads needs prefetch, which reads ahead beside them; got prefetch=0.")
         _check_one_of("mixed_precision", self.mixed_precision, (None, *get_args(Precision)))
         _check_one_of("parallel", self.parallel, get_args(Parallel))
         for f in fields(self):

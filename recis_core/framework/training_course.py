@@ -10,7 +10,9 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from recis_core.framework.ending import Stopped, current
+from recis_core.framework.micro_batches import MicroBatches, Reading
 from recis_core.framework.pieces import Pieces
+from recis_core.framework.read_ahead import follows_steps
 from recis_core.io.windows import Windows
 
 if TYPE_CHECKING:
@@ -28,8 +30,7 @@ def run_course(trainer: Trainer, pieces: Pieces, *, evaluate: bool) -> None:
     ending = current()
     with ending.noting(), _under_hooks(trainer, pieces):
         _Course(trainer, pieces, evaluate).run()
-    if ending.asked:
-        raise Stopped
+    ending.check(pieces.ranks.exchange)
 
 
 @contextmanager
@@ -96,7 +97,7 @@ class _Course:
             self._hooks.call("before_window")
             self._epochs(train)
             if run.epoch_in_window < run.args.train_epoch:
-                windows.load_state_dict(windows.state_dict())  # the next run begins here
+                windows.load_state_dict(self._pieces.ahead.state_dict())  # the next run begins here
                 return
             if self._evaluate:
                 self._measure()
@@ -121,13 +122,18 @@ class _Course:
         run = self._trainer
         if self._ended():
             return False
-        batches: Any = iter(()) if run.at_end else iter(data)
+        batches: Any = iter(()) if run.at_end else self._pieces.ahead.batches(data)
         run.mid_epoch = 1
         with closing(batches) if hasattr(batches, "close") else nullcontext():
             reading = self._pieces.reading(batches, run.args.gradient_accumulation_steps)
             while not self._over():
-                with self._pieces.timer("reading"):
-                    group = reading.next()
+                try:
+                    group = self._next(reading)
+                except Stopped:
+                    if self._ending.hurried:
+                        raise
+                    run.stopped_by = SIGNAL
+                    break
                 run.at_end = reading.ended
                 if group is None:
                     run.at_end, run.mid_epoch = False, 0
@@ -135,8 +141,16 @@ class _Course:
                 run.train_on(group)
                 self._after_step()
         if not run.at_end:
-            getattr(data, "go_on", lambda: None)()
+            self._pieces.ahead.go_on(data)
         return False
+
+    def _next(self, reading: Reading) -> MicroBatches | None:
+        """The next group. One process breaks off the wait for it on a signal, by Stopped, where no position is lost by that."""
+        breaks_off = self._ranks.exchange is None and follows_steps(self._trainer.train_dataset)
+        with self._pieces.timer("reading"), self._ending.noting(not breaks_off):
+            if breaks_off:
+                self._ending.check()
+            return reading.next()
 
     def _after_step(self) -> None:
         run = self._trainer

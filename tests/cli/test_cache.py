@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recis_core.cli.cache import combined
-from recis_core.framework import TrainLoop
+from recis_core.framework import Trainer
 from tests.cli.test_train import TINY, lines, run
 
 TIERS = ["--cache-device-rows", "5%", "--cache-host-rows", "20%"]
@@ -38,13 +38,13 @@ def test_hooks_choose_the_same_rows_in_tiers(capsys: pytest.CaptureFixture[str],
 def test_training_beside_a_prefetcher_takes_the_threads_it_is_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, step = [], TrainLoop.train_step
+    seen, step = [], Trainer.train_on
 
     def spied(*args: Any) -> Any:
         seen.append(torch.get_num_threads())
         return step(*args)
 
-    monkeypatch.setattr(TrainLoop, "train_step", spied)
+    monkeypatch.setattr(Trainer, "train_on", spied)
     for more, want in (["--prefetch-threads", "1"], 1), ([], torch.get_num_threads()):
         seen.clear()
         lines(capsys, *TINY, *TIERS[:2], "--prefetch", "2", *more)

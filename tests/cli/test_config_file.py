@@ -174,7 +174,9 @@ EVERY: list[dict[str, Any]] = [
         "evict_every": 3, "cache_device_rows": "1%", "cache_host_rows": "1000", "cache_disk": "d: #x",
         "cache_disk_index_bytes": "1GB", "cache_disk_mapped_bytes": "2GB", "cache_policy": "lru", "cache_precision": "bf16,int8",
         "prefetch": 2, "prefetch_threads": 3, "precision": "forward=int8,backward=topk(10%,int8)+ef", "sharding": "table:0",
-        "save": "it's \"mine\"", "save_every": 4, "keep": 2, "overwrite": True, "resume": "null", "resume_if_any": True,
+        "save": "it's \"mine\"", "save_every": 4, "save_minutes": 2.5,
+        "save_async": True, "save_deltas": 3, "keep": 2, "keep_every": 9,
+        "keep_best": "auc:2", "overwrite": True, "resume": "null", "resume_if_any": True,
         "log_every": 3, "tensorboard": "1e3", "json": True, "metrics": ("ne", "auc,rmse"),
     },
     {

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-import recis_core.serialize.saved_state
+import recis_core.serialize.places
 from recis_core.cli import main
 from recis_core.serialize import SavedState, latest_state
 
@@ -55,9 +55,9 @@ def test_keep_removes_the_oldest_once_the_newest_is_whole(capsys, tmp_path, monk
     save = tmp_path / "save"
     run(capsys, *TINY, "--save", str(save), "--save-every", "4", "--keep", "2")
     assert names(save) == [8, 11]
-    plain, seen = recis_core.serialize.saved_state.commit, []
+    plain, seen = recis_core.serialize.places.commit, []
     monkeypatch.setattr(
-        recis_core.serialize.saved_state, "commit", lambda *args: (seen.append(names_at(save)), plain(*args))
+        recis_core.serialize.places, "commit", lambda *args: (seen.append(names_at(save)), plain(*args))[1]
     )
     run(capsys, *TINY, "--epochs", "2", "--resume", str(save), "--save", str(save), "--save-every", "10", "--keep", "1")
     assert seen == [[8, 11], [20]]  # at the two commits: the old one is there until then
@@ -109,7 +109,8 @@ def test_another_data_set_is_refused_and_begun_from(capsys, tmp_path) -> None:
     begun = run(capsys, "--data", other, "--label", "y", "--init-from", save, "--save", str(tmp_path / "new"))
     assert begun["steps"] == 4
     state = SavedState(latest_state(tmp_path / "new"))
-    assert state["progress"] == {"step": 4, "rows": 900, "epoch": 1, "rows_in_epoch": 0}
+    counts = {"step": 4, "rows": 900, "epoch": 1, "window": 0, "epoch_in_window": 1, "mid_epoch": 0}
+    assert state["extra"]["run"]["progress"] == counts
     assert set(state["optimizer"]["sparse"]["t"].values()) == {8}
 
 

@@ -44,7 +44,7 @@ RUN = ["train", "--data", "data.parquet", "--label", "click", "--features", "con
 
 
 def saved_features(directory: str) -> dict[str, Any]:
-    return dict(part_of_state(SavedState(latest_state(directory)), "run")["features"])
+    return dict(part_of_state(SavedState(latest_state(directory)), "extra")["origin"]["features"])
 
 
 def source(**flags: Any) -> FileSource:

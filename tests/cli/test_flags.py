@@ -19,9 +19,11 @@ NAMES = [
     "admit", "backend", "batch_size", "cache_device_bytes", "cache_device_rows", "cache_disk",
     "cache_disk_index_bytes", "cache_disk_mapped_bytes", "cache_host_bytes", "cache_host_rows", "cache_policy",
     "cache_precision", "columns", "data", "dense_columns", "dim", "epochs", "evict", "evict_every", "features",
-    "fresh_optimizer", "id_columns", "init_from", "json", "keep", "label", "log_every", "lr", "metrics", "model", "nulls",
+    "fresh_optimizer", "id_columns", "init_from", "json", "keep", "keep_best", "keep_every", "label", "log_every", "lr",
+    "metrics", "model", "nulls",
     "optimizer", "overwrite", "precision", "prefetch", "prefetch_threads", "preset", "resume", "resume_if_any",
-    "rows", "save", "save_every", "seed", "sharding", "skip", "steps", "string_columns", "tensorboard",
+    "rows", "save", "save_async", "save_deltas", "save_every", "save_minutes", "seed",
+    "sharding", "skip", "steps", "string_columns", "tensorboard",
     "test_data", "test_fraction", "time_units", "truth", "weight_columns",
 ]  # fmt: skip
 

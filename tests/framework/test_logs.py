@@ -8,6 +8,7 @@ from torch import nn
 
 from recis_core.framework import TrainLoop
 from recis_core.framework import log_window as clocks
+from recis_core.framework.window_auc import WindowAUC
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, filter_out_sparse_param
 from recis_core.optim import SparseSGD, join
 
@@ -126,11 +127,13 @@ def test_a_window_without_an_area_says_why_and_the_next_has_one(given, why, capl
 
 
 def test_predictions_of_nan_have_no_area():
-    window = clocks.LogWindow(clocks.WallClock())
-    window.add(1.0, torch.tensor([0.1, torch.nan]), torch.tensor([0.0, 1.0]))
-    logged = window.logged(1, {})
-    assert logged.auc != logged.auc
-    assert "predictions must be numbers; got nan at [1]" in logged.auc_note
+    auc = WindowAUC()
+    auc.update(torch.tensor([0.1, torch.nan]), torch.tensor([0.0, 1.0]))
+    again = WindowAUC()
+    again.load_state_dict(auc.state_dict())
+    for each in (auc, again):
+        assert each.compute() != each.compute()
+        assert "predictions must be numbers; got nan at [1]" in str(each.note)
 
 
 def test_the_share_of_compilation(monkeypatch):

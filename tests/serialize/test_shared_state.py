@@ -115,7 +115,7 @@ def loop_of(option: dict[str, Any]) -> TrainLoop:
 
 def train(loop: TrainLoop, rank: int, world: int, start: int, stop: int) -> None:
     for step in range(start, stop):
-        loop.train_step(batch(step, share(rank, world)), B)
+        loop.train_step(batch(step, share(rank, world)))
 
 
 def told(loop: TrainLoop) -> dict[str, Any]:

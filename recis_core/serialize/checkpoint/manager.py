@@ -65,7 +65,7 @@ class CheckpointManager:
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: str | os.PathLike[str] | Place,
         save: SavePolicy | None = EverySteps(1000),  # noqa: B008, a frozen value
         keep: KeepPolicy | None = KeepLast(5),  # noqa: B008
         *,
@@ -263,6 +263,7 @@ class CheckpointManager:
         exclude: Sequence[str] = (),
         rename: Mapping[str, str] | None = None,
         sources: Sequence[Any] = (),
+        slots: bool = True,
     ) -> Restored | None:
         """Put a checkpoint in the place of what is registered: all of it, or what is chosen; or nothing, if it raises.
 
@@ -270,6 +271,7 @@ class CheckpointManager:
           step: None: the latest.
           load, exclude, rename: as CheckpointSource has them; of this directory's checkpoint, and of each source that is a
             path. sources: paths, or CheckpointSources; of a thing that several have, the last one's is taken.
+          slots: whether rows bring their optimizer's slots and unapplied gradients; else these begin anew.
 
         Returns:
           None if step is None, the directory holds nothing, and there are no sources.
@@ -292,7 +294,7 @@ class CheckpointManager:
                 each if isinstance(each, CheckpointSource) else _like(chosen_by, each) for each in sources
             ]
             chosen, missing = self._choose(all_sources)
-            restoring = Restoring(contents, chosen.things, ranks.rank, ranks.world)
+            restoring = Restoring(contents, chosen.things, ranks.rank, ranks.world, slots=slots)
         self._commit(restoring)
         self._begin_anew()
         self._last_step, self._last_time = step or 0, time.monotonic()

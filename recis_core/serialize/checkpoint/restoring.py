@@ -47,13 +47,15 @@ class Restoring:
     """Reads and checks all that is taken; changes nothing yet.
 
     Args:
-      taken: {name here: thing of a checkpoint}. rank, world: of this process.
+      taken: {name here: thing of a checkpoint}. rank, world: of this process. slots: see TablesAside.
 
     Raises:
       StateMismatch: something does not fit. CorruptCheckpoint.
     """
 
-    def __init__(self, contents: Contents, taken: Mapping[str, Taken], rank: int, world: int) -> None:
+    def __init__(
+        self, contents: Contents, taken: Mapping[str, Taken], rank: int, world: int, *, slots: bool = True
+    ) -> None:
         self.contents, self.taken, self.rank, self.world = contents, taken, rank, world
         self.fresh: list[str] = []
         self._loads: list[tuple[Any, Load, Any]] = []  # (object, how it loads, what)
@@ -64,7 +66,7 @@ class Restoring:
             with naming(self.taken["random"].checkpoint, "random"):
                 _checked_random(self._random)
         self._read_objects()
-        self._tables = TablesAside(contents.tables, of_tables)
+        self._tables = TablesAside(contents.tables, of_tables, slots=slots)
         self.fresh += self._tables.fresh
         self.ignored = self._tables.ignored
 

@@ -30,8 +30,12 @@ BESIDE = "beside-rows-"  # parts; a number for each storage of those that saved
 class TablesAside:
     """The new content of all storages that get rows. fresh: what starts anew, in words. ignored: slots that nothing reads."""
 
-    def __init__(self, tables: Mapping[str, HashTable], taken: Mapping[str, Taken]) -> None:
-        """taken: {table here: what it gets}. Raises StateMismatch, CorruptCheckpoint; nothing has changed then."""
+    def __init__(self, tables: Mapping[str, HashTable], taken: Mapping[str, Taken], *, slots: bool = True) -> None:
+        """taken: {table here: what it gets}. slots: whether rows bring their optimizer's slots and unapplied gradients.
+
+        Raises StateMismatch, CorruptCheckpoint; nothing has changed then.
+        """
+        self._with_slots = slots
         self.fresh: list[str] = []
         self.ignored: list[str] = []
         by_storage: dict[Table, dict[str, Taken]] = {}
@@ -44,7 +48,7 @@ class TablesAside:
             each.commit()
 
     def _read(self, table: Table, tables: Mapping[str, HashTable], taken: Mapping[str, Taken]) -> Resumed:
-        new = Resumed(table, ordinals=[tables[name].ordinal for name in taken])
+        new = Resumed(table, self._with_slots, ordinals=[tables[name].ordinal for name in taken])
         for name, each in taken.items():
             self._rows(new, tables[name], each)
         for checkpoint in dict.fromkeys(each.checkpoint for each in taken.values()):
@@ -60,7 +64,7 @@ class TablesAside:
                 f"{checkpoint.path}: rows of table {name!r} are {info.dtype} [{info.dim}]; table {table.name!r} here has "
                 f"{table.option.dtype} [{table.dim}]."
             )
-        kept = self._slots(table, info.slots, widths)
+        kept = self._slots(table, info.slots, widths) if new.slots else set()
         for block in checkpoint.blocks(name, AT_ONCE):
             here = table.physical.keeps(block.ids, table.ordinal)
             slots = {slot: values for slot, values in block.slots.items() if slot in kept}
@@ -122,6 +126,6 @@ def _hand_out(new: Resumed, ranks: list[Mapping[str, Any]], here: Mapping[str, H
         taken_step(new, saved)
         for theirs, name in enumerate(saved["names"]):
             replica = saved.get("shardings", [""] * (theirs + 1))[theirs] == "replicated"
-            if name in here and "pending" in saved and not (replica and number):
+            if new.slots and name in here and "pending" in saved and not (replica and number):
                 take_pending(new, here[name], saved["pending"], theirs)
         new.merge_parts({**saved, **saved.get("hooks", {})}, ordinals)
