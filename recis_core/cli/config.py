@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import tyro
 from recis_core.cli import torchrun
 from recis_core.cli.config_file import Given, Way, read_config_file
 from recis_core.cli.config_text import config_text
-from recis_core.cli.flags import FlagError, flag, groups, keywords, read_flags
+from recis_core.cli.flags import FlagError, groups, keywords, read_flags
 
 T = TypeVar("T")
 PRINT = "--print-config"
@@ -36,7 +35,6 @@ def read_config(kind: type[T], argv: Sequence[str], command: str, unsaid: Mappin
         if rest and not rest[0].startswith("-"):
             raise FlagError(f"one config file goes before the flags; got {path} and {rest[0]}.")
         held = {} if path is None else read_config_file(path, kind)
-        _check_names(kind, rest)
     except FlagError as error:
         if torchrun.first_to_say(f"{command} {argv}"):
             print(f"{command}: {error}", file=sys.stderr)
@@ -63,16 +61,6 @@ def _said(argv: Sequence[str]) -> list[str]:
     """Keywords of the flags in argv."""
     names = [word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
     return [name.removeprefix("no_") if name.startswith("no_") else name for name in names]
-
-
-def _check_names(kind: type, argv: Sequence[str]) -> None:
-    """Raises FlagError of a flag that there is not."""
-    known = ways(kind)
-    for name in _said(argv):
-        if name and name not in known and name != "help":
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean {flag(near[0])}?" if near else "--help lists all."
-            raise FlagError(f"there is no flag {flag(name)}. {hint}")
 
 
 def _default(kind: type[T], held: Mapping[Way, Given]) -> T:

@@ -29,7 +29,7 @@ class WrongValue(ValueError):
 
 def value_of(node: yaml.Node, hint: Any) -> Any:
     """The node's value as this annotation wants it. Raises WrongValue."""
-    plain, optional = _plain(hint)
+    plain, optional = plain_kind(hint)
     if _is_null(node) and optional:
         return None
     value = _texts(node) if get_origin(plain) is tuple else _read(node, plain)
@@ -40,13 +40,13 @@ def value_of(node: yaml.Node, hint: Any) -> Any:
         raise _wrong(node, wanted.removeprefix("should be "), _shown(node)) from None
 
 
-def _plain(hint: Any) -> tuple[Any, bool]:
-    """(the kind without None and marks, whether None is one)"""
+def plain_kind(hint: Any) -> tuple[Any, bool]:
+    """(the kind that an annotation names, without None and marks; whether None is one)"""
     if get_origin(hint) is Annotated:
-        return _plain(get_args(hint)[0])
+        return plain_kind(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
         (kind,) = [each for each in get_args(hint) if each is not type(None)]
-        return _plain(kind)[0], True
+        return plain_kind(kind)[0], True
     return hint, False
 
 

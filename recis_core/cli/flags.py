@@ -141,6 +141,14 @@ def read_flags(
     def read() -> T:
         return tyro.cli(kind, args=argv, prog=command, config=(tyro.conf.OmitArgPrefixes,), default=default)
 
+    from recis_core.cli.flag_words import check_words  # which reads names by what is above
+
+    try:
+        check_words(kind, argv, default)
+    except FlagError as error:
+        if torchrun.first_to_say(f"{command} {argv}"):
+            print(f"{command}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             return read()
