@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
 from recis_core.framework.ranks import Ranks
-
-
-class Metric(Protocol):
-    """With `reduce(gather)` it is merged over ranks by that; else compute() is the value over all ranks, as torchmetrics' is."""
-
-    def update(self, *args: Any) -> Any: ...
-
-    def compute(self) -> Any: ...
-
-    def reset(self) -> Any: ...
-
+from recis_core.metrics import Measure
 
 Inputs = Callable[[Any, Any], tuple[Any, ...]]
-Metrics = Mapping[str, Metric | tuple[Metric, Inputs]]
+Metrics = Mapping[str, Measure | tuple[Measure, Inputs]]
 
 
 class NamedMetrics:
@@ -35,7 +25,7 @@ class NamedMetrics:
 
     def __init__(self, metrics: Metrics, labels: Callable[[Any], Any]) -> None:
         self._labels = labels
-        self._metrics: dict[str, tuple[Metric, Inputs | None]] = {}
+        self._metrics: dict[str, tuple[Measure, Inputs | None]] = {}
         for name, given in metrics.items():
             metric, inputs = given if isinstance(given, tuple) else (given, None)
             lacking = [verb for verb in ("update", "compute", "reset") if not callable(getattr(metric, verb, None))]

@@ -5,7 +5,7 @@ from recis_core.metrics.calibration import Bucket, Calibration, CalibrationByBuc
 from recis_core.metrics.exact import auc, logloss
 from recis_core.metrics.gauc import GAUC
 from recis_core.metrics.loss import LogLoss, NormalizedEntropy
-from recis_core.metrics.metric import Gather, Metric
+from recis_core.metrics.metric import Gather, Measure, Metric
 from recis_core.metrics.names import metric_of
 from recis_core.metrics.on_torchmetrics import RMSE, TorchMetric
 from recis_core.metrics.ranking import MRR, HitRateAtK, NDCGAtK, RecallAtK
@@ -21,6 +21,7 @@ __all__ = [
     "Gather",
     "HitRateAtK",
     "LogLoss",
+    "Measure",
     "Metric",
     "NDCGAtK",
     "NormalizedEntropy",

@@ -11,11 +11,26 @@ Gather = Callable[[Tensor], Iterable[Tensor]]
 """From this rank's tensor [n, …] to all ranks' tensors, in their order; n may differ. exchange.gathered of a channel is one."""
 
 
-class Metric(Protocol):
+class Measure(Protocol):
+    """What a Trainer needs of a metric: each Metric is one, and each of torchmetrics'.
+
+    With `reduce(gather)`, as a Metric has, it is merged over ranks by that; else compute() is the value over all ranks.
+    """
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a batch."""
+
+    def compute(self) -> Any:
+        """A number, or numbers by name."""
+
+    def reset(self) -> Any:
+        """Drop all rows."""
+
+
+class Metric(Measure, Protocol):
     """A number that describes all predictions since the last reset, which come in batches.
 
     `metric(predictions, labels)` adds a batch as well, and returns the value of that batch alone.
-    A Trainer calls these methods alone, so that a metric of yours is any class that has them.
 
     grouped: whether `update` takes groups, as GAUC's; weighted: whether it takes weights of rows.
     """
