@@ -82,6 +82,7 @@ def choose(files: FileSet, flags: DataFlags) -> Columns:
     kinds = {name: _kind(files, name, flags) for name in inputs}
     fields = [name for name in inputs if _is_field(name, kinds[name], flags)]
     others = [name for name in inputs if name not in fields]
+    _refuse_second_weights(given, _unnamed(others, flags))
     weights = _weights([name for name in fields if name not in given], _unnamed(others, flags)) | given
     dense = {name: files.first_length(name) for name in others if name not in weights.values()}
     if not fields:
@@ -97,6 +98,15 @@ def choose(files: FileSet, flags: DataFlags) -> Columns:
         flags.label, flags.truth, fields, weights, dense, list(flags.string_columns), list(flags.id_columns),
         units_by_flags(flags, fields), nulls_by_flags(flags, roles),
     )  # fmt: skip
+
+
+def _refuse_second_weights(given: dict[str, str], floats: list[str]) -> None:
+    """Raises ValueError where a column is by its name the weights of a field that --weight-columns gives others."""
+    for name, second in _weights(given, floats).items():
+        raise ValueError(
+            f"{second!r} holds by its name the weights of {name!r}, and --weight-columns gives it {given[name]!r}. "
+            f"--skip {second} leaves the column out, --dense-columns {second} makes it a dense input."
+        )
 
 
 def _unnamed(others: Sequence[str], flags: DataFlags) -> list[str]:

@@ -169,3 +169,18 @@ def test_what_the_columns_do_not_hold(capsys: Any, tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--preset", "tiny", "--nulls", "user=error"])
     assert "--nulls goes with --data; --preset brings its own columns." in capsys.readouterr().err
+
+
+def test_weights_by_name_beside_those_that_a_flag_names_are_no_silent_input(tmp_path: Path, capsys: Any) -> None:
+    """The column is refused until a flag says what it is."""
+    other = [[0.1, n / 20] for n in range(N)]
+    path = written(tmp_path, tags_weight=other)
+    named = {"weight_columns": ("tags=scores",), "skip": ()}
+    said = refused(capsys, "train", "--data", path, "--label", "click", "--weight-columns", "tags=scores", "--json")
+    assert "'tags_weight' holds by its name the weights of 'tags', and --weight-columns gives it 'scores'" in said
+    assert "--skip tags_weight leaves the column out, --dense-columns tags_weight makes it a dense input." in said
+    left_out = batch(path, **{**named, "skip": ("tags_weight",)})
+    made = batch(path, **{**named, "dense_columns": ("tags_weight",)})
+    assert left_out["dense"].shape[1] + 2 == made["dense"].shape[1]
+    for each in (left_out, made):
+        assert each["tags"].weight().tolist()[:2] == [0.5, 0.0]
