@@ -4,7 +4,8 @@
         with current().noting():                            … in here it waits; a second Ctrl-C does not
             for batch in ending.read(batches, exchange):    … and ends the loop between steps, on all ranks
 
-What a program's ending is stands in framework/ending.py; a command also says its last line.
+What a program's ending is stands in framework/ending.py, who hears of signals in framework/listening.py. A command also says its
+last line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import sys
 from collections.abc import Callable
 
 from recis_core.cli import torchrun
-from recis_core.framework.ending import NAMES, Ending, Stopped, current, listening
+from recis_core.framework.ending import NAMES, Ending, Stopped
+from recis_core.framework.listening import current, listening
 
 __all__ = ["CommandEnding", "Ending", "Stopped", "current", "ending_well"]
 

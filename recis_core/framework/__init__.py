@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recis_core.framework.ending import Ending, Stopped, ending_on_signals
+    from recis_core.framework.ending import Ending, Stopped
     from recis_core.framework.evaluation import Evaluation, evaluate
     from recis_core.framework.functional import train, train_and_evaluate
+    from recis_core.framework.listening import ending_on_signals
     from recis_core.framework.log_window import Logged
     from recis_core.framework.metric_evaluation import evaluate_metrics
     from recis_core.framework.train_loop import TrainLoop
@@ -24,7 +25,7 @@ _HOMES = {
     "TrainLoop": "train_loop",
     "Trainer": "trainer",
     "TrainingArguments": "training_arguments",
-    "ending_on_signals": "ending",
+    "ending_on_signals": "listening",
     "evaluate": "evaluation",
     "evaluate_metrics": "metric_evaluation",
     "train": "functional",

@@ -16,7 +16,7 @@ from torch import nn
 from recis_core.backends.errors import RecisError
 from recis_core.framework.checkpointing import Manager
 from recis_core.framework.counted_batches import with_position
-from recis_core.framework.ending import current, ending_unless_handled
+from recis_core.framework.listening import current, ending_unless_handled
 from recis_core.framework.micro_batches import MicroBatches, rows_in
 from recis_core.framework.named_metrics import Metrics
 from recis_core.framework.pieces import assemble

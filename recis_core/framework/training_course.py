@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from recis_core.framework.ending import Stopped, current
+from recis_core.framework.ending import Stopped
+from recis_core.framework.listening import current
 from recis_core.framework.micro_batches import MicroBatches, Reading
 from recis_core.framework.pieces import Pieces
 from recis_core.framework.read_ahead import follows_steps

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from recis_core.framework.ending import Ending, Stopped, current, listening
+from recis_core.framework.ending import Ending, Stopped
+from recis_core.framework.listening import current, listening
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 Work = Callable[[], None]
