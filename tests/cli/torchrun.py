@@ -8,13 +8,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from recis_core.serialize import latest_state, load_state
+from recis_core.serialize import TableBlock, open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 400  # seconds a run may take
@@ -47,16 +48,17 @@ Rows = dict[str, dict[int, np.ndarray]]
 
 def saved_rows(directory: Path) -> Rows:
     """{table: {id: row and slots}} of the latest state in a directory, of any number of ranks."""
-    whole: Rows = {}
-    for part, saved in load_state(latest_state(directory)).items():
-        if part.startswith("storage-"):
-            s = saved["snapshot"]
-            rows = torch.cat([s["weights"], *(s["slots"][k] for k in sorted(s["slots"]))], 1).numpy()
-            for ordinal, i, row in zip(s["tables"].tolist(), s["ids"].tolist(), rows, strict=True):
-                mine = whole.setdefault(saved["names"][ordinal], {})
-                assert i not in mine or np.array_equal(mine[i], row), "ranks hold different replicas of a row"
-                mine[i] = row
-    return whole
+    checkpoint = open_checkpoint(directory)
+    return {name: _rows_of(checkpoint.blocks(name)) for name in checkpoint.tables}
+
+
+def _rows_of(blocks: Iterable[TableBlock]) -> dict[int, np.ndarray]:
+    found: dict[int, np.ndarray] = {}
+    for block in blocks:
+        rows = torch.cat([block.rows, *(block.slots[name] for name in sorted(block.slots))], 1).numpy()
+        assert not found.keys() & set(block.ids.tolist()), "an id comes twice"
+        found |= zip(block.ids.tolist(), rows, strict=True)
+    return found
 
 
 def sha256_of(tables: Rows, widths: dict[str, list[int]]) -> str:
