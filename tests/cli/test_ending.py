@@ -174,6 +174,24 @@ def test_what_ends_at_once_does_not_wait_for_a_compiler(tmp_path, where, numbers
     assert not unfinished.exists()
 
 
+# What --save-async does while a state is written.
+WRITING = """
+import sys, threading, time
+from recis_core.cli import stopping
+def run():
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    with stopping.current().noting():
+        print("begun", flush=True)
+        time.sleep(1000)
+sys.exit(stopping.ending_well("it", run, last=True))
+"""
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_thread_that_writes() -> None:
+    status, _, err = signals.end(signals.start(code=WRITING), (0.2, INT), (0.2, INT))
+    assert (status, err) == (130, ["recis it: Ctrl-C ended it; nothing was done."])
+
+
 def test_a_synthetic_log_is_whole_or_not_there(capsys, tmp_path, monkeypatch) -> None:
     at_call(monkeypatch, recis_core.io.synthetic.write.pyarrow.parquet.ParquetWriter, "write_table", 2, INT)
     argv = ["data", "synth", "--preset", "tiny", "--rows", "100000", "--out", str(tmp_path / "log.parquet")]
