@@ -13,14 +13,15 @@ WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_
 
 
 def dense_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, without tables."""
+    """Parameters and persistent buffers, without tables, and without parameters that only stand for rows of a table."""
     buffers = {
         f"{prefix}.{name}" if prefix else name: buffer
         for prefix, module in model.named_modules()
         for name, buffer in module.named_buffers(recurse=False)
         if name not in module._non_persistent_buffers_set
     }
-    return dict(model.named_parameters()) | buffers
+    parameters = {n: p for n, p in model.named_parameters() if not getattr(p, "stands_for_rows", False)}
+    return parameters | buffers
 
 
 def check_dense_state(model: nn.Module, dense: Any) -> None:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
 
 import pytest
 
+from tests.examples.installed import installed_for_now
 from tests.examples.running import printed
 
 
-@pytest.fixture
-def _own_imports() -> Iterator[None]:
-    """What the program installs is gone after the test."""
-    finders = list(sys.meta_path)
-    yield
-    sys.meta_path[:] = finders
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchrec"]:
-        del sys.modules[name]
-
-
-@pytest.mark.usefixtures("_own_imports")
 def test_it_learns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed("torchrec_port.py", monkeypatch, capsys, steps=60, batch_size=128)
+    with installed_for_now("torchrec"):
+        text = printed("torchrec_port.py", monkeypatch, capsys, steps=60, batch_size=128)
     found = re.fullmatch(r"60 steps: loss of the first 20 batches (0\.\d{4}), of the last 20 (0\.\d{4})\n", text)
     assert found is not None, text
     assert float(found[1]) == pytest.approx(0.673, abs=0.01)

@@ -5,6 +5,9 @@ Sizes: n rows, D dim.
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -18,6 +21,11 @@ from recis_core.compat.torchrec import (
     KeyedJaggedTensor,
     PoolingType,
 )
+from recis_core.errors import RecisError
+from recis_core.nn import filter_out_sparse_param
+from recis_core.optim import SparseAdagrad, join
+from recis_core.serialize import CheckpointManager
+from recis_core.serialize.dense import dense_state
 from tests.compat.torchrec.batches import IDS, WEIGHTS, bags, batch, rows, weights_of
 
 OFFSETS = torch.tensor([0, 2, 2, 3])  # of user
@@ -149,6 +157,40 @@ def test_states_are_torchrecs_and_come_back() -> None:
     assert torch.equal(first.state_dict()["embedding_bags.t_user.weight"], before["embedding_bags.t_user.weight"])
     with pytest.raises(RuntimeError, match="t_both"):
         first.load_state_dict({"embedding_bags.t_user.weight": torch.zeros(10, 2)})
+
+
+def test_our_own_checkpoints_hold_rows_and_slots_once(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"ebc": bags(), "over": nn.Linear(8, 1)})
+
+    def step() -> float:
+        loss = model["over"](model["ebc"](batch()).values()).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    tables = SparseAdagrad(filter_out_sparse_param(model), lr=0.1)
+    optimizer = join(torch.optim.SGD(model["over"].parameters(), lr=0.1), tables)
+    step()
+    assert list(dense_state(model)) == ["over.weight", "over.bias"]
+    manager = CheckpointManager(tmp_path, asynchronous=False)
+    manager.register(model=model, optimizer=optimizer)
+    manager.save(1)
+    went_on = [step(), step()]
+    manager.restore()
+    assert [step(), step()] == went_on
+    manager.close()
+
+
+def test_collections_are_moved_and_copied_as_tables_are() -> None:
+    with pytest.raises(RecisError, match="an EmbeddingBagCollection cannot be deep-copied"):
+        copy.deepcopy(bags())
+    with pytest.raises(RecisError, match="table 't_user' cannot be deep-copied"):
+        copy.deepcopy(bags().embedding_bags["t_user"].weight)
+    with pytest.raises(RecisError, match="cannot be cast to torch.float16"):
+        bags().half()
+    with pytest.raises(TypeError, match="tables must be a list of EmbeddingBagConfigs; got EmbeddingBagConfig"):
+        EmbeddingBagCollection(EmbeddingBagConfig(1, 1, "a"))  # type: ignore[arg-type]
 
 
 def test_parameters_have_shapes_and_no_rows() -> None:

@@ -20,6 +20,7 @@ from recis_core.compat.torchrec.optim.in_backward import InBackward
 from recis_core.compat.torchrec.types import stored_dtype
 from recis_core.nn import EmbeddingEngine, EmbeddingOption, UniformInitializer
 from recis_core.nn.outside_graphs import outside_graphs
+from recis_core.nn.table_module import TableModule
 from recis_core.ragged import RaggedTensor
 from recis_core.ragged.keyed_jagged import from_keyed_jagged
 
@@ -61,7 +62,7 @@ def lookups_of(tables: Sequence[Any]) -> list[Lookup]:
     ]
 
 
-class TableCollection(nn.Module):
+class TableCollection(TableModule):
     """Base of both. The engine is no submodule: its tables are those of `tables`, under TorchRec's names."""
 
     def __init__(
@@ -74,6 +75,8 @@ class TableCollection(nn.Module):
     ) -> None:
         super().__init__()
         self._weighted = weighted
+        if not isinstance(tables, Sequence):
+            raise TypeError(f"tables must be a list of {kind.__name__}s; got {type(tables).__name__}.")
         for config in tables:
             check_config(config, kind)
         lookups = lookups_of(tables)

@@ -6,7 +6,7 @@ Sizes: n rows, D dim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class TableParameter(nn.Parameter):
     `.grad` is None, or what stands for the rows' gradient: a scaler can scale it in place, clip_grad_norm_ sees its norm.
     """
 
+    stands_for_rows = True  # states of dense parameters leave it out
     table: HashTable
     dynamic: bool
     _own: GradientHandle
@@ -95,6 +96,7 @@ class TableParameter(nn.Parameter):
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(function, "__name__", str(function))
+        read = getattr(getattr(function, "__self__", None), "__name__", name)  # of an attribute its name
         with torch._C.DisableTorchFunctionSubclass():
             if name == "full_like":  # of optimizers that make their state at once, which a table keeps itself
                 return torch.full((1,), args[1] if len(args) > 1 else (kwargs or {})["fill_value"]).expand(
@@ -107,9 +109,16 @@ class TableParameter(nn.Parameter):
                 if not isinstance(result, Tensor):
                     return result
         raise RecisError(
-            f"{name} would need the rows of a table, which are not in its parameter. Read them by state_dict(), or by "
-            f"ebc.embedding_bags[name].table.lookup(ids); write them by load_state_dict(). An optimizer? {OPTIMIZERS}"
+            f"{read} would need the rows of a table, which are not in its parameter. Read them by state_dict(), or by "
+            "ebc.embedding_bags[name].table.lookup(ids); write them by load_state_dict(). In place of "
+            f"DistributedDataParallel take DistributedModelParallel. An optimizer? {OPTIMIZERS}"
         )
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        self.table.__deepcopy__(memo)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self.table.__reduce_ex__(protocol)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"TableParameter of {self.table.name!r}, {list(self.shape)}"

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recis_core.compat.torchrec.modules import table_rows
 from recis_core.compat.torchrec.modules.table_parameter import TableParameter
 from recis_core.nn.hash_table import HashTable
+from recis_core.nn.table_module import TableModule
 
 
-class TableWeight(nn.Module):
+class TableWeight(TableModule):
     """Holds `table`, the HashTable, and `weight`, the parameter that stands for its rows.
 
     With one rank and a known number of rows its entry in a state_dict is TorchRec's: `weight` [n, D], all rows. Otherwise

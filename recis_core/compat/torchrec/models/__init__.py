@@ -1,0 +1,1 @@
+"""TorchRec's models over collections; recis_core.models has more."""
