@@ -74,13 +74,15 @@ class GroupScores:
 
     def of(self, pair: Pair, forbidden: float) -> Tensor:
         """[n, H, C, C]; `forbidden` where a query does not see a key."""
-        products = (self.q[pair.queries] @ self.k[pair.keys].transpose(2, 3)).to(self.dtype)
+        products = (self.q.index_select(0, pair.queries) @ self.k.index_select(0, pair.keys).transpose(2, 3)).to(
+            self.dtype
+        )
         scores = self.bias.add_to(products * self.settings.scale, pair.back, pair.queries)
         return scores if pair.allowed is None else scores.masked_fill_(~pair.allowed, forbidden)
 
     def values(self, pair: Pair, weights: Tensor) -> Tensor:
         """[n, H, C, Dv]: what the weights of a pair, after dropout, make of its values."""
-        return (pair.dropped(weights).to(self.v.dtype) @ self.v[pair.keys]).to(self.dtype)
+        return (pair.dropped(weights).to(self.v.dtype) @ self.v.index_select(0, pair.keys)).to(self.dtype)
 
     def zeros_of(self, blocks: Tensor) -> Tensor:
         return torch.zeros_like(blocks, dtype=self.dtype)
@@ -128,8 +130,8 @@ class GroupGradients:
 
     def add_all(self, generator: torch.Generator | None) -> None:
         for pair in self._scores.pairs(generator):
-            given = self._given[pair.queries]
-            products = (given @ self._scores.v[pair.keys].transpose(2, 3)).to(self._scores.dtype)
+            given = self._given.index_select(0, pair.queries)
+            products = (given @ self._scores.v.index_select(0, pair.keys).transpose(2, 3)).to(self._scores.dtype)
             weights, of_scores = self._of_scores(pair, pair.dropped(products))
             self._add(pair, given, pair.dropped(weights), of_scores)
             self._scores.bias.add_gradients(self._sums, of_scores, pair.back, pair.queries)
@@ -155,5 +157,7 @@ class GroupGradients:
         scaled = (of_scores * scores.settings.scale).to(scores.q.dtype)
         of_values = weights.to(scores.v.dtype).transpose(2, 3) @ given
         self.v.index_add_(0, pair.keys, of_values.to(scores.dtype))
-        self.q.index_add_(0, pair.queries, (scaled @ scores.k[pair.keys]).to(scores.dtype))
-        self.k.index_add_(0, pair.keys, (scaled.transpose(2, 3) @ scores.q[pair.queries]).to(scores.dtype))
+        self.q.index_add_(0, pair.queries, (scaled @ scores.k.index_select(0, pair.keys)).to(scores.dtype))
+        self.k.index_add_(
+            0, pair.keys, (scaled.transpose(2, 3) @ scores.q.index_select(0, pair.queries)).to(scores.dtype)
+        )

@@ -39,7 +39,8 @@ class GroupBias:
             scores = scores + self._position.to(scores.dtype)[self._steps(back, len(self._position))]
         if self._time is not None and self._clock is not None:
             places = _spans(self._clock, back, queries, len(self._time))
-            scores = scores + self._time.to(scores.dtype)[places][:, None]
+            of_pairs = self._time.to(scores.dtype).index_select(0, places.flatten()).view(places.shape)
+            scores = scores + of_pairs[:, None]
         return scores
 
     def add_gradients(self, sums: BiasSums, of_scores: Tensor, back: int, queries: Tensor) -> None:
@@ -70,8 +71,9 @@ class BiasSums:
 
 def _spans(clock: Tensor, back: int, queries: Tensor, most: int) -> Tensor:
     """int64 [n, C, C], places in `time`. clock: int64 [M, C]."""
-    passed = (clock[queries][:, :, None] - clock[queries - back][:, None, :]).abs()
-    return (passed.float().add_(1).log2_() * 2).long().clamp_(max=most - 1)
+    at, before = clock.index_select(0, queries), clock.index_select(0, queries - back)
+    passed = (at[:, :, None] - before[:, None, :]).float().abs_()
+    return passed.add_(1).log2_().mul_(2).clamp_(max=most - 1).long()
 
 
 def _add_at(sums: Tensor, places: Tensor, values: Tensor) -> None:
