@@ -1,8 +1,8 @@
 """python -m bench movielens: SASRec and HSTU on MovieLens-100k, beside SASRec in plain torch.
 
-Leave-one-out: of each user the last rating is ranked among all items, those rated before included; the rating before it chooses
-the epoch; all others are trained on. All models have the same hyperparameters, batches and seeds, and the twin SASRec's
-initial weights. Rows are figures of a model and seed; --records keeps them for the table of docs/models.md, too.
+Leave-one-out: of each user the last rating is ranked among all items, those rated before included. The rating before it is
+ranked, too, and chose hyperparameters; all others are trained on. All models have the same hyperparameters, batches and seeds,
+and the twin SASRec's initial weights. A row is of a model and seed; --records keeps figures for the table of docs/models.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from recis_core.bench.movielens.training import MODELS, TWIN, Hyperparameters
 from recis_core.bench.provenance import provenance
 from recis_core.bench.quality import records
 
-COLUMNS = ("model", "seed", "hr10", "ndcg10", "below_twin", "epoch", "cpu_s", "load")
+COLUMNS = ("model", "seed", "hr10", "ndcg10", "below_twin", "validation_hr10", "cpu_s", "load")
+
+FIGURES = ("hr10", "ndcg10", "below_twin", "validation_hr10")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +64,5 @@ def of_seed(given: Hyperparameters, backend: str, seed: int) -> list[dict[str, A
     ]  # fmt: skip
     twin = next(row["hr10"] for row in found if row["model"] == TWIN)
     found = [{**row, "below_twin": twin - row["hr10"]} for row in found]
-    rows.show(found, COLUMNS, f"seed {seed}")
+    rows.show([{**row, **{name: f"{row[name]:.4f}" for name in FIGURES}} for row in found], COLUMNS, f"seed {seed}")
     return found

@@ -38,7 +38,9 @@ class NextItemModel(nn.Module):
         """The features that forward passes to `embeddings`; for a Prefetcher."""
         return {name: batch[name] for name in ("history", "candidates")}
 
-    def forward(self, batch: Mapping[str, Any], *, last: bool = False) -> Tensor:
+    def forward(
+        self, batch: Mapping[str, Any], *, last: bool = False, vectors: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Scores of candidates to come next, as inner products of states and the candidates' vectors.
 
         Args:
@@ -46,10 +48,11 @@ class NextItemModel(nn.Module):
             alike, or [T, C], those of each row of the history. HSTU may want "timestamps", too.
           last: score only what follows the last item of each history; candidates are then [M] or [B, C]. An empty history
             scores 0.
+          vectors: give what the scores are products of, for losses that sample.
 
         Returns:
           float32 logits [T, M] or [T, C], with `last` [B, M] or [B, C]. Row t is worked out from the items of its sequence
-          up to t.
+          up to t. With `vectors` states [T, D] or [B, D], and the candidates' rows [M, D] or [T, C, D].
 
         Raises:
           KeyError: an input is missing. TypeError, ValueError: an input has another kind or size than said above.
@@ -57,13 +60,14 @@ class NextItemModel(nn.Module):
         _check(batch, last)
         rows = self.embeddings(self.sparse_features(batch))
         history, candidates = (cast(RaggedTensor, rows[f]).values() for f in ("history", "candidates"))
+        candidates = candidates.view(*batch["candidates"].shape, candidates.shape[1])
         offsets = batch["history"].offsets()[-1]
         states = self.encode(history, offsets, JaggedBlocks.of(offsets), batch)
         if last:
             states = _last_of_each(states, offsets)
-        if batch["candidates"].dim() == 1:
-            return states @ candidates.T
-        return (candidates.view(*batch["candidates"].shape, -1) @ states[:, :, None]).squeeze(2)
+        if vectors:
+            return states, candidates
+        return states @ candidates.T if candidates.dim() == 2 else (candidates @ states[:, :, None]).squeeze(2)
 
 
 def item_option(embedding_dim: int, **given: Any) -> EmbeddingOption:

@@ -53,6 +53,9 @@ def test_scores_are_inner_products_of_states_and_rows() -> None:
     of_each = {**batch, "candidates": torch.stack([ids, ids.flip(0)], 1)}
     wanted = torch.stack([(states * rows).sum(1), (states * rows.flip(0)).sum(1)], 1)
     torch.testing.assert_close(model(of_each), wanted)
+    found, vectors = model(of_each, vectors=True)
+    torch.testing.assert_close(found, states)
+    assert torch.equal(vectors, torch.stack([rows, rows.flip(0)], 1))
 
 
 def test_the_last_of_each_history() -> None:
@@ -64,6 +67,15 @@ def test_the_last_of_each_history() -> None:
     torch.testing.assert_close(last[[0, 2, 3, 4]], everywhere[ends[[0, 2, 3, 4]]])
     of_each = {**batch, "candidates": batch["candidates"].expand(5, 3)}
     torch.testing.assert_close(model(of_each, last=True), last)
+
+
+def test_no_history_at_all() -> None:
+    model = small()
+    for lengths in ([], [0, 0]):
+        batch = batch_of(lengths)
+        assert model(batch).shape == (0, 3)
+        assert model({**batch, "candidates": torch.zeros(0, 4).long()}).shape == (0, 4)
+        assert torch.equal(model(batch, last=True), torch.zeros(len(lengths), 3))
 
 
 def test_other_histories_and_what_comes_later_change_nothing() -> None:
