@@ -8,7 +8,7 @@ Sizes: N ids, U unique ids, B bags, R rows, D dim, F features, T logical tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -334,11 +334,18 @@ class Backend(Protocol):
         """All of the table, placement included."""
         ...
 
-    def export_later(self, state: State) -> Callable[[], Snapshot]:
-        """Copy what `export` reads; the call that is returned gives export's result of now, whatever the table does since.
+    def export_parts(self, state: State, most: int) -> Iterator[Snapshot]:
+        """All of the table without placement, in key order, in parts of at most `most` rows; one empty part of no rows.
 
-        Where rows lie in host memory, or in torch tensors, arrays are copied as they are, several times faster than
-        export puts them into key order; the call does that. Call it once, on any thread; then the copy can go.
+        Rows are read as the iterator goes on: no stage may change the table until it ends.
+        """
+        ...
+
+    def export_later(self, state: State) -> Callable[[], Snapshot]:
+        """The call that is returned gives export's result of now, whatever the table does since. Call it once, on any thread.
+
+        Where rows lie in host memory, a thread copies the arrays as they are, and a stage that changes rows meanwhile
+        notes them first (rows_now.py). Else they are copied here. The call puts them into key order; then the copy can go.
         """
         ...
 

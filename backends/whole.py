@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from recis_core.backends import placement
 from recis_core.backends.errors import TableFull
+from recis_core.backends.rows_now import RowsNow, keep
 from recis_core.backends.spec import Counters, TableSpec
 
 # Messages of torch's allocators: on a CPU the error has no class of its own.
@@ -42,6 +43,7 @@ class Changing(Protocol):
     by_table: Any  # keys of each logical table; replaced, never written into
     counters: Counters
     unfinished: Unfinished | None
+    copying: list[RowsNow]
 
 
 class Undo:
@@ -96,6 +98,8 @@ class Writes:
 def write_all(state: Any, writes: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
     """Run all of these writes; each may run several times."""
     settle(state)
+    if state.copying:
+        keep(state.copying, None)
     state.unfinished = Writes(writes)
     settle(state)
 
@@ -108,15 +112,20 @@ def settle(state: Any) -> None:
 
 
 class whole:  # noqa: N801, a context manager is used like a function
-    """A stage of one table. Not to be nested."""
+    """A stage of one table. Not to be nested.
 
-    __slots__ = ("_state",)
+    rows: those that change of the rows there are; None: any may. A copy that is being made keeps them first.
+    """
 
-    def __init__(self, state: Any) -> None:
-        self._state = state
+    __slots__ = ("_rows", "_state")
+
+    def __init__(self, state: Any, rows: Any = None) -> None:
+        self._state, self._rows = state, rows
 
     def __enter__(self) -> Undo:
         settle(self._state)
+        if self._state.copying:
+            keep(self._state.copying, self._rows)
         undo = Undo(self._state)
         self._state.unfinished = undo
         return undo

@@ -62,6 +62,7 @@ class JaxBackend:
         self.marks = partial(export.marks, programs)
         self.keys_from = partial(export.keys_from, programs)
         self.export = partial(export.export, programs)
+        self.export_parts = partial(export.export_parts, programs)
         self.export_later = partial(export.export_later, programs)
 
     def create(self, spec: TableSpec) -> TableState:

@@ -6,7 +6,7 @@ Sizes: n keys, S buckets, W ways, E entries, R rows, D dim.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -64,12 +64,12 @@ def export(programs: Programs, state: TableState) -> Snapshot:
     host = jax.device_get(state.index)
     entry, kept = _marked(state, host)
     rows, ways = kept.rows.numpy(), state.index.ways
-    weights, *slots = (to_torch(x)[: len(rows)].cpu().clone() for x in drain.read_rows(programs, state, rows))
+    weights, slots = _rows_at(programs, state, rows)
     return Snapshot(
         ids=kept.ids,
         tables=kept.tables,
         weights=weights,
-        slots=dict(zip(state.slots, slots, strict=True)),
+        slots=slots,
         slot_numbers=torch.from_numpy(np.where(entry < ways, entry, ways - 1 - entry).astype(np.int64)),
         row_numbers=kept.rows,
         scores=kept.scores,
@@ -78,6 +78,22 @@ def export(programs: Programs, state: TableState) -> Snapshot:
         next_row=int(host.next_row),
         buckets=state.index.buckets,
     )
+
+
+def export_parts(programs: Programs, state: TableState, most: int) -> Iterator[Snapshot]:
+    finish(programs, state)
+    settle(state, wait=True)
+    kept = _marked(state, jax.device_get(state.index))[1]
+    for begin in range(0, max(1, len(kept.rows)), most):
+        at = slice(begin, begin + most)
+        weights, slots = _rows_at(programs, state, kept.rows.numpy()[at])
+        scores, stamps = kept.scores[at], kept.stamps[at]
+        yield Snapshot(kept.ids[at], kept.tables[at], weights, slots, scores=scores, stamps=stamps)
+
+
+def _rows_at(programs: Programs, state: TableState, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+    weights, *slots = (to_torch(x)[: len(rows)].cpu().clone() for x in drain.read_rows(programs, state, rows))
+    return weights, dict(zip(state.slots, slots, strict=True))
 
 
 def export_later(programs: Programs, state: TableState) -> Callable[[], Snapshot]:

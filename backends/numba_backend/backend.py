@@ -23,6 +23,7 @@ from recis_core.backends.numba_backend import write as write_
 from recis_core.backends.numba_backend.state import TableState, as_arrays
 from recis_core.backends.records import Evicted
 from recis_core.backends.row_checks import check_rows
+from recis_core.backends.rows_now import NO_ROWS, keep
 from recis_core.backends.spec import Clock, LookupMode, SlotSpec
 from recis_core.backends.whole import settle, whole, write_all
 
@@ -60,6 +61,7 @@ class NumbaBackend:
     marks = staticmethod(export_.marks)
     keys_from = staticmethod(export_.keys_from)
     export = staticmethod(export_.export)
+    export_parts = staticmethod(export_.export_parts)
     export_later = staticmethod(export_.export_later)
     restore = staticmethod(export_.restore)
     rows_by_table = staticmethod(table_counts.rows_by_table)
@@ -74,7 +76,7 @@ class NumbaBackend:
         self, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
     ) -> tuple[TableState, Tensor, Evicted | None]:
         keys = as_arrays(ids, tables)
-        with whole(state) as undo:
+        with whole(state, NO_ROWS) as undo:
             rows, evicted = lookup_.lookup(state, undo, *keys, mode=mode, clock=clock, incoming=len(ids))
         return state, torch.from_numpy(rows), evicted
 
@@ -111,6 +113,8 @@ class NumbaBackend:
         settle(state)
         at, given = as_arrays(rows, values.float())
         state_.check_numbers(at, state.slots[name])
+        if state.copying:
+            keep(state.copying, at)
         write_.write_rows(state.slots[name], at, given)
         return state
 

@@ -20,6 +20,7 @@ from recis_core.backends.numba_backend.pool_grad import vectors_of, weights_grad
 from recis_core.backends.numba_backend.segment_sum import add_occurrences, empty_occurrences, sum_by_key
 from recis_core.backends.numba_backend.state import TableState
 from recis_core.backends.records import Evicted, LookupCall, Request
+from recis_core.backends.rows_now import NO_ROWS
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.whole import whole
 
@@ -54,7 +55,7 @@ def embed(
 ) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
     ids = call.ids.contiguous().numpy()
     keys = unique_keys(ids, np.array(call.lengths, np.int64), np.array(call.ordinals, np.int32))
-    with whole(state) as undo:
+    with whole(state, NO_ROWS) as undo:
         rows, evicted = lookup(state, undo, keys.ids, keys.tables, mode=mode, clock=clock, incoming=len(ids))
         outputs, saved = embed_rows(state, call, keys, rows, mode, weights_need_grad)
     return state, outputs, saved, evicted

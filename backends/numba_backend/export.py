@@ -5,7 +5,7 @@ Sizes: n keys, S buckets, W ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recis_core.backends.numba_backend.compiled import compiled
 from recis_core.backends.numba_backend.find import find
 from recis_core.backends.numba_backend.hashing import bucket_words
 from recis_core.backends.numba_backend.key_order import key_order
-from recis_core.backends.numba_backend.lookup import lookup
-from recis_core.backends.numba_backend.memory import copied
+from recis_core.backends.numba_backend.lookup import find_or_insert
+from recis_core.backends.numba_backend.memory import copied, zeroed
 from recis_core.backends.numba_backend.state import (
     Index,
     TableState,
@@ -29,8 +30,8 @@ from recis_core.backends.numba_backend.state import (
 )
 from recis_core.backends.numba_backend.write import put_back, write_entries
 from recis_core.backends.records import Marks, Snapshot
+from recis_core.backends.rows_now import RowsNow
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
-from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.whole import Undo, settle, whole
 
 
@@ -67,10 +68,24 @@ def marks(state: TableState) -> Marks:
 def _marked(state: TableState) -> tuple[np.ndarray, Marks]:
     """Entries that hold a key, in key order, and their fields."""
     index = state.index
-    entry = np.concatenate([np.flatnonzero(index.tags), index.ways + np.arange(index.stashed)])
-    columns = _columns(index.entries[entry])
+    entry, *columns = _listed(index.entries, index.tags, index.stashed, state.used)
     order = key_order(columns[0], columns[1], state.ranks)
     return entry[order], Marks(*(torch.from_numpy(column[order]) for column in columns))
+
+
+@compiled
+def _listed(entries, tags, stashed, count):  # type: ignore[no-untyped-def]
+    """(entries that hold a key int64, their ids, tables, rows, scores, stamps), each [count]."""
+    at, ids = np.empty(count, np.int64), np.empty(count, np.int64)
+    tables, rows = np.empty(count, np.int32), np.empty(count, np.int32)
+    scores, stamps = np.empty(count, np.int32), np.empty(count, np.int32)
+    n = 0
+    for e in range(len(tags) + stashed):
+        if e >= len(tags) or tags[e] != 0:
+            at[n], ids[n], tables[n], rows[n] = e, entries[e].id, entries[e].table, entries[e].row
+            scores[n], stamps[n] = entries[e].score, entries[e].stamp
+            n += 1
+    return at, ids, tables, rows, scores, stamps
 
 
 def keys_from(state: TableState, start: int, most: int) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -102,22 +117,36 @@ def export(state: TableState) -> Snapshot:
     )
 
 
+def export_parts(state: TableState, most: int) -> Iterator[Snapshot]:
+    settle(state)
+    kept = _marked(state)[1]
+    for begin in range(0, max(1, len(kept.rows)), most):
+        at = slice(begin, begin + most)
+        rows = kept.rows.numpy()[at]
+        slots = {name: torch.from_numpy(array[rows]) for name, array in state.slots.items()}
+        weights, scores, stamps = as_weights(state.weights[rows]), kept.scores[at], kept.stamps[at]
+        yield Snapshot(kept.ids[at], kept.tables[at], weights, slots, scores=scores, stamps=stamps)
+
+
 def export_later(state: TableState) -> Callable[[], Snapshot]:
     settle(state)
-    return partial(export, _copied_state(state))
+    index, arrays = state.index, {name: array[: state.next_row] for name, array in _row_arrays(state).items()}
+    into = {name: zeroed(array.shape, array.dtype) for name, array in arrays.items()}
+    kept = replace(index, entries=copied(index.entries[: index.ways + index.stashed]), tags=copied(index.tags))
+    slots = {name: into[f"slot {name}"] for name in state.slots}
+    then = replace(state, index=kept, weights=into["weights"], slots=slots, free=copied(state.free), copying=[])
+    now = RowsNow(arrays, into)
+    state.copying.append(now)
+    return partial(_export_when_copied, now, then)
 
 
-def _copied_state(state: TableState) -> TableState:
-    """What `export` reads, in memory of its own; no other stage may take it."""
-    index, rows = state.index, state.next_row
-    entries = copied(index.entries[: index.ways + index.stashed])
-    return replace(
-        state,
-        index=replace(index, entries=entries, tags=copied(index.tags)),
-        weights=copied(state.weights[:rows]),
-        slots={name: copied(array[:rows]) for name, array in state.slots.items()},
-        free=copied(state.free),
-    )
+def _row_arrays(state: TableState) -> dict[str, np.ndarray]:
+    return {"weights": state.weights} | {f"slot {name}": array for name, array in state.slots.items()}
+
+
+def _export_when_copied(now: RowsNow, then: TableState) -> Snapshot:
+    now.finish()
+    return export(then)
 
 
 def _columns(entries: np.ndarray) -> list[np.ndarray]:
@@ -137,14 +166,16 @@ def restore(state: TableState, snapshot: Snapshot) -> TableState:
 
 def _find_or_insert(state: TableState, undo: Undo, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
     """Scores and stamps are the snapshot's, whatever the layout."""
-    mode = LookupMode(touch=False)
-    rows, _ = lookup(state, undo, ids, tables, mode=mode, clock=Clock(), incoming=len(ids))
-    entries, entry = state.index.entries, find(state, ids, tables, None).entries
+    found, missing = find_or_insert(state, undo, ids, tables)
+    known = np.delete(np.arange(len(ids)), missing)  # what is new goes as it came: its values need no note
+    entries, entry = state.index.entries, found.entries
     for name, values in (("score", snapshot.scores), ("stamp", snapshot.stamps)):
         if values is not None:
-            undo.note(put_back, entries[name], entry, entries[name][entry])
+            undo.note(put_back, entries[name], entry[known], entries[name][entry[known]])
             entries[name][entry] = values.numpy()
-    _write_values(state, undo, snapshot, rows)
+    for array in (state.weights, *state.slots.values()):
+        undo.note(put_back, array, found.rows[known], array[found.rows[known]])
+    _write_values(state, snapshot, found.rows)
 
 
 def _restore_placement(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> None:
@@ -152,23 +183,24 @@ def _restore_placement(state: TableState, snapshot: Snapshot, ids: np.ndarray, t
     index = _index_as_saved(state, snapshot, ids, tables)
     free = snapshot.free_rows.numpy().copy()  # type: ignore[union-attr]
     make_room(state, snapshot.next_row)
-    _write_values(state, None, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
+    _write_values(state, snapshot, snapshot.row_numbers.numpy())  # type: ignore[union-attr]
     state.index, state.used, state.next_row, state.free = index, len(ids), snapshot.next_row, free
     state.by_table = np.bincount(tables, minlength=len(state.uids))
 
 
-def _write_values(state: TableState, undo: Undo | None, snapshot: Snapshot, rows: np.ndarray) -> None:
-    overwrite(undo, state.weights, rows, as_stored(snapshot.weights))
+def _write_values(state: TableState, snapshot: Snapshot, rows: np.ndarray) -> None:
+    at = _run_of(rows)
+    state.weights[at] = as_stored(snapshot.weights)
     for name, array in state.slots.items():
         given = snapshot.slots.get(name)
-        initial = np.float32(state.slot_specs[name].initial)
-        overwrite(undo, array, rows, initial if given is None else given.detach().numpy())
+        array[at] = np.float32(state.slot_specs[name].initial) if given is None else given.detach().numpy()
 
 
-def overwrite(undo: Undo | None, array: np.ndarray, rows: np.ndarray, values: np.ndarray | np.float32) -> None:
-    if undo is not None:
-        undo.note(put_back, array, rows, array[rows])
-    array[rows] = values
+def _run_of(rows: np.ndarray) -> slice | np.ndarray:
+    """New keys in key order get rows in a run, into which values are copied in one piece."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows), dtype=rows.dtype)):
+        return slice(int(rows[0]), int(rows[0]) + len(rows))
+    return rows
 
 
 def _index_as_saved(state: TableState, snapshot: Snapshot, ids: np.ndarray, tables: np.ndarray) -> Index:

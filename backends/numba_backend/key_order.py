@@ -16,6 +16,8 @@ SIGN = np.uint64(1 << 63)
 def key_order(ids, tables, ranks):  # type: ignore[no-untyped-def]
     """The permutation int32 [M]. ranks: each table's place among the uids, int32 [T]."""
     M = len(ids)
+    if _in_order(ids, tables, ranks):
+        return np.arange(M).astype(np.int32)
     order, spare = np.arange(M).astype(np.int32), np.empty(M, np.int32)
     digits = np.empty(M, np.int32)
     for shift in range(0, 64, 8):
@@ -24,6 +26,16 @@ def key_order(ids, tables, ranks):  # type: ignore[no-untyped-def]
     for i in range(M):
         digits[i] = ranks[tables[i]]
     return _sort_by_digit(digits, len(ranks), order, spare)[0]
+
+
+@inlined
+def _in_order(ids, tables, ranks):  # type: ignore[no-untyped-def]
+    """As keys come from a table that was exported."""
+    for i in range(1, len(ids)):
+        before, here = ranks[tables[i - 1]], ranks[tables[i]]
+        if before > here or (before == here and ids[i - 1] > ids[i]):
+            return False
+    return True
 
 
 @inlined

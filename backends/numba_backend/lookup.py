@@ -19,6 +19,7 @@ from recis_core.backends.numba_backend.place import place
 from recis_core.backends.numba_backend.state import TableState, count_tables, make_room, take_rows
 from recis_core.backends.numba_backend.write import copy_entries, fill_rows, put_back, put_entries_back, write_entries
 from recis_core.backends.records import Evicted
+from recis_core.backends.rows_now import keep
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.whole import Undo, no_room, whole
 
@@ -42,6 +43,7 @@ class Keys:
 class Placed:
     """A chunk of new keys, after its insertion."""
 
+    entries: np.ndarray  # int64 [M]
     rows: np.ndarray  # int32 [M]
     victims: Victims
 
@@ -72,6 +74,15 @@ def lookup(
         state.counters.found += len(ids) - len(missing)
         state.counters.unknown += 0 if mode.insert else len(missing)
     return found.rows, evicted
+
+
+def find_or_insert(state: TableState, undo: Undo, ids: np.ndarray, tables: np.ndarray) -> tuple[Found, np.ndarray]:
+    """(where unique keys are, int64 positions of those that are new, ascending). The caller writes the new ones' rows."""
+    grow(state, undo, len(ids))
+    found = find(state, ids, tables, None) if state.used else not_found(state, ids, tables)
+    missing = np.flatnonzero(found.rows < 0)
+    _insert(state, undo, found, missing, ids, tables, Clock(), np.zeros(len(ids), np.bool_))
+    return found, missing
 
 
 def insert(state: TableState, ids: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -105,7 +116,7 @@ def _insert(
     clock: Clock,
     begin: np.ndarray | None,
 ) -> Evicted | None:
-    """Insert what was not found, and write its rows into `found`."""
+    """Insert what was not found, and write its entries and rows into `found`."""
     if not len(missing):
         return join(state, []) if state.spec.evict else None
     missing = missing[key_order(ids[missing], tables[missing], state.ranks)]
@@ -116,6 +127,7 @@ def _insert(
         _insert_chunk(state, undo, keys.part(beg, beg + placement.CHUNK), clock)
         for beg in range(0, len(missing), placement.CHUNK)
     ]
+    found.entries[missing] = np.concatenate([p.entries for p in placed])
     found.rows[missing] = np.concatenate([p.rows for p in placed])
     state.counters.inserted += len(missing)
     state.counters.evicted += sum(len(p.victims.rows) for p in placed)
@@ -133,6 +145,8 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
         raise no_room(state.spec, M, state.used, index.stashed)
     entry[waits] = index.ways + index.stashed + np.arange(len(waits))
     victims = drain(state, entry[displaces])
+    if state.copying:
+        keep(state.copying, victims.rows)
     rows = _rows_for(state, displaces, victims, M)
     before = copy_entries(index.entries, index.tags, entry)
     undo.note(put_entries_back, index.entries, index.tags, entry, *before)
@@ -148,7 +162,7 @@ def _insert_chunk(state: TableState, undo: Undo, keys: Keys, clock: Clock) -> Pl
         count_tables(state, victims.tables, -1)
     begin = slice(None) if keys.begin is None else keys.begin
     _begin(state, keys.ids[begin], keys.tables[begin], rows[begin])
-    return Placed(rows, victims)
+    return Placed(entry, rows, victims)
 
 
 def _rows_for(state: TableState, displaces: np.ndarray, victims: Victims, M: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import mmap
 import numpy as np
 import torch
 
+PAGE = 2 << 20  # bytes of a huge page, where large arrays begin
 HUGE = 4 << 20  # below two huge pages there is nothing to gain
 
 
@@ -20,8 +21,10 @@ def zeroed(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of zeros whose first byte starts a cache line."""
     count = math.prod(shape)
     size = count * dtype.itemsize
-    buffer = _mapped(size) if size >= HUGE and hasattr(mmap, "MAP_PRIVATE") else _small(size)
-    return np.frombuffer(buffer, dtype, count).reshape(shape) if size else np.zeros(shape, dtype)
+    if size < HUGE or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.frombuffer(_small(size), dtype, count).reshape(shape) if size else np.zeros(shape, dtype)
+    buffer = np.frombuffer(_mapped(size + PAGE), np.uint8)
+    return buffer[-buffer.ctypes.data % PAGE :][:size].view(dtype).reshape(shape)
 
 
 def copied(array: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from recis_core.backends import placement
 from recis_core.backends.errors import BackendUnavailable
 from recis_core.backends.numba_backend.memory import zeroed
 from recis_core.backends.row_checks import new_slots
+from recis_core.backends.rows_now import RowsNow
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec
 from recis_core.backends.whole import Unfinished
 
@@ -72,6 +73,7 @@ class TableState:
     used: int = 0
     counters: Counters = field(default_factory=Counters)
     unfinished: Unfinished | None = None
+    copying: list[RowsNow] = field(default_factory=list)
 
     @property
     def rows_left(self) -> int:

@@ -30,6 +30,7 @@ from recis_core.backends.numba_backend.lanes import (
 )
 from recis_core.backends.numba_backend.scratch import empty
 from recis_core.backends.numba_backend.state import TableState, check_highest
+from recis_core.backends.rows_now import keep
 from recis_core.backends.spec import UpdateRule
 from recis_core.backends.step_numbers import step_numbers
 from recis_core.backends.whole import settle
@@ -58,6 +59,8 @@ def update(
     slots = [state.slots[name] for name in rule.slots]
     first, second = (*slots, NO_SLOT, NO_SLOT)[:2]
     check_highest(g.rows, state.weights, *slots)
+    if state.copying:
+        keep(state.copying, g.rows)
     work = (
         KINDS[rule.kind], len(slots), state.weights, first, second, g.rows, g.tables, values, step.hyper,
         step.factor,

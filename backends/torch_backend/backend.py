@@ -9,6 +9,7 @@ from recis_core.backends import table_counts
 from recis_core.backends.errors import BackendUnavailable
 from recis_core.backends.records import Evicted
 from recis_core.backends.row_checks import check_rows
+from recis_core.backends.rows_now import NO_ROWS
 from recis_core.backends.spec import Clock, LookupMode, SlotSpec, TableSpec
 from recis_core.backends.torch_backend import codec as codec_
 from recis_core.backends.torch_backend import embed as embed_
@@ -55,6 +56,7 @@ class TorchBackend:
     marks = staticmethod(export_.marks)
     keys_from = staticmethod(export_.keys_from)
     export = staticmethod(export_.export)
+    export_parts = staticmethod(export_.export_parts)
     export_later = staticmethod(export_.export_later)
     restore = staticmethod(export_.restore)
     rows_by_table = staticmethod(table_counts.rows_by_table)
@@ -76,7 +78,7 @@ class TorchBackend:
     def lookup(
         self, state: TableState, ids: Tensor, tables: Tensor, *, mode: LookupMode, clock: Clock
     ) -> tuple[TableState, Tensor, Evicted | None]:
-        with changing(state) as undo:
+        with changing(state, NO_ROWS) as undo:
             uids = state.uids(tables)
             rows, evicted = lookup_.lookup(state, undo, ids, uids, mode=mode, clock=clock, incoming=len(ids))
         return state, rows, evicted

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.records import Evicted, LookupCall, Partition, Request
+from recis_core.backends.rows_now import NO_ROWS
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.torch_backend.gather import gather
 from recis_core.backends.torch_backend.gradient import KeyedGradient, known
@@ -37,7 +38,7 @@ class Saved:
 def embed(
     state: TableState, call: LookupCall, *, mode: LookupMode, clock: Clock, weights_need_grad: tuple[bool, ...]
 ) -> tuple[TableState, list[Tensor], Saved, Evicted | None]:
-    with changing(state) as undo:
+    with changing(state, NO_ROWS) as undo:
         done = _embed(state, undo, call, mode, clock, weights_need_grad)
     return state, *done
 

@@ -5,14 +5,16 @@ Sizes: n keys, W ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recis_core.backends.records import Marks, Snapshot
+from recis_core.backends.rows_now import RowsNow
 from recis_core.backends.snapshot_checks import check_snapshot, keeps_placement
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.torch_backend.lookup import find, lookup
@@ -99,21 +101,44 @@ def export(state: TableState) -> Snapshot:
     )
 
 
+def export_parts(state: TableState, most: int) -> Iterator[Snapshot]:
+    settle(state)
+    entry = _occupied(state.index)
+    kept, rows = _marks(state, entry), state.index.rows[entry].long()
+    for begin in range(0, max(1, len(rows)), most):
+        at = slice(begin, begin + most)
+        slots = {name: array[rows[at]].cpu() for name, array in state.slots.items()}
+        weights, scores, stamps = state.weights[rows[at]].cpu(), kept.scores[at], kept.stamps[at]
+        yield Snapshot(kept.ids[at], kept.tables[at], weights, slots, scores=scores, stamps=stamps)
+
+
 def export_later(state: TableState) -> Callable[[], Snapshot]:
     settle(state)
-    return partial(export, _copied_state(state))
+    index, used = state.index, state.index.ways + state.index.stashed
+    kept = replace(index, **{name: _copied(getattr(index, name)[:used]) for name in FIELDS})  # type: ignore[arg-type]
+    arrays = {name: array[: state.next_row] for name, array in _row_arrays(state).items()}
+    if state.device.type == "cpu":
+        into = {name: torch.empty_like(array) for name, array in arrays.items()}
+        now = RowsNow(_numpy(arrays), _numpy(into))
+        state.copying.append(now)
+    else:
+        into, now = {name: _copied(array) for name, array in arrays.items()}, RowsNow({}, {})
+    slots = {name: into[f"slot {name}"] for name in state.slots}
+    then = replace(state, index=kept, weights=into["weights"], slots=slots, free=_copied(state.free), copying=[])
+    return partial(_export_when_copied, now, then)
 
 
-def _copied_state(state: TableState) -> TableState:
-    """What `export` reads, in host memory of its own; no other stage may take it."""
-    index, rows, used = state.index, state.next_row, state.index.ways + state.index.stashed
-    return replace(
-        state,
-        index=replace(index, **{name: _copied(getattr(index, name)[:used]) for name in FIELDS}),  # type: ignore[arg-type]
-        weights=_copied(state.weights[:rows]),
-        slots={name: _copied(array[:rows]) for name, array in state.slots.items()},
-        free=_copied(state.free),
-    )
+def _row_arrays(state: TableState) -> dict[str, Tensor]:
+    return {"weights": state.weights} | {f"slot {name}": array for name, array in state.slots.items()}
+
+
+def _numpy(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: (t.view(torch.int16) if t.dtype == torch.bfloat16 else t).numpy() for name, t in arrays.items()}
+
+
+def _export_when_copied(now: RowsNow, then: TableState) -> Snapshot:
+    now.finish()
+    return export(then)
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recis_core.backends import placement
 from recis_core.backends.records import Evicted
+from recis_core.backends.rows_now import keep
 from recis_core.backends.spec import Clock, LookupMode
 from recis_core.backends.torch_backend.grow import grow
 from recis_core.backends.torch_backend.initial_values import initial_values
@@ -93,6 +94,8 @@ def _insert_chunk(state: TableState, undo: Undo, ids: Tensor, uids: Tensor, cloc
         raise no_room(spec, len(ids), state.used, index.stashed)
     rows = torch.empty(len(ids), dtype=torch.int32, device=ids.device)
     lost = _drain(state, entry[displaces])
+    if state.copying:
+        keep(state.copying, lost.rows)
     rows[displaces] = lost.rows
     rows[~displaces] = take_rows(state, int((~displaces).sum()))
     entry[waits] = index.ways + index.stashed + torch.arange(int(waits.sum()), device=ids.device)

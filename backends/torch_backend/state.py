@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core.backends import placement
 from recis_core.backends.row_checks import new_slots
+from recis_core.backends.rows_now import RowsNow
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec
 from recis_core.backends.whole import Undo, Unfinished, whole
 
@@ -78,6 +80,7 @@ class TableState:
     used: int = 0
     counters: Counters = field(default_factory=Counters)
     unfinished: Unfinished | None = None
+    copying: list[RowsNow] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
@@ -105,9 +108,9 @@ def outside_inference() -> Iterator[None]:
 
 
 @contextmanager
-def changing(state: TableState) -> Iterator[Undo]:
+def changing(state: TableState, rows: Any = None) -> Iterator[Undo]:
     """As `whole`, outside inference mode."""
-    with outside_inference(), whole(state) as undo:
+    with outside_inference(), whole(state, rows) as undo:
         yield undo
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recis_core.backends.rows_now import NO_ROWS, keep
 from recis_core.backends.spec import RULES, UpdateRule
 from recis_core.backends.step_numbers import step_numbers
 from recis_core.backends.torch_backend.gradient import KeyedGradient
@@ -30,7 +31,7 @@ def update(
     factor: float,
     t: tuple[int, ...],
 ) -> TableState:
-    with changing(state) as undo:
+    with changing(state, NO_ROWS) as undo:
         step = step_numbers(rule, hyper, factor, len(state.spec.uids))
         known = gradient.rows >= 0
         rows, tables = gradient.rows[known].long(), gradient.tables[known].long()
@@ -42,6 +43,8 @@ def update(
         weights, slots = STEPS[rule.kind](g, before.float(), slots_before, named)
         if state.weights.dtype == torch.bfloat16:
             weights = round_to_bfloat16(weights, _noise(state, gradient.ids[known], tables, t))
+        if state.copying:
+            keep(state.copying, rows)
         overwrite(undo, state.weights, rows, weights, before)
         for name, values, old in zip(rule.slots, slots, slots_before, strict=True):
             overwrite(undo, state.slots[name], rows, values, old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,9 +33,10 @@ class PlainStorage:
 
     gate = tiers = None
 
-    def __init__(self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...] = ()) -> None:
+    def __init__(self, backend: Backend, spec: TableSpec, slots: tuple[SlotSpec, ...] = (), room: int = 0) -> None:
+        """room: rows to make room for at once, if that is more than the spec says."""
         self.backend, self.spec = backend, spec
-        self.state = backend.add_slots(backend.create(spec), slots)
+        self.state = backend.add_slots(backend.create(replace(spec, rows=max(spec.rows, room))), slots)
         # Stages without a state are the backend's methods, without a call in between.
         self.embed_grad, self.combine, self.measure = backend.embed_grad, backend.combine, backend.measure
         self.read_gradient, self.without = backend.read_gradient, backend.without
@@ -42,9 +44,9 @@ class PlainStorage:
     def steps(self) -> int:
         return 0
 
-    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...], room: int = 0) -> Content:
         """Rows of other logical tables stay in place, unless these tables have rows and get new ones: then all is copied."""
-        empty = partial(PlainStorage, self.backend, self.spec, slots)
+        empty = partial(PlainStorage, self.backend, self.spec, slots, room)
         if len(ordinals) == len(self.spec.uids):
             return Fresh(empty(), self.counters().rows)
         marks = self.marks()
@@ -120,6 +122,10 @@ class PlainStorage:
         return self.backend.export(self.state)
 
     def snapshots(self, most: int) -> Iterator[Snapshot]:
+        return self.backend.export_parts(self.state, most)
+
+    def snapshots_later(self) -> Iterator[Snapshot]:
+        """All rows as they are at this call; the iterator may go on later, on another thread."""
         return _without_placement([self.backend.export_later(self.state)])
 
     def rows_of(self, ids: Tensor, tables: Tensor, *, marks: bool) -> Snapshot:

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class Replacement:
-    """Replaces all rows of the logical tables `ordinals`.
+    """Replaces all rows of the logical tables `ordinals`. room: how many rows are expected, so that no array has to grow.
 
     Raises:
       what the backend raises if memory cannot hold old and new rows together. The table is unchanged then.
     """
 
-    def __init__(self, table: Table, ordinals: Collection[int]) -> None:
+    def __init__(self, table: Table, ordinals: Collection[int], room: int = 0) -> None:
         self.table, self.keys = table, all_of(ordinals)
         self._waiting = slots_without(table._homeless_slots, self.keys)
         self._known = {slot.name for slot in table.slot_specs}
         with table.lock:
-            self._content = table.storage.content(set(ordinals), table.slot_specs)
+            self._content = table.storage.content(set(ordinals), table.slot_specs, room)
 
     def add(self, snapshot: Snapshot) -> None:
         """Add rows of these logical tables by id; slots that the table does not have wait for an optimizer.

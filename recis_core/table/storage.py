@@ -49,8 +49,8 @@ class Storage(Protocol):
         """Optimizer steps that the rows already have: those of a kept disk's last flush, else 0. Opens the disk."""
         ...
 
-    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
-        """Collects rows that will replace those of these logical tables."""
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...], room: int = 0) -> Content:
+        """Collects rows that will replace those of these logical tables. room: how many are expected."""
         ...
 
     def add_slots(self, slots: tuple[SlotSpec, ...]) -> None: ...
@@ -111,10 +111,17 @@ class Storage(Protocol):
     def export(self) -> Snapshot: ...
 
     def snapshots(self, most: int) -> Iterator[Snapshot]:
-        """All rows with slots and marks, each once, on the CPU, without placement.
+        """All rows with slots and marks, each once, on the CPU, without placement, in parts of at most `most` rows.
 
-        Of tiers in parts of at most `most` rows, read where they are as the iterator goes on: rows must not move until it
-        ends. Else in one part, copied at this call; the iterator may go on later, on another thread.
+        They are read where they are as the iterator goes on: rows must neither change nor move until it ends.
+        """
+        ...
+
+    def snapshots_later(self) -> Iterator[Snapshot]:
+        """All rows as they are at this call, as `snapshots` gives them; the iterator may go on later, on another thread.
+
+        Raises:
+          NotImplementedError: rows are in tiers.
         """
         ...
 

@@ -10,7 +10,7 @@ STAGES = (
     "create", "add_slots", "partition", "lookup", "gather", "pool", "pool_grad", "embed", "embed_grad", "gradient",
     "combine", "read_gradient", "measure", "update", "encode", "decode", "pack_ids", "unpack_ids", "select_rows",
     "renumber", "without", "read_rows", "write_rows", "read_slot", "write_slot", "erase", "marks",
-    "keys_from", "rows_by_table", "export", "export_later", "restore", "counters", "programs",
+    "keys_from", "rows_by_table", "export", "export_parts", "export_later", "restore", "counters", "programs",
 )  # fmt: skip
 RAN: dict[str, set[str]] = {}
 

@@ -29,7 +29,7 @@ def _go_on(pair: Pair) -> None:
     pair.erase(IDS[12:20], TABLES[12:20])
 
 
-def _differing(a: Snapshot, b: Snapshot) -> list[str]:
+def differing(a: Snapshot, b: Snapshot) -> list[str]:
     def equal(x: object, y: object) -> bool:
         if isinstance(x, dict) and isinstance(y, dict):
             return list(x) == list(y) and all(equal(x[name], y[name]) for name in x)
@@ -46,8 +46,8 @@ def test_it_gives_what_was_there(backend: Recorded) -> None:
     _go_on(pair)
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(later).result()
-    assert _differing(found, expected) == []
-    changed = _differing(backend.export(pair.state), expected)
+    assert differing(found, expected) == []
+    changed = differing(backend.export(pair.state), expected)
     assert {"ids", "weights", "stamps", "next_row"} <= set(changed)
 
 
@@ -55,4 +55,19 @@ def test_bfloat16_and_a_table_without_rows(backend: Recorded) -> None:
     for pair in (_trained(backend, dtype="bfloat16"), Pair(backend, make_spec())):
         expected, later = backend.export(pair.state), backend.export_later(pair.state)
         pair.lookup(IDS, TABLES, clock=Clock(2))
-        assert _differing(later(), expected) == []
+        assert differing(later(), expected) == []
+
+
+def test_parts_are_the_whole_without_placement(backend: Recorded) -> None:
+    pair = _trained(backend)
+    whole = backend.export(pair.state)
+    for most in (5, 1000):
+        parts = list(backend.export_parts(pair.state, most))
+        assert max(len(part.ids) for part in parts) <= most
+        assert all(part.slot_numbers is None and part.free_rows is None for part in parts)
+        for name in ("ids", "tables", "weights", "scores", "stamps"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+        for name, values in whole.slots.items():
+            assert torch.equal(torch.cat([part.slots[name] for part in parts]), values)
+    empty = list(backend.export_parts(Pair(backend, make_spec(), SLOTS).state, 5))
+    assert [(len(part.ids), sorted(part.slots)) for part in empty] == [(0, sorted(whole.slots))]

@@ -9,6 +9,7 @@ Sizes: N ids, U unique keys.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,9 @@ class AdmittingStorage:
         self.marks, self.rows_by_table, self.pieces = inner.marks, inner.rows_by_table, inner.pieces
         self.layout, self.export, self.counters = inner.layout, inner.export, inner.counters
         self.snapshots, self.rows_of = inner.snapshots, inner.rows_of
+
+    def snapshots_later(self) -> Iterator[Snapshot]:
+        return self.inner.snapshots_later()
 
     @property
     def state(self) -> Any:
@@ -99,8 +103,8 @@ class AdmittingStorage:
     def stats(self) -> dict[str, int]:
         return {**self.gate.stats(), **self.inner.stats()}
 
-    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...]) -> Content:
-        return Admitted(self.inner.content(ordinals, slots), self.gate)
+    def content(self, ordinals: set[int], slots: tuple[SlotSpec, ...], room: int = 0) -> Content:
+        return Admitted(self.inner.content(ordinals, slots, room), self.gate)
 
 
 class Admitted:
