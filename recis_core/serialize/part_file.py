@@ -18,13 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, NotAFile
+from recis_core.backends.numba_backend.memory import HUGE, zeroed
 from recis_core.durable import open_regular
 from recis_core.serialize.store_path import StorePath
+from recis_core.serialize.write_back import start_write_back
 
 DTYPES = {
     "F64": torch.float64,
@@ -89,7 +92,7 @@ def write_part(path: Place, tensors: Mapping[str, Tensor]) -> FileHashes:
             section = xxhash.xxh3_64()
             # One tensor at a time in host memory.
             data = _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous())
-            _write(file, data, digest, section)
+            _write(file, data, digest, section, early=isinstance(path, Path))
             sections[name] = section.hexdigest()
         return FileHashes(file.tell(), digest.hexdigest(), sections)
 
@@ -199,16 +202,26 @@ def _memory(tensor: Tensor) -> memoryview:
     return memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
 
 
-def _write(file: BinaryIO, data: memoryview, *digests: Any) -> None:
+def _write(file: BinaryIO, data: memoryview, *digests: Any, early: bool = False) -> None:
     for begin in range(0, len(data), BLOCK):
         block = data[begin : begin + BLOCK]
         for digest in digests:
             digest.update(block)
         file.write(block)
+        if early and len(block) == BLOCK:
+            start_write_back(file)
+
+
+def _room_for(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """New memory; a large tensor's on huge pages, for ordinary ones take as long to come as the bytes to be read."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < HUGE:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(zeroed((size,), np.dtype(np.uint8))).view(dtype).view(shape)
 
 
 def _read(file: BinaryIO, digest: Any, kind: str, shape: tuple[int, ...]) -> Tensor:
-    tensor = torch.empty(shape, dtype=DTYPES[kind])
+    tensor = _room_for(DTYPES[kind], shape)
     data = _memory(tensor)
     for begin in range(0, len(data), BLOCK):
         block = data[begin : begin + BLOCK]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,11 +114,16 @@ def _remove_others(final: StorePath) -> None:
             (final / name).remove()
 
 
-def remove_checkpoint(directory: Place, step: int) -> None:
-    """Remove a checkpoint so that readers never find half of it. A missing one is ignored."""
+def remove_checkpoint(
+    directory: Place, step: int, later: Callable[[Callable[[], None]], None] = lambda remove: remove()
+) -> None:
+    """Remove a checkpoint so that readers never find half of it. A missing one is ignored.
+
+    later: is given what takes long and nobody sees: files on this machine that have no step's name any more are removed.
+    """
     place = place_of_step(directory, step)
     if isinstance(place, Path):
-        remove_state(place)
+        remove_state(place, later)
         return
     (place / MANIFEST).remove()
     place.remove()

@@ -17,13 +17,15 @@ class Resumed:
     """The new content of one storage. All checks come before `commit`.
 
     slots: whether rows keep their optimizers' slots. ordinals: logical tables to replace; None: all. If others stay, so do
-    their gradients and what the storage has beside rows.
+    their gradients and what the storage has beside rows. room: how many rows are expected.
     """
 
-    def __init__(self, table: Table, slots: bool = True, ordinals: Collection[int] | None = None) -> None:
+    def __init__(
+        self, table: Table, slots: bool = True, ordinals: Collection[int] | None = None, room: int = 0
+    ) -> None:
         self.table, self.step, self.slots = table, table.step, slots
         self.whole = ordinals is None or len(set(ordinals)) == len(table.names)
-        self._rows = Replacement(table, range(len(table.names)) if ordinals is None else ordinals)
+        self._rows = Replacement(table, range(len(table.names)) if ordinals is None else ordinals, room)
         self._carried: Carried | None = None
         kept = table.state_parts().items() if self.whole else ()
         parts = {name: part for name, part in kept if slots or not part.of_gradients}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from recis_core.serialize.manifest import (
     hash_of,
     read_manifest,
 )
-from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part, write_part
+from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part
+from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
 from recis_core.serialize.store_path import StorePath
 from recis_core.serialize.tree import join_tensors, split_tensors
@@ -70,10 +70,10 @@ def split_parts(state: Mapping[str, Any]) -> Split:
 
 def write_parts(aside: Place, parts: Split) -> Written:
     """Write and sync each part's file."""
-    return {
-        part: {"tree": tree, **asdict(write_part(aside / file_name(part), tensors))}
-        for part, (tree, tensors) in parts.items()
-    }
+    with PartWriters(aside) as writers:
+        for part, (tree, tensors) in parts.items():
+            writers.write(part, tree, tensors)
+    return writers.written
 
 
 def commit(aside: Path, final: Path, step: int, written: Written, head: Head | None = None) -> str:

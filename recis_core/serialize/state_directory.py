@@ -2,6 +2,7 @@
 
 DIR/step-00000100            a state; states are ordered by their numbers
     .step-00000100.writing   a state that is being written, or a former state that is being removed
+    .step-00000100.gone      a state that a policy does not keep, while its files are removed
     .step-00000100.old       the former state during a replacement, if the file system cannot swap names
     .saving                  the lock, if the file system cannot lock directories
 
@@ -16,8 +17,9 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from recis_core.backends.errors import StorageInUse
@@ -26,7 +28,7 @@ from recis_core.serialize.swap_names import swap_names
 from recis_core.uninterrupted import uninterrupted
 
 STATE = re.compile(r"step-([0-9]+)")
-LEFT = re.compile(r"\.(step-[0-9]+)\.(writing|old)")
+LEFT = re.compile(r"\.(step-[0-9]+)\.(writing|gone|old)")
 NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
@@ -112,16 +114,19 @@ def _take_over(aside: Path, final: Path) -> None:
         _remove(old)
 
 
-def remove_state(state: Path) -> None:
-    """Rename the state, then remove it, so that readers never find half a state. A missing state is ignored."""
+def remove_state(state: Path, later: Callable[[Callable[[], None]], None] = lambda remove: remove()) -> None:
+    """Rename the state, then remove it, so that readers never find half a state. A missing state is ignored.
+
+    later: is given the call that removes the files.
+    """
+    gone = state.with_name(f".{state.name}.gone")
     with _locked(state.parent):
-        aside = aside_of(state)
-        _remove(aside)
+        _remove(gone)
         try:
-            state.rename(aside)
+            state.rename(gone)
         except FileNotFoundError:
             return
-        _remove(aside)
+    later(partial(_remove, gone))
 
 
 def _remove_left(directory: Path) -> None:

@@ -27,6 +27,7 @@ from recis_core.serialize import (
 )
 from recis_core.serialize.checkpoint.table_files import TableFiles
 from recis_core.serialize.manifest import Base, Head
+from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.saved_state import commit
 from recis_core.serialize.state_directory import saving, state_path
 from recis_core.serialize.tables import snapshot_tables
@@ -73,16 +74,17 @@ def write(directory, step=5, seed=0, ids=None, dense=1.0):
 
 def write_delta(directory, step, base, new, erased):
     """What a manager writes of rows that changed since the base, made by hand of the same files."""
-    final, files = state_path(directory, step), {}
+    final = state_path(directory, step)
     with saving(final) as aside:
-        table = TableFiles(aside, "item", files, D, torch.float32)
-        table.add(new)
-        table.end(erased)
-        user = TableFiles(aside, "user", files, 2, torch.bfloat16)
-        user.end(torch.tensor([99]))
+        with PartWriters(aside) as files:
+            table = TableFiles(files, "item", D, torch.float32)
+            table.add(new)
+            table.end(erased)
+            user = TableFiles(files, "user", 2, torch.bfloat16)
+            user.end(torch.tensor([99]))
         tables = {"item": table.entry(whole=False), "user": user.entry(whole=False)}
         head = Head(Base(base, open_checkpoint(state_path(directory, base)).manifest.xxh3_128), tables=tables)
-        commit(aside, final, step, files, head)
+        commit(aside, final, step, files.written, head)
 
 
 def content(path, name="item"):

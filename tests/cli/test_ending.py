@@ -128,7 +128,7 @@ def test_a_second_ctrl_c_ends_at_once(capsys, tmp_path, monkeypatch) -> None:
     )
     with monkeypatch.context() as patch:
         at_call(patch, Trainer, "train_on", 1, TERM)
-        at_call(patch, recis_core.serialize.saved_state, "write_part", 3, INT)
+        at_call(patch, recis_core.serialize.part_writers, "write_part", 3, INT)
         assert run(capsys, "--resume", str(tmp_path), "--save", str(tmp_path))[0] == 130
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 

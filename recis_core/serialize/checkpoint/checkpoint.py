@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
+from recis_core.serialize.checkpoint.ahead import ahead
 from recis_core.serialize.checkpoint.table_files import NO_IDS, cut, side_by_side
 from recis_core.serialize.manifest import MANIFEST, Manifest, read_manifest
 from recis_core.serialize.part_file import DTYPES, Place, file_name
@@ -108,7 +110,7 @@ class Checkpoint:
     def blocks(self, name: str, rows: int = BLOCK_ROWS) -> Iterator[TableBlock]:
         """A table's rows in blocks of at most `rows`, each id once; of a delta with those of its base.
 
-        One file's rows are in memory at a time, and the ids of deltas.
+        Two files' rows are in memory at a time, and the ids of deltas.
 
         Raises:
           StateMismatch: there is no such table. CorruptCheckpoint: a file is missing or damaged.
@@ -155,13 +157,31 @@ class Checkpoint:
         )
 
     def pieces(self, name: str) -> Iterator[tuple[TableBlock, Tensor]]:
-        """The rows of each of this checkpoint's own files, and ids that went since its base, int64 [k]."""
-        for group in self.manifest.head.tables[name].files:
-            trees = [value_of(self.path, self.manifest, part) for part in group]
-            blocks = [TableBlock(tree["ids"], tree["rows"], tree["slots"], tree["marks"]) for tree in trees]
-            if any(not torch.equal(block.ids, blocks[0].ids) for block in blocks[1:]):
-                raise CorruptCheckpoint(f"{self.path}: blocks of columns {', '.join(group)} have other ids.")
-            yield side_by_side(blocks), trees[0]["erased"]
+        """The rows of each of this checkpoint's own files, and ids that went since its base, int64 [k].
+
+        A thread reads the next file while one is in use.
+        """
+        return ahead(partial(self._piece, group) for group in self.manifest.head.tables[name].files)
+
+    def _piece(self, group: list[str]) -> tuple[TableBlock, Tensor]:
+        trees = [value_of(self.path, self.manifest, part) for part in group]
+        blocks = [TableBlock(tree["ids"], tree["rows"], tree["slots"], tree["marks"]) for tree in trees]
+        if any(not torch.equal(block.ids, blocks[0].ids) for block in blocks[1:]):
+            raise CorruptCheckpoint(f"{self.path}: blocks of columns {', '.join(group)} have other ids.")
+        return side_by_side(blocks), trees[0]["erased"]
+
+    def rows_there(self, name: str) -> int:
+        """How many rows a table's full files have, as far as files on this machine have the sizes that manifests say.
+
+        An estimate: deltas add rows, and erase some.
+        """
+        full = self._chain_of(name)[-1]
+        groups = [group for group in full.manifest.head.tables[name].files if full._are_there(group)]
+        return sum(forms_of(full.manifest.parts[group[0]])["ids"][1][0] for group in groups)
+
+    def _are_there(self, parts: list[str]) -> bool:
+        files = [(self.file_of(part), self.manifest.parts[part].hashes.bytes) for part in parts]
+        return all(isinstance(f, Path) and f.is_file() and f.stat().st_size == size for f, size in files)
 
     def part(self, name: str) -> Any:
         """A part's value: nested dicts, lists, scalars and tensors. Raises StateMismatch, CorruptCheckpoint."""

@@ -103,8 +103,15 @@ class Loading:
 def _snapshots(table: HashTable, blocks: Iterable[TableBlock]) -> Iterator[Snapshot]:
     for block in blocks:
         check_block(block, table.name, table.dim, table.option.dtype)
-        here = table.physical.keeps(block.ids, table.ordinal)
-        yield snapshot_of(block if bool(here.all()) else cut(block, here), table.ordinal)
+        yield snapshot_of(kept_here(table, block), table.ordinal)
+
+
+def kept_here(table: HashTable, block: TableBlock) -> TableBlock:
+    """The block's rows that belong on this rank."""
+    if table.physical.world == 1:
+        return block
+    here = table.physical.keeps(block.ids, table.ordinal)
+    return block if bool(here.all()) else cut(block, here)
 
 
 def snapshot_of(block: TableBlock, ordinal: int) -> Snapshot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -38,6 +38,7 @@ from recis_core.serialize.places import manifest_of, place_of, place_of_step, st
 from recis_core.serialize.shared_state import commit_together
 from recis_core.serialize.table_entry import TableEntry
 
+Later = Callable[[Callable[[], None]], None]
 UNDER_WAY = 2  # saves that may wait or be written while training goes on; each holds a copy of what it saves
 
 
@@ -178,14 +179,14 @@ class CheckpointManager:
         ranks = self._them
         try:
             changed, base = (None, None) if self._changes is None else self._changes.take(step, ranks.any)
-            return take_shot(self.contents, step, metrics, ranks.rank, ranks.world, changed), base
+            return take_shot(self.contents, step, metrics, ranks.rank, ranks.world, changed, self.asynchronous), base
         except BaseException:
             self._begin_anew()  # the ids that changed were taken
             raise
 
     def _write_now(self, shot: Shot, columns: set[str], base: int | None) -> None:
         try:
-            self._write(shot, columns, base)
+            self._write(shot, columns, base, self._work.submit)
         except BaseException:
             self._begin_anew()
             raise
@@ -194,8 +195,8 @@ class CheckpointManager:
         if self._changes is not None:
             self._changes.begin_anew()
 
-    def _write(self, shot: Shot, columns: set[str], base: int | None) -> None:
-        """Write, commit, and remove what need not stay."""
+    def _write(self, shot: Shot, columns: set[str], base: int | None, later: Later = lambda remove: remove()) -> None:
+        """Write, commit, and remove what need not stay; later: see prune."""
         ranks = self._them
 
         def head(tables: list[dict[str, TableEntry]]) -> Head:
@@ -207,7 +208,7 @@ class CheckpointManager:
         )
         self._bases.committed(shot.step, digest)
         if self.keep is not None and ranks.rank == 0:
-            prune(self.directory, self.keep)
+            prune(self.directory, self.keep, later)
 
     def raise_failure(self) -> None:
         """Raise what a save in the background failed by, once, on all ranks; call it after each step.

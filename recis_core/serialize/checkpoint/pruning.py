@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize.checkpoint.checkpoint import Checkpoint
@@ -16,11 +16,13 @@ log = logging.getLogger(__name__)
 METRICS = "metrics"
 
 
-def prune(directory: Place, keep: KeepPolicy) -> list[int]:
-    """Remove what `unkept` finds. Returns the steps removed."""
+def prune(
+    directory: Place, keep: KeepPolicy, later: Callable[[Callable[[], None]], None] = lambda remove: remove()
+) -> list[int]:
+    """Remove what `unkept` finds. Returns the steps removed. later: see remove_checkpoint."""
     gone = unkept(directory, keep)
     for step in gone:
-        remove_checkpoint(directory, step)
+        remove_checkpoint(directory, step, later)
     return gone
 
 

@@ -18,8 +18,7 @@ from recis_core.exchange.owners import Owners
 from recis_core.options.sharding import Sharding
 from recis_core.serialize.checkpoint.table_files import TableFiles, cut
 from recis_core.serialize.checkpoint.table_shot import merged
-from recis_core.serialize.manifest import Written
-from recis_core.serialize.part_file import Place
+from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.table.uid import uid
@@ -46,24 +45,22 @@ class RankFiles:
     """Writes rows of one logical table, given whole. Memory: a file's rows for each rank.
 
     Args:
-      place, table, written, dim, dtype, file_bytes: as TableFiles has them.
+      parts, table, dim, dtype, file_bytes: as TableFiles has them.
 
     Raises:
       ValueError: rows of this dim or dtype cannot be cut into so many blocks of columns.
     """
 
     def __init__(
-        self, place: Place, table: str, written: Written, dim: int, dtype: torch.dtype, layout: RankLayout,
-        file_bytes: int,
-    ) -> None:  # fmt: skip
+        self, parts: PartWriters, table: str, dim: int, dtype: torch.dtype, layout: RankLayout, file_bytes: int
+    ) -> None:
         self.table, self.dim, self.ranks = table, dim, layout.ranks
         self.columns = _columns(table, dim, dtype, layout)
         by_rows = Sharding() if layout.sharding.kind in ("column", "replicated") else layout.sharding
         self._owners = Owners([by_rows], [uid(table)], layout.ranks)
         blocks = self.columns or [(0, dim)] * layout.ranks
         self._files = [
-            TableFiles(place, table, written, end - beg, dtype, rank, file_bytes)
-            for rank, (beg, end) in enumerate(blocks)
+            TableFiles(parts, table, end - beg, dtype, rank, file_bytes) for rank, (beg, end) in enumerate(blocks)
         ]
 
     def add(self, block: TableBlock) -> None:

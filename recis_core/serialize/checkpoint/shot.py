@@ -15,9 +15,9 @@ from recis_core.serialize.checkpoint.sharded import SHARDS, without_shards
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES
 from recis_core.serialize.checkpoint.table_shot import StorageShot, delta_shot, full_shot
 from recis_core.serialize.checkpoint.tables_aside import BESIDE
-from recis_core.serialize.manifest import Written
 from recis_core.serialize.part_file import Place
-from recis_core.serialize.saved_state import Split, split_parts, write_parts
+from recis_core.serialize.part_writers import PartWriters
+from recis_core.serialize.saved_state import Split, split_parts
 from recis_core.serialize.shared_state import RanksPart, part_of
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.serialize.tables import beside_rows, late_gradients
@@ -26,7 +26,7 @@ from recis_core.table.table import Table
 
 @dataclass(frozen=True)
 class Shot:
-    """parts: this rank's, on the CPU. storages: their rows. in_memory: whether all of it is copied already."""
+    """parts: this rank's, on the CPU. storages: their rows. in_memory: whether all may change before it is written."""
 
     step: int
     rank: int | None
@@ -38,17 +38,27 @@ class Shot:
         return all(each.copied for each in self.storages)
 
     def write(self, place: Place, file_bytes: int = FILE_BYTES) -> RanksPart:
-        written: Written = {}
         tables: dict[str, TableEntry] = {}
-        for each in self.storages:
-            tables |= each.write(place, written, self.rank, file_bytes)
-        return RanksPart(written | write_parts(place, self.parts), tables)
+        with PartWriters(place) as parts:
+            for name, (tree, tensors) in self.parts.items():  # while the first rows are read
+                parts.write(name, tree, tensors)
+            for each in self.storages:
+                tables |= each.write(parts, self.rank, file_bytes)
+        return RanksPart(parts.written, tables)
 
 
 def take_shot(
-    contents: Contents, step: int, metrics: Mapping[str, float], rank: int, world: int, changed: Changed | None
+    contents: Contents,
+    step: int,
+    metrics: Mapping[str, float],
+    rank: int,
+    world: int,
+    changed: Changed | None,
+    later: bool = True,
 ) -> Shot:
-    """Copy what a checkpoint holds of this rank. Collective if ranks share tables. changed: of a delta; None: all rows.
+    """What a checkpoint holds of this rank. Collective if ranks share tables.
+
+    changed: of a delta; None: all rows. later: whether training goes on before all is written.
 
     Raises:
       TypeError, ValueError: something has no safe form.
@@ -63,7 +73,7 @@ def take_shot(
     if rank == 0:
         parts |= shared
     split = {name: (tree, _copied(tensors)) for name, (tree, tensors) in split_parts(parts).items()}
-    return Shot(step, rank if world > 1 else None, split, [_rows(table, changed) for table in storages])
+    return Shot(step, rank if world > 1 else None, split, [_rows(table, changed, later) for table in storages])
 
 
 def _apart(shared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,8 +87,8 @@ def _apart(shared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return whole, own
 
 
-def _rows(table: Table, changed: Changed | None) -> StorageShot:
-    return full_shot(table) if changed is None else delta_shot(table, changed[table])
+def _rows(table: Table, changed: Changed | None, later: bool) -> StorageShot:
+    return full_shot(table, later) if changed is None else delta_shot(table, changed[table])
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

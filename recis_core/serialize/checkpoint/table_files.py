@@ -5,20 +5,20 @@ Sizes: n rows of a block, D dim.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from urllib.parse import quote
 
 import torch
 import xxhash
 from torch import Tensor
 
-from recis_core.serialize.manifest import Written
-from recis_core.serialize.part_file import NAMES, Place, file_name, write_part
+from recis_core.serialize.part_file import NAMES
+from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.serialize.tree import split_tensors
 
-FILE_BYTES = 1 << 26  # of one file at most; what reading and writing a table hold in memory
+# Bytes of one file at most. Reading a table holds three files in memory, writing part_writers.AT_ONCE more than one.
+FILE_BYTES = 1 << 25
 NAME = 120  # characters of a table's name in names of files
 NO_IDS = torch.zeros(0, dtype=torch.int64)
 
@@ -33,17 +33,17 @@ class TableFiles:
     """Writes rows of one logical table.
 
     Args:
-      place: the directory of the files. rank: None where one process writes all. written: gets the parts.
+      parts: write the files. rank: None where one process writes all.
       dim: columns of these rows. dtype: of the rows. file_bytes: of a file at most.
 
     Blocks are not checked: see check_block.
     """
 
     def __init__(
-        self, place: Place, table: str, written: Written, dim: int, dtype: torch.dtype, rank: int | None = None,
+        self, parts: PartWriters, table: str, dim: int, dtype: torch.dtype, rank: int | None = None,
         file_bytes: int = FILE_BYTES,
     ) -> None:  # fmt: skip
-        self.place, self.table, self.written, self.dim, self.dtype = place, table, written, dim, dtype
+        self.parts, self.table, self.dim, self.dtype = parts, table, dim, dtype
         self.stem = stem_of(table) + ("" if rank is None else f".rank-{rank}")
         self.file_bytes, self.rows_per_file = file_bytes, 0
         self.slots: dict[str, int] | None = None
@@ -89,12 +89,13 @@ class TableFiles:
 
     def _write(self, rows: int, erased: Tensor = NO_IDS) -> None:
         whole = joined(self._held) if self._held else self._empty()
-        self._held, self._rows = [cut(whole, slice(rows, None))], self._rows - rows
+        self._rows -= rows
+        self._held = [cut(whole, slice(rows, None))] if self._rows else []  # joining with nothing would copy all
         block, name = cut(whole, slice(rows)), f"{self.stem}.{len(self.files)}"
         tree = {"ids": block.ids, "rows": block.rows, "slots": block.slots, "marks": block.marks, "erased": erased}
         tensors: dict[str, Tensor] = {}
         split = split_tensors(tree, tensors, depth=3)
-        self.written[name] = {"tree": split, **asdict(write_part(self.place / file_name(name), tensors))}
+        self.parts.write(name, split, tensors)
         self.files.append(name)
 
 

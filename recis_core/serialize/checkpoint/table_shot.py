@@ -1,4 +1,4 @@
-"""A rank's tables as they are at a save: rows copied, or, of tables in tiers, read while they are written.
+"""A rank's tables as they are at a save: rows kept as they are now, or read while they are written.
 
 Sizes: n rows.
 """
@@ -15,8 +15,7 @@ from torch import Tensor
 from recis_core.backends import Snapshot, placement
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.checkpoint.table_files import NO_IDS, TableFiles
-from recis_core.serialize.manifest import Written
-from recis_core.serialize.part_file import Place
+from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.table.table import SLICES, Table
@@ -28,27 +27,32 @@ AT_ONCE = 1 << 13  # rows that are read from tiers at a time; reading takes seve
 class StorageShot:
     """snapshots: the rows, all or some. whole: whether all. erased: {ordinal: ids that went since the base}.
 
-    copied: whether the rows are in memory of their own, so that the table may change before they are written.
+    copied: whether the table may change before the rows are written. snapshots None: all, read while they are written.
     """
 
     table: Table
-    snapshots: Iterable[Snapshot]
+    snapshots: Iterable[Snapshot] | None = None
     copied: bool = True
     whole: bool = True
     erased: Mapping[int, Tensor] = field(default_factory=dict)
 
-    def write(self, place: Place, written: Written, rank: int | None, file_bytes: int) -> dict[str, TableEntry]:
-        files = [self._files(ordinal, place, written, rank, file_bytes) for ordinal in range(len(self.table.names))]
-        for snapshot in self.snapshots:
+    def write(self, parts: PartWriters, rank: int | None, file_bytes: int) -> dict[str, TableEntry]:
+        files = [self._files(ordinal, parts, rank, file_bytes) for ordinal in range(len(self.table.names))]
+        for snapshot in self._read(files[0].rows_per_file) if self.snapshots is None else self.snapshots:
             for ordinal, each in enumerate(files):
                 each.add(self._block(snapshot, ordinal))
         for ordinal, each in enumerate(files):
             each.end(self.erased.get(ordinal, NO_IDS))
         return {each.table: each.entry(whole=self.whole) for each in files}
 
-    def _files(self, ordinal: int, place: Place, written: Written, rank: int | None, file_bytes: int) -> TableFiles:
+    def _read(self, rows: int) -> Iterator[Snapshot]:
+        """Of a table in memory a file's rows at a time, which then need not be joined."""
+        with self.table.lock:
+            yield from self.table.storage.snapshots(rows if self.table.storage.tiers is None else AT_ONCE)
+
+    def _files(self, ordinal: int, parts: PartWriters, rank: int | None, file_bytes: int) -> TableFiles:
         spec, dtype = self.table.spec, getattr(torch, self.table.spec.dtype)
-        files = TableFiles(place, self.table.names[ordinal], written, spec.dim, dtype, rank)
+        files = TableFiles(parts, self.table.names[ordinal], spec.dim, dtype, rank)
         # Ranks that keep blocks of columns cut their files at the same rows.
         wide = 16 + self.table.row_dim * (dtype.itemsize + 4 * len(self.table.slot_specs))
         files.rows_per_file = max(1, file_bytes // wide)
@@ -85,19 +89,14 @@ def _inside(ids: Tensor, uid: int, run: tuple[int, int] | None) -> Tensor:
     return torch.zeros(len(ids), dtype=torch.bool) if run is None else (found >= run[0]) & (found < run[1])
 
 
-def full_shot(table: Table) -> StorageShot:
-    """All rows. In tiers they are read as they are written, and must not move until then; else they are copied now."""
-    if table.storage.tiers is None:
-        with table.lock:
-            return StorageShot(table, table.storage.snapshots(AT_ONCE))
-    if table.columns == (0, table.row_dim):
-        return StorageShot(table, _in_parts(table), copied=False)
-    return StorageShot(table, [table.export()])  # blocks of columns must have their rows in one order on all ranks
-
-
-def _in_parts(table: Table) -> Iterator[Snapshot]:
+def full_shot(table: Table, later: bool) -> StorageShot:
+    """All rows. later: whether the table may change before they are written; rows in tiers must not move even so."""
+    if table.storage.tiers is not None and table.columns != (0, table.row_dim):
+        return StorageShot(table, [table.export()])  # blocks of columns must have their rows in one order on all ranks
+    if not later or table.storage.tiers is not None:
+        return StorageShot(table, copied=False)
     with table.lock:
-        yield from table.storage.snapshots(AT_ONCE)
+        return StorageShot(table, table.storage.snapshots_later())
 
 
 def delta_shot(table: Table, changed: Mapping[int, Tensor]) -> StorageShot:

@@ -13,9 +13,8 @@ from recis_core.backends.errors import StateMismatch
 from recis_core.exchange.sharded_table import FORWARD_RESIDUAL
 from recis_core.nn.hash_table import HashTable
 from recis_core.serialize.checkpoint.checkpoint import Checkpoint
-from recis_core.serialize.checkpoint.load_rows import snapshot_of
+from recis_core.serialize.checkpoint.load_rows import kept_here, snapshot_of
 from recis_core.serialize.checkpoint.selection import Taken
-from recis_core.serialize.checkpoint.table_files import cut
 from recis_core.serialize.parts import naming
 from recis_core.serialize.resumed import Resumed
 from recis_core.serialize.shared_state import by_rank
@@ -23,7 +22,8 @@ from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.tables import side_by_side_pending, take_late, take_pending, taken_step
 from recis_core.table.table import Table
 
-AT_ONCE = 1 << 14  # rows that are written into a table at a time
+AT_ONCE = 1 << 14  # rows that are written into tiers at a time; a table in memory takes a file's rows in one piece
+WHOLE = 1 << 31
 BESIDE = "beside-rows-"  # parts; a number for each storage of those that saved
 
 
@@ -48,7 +48,8 @@ class TablesAside:
             each.commit()
 
     def _read(self, table: Table, tables: Mapping[str, HashTable], taken: Mapping[str, Taken]) -> Resumed:
-        new = Resumed(table, self._with_slots, ordinals=[tables[name].ordinal for name in taken])
+        ordinals = [tables[name].ordinal for name in taken]
+        new = Resumed(table, self._with_slots, ordinals, room=_room(table, taken))
         for name, each in taken.items():
             self._rows(new, tables[name], each)
         for checkpoint in dict.fromkeys(each.checkpoint for each in taken.values()):
@@ -65,11 +66,10 @@ class TablesAside:
                 f"{table.option.dtype} [{table.dim}]."
             )
         kept = self._slots(table, info.slots, widths) if new.slots else set()
-        for block in checkpoint.blocks(name, AT_ONCE):
-            here = table.physical.keeps(block.ids, table.ordinal)
+        for block in checkpoint.blocks(name, WHOLE if table.physical.storage.tiers is None else AT_ONCE):
             slots = {slot: values for slot, values in block.slots.items() if slot in kept}
             mine = TableBlock(block.ids, block.rows, slots, block.marks)
-            new.add(snapshot_of(mine if bool(here.all()) else cut(mine, here), table.ordinal))
+            new.add(snapshot_of(kept_here(table, mine), table.ordinal))
 
     def _slots(self, table: HashTable, saved: Mapping[str, int], widths: Mapping[str, int]) -> set[str]:
         """Slots to read: those that the table's optimizer has; all, to wait for one, if the table has none."""
@@ -82,6 +82,13 @@ class TablesAside:
             return fit | left
         self.ignored += [f"tables/{table.name}: slot {name}" for name in sorted(left)]
         return fit
+
+
+def _room(table: Table, taken: Mapping[str, Taken]) -> int:
+    """Rows that will come, as far as files tell: arrays that are large enough at once are copied never."""
+    rows = sum(each.checkpoint.rows_there(each.name.removeprefix("tables/")) for each in taken.values())
+    everywhere = table.replicated or table.columns != (0, table.row_dim)
+    return rows if everywhere else rows // table.world
 
 
 def _widths(table: Table) -> dict[str, int]:

@@ -12,10 +12,11 @@ import torch
 from recis_core.serialize.checkpoint.environment import environment_here
 from recis_core.serialize.checkpoint.rank_files import RankFiles, RankLayout
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles, check_block
-from recis_core.serialize.manifest import Head, Written, checked_step
+from recis_core.serialize.manifest import Head, checked_step
 from recis_core.serialize.part_file import NAMES
-from recis_core.serialize.places import Aside, place_of, written_aside
-from recis_core.serialize.saved_state import split_parts, write_parts
+from recis_core.serialize.part_writers import PartWriters
+from recis_core.serialize.places import place_of, written_aside
+from recis_core.serialize.saved_state import split_parts
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 
@@ -23,9 +24,8 @@ from recis_core.serialize.table_entry import TableEntry
 class CheckpointWriter:
     """Made by new_checkpoint. Each table and part is written once, as it is given."""
 
-    def __init__(self, aside: Aside, file_bytes: int) -> None:
-        self._aside, self._file_bytes = aside, file_bytes
-        self._written: Written = {}
+    def __init__(self, parts: PartWriters, file_bytes: int) -> None:
+        self._parts, self._file_bytes = parts, file_bytes
         self._tables: dict[str, TableEntry] = {}
 
     def table(
@@ -64,7 +64,7 @@ class CheckpointWriter:
         return rows
 
     def _files(self, name: str, dim: int, dtype: torch.dtype, layout: RankLayout | None) -> TableFiles | RankFiles:
-        here = (self._aside.files, name, self._written, dim, dtype)
+        here = (self._parts, name, dim, dtype)
         if layout is None:
             return TableFiles(*here, file_bytes=self._file_bytes)
         return RankFiles(*here, layout, self._file_bytes)
@@ -75,13 +75,13 @@ class CheckpointWriter:
         Raises:
           ValueError, TypeError: the name was given before or cannot name a file, or the value has no safe form.
         """
-        if name in self._written or str(name).startswith("table."):
+        if name in self._parts.written or str(name).startswith("table."):
             raise ValueError(f"part {name!r} is written already, or has the name of a table's file.")
-        self._written.update(write_parts(self._aside.files, split_parts({name: value})))
+        for part, (tree, tensors) in split_parts({name: value}).items():
+            self._parts.write(part, tree, tensors)
 
-    def _commit(self, step: int, environment: Mapping[str, Any]) -> None:
-        head = Head(environment=environment, tables=self._tables)
-        self._aside.commit(step, self._written, head)
+    def _head(self, environment: Mapping[str, Any]) -> Head:
+        return Head(environment=environment, tables=self._tables)
 
 
 @contextmanager
@@ -104,6 +104,7 @@ def new_checkpoint(
     """
     checked_step(step)
     with written_aside(place_of(directory), step) as aside:
-        writer = CheckpointWriter(aside, file_bytes)
-        yield writer
-        writer._commit(step, environment_here() if environment is None else environment)
+        with PartWriters(aside.files) as parts:
+            writer = CheckpointWriter(parts, file_bytes)
+            yield writer
+        aside.commit(step, parts.written, writer._head(environment_here() if environment is None else environment))
