@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
+import xxhash
 from torch import Tensor
 
 from recis_core.bench.disk import drop_cache, ids_of
@@ -34,9 +35,13 @@ from recis_core.serialize import (
 
 DISK_WRITE, DISK_READ = "the disk, written in order", "the disk, read in order"
 SAVE, LOAD, STALL = "ours, save", "ours, load", "ours, in the background: the stall"
+STEP, LOST = "a step of training", "ours, in the background: the stall, and what the next step takes longer"
 DONE = "ours, in the background: until durable"
+COPY = "the bytes, copied in memory"
+WRITE_HASHED, READ_HASHED = "the disk, written and hashed", "the disk, read into new memory and hashed"
 DCP_SAVE, DCP_LOAD = "torch dcp.save", "torch dcp.load"
 PIECE = 1 << 23  # bytes of a write or read of the disk
+BATCH = 4096  # ids of a step
 
 Seconds = dict[str, float]
 
@@ -73,7 +78,7 @@ def turns(folder: Path, rows: int, dim: int, repeats: int, seed: int) -> list[di
     Raises:
       RuntimeError: a load gave other rows than were saved.
     """
-    case = Case(folder, Trained(rows, dim, seed))
+    case = Case(folder, Trained(rows, dim, seed), seed)
     case.check()
     rounds = [case.round() for _ in range(1 + repeats)][1:]
     case.close()
@@ -81,13 +86,16 @@ def turns(folder: Path, rows: int, dim: int, repeats: int, seed: int) -> list[di
 
 
 class Case:
-    def __init__(self, folder: Path, trained: Trained) -> None:
+    def __init__(self, folder: Path, trained: Trained, seed: int = 0) -> None:
+        rows = len(trained.ids)
         self.folder, self.trained, self.step = folder, trained, 0
         self.direct = trained.manager(folder / "direct", KeepLast(1), asynchronous=False)
         self.behind = trained.manager(folder / "behind", KeepLast(1), asynchronous=True)
         self.arrays = trained.arrays()
         self.bytes = sum(array.nbytes for array in self.arrays.values())
         self.block = memoryview(bytearray(os.urandom(PIECE)))
+        self.batches = np.random.default_rng(seed).integers(0, rows, (1000, BATCH))
+        self.copy = {name: torch.empty_like(array) for name, array in self.arrays.items()}
 
     def check(self) -> None:
         """Each way gives back what was saved."""
@@ -104,17 +112,27 @@ class Case:
         """Seconds of each way, in a fixed order."""
         self.step += 1
         ways: dict[str, Callable[[], None]] = {
-            DISK_WRITE: self.write, SAVE: lambda: self._saved(self.direct), DCP_SAVE: self.dcp_save,
-            DISK_READ: self.read, LOAD: lambda: self._restored(self.direct), DCP_LOAD: self.dcp_load,
+            COPY: self.copy_all, DISK_WRITE: self.write, WRITE_HASHED: lambda: self.write(hashed=True),
+            SAVE: lambda: self._saved(self.direct), DCP_SAVE: self.dcp_save,
+            DISK_READ: self.read, READ_HASHED: self.read_new, LOAD: lambda: self._restored(self.direct),
+            DCP_LOAD: self.dcp_load,
         }  # fmt: skip
         found: Seconds = {}
         for way, call in ways.items():
             drop_cache(self.folder)
             found[way] = _seconds(call)
         drop_cache(self.folder)
+        found[STEP] = _seconds(self.train)
+        start = time.perf_counter()
         found[STALL] = _seconds(lambda: self._saved(self.behind))
-        found[DONE] = found[STALL] + _seconds(self.behind.wait)
+        found[LOST] = found[STALL] + _seconds(self.train) - found[STEP]
+        self.behind.wait()
+        found[DONE] = time.perf_counter() - start
         return found
+
+    def train(self) -> None:
+        batch, self.batches = self.batches[0], np.roll(self.batches, -1, 0)
+        self.trained.train(self.trained.ids[torch.from_numpy(batch)])
 
     def _saved(self, manager: CheckpointManager) -> None:
         manager.save(self.step)
@@ -122,16 +140,35 @@ class Case:
     def _restored(self, manager: CheckpointManager) -> None:
         manager.restore()
 
-    def write(self) -> None:
+    def copy_all(self) -> None:
+        """Into memory that is there: what a copy takes at least."""
+        for name, array in self.arrays.items():
+            self.copy[name].copy_(array)
+
+    def write(self, hashed: bool = False) -> None:
+        """hashed: as our files are, whole and by section; on one thread."""
+        digests = (xxhash.xxh3_128(), xxhash.xxh3_64()) if hashed else ()
         with open(self.folder / "plain", "wb", buffering=0) as file:
             for begin in range(0, self.bytes, PIECE):
-                file.write(self.block[: min(PIECE, self.bytes - begin)])
+                block = self.block[: min(PIECE, self.bytes - begin)]
+                for digest in digests:
+                    digest.update(block)
+                file.write(block)
             os.fsync(file.fileno())
 
     def read(self) -> None:
         with open(self.folder / "plain", "rb", buffering=0) as file:
             while file.readinto(self.block):
                 pass
+
+    def read_new(self) -> None:
+        """What a load that trusts no byte takes at least, on one thread, before rows go into a table."""
+        into, digest = memoryview(bytearray(self.bytes)), xxhash.xxh3_128()
+        with open(self.folder / "plain", "rb", buffering=0) as file:
+            for begin in range(0, self.bytes, PIECE):
+                block = into[begin : begin + PIECE]
+                file.readinto(block)
+                digest.update(block)
 
     def dcp_save(self) -> None:
         shutil.rmtree(self.folder / "dcp", ignore_errors=True)
@@ -158,7 +195,8 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def _row(way: str, size: int, rounds: list[Seconds]) -> dict[str, Any]:
     """Ratios are medians over rounds of what stood beside one another in each."""
-    disk, peer = (DISK_READ, DCP_LOAD) if way in (LOAD, DCP_LOAD, DISK_READ) else (DISK_WRITE, DCP_SAVE)
+    reads = way in (LOAD, DCP_LOAD, DISK_READ, READ_HASHED)
+    disk, peer = (DISK_READ, DCP_LOAD) if reads else (DISK_WRITE, DCP_SAVE)
     seconds = [each[way] for each in rounds]
 
     def against(other: str) -> float:
