@@ -16,6 +16,8 @@ export OMP_WAIT_POLICY ?= passive
 # For the kernels alone: the CUDA compiler beside our jax, and later versions of jax on a later Python.
 AOT := $(VENV)-aot
 NEXT_JAX ?= 0.11.2
+# For examples/with_ray.py alone.
+RAY := $(VENV)-ray
 # TorchRec itself, which its users' names are compared with. Its torchmetrics is older than ours.
 TORCHREC := $(VENV)-torchrec
 TORCHREC_PINS := tests/compat/torchrec/beside/constraints.txt
@@ -35,9 +37,9 @@ FULL_JOBS ?= 2
 EQUIVALENCE := tests/tiers/test_equivalence.py
 MACHINE := tests/tiers/test_table_in_tiers_machine.py
 BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
-FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec
+FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec full-ray
 
-.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec machine-code check format bench setup clean
+.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec test-ray machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -93,6 +95,9 @@ test-torchrec: $(TORCHREC)/.ready
 test-machine-code: $(AOT)/.ready
 	$(AOT)/bin/python -m pytest -m "not full" $(MACHINE_CODE_TESTS) -rs
 
+test-ray full-ray: $(RAY)/.ready
+	$(RAY)/bin/python -m pytest tests/examples/test_ray.py -rs
+
 test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" MARK="$(KERNEL_MARK)" tests/kernels/next.sh $(NEXT_JAX)
 
@@ -141,5 +146,13 @@ $(TORCHREC)/.ready: $(READY) $(TORCHREC_PINS)
 	$(TORCHREC)/bin/python -W ignore -c 'import torchrec, fbgemm_gpu'
 	@touch $@
 
+# Ray; everything else from $(VENV), torch too.
+$(RAY)/.ready: $(READY)
+	$(PYTHON) -m venv $(RAY)
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$($(RAY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/recis-core.pth"
+	$(RAY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) 'ray[train]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-aot $(TORCHREC) $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-aot $(VENV)-ray $(TORCHREC) $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
