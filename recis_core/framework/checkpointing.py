@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from recis_core.backends.errors import RecisError
@@ -81,11 +82,12 @@ class Checkpointing:
 
     def restore_from(self, path: Any, how: Mapping[str, Any]) -> Any:
         """Of a checkpoint elsewhere, or the latest of a directory; by a manager of its own, which saves nothing."""
-        found = open_checkpoint(path).path
-        elsewhere = CheckpointManager(found, save=None, keep=None, pg=self._group)
+        found = open_checkpoint(path)
+        elsewhere = CheckpointManager(found.path, save=None, keep=None, pg=self._group)
         elsewhere.register(**self._parts)
         try:
-            return elsewhere.restore(sources=[found], **how)
+            restored = elsewhere.restore(sources=[found.path], **how)
+            return None if restored is None else replace(restored, step=found.step)
         finally:
             elsewhere.close()
 

@@ -23,7 +23,7 @@ from recis_core.metrics import AUROC
 from recis_core.serialize import CheckpointManager, EverySteps, KeepLast
 from tests.exchange.ranks import run_ranks
 from tests.framework.test_resume import Drawing
-from tests.framework.trainers import Clicks, Memory, assert_same_weights, batches, optimizers_of, trainer_of
+from tests.framework.trainers import Clicks, Memory, assert_same_weights, batches, optimizers_of, trainer_of, weights_of
 from tests.training.on_ranks import assert_same_run, result
 
 FULL = os.environ.get("RECIS_TEST_FULL") == "1"
@@ -190,3 +190,61 @@ def test_a_checkpoint_of_ranks_is_that_of_one(ranks: Any, log: Path) -> None:
     folder, found = ranks
     alone = finished(0, 1, str(log), str(folder / "whole"), restore=16, train_steps=16)
     assert_same_run([rank["whole"] for rank in found], alone, rtol=0)
+
+
+class Note:
+    """A thing of the user's with a state."""
+
+    def __init__(self, said: int) -> None:
+        self.said = said
+
+    def state_dict(self) -> dict[str, int]:
+        return {"said": self.said}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.said = state["said"]
+
+
+def kept_in(folder: Path, said: int) -> Any:
+    manager, note = CheckpointManager(folder, save=None), Note(said)
+    return trainer_of(more={"checkpoints": manager, "extra": {"note": note}}), note
+
+
+def test_a_run_goes_on_from_a_checkpoint_elsewhere_and_saves_in_its_own_place(tmp_path: Path) -> None:
+    """With what is the user's; and as a path or a directory, of which nothing changes."""
+    want = trainer_of()
+    want.train()
+    first, _ = kept_in(tmp_path / "a", 7)
+    first.train(3)
+    for path in (tmp_path / "a", tmp_path / "a" / "step-00000003"):
+        other, note = kept_in(tmp_path / "b", 0)
+        restored = other.restore(path=path)
+        assert (restored.step, other.step, note.said) == (3, 3, 7)
+        other.train()
+        assert_same_weights(other.model, want.model)
+    assert [CheckpointManager(tmp_path / name).steps() for name in "ab"] == [[3], [6]]
+    with pytest.raises(ValueError, match="a step of this run's checkpoints, or a path"):
+        other.restore(3, path=tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match="holds no saved state"):
+        other.restore(path=tmp_path / "nowhere")
+
+
+def test_rows_come_without_their_optimizers_slots(tmp_path: Path) -> None:
+    first, _ = kept_in(tmp_path, 0)
+    first.train(3)
+    fresh, _ = kept_in(tmp_path, 0)
+    fresh.restore(load=("tables", "dense"), slots=False)
+    got, want = weights_of(fresh.model), weights_of(first.model)
+    slots = [name for name in want if name.split()[-1] not in ("ids", "rows") and " " in name]
+    assert len(slots) == 4
+    for name, value in want.items():
+        assert torch.equal(got[name], torch.zeros_like(value) if name in slots else value), name
+        assert name not in slots or value.any()
+
+
+@pytest.mark.parametrize(
+    ("extra", "kind"), [({"run": Note(1)}, ValueError), ([Note(1)], TypeError), ({"n": 3}, TypeError)]
+)
+def test_what_a_checkpoint_cannot_keep_beside_is_refused(tmp_path: Path, extra: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"extra|n must have state_dict"):
+        trainer_of(more={"checkpoints": CheckpointManager(tmp_path), "extra": extra})
