@@ -144,7 +144,7 @@ def pool_call(
     )
     if not plan.learns and not plan.keeps_values:
         return outputs, None
-    return outputs, _kept(sought, keys, ordinals, values if plan.keeps_values else None)
+    return outputs, kept_of(sought, keys, ordinals, values if plan.keeps_values else None)
 
 
 def embed_call(
@@ -170,7 +170,8 @@ def read_rows(
     return jnp.where((rows >= 0)[:, None], values, initial_rows(constants, keys, weights).astype(jnp.float32))
 
 
-def _kept(sought: Sought, keys: Keys, ordinals: jax.Array, values: jax.Array | None) -> Kept:
+def kept_of(sought: Sought, keys: Keys, ordinals: jax.Array, values: jax.Array | None) -> Kept:
+    """Of a call whose keys may repeat."""
     order, offsets, first, count = sought.numbered  # type: ignore[misc]
     lo, hi, ordinals, rows = (
         x.at[first].get(mode="promise_in_bounds") for x in (keys.lo, keys.hi, ordinals, sought.rows)

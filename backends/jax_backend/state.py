@@ -108,8 +108,13 @@ def create_state(spec: TableSpec, device: jax.Device) -> TableState:
 
 
 def constants_of(spec: TableSpec, device: jax.Device) -> Constants:
+    return jax.device_put(host_constants(spec), device)
+
+
+def host_constants(spec: TableSpec) -> Constants:
+    """As numpy's arrays, which a traced program takes in as its own."""
     quantiles = np.array(spec.distribution.quantiles, np.int32).reshape(2 * HALF)
-    host = Constants(
+    return Constants(
         np.asarray(spec.uids, np.uint32),
         np.array([spec.seed >> 32 & 0xFFFFFFFF, spec.seed & 0xFFFFFFFF], np.uint32),
         quantiles,
@@ -117,7 +122,6 @@ def constants_of(spec: TableSpec, device: jax.Device) -> Constants:
         np.int32(NOWHERE if spec.max_rows is None else spec.max_rows),
         np.uint32(spec.first_column // 2),
     )
-    return jax.device_put(host, device)
 
 
 def add_slots(state: TableState, slots: tuple[SlotSpec, ...]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recis_core.backends import SlotSpec
+from recis_core.backends.rule_numbers import adagrad_numbers
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.hyperparameters import as_float, check_numbers
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
@@ -44,7 +45,7 @@ class SparseAdagrad(SparseOptimizer):
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
         lr, decay = as_float(group["lr"]), as_float(group["lr_decay"])
-        return lr / (1 + (t - 1) * decay), as_float(group["weight_decay"]), as_float(group["eps"])
+        return adagrad_numbers(lr, decay, as_float(group["weight_decay"]), as_float(group["eps"]), t)
 
 
 class SparseRowWiseAdagrad(SparseAdagrad):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from recis_core.backends import SlotSpec
+from recis_core.backends.rule_numbers import adam_numbers
 from recis_core.nn.hash_table import HashTable
 from recis_core.optim.hyperparameters import as_float, both_betas
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
@@ -52,8 +53,8 @@ class SparseAdam(SparseOptimizer):
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
         beta1, beta2 = map(as_float, group["betas"])
-        alpha = -as_float(group["lr"]) * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-        return alpha, beta1, 1 - beta1, beta2, 1 - beta2, as_float(group["eps"]), self.decay(group)
+        lr, eps = as_float(group["lr"]), as_float(group["eps"])
+        return adam_numbers(lr, beta1, beta2, eps, self.decay(group), t, math.sqrt)
 
 
 class SparseAdamW(SparseAdam):

@@ -27,7 +27,7 @@ PACKAGES = tuple(
     f"recis_core.{name}"
     for name in (
         *("backends", "bridge", "errors", "exchange", "features", "framework", "hashing", "hooks", "io"),
-        *("metrics", "models", "models.llm", "nn", "optim", "planning", "ragged", "serialize", "serving"),
+        *("jax", "metrics", "models", "models.llm", "nn", "optim", "planning", "ragged", "serialize", "serving"),
     )
 )
 OPERATORS = {

@@ -1,0 +1,1 @@
+"""recis_core.jax beside the torch side, and what jit makes of it."""
