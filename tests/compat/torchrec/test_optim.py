@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from recis_core.compat.torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from recis_core.compat.torchrec.distributed import DistributedModelParallel
@@ -206,8 +207,45 @@ def test_states_of_optimizers_come_back_in_any_order() -> None:
         for part in order:
             (model, other)[part].load_state_dict(copy.deepcopy(states[part]))  # type: ignore[arg-type]
         assert train(model, other, 3) == went_on
-    with pytest.raises(ValueError, match="state must be of optimizers"):
-        optimizer.load_state_dict({"parts": {}})
+
+
+def test_states_of_others_are_refused_and_change_nothing() -> None:
+    model = Model()
+    apply_optimizer_in_backward(torch.optim.Adam, [model.ebc.embedding_bags["t_user"].weight], {"lr": 0.1})
+    rest = dict(in_backward_optimizer_filter(model.named_parameters()))
+    keyed = KeyedOptimizerWrapper(rest, lambda params: torch.optim.Adagrad(params, lr=0.1))
+    optimizer = CombinedOptimizer([DistributedModelParallel(model).fused_optimizer, keyed])
+    model().backward()
+    optimizer.step()
+    good = optimizer.state_dict()
+    before, rows = copy.deepcopy(good), model.state_dict()
+    fused, wrapped = "0", "1"
+    for path, wrong, message in (
+        ((), {"parts": {}}, "state must be of optimizers"),
+        (
+            ("parts", wrapped, "slots", "ebc.embedding_bags.t_both.weight"),
+            {"ids": torch.zeros(1)},
+            "must have ids, int64",
+        ),
+        (
+            ("parts", fused, "slots", "ebc.embedding_bags.t_user.weight", "m"),
+            torch.zeros(1, 2),
+            r"m \[n, 2\], v \[n, 2\]",
+        ),
+        (("parts", wrapped, "parts", ""), {"dense": {}}, "holds dense, sparse"),
+        (("parts", fused, "parts", "0"), {}, "another optimizer's"),
+    ):
+        bad: Any = copy.deepcopy(good)
+        at: Any = bad
+        for key in path[:-1]:
+            at = at[key]
+        if path:
+            at[path[-1]] = wrong
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(bad if path else wrong)
+    for now, then in zip(tree_leaves(optimizer.state_dict()), tree_leaves(before), strict=True):
+        assert torch.equal(now, then) if isinstance(now, torch.Tensor) else now == then
+    assert all(torch.equal(value, rows[name]) for name, value in model.state_dict().items())
 
 
 def test_numbers_of_optimizers_in_backward_can_be_set() -> None:

@@ -57,3 +57,27 @@ def test_two_ranks_are_one_process_with_both_batches() -> None:
         optimizer.step()
     torch.testing.assert_close(torch.tensor(first["rows"]), table.lookup(torch.arange(50))[0], rtol=1e-5, atol=1e-6)
     assert first["over.bias"] == pytest.approx(model.over.bias.tolist(), rel=1e-4)
+
+
+def refused(rank: int, world: int) -> str:
+    """Rank 1 has an id that the table has not; what each rank raises, and that both go on."""
+    import torch
+
+    from recis_core.compat.torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+
+    ebc = EmbeddingBagCollection([EmbeddingBagConfig(10, 2, "t")])
+
+    def look_up(id: int) -> torch.Tensor:
+        return ebc(KeyedJaggedTensor.from_lengths_sync(["t"], torch.tensor([id]), torch.tensor([1]))).values()
+
+    try:
+        look_up(3 + 7 * rank)
+    except Exception as error:
+        said = type(error).__name__
+    assert look_up(3).shape == (1, 2)
+    return said
+
+
+@pytest.mark.full  # processes
+def test_an_id_out_of_bounds_is_refused_on_all_ranks() -> None:
+    assert run_ranks(2, refused, env={"RECIS_BACKEND": "torch"}) == ["ExchangeMismatch", "IndexError"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,8 +160,11 @@ class TableCollection(TableModule):
 
     def _embedded(self, features: Any) -> list[Any]:
         """Outputs of the lookups, in order."""
-        self._in_backward.prepare(self.table_parameters())
-        outputs = self.engine(self.inputs(features))
+        exchange = self.engine.exchange
+        with nullcontext() if exchange is None else exchange.channel.failing_together("forward"):
+            self._in_backward.prepare(self.table_parameters())
+            inputs = self.inputs(features)
+        outputs = self.engine(inputs)
         found = [outputs[each.key] for each in self._lookups]
         self._in_backward.watch([out.values() if isinstance(out, RaggedTensor) else out for out in found])
         return found

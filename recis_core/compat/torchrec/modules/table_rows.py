@@ -40,11 +40,24 @@ def all_of(table: HashTable, ids: Tensor, rows: Tensor, slots: Mapping[str, Tens
     return state
 
 
+def check_slots(table: HashTable, slots: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless these are slots of the table's optimizer, as slots_of has them."""
+    wanted = {spec.name: spec.width for spec in table.physical.slot_specs}
+    ids = slots.get("ids")
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.dim() != 1 or len(ids.unique()) != len(ids):
+        raise ValueError(f"slots of table {table.name!r} must have ids, int64 [n], each once.")
+    found = {name: list(values.shape) for name, values in slots.items() if name != "ids"}
+    if found != {name: [len(ids), width] for name, width in wanted.items()}:
+        raise ValueError(
+            f"slots of table {table.name!r} must be {', '.join(f'{n} [n, {w}]' for n, w in wanted.items()) or 'none'}, with "
+            f"n = {len(ids)}; got {found}."
+        )
+
+
 def take_slots(table: HashTable, slots: Mapping[str, Tensor]) -> None:
     """Give rows these slots, as slots_of has them; rows keep their values, and ids without a row get one.
 
-    Raises:
-      RuntimeError: they do not fit the table's optimizer; nothing was changed.
+    check_slots says whether they fit.
     """
     ids = torch.cat([table.ids(), slots["ids"]]).unique()
     table.load_state_dict(all_of(table, ids, rows_of(table, ids), slots))

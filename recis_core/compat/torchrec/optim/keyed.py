@@ -11,7 +11,8 @@ from torch import Tensor
 from recis_core.compat.torchrec.modules import table_rows
 from recis_core.compat.torchrec.modules.table_parameter import TableParameter
 from recis_core.compat.torchrec.optim.rules import sparse_optimizer
-from recis_core.optim import join
+from recis_core.optim import JointOptimizer, SparseOptimizer, join
+from recis_core.optim.optimizer_state import check_dense, check_joint, check_sparse
 from recis_core.plain_torch import with_gradients
 
 Params = Mapping[str, Any]
@@ -77,6 +78,14 @@ class KeyedOptimizer(torch.optim.Optimizer):
         Raises:
           ValueError: it is of other optimizers or tables; nothing was changed.
         """
+        self.check_state(state_dict)
+        for name, part in self._parts.items():
+            part.load_state_dict(state_dict["parts"][name])
+        for name, parameter in self._whole().items():
+            table_rows.take_slots(parameter.table, state_dict["slots"][name])
+
+    def check_state(self, state_dict: Mapping[str, Any]) -> None:
+        """Raises ValueError if load_state_dict would refuse the state."""
         parts, slots = state_dict.get("parts", {}), state_dict.get("slots", {})
         if set(parts) != set(self._parts) or set(slots) != set(self._whole()):
             raise ValueError(
@@ -84,9 +93,9 @@ class KeyedOptimizer(torch.optim.Optimizer):
                 f"got {list(parts)} and {list(slots)}."
             )
         for name, part in self._parts.items():
-            part.load_state_dict(parts[name])
+            _check(part, parts[name])
         for name, parameter in self._whole().items():
-            table_rows.take_slots(parameter.table, slots[name])
+            table_rows.check_slots(parameter.table, slots[name])
 
     def _whole(self) -> dict[str, TableParameter]:
         """Tables whose rows are one weight in the model's state, without slots: these are the optimizer's."""
@@ -95,6 +104,20 @@ class KeyedOptimizer(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(type(part).__name__ for part in self._parts.values())})"
+
+
+def _check(part: torch.optim.Optimizer, state: Any) -> None:
+    """Raises ValueError if the optimizer would refuse the state."""
+    if isinstance(part, KeyedOptimizer):
+        part.check_state(state)
+    elif isinstance(part, JointOptimizer):
+        check_joint(state)
+        check_dense(part.dense, state["dense"])
+        check_sparse(part.sparse, state["sparse"])
+    elif isinstance(part, SparseOptimizer):
+        check_sparse(part, state)
+    else:
+        check_dense(part, state)
 
 
 class KeyedOptimizerWrapper(KeyedOptimizer):
