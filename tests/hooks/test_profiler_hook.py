@@ -11,15 +11,7 @@ from recis_core.errors import RecisError
 from recis_core.hooks import Hook, ProfilerHook
 from recis_core.hooks.profiler_hook import kinds_of
 from tests.hooks.fake_run import FakeRun, Model, batches
-
-
-def events(path):
-    """As Perfetto reads Chrome's format: an object with traceEvents, each with a phase, complete ones with time and duration."""
-    with gzip.open(path, "rt") as file:
-        found = [event for event in json.load(file)["traceEvents"] if event]  # JAX ends its list with an empty one
-    assert all("ph" in event for event in found)
-    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in found if event["ph"] == "X")
-    return found
+from tests.hooks.trace_events import events
 
 
 def names(path):
@@ -39,6 +31,32 @@ def test_traces_of_chosen_steps(tmp_path):
     marks = [[name for name in names(path) if name.startswith("mark")] for path in hook.files]
     assert marks == [["mark of step 2", "mark of step 3"], ["mark of step 6"]]
     assert any("addmm" in name for name in names(hook.files[0]))
+
+
+def slice_of(ts, dur, **more):
+    return {"ph": "X", "name": "s", "pid": 1, "tid": 2, "ts": ts, "dur": dur, **more}
+
+
+def test_what_perfetto_would_drop_is_seen(tmp_path):
+    def written(*found, text=None):
+        path = tmp_path / "trace.json.gz"
+        with gzip.open(path, "wt") as file:
+            file.write(text or json.dumps({"traceEvents": list(found)}))
+        return path
+
+    fine = [slice_of(0, 10), slice_of(2, 3), slice_of(5, 5), slice_of(3, 20, tid=3), {}]
+    assert len(events(written(*fine))) == 4
+    for wrong, said in (
+        ({"name": "s"}, "no phase"), (slice_of(1, -1), "no duration"), (slice_of(float("nan"), 1), "NaN is no JSON"),
+        (slice_of(1, 1, pid=None), "pid or tid"), ({"ph": "M", "name": "thread_name", "pid": 1}, "metadata without args"),
+        (slice_of(8, 5), "overlaps without lying inside"), ({**slice_of(1, 1), "ts": "soon"}, "no time"),
+        ({"ph": "E", "pid": 1, "tid": 2, "ts": 3}, "ends what did not begin"),
+        ({"ph": "f", "pid": 1, "tid": 2, "ts": 3, "id": 9}, "an arrow from nowhere"),
+    ):  # fmt: skip
+        with pytest.raises(AssertionError, match=said):
+            events(written(*fine, wrong))
+    with pytest.raises(AssertionError, match="wanted an object"):
+        events(written(text="[]"))
 
 
 def test_an_error_writes_what_was_recorded(tmp_path):

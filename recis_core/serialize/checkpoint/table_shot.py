@@ -47,8 +47,12 @@ class StorageShot:
 
     def _read(self, rows: int) -> Iterator[Snapshot]:
         """Of a table in memory a file's rows at a time, which then need not be joined."""
-        with self.table.lock:
-            yield from self.table.storage.snapshots(rows if self.table.storage.tiers is None else AT_ONCE)
+        table = self.table
+        if table.storage.tiers is not None and table.columns != (0, table.row_dim):
+            yield from _in_one_order(table)
+            return
+        with table.lock:
+            yield from table.storage.snapshots(rows if table.storage.tiers is None else AT_ONCE)
 
     def _files(self, ordinal: int, parts: PartWriters, rank: int | None, file_bytes: int) -> TableFiles:
         spec, dtype = self.table.spec, getattr(torch, self.table.spec.dtype)
@@ -91,12 +95,27 @@ def _inside(ids: Tensor, uid: int, run: tuple[int, int] | None) -> Tensor:
 
 def full_shot(table: Table, later: bool) -> StorageShot:
     """All rows. later: whether the table may change before they are written; rows in tiers must not move even so."""
-    if table.storage.tiers is not None and table.columns != (0, table.row_dim):
-        return StorageShot(table, [table.export()])  # blocks of columns must have their rows in one order on all ranks
     if not later or table.storage.tiers is not None:
         return StorageShot(table, copied=False)
     with table.lock:
         return StorageShot(table, table.storage.snapshots_later())
+
+
+def _in_one_order(table: Table) -> Iterator[Snapshot]:
+    """Parts with the same rows in the same order on all ranks, which keep columns of the same ids, each in tiers of its own."""
+    with table.lock:
+        marks, uids = table.storage.marks(), np.array(table.spec.uids, np.uint32)
+        for begin in range(0, len(marks.ids), AT_ONCE):
+            keys = (column[begin : begin + AT_ONCE].to(table.device) for column in (marks.ids, marks.tables))
+            found = table.storage.rows_of(*keys, marks=True)
+            order = torch.from_numpy(np.lexsort((found.ids.numpy(), uids[found.tables.numpy()])))
+            yield _picked(found, order)
+
+
+def _picked(rows: Snapshot, at: Tensor) -> Snapshot:
+    scores, stamps = (None if mark is None else mark[at] for mark in (rows.scores, rows.stamps))
+    slots = {name: values[at] for name, values in rows.slots.items()}
+    return Snapshot(rows.ids[at], rows.tables[at], rows.weights[at], slots, scores=scores, stamps=stamps)
 
 
 def delta_shot(table: Table, changed: Mapping[int, Tensor]) -> StorageShot:
