@@ -41,7 +41,7 @@ class Hyperparameters:
     lr: float = 2e-3
     users: Annotated[int, Field(ge=1)] = 64
     """Of a batch."""
-    epochs: Annotated[int, Field(ge=1)] = 15
+    epochs: Annotated[int, Field(ge=1)] = 25
     """Over which lr falls to 0 in a straight line; the weights at the end are tested."""
 
 
