@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recis_core.exchange import Precision
 from recis_core.models.jagged_attention import jagged_attention
 from recis_core.models.jagged_blocks import JaggedBlocks
-from recis_core.models.next_item import ITEM, NextItemModel, item_option
+from recis_core.models.next_item import ITEM, NextItemModel, check_sizes, item_option
 from recis_core.models.relative_bias import RelativeBias
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, FilterHook, NormalInitializer
@@ -79,8 +79,8 @@ class HSTU(NextItemModel):
         {"item": sharding}. cache: a CacheConfig.
 
     Raises:
-      ValueError: embedding_dim is no multiple of heads, or `sharding` names another table. In forward: timestamps do not
-        fit the history. KeyError: they are missing.
+      ValueError: a size is below 1, embedding_dim is no multiple of heads, or `sharding` names another table. In forward:
+        timestamps do not fit the history. KeyError: they are missing.
 
     Zhai et al. 2024, arXiv:2402.17152. Here sums of weights are divided by max_length, so that no sequence's output depends
     on the others of a batch; a row's time is its own, and that of the item to come is not known.
@@ -105,8 +105,7 @@ class HSTU(NextItemModel):
         filter_hook: FilterHook | str | None = None,
         cache: CacheConfig | None = None,
     ) -> None:
-        if embedding_dim % heads:
-            raise ValueError(f"embedding_dim must be a multiple of heads = {heads}; got {embedding_dim}.")
+        check_sizes(embedding_dim, layers, heads, max_length)
         check_names(sharding, [ITEM])
         option = item_option(
             embedding_dim, initializer=NormalInitializer(0.0, init_std), seed=seed, backend=backend, precision=precision,

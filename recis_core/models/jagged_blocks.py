@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 SMALLEST, LARGEST = 8, 64  # rows of a block
-AT_ONCE = {"cpu": 1 << 20}  # scores in memory at a time: few enough for a CPU's caches
-AT_ONCE_ELSEWHERE = 1 << 26
+AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1 << 20}, 1 << 24  # scores in memory at a time: few enough for a CPU's caches
 
 
 @dataclass(frozen=True)

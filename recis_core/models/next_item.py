@@ -75,6 +75,15 @@ def item_option(embedding_dim: int, **given: Any) -> EmbeddingOption:
     return EmbeddingOption(embedding_dim, combiner="none", shared_name=ITEM, **given)
 
 
+def check_sizes(embedding_dim: int, layers: int, heads: int, max_length: int) -> None:
+    """Raises ValueError for sizes of which there is no model."""
+    for name, size in {"layers": layers, "heads": heads, "max_length": max_length}.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; got {size}.")
+    if embedding_dim % heads:
+        raise ValueError(f"embedding_dim must be a multiple of heads = {heads}; got {embedding_dim}.")
+
+
 def places_of(offsets: Tensor, rows: int) -> Tensor:
     """int64 [T]: each row's place in its sequence, from 0 on."""
     starts = offsets[:-1].repeat_interleave(offsets.diff(), output_size=rows)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recis_core.exchange import Precision
 from recis_core.models.jagged_attention import jagged_attention
 from recis_core.models.jagged_blocks import JaggedBlocks
-from recis_core.models.next_item import ITEM, NextItemModel, item_option, places_of
+from recis_core.models.next_item import ITEM, NextItemModel, check_sizes, item_option, places_of
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, FilterHook, NormalInitializer
 
@@ -52,8 +52,8 @@ class SASRec(NextItemModel):
         {"item": sharding}. cache: a CacheConfig.
 
     Raises:
-      ValueError: embedding_dim is no multiple of heads, or `sharding` names another table. In forward: a history is longer
-        than max_length.
+      ValueError: a size is below 1, embedding_dim is no multiple of heads, or `sharding` names another table. In forward: a
+        history is longer than max_length.
 
     Kang and McAuley 2018, arXiv:1808.09781. Here positions count from the first item, and keys and values are normalised
     as queries are.
@@ -77,8 +77,7 @@ class SASRec(NextItemModel):
         filter_hook: FilterHook | str | None = None,
         cache: CacheConfig | None = None,
     ) -> None:
-        if embedding_dim % heads:
-            raise ValueError(f"embedding_dim must be a multiple of heads = {heads}; got {embedding_dim}.")
+        check_sizes(embedding_dim, layers, heads, max_length)
         check_names(sharding, [ITEM])
         option = item_option(
             embedding_dim, initializer=NormalInitializer(0.0, init_std), seed=seed, backend=backend, precision=precision,

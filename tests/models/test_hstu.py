@@ -107,6 +107,8 @@ def test_refusals() -> None:
     model, batch = small(), batch_of(LENGTHS)
     with pytest.raises(ValueError, match="multiple of heads = 3; got 16"):
         HSTU(16, heads=3)
+    with pytest.raises(ValueError, match="max_length must be at least 1; got 0"):
+        HSTU(16, max_length=0)
     with pytest.raises(ValueError, match=r"tables \['items'\]"):
         HSTU(16, sharding={"items": "column"})
     with pytest.raises(KeyError, match="timestamps"):
