@@ -22,6 +22,7 @@ USAGE = """usage: python -m bench COMMAND ...
   models  the figure that each model reaches, beside the truth's and a peer's
   hstu    HSTU's layers by lengths of sequences, time and memory, beside padding
   movielens  SASRec and HSTU on MovieLens-100k, beside SASRec in plain torch (research use; needs recbole installed)
+  llm     a decoder over our tables beside nn.Embedding: tokens a second, memory, the sparse side's share
   table   rows of a step that were written to a file, as a Markdown table
 
 Each has --help."""
@@ -91,6 +92,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.movielens.run import run as run_movielens
 
         return run_movielens(rest)
+    if command == "llm":
+        from recis_core.bench.llm.run import run as run_llm
+
+        return run_llm(rest)
     if command == "table":
         from recis_core.bench.table import run as run_table
 

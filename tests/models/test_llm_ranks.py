@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -109,12 +108,21 @@ def going_on(rank: int, world: int, folder: str, adapters: Any = None) -> dict[s
     }
 
 
-def resumed(rank: int, world: int) -> dict[str, Any]:
-    """The folder is left for one process to read."""
-    where = [tempfile.mkdtemp() if rank == 0 else ""]
+def in_a_folder_of_all() -> str:
+    """Left for one process to read."""
+    where = [tempfile.mkdtemp() if dist.get_rank() == 0 else ""]
     dist.broadcast_object_list(where)
-    return {"folder": where[0], "all": going_on(rank, world, f"{where[0]}/all"),
-            "lora": going_on(rank, world, f"{where[0]}/lora", lora())}  # fmt: skip
+    return where[0]
+
+
+def resumed(rank: int, world: int) -> dict[str, Any]:
+    folder = in_a_folder_of_all()
+    return {"folder": folder, **going_on(rank, world, folder, lora())}
+
+
+def resumed_whole(rank: int, world: int) -> dict[str, Any]:
+    folder = in_a_folder_of_all()
+    return {"folder": folder, **going_on(rank, world, folder)}
 
 
 def bad_batch(rank: int, world: int) -> list[str]:
@@ -130,6 +138,7 @@ def bad_batch(rank: int, world: int) -> list[str]:
 
 
 STAGE = Stage(fsdp2, fsdp2_checkpointing, ddp, bfloat16, dtypes, resumed, bad_batch)
+FULL = Stage(resumed_whole)
 
 
 def assert_same_run(ranks: list[dict[str, Any]], want: dict[str, Any], rtol: float) -> None:
@@ -177,28 +186,29 @@ def test_what_is_cast() -> None:
         assert set(seen.values()) == {torch.float32}  # rows, loss, shards, gradients
 
 
-@pytest.mark.parametrize("kind", ["all", "lora"])
-def test_a_resumed_run_has_the_same_bits(kind: str) -> None:
-    """With FSDP2, bfloat16, checkpointed activations, accumulation, and a save behind training."""
-    for rank in STAGE.of(2, resumed):
-        found = rank[kind]
+def went_on(ranks: list[dict[str, Any]]) -> None:
+    for found in ranks:
         assert (found["steps"], found["losses"], found["differ"]) == ((2, 5), True, [])
 
 
-@pytest.fixture
-def saved_by_two() -> Iterator[dict[str, Any]]:
-    first = STAGE.of(2, resumed)[0]
-    yield first
-    shutil.rmtree(first["folder"])
-
-
-def test_one_process_reads_what_two_have_saved(saved_by_two: dict[str, Any]) -> None:
+def test_a_resumed_run_has_the_same_bits_and_one_process_reads_what_two_have_saved() -> None:
+    """With FSDP2, bfloat16, LoRA, checkpointed activations, accumulation, and saves behind training."""
+    ranks = STAGE.of(2, resumed)
+    went_on(ranks)
     model = model_of(lora=lora(), seed=7)
-    manager = CheckpointManager(f"{saved_by_two['folder']}/lora")
+    manager = CheckpointManager(ranks[0]["folder"])
     trainer_of(model, [], more={"checkpoints": manager}).restore(exclude=["data"])  # which is of two ranks
+    shutil.rmtree(ranks[0]["folder"])
     found = {name: value for name, value in weights_of(model).items() if "." in name}
-    assert differing(found, saved_by_two["lora"]["dense"]) == []
+    assert differing(found, ranks[0]["dense"]) == []
     assert len(model.engine.table("item")) > 0
+
+
+@pytest.mark.full
+def test_a_resumed_run_that_trains_all_of_the_decoder() -> None:
+    ranks = FULL.of(2, resumed_whole)
+    went_on(ranks)
+    shutil.rmtree(ranks[0]["folder"])
 
 
 def test_an_error_on_one_rank_is_raised_on_all() -> None:

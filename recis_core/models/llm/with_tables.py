@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recis_core.models.llm.candidates import candidates_among, next_item_losses
 from recis_core.models.llm.decoder import decoder_of
 from recis_core.models.llm.feature_options import CANDIDATES, unpooled
-from recis_core.models.llm.next_item import candidates_among, next_item_losses
 from recis_core.models.llm.projection import Projection
 from recis_core.models.llm.sequence import Layout, Vocabulary, join_parts, read_layout, tokens_of
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
