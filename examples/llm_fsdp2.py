@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import Qwen3Config
 
-from recis_core.framework import Trainer, TrainingArguments, ending_on_signals
+from recis_core.framework import Trainer, TrainingArguments
 from recis_core.hooks import ProgressHook
 from recis_core.models.llm import DecoderWithTables, shard_decoder
 from recis_core.nn import EmbeddingOption
@@ -98,9 +98,8 @@ def main(steps: int, batch_size: int, directory: str, bf16: bool, lora: bool) ->
         optimizers=join(dense, SparseAdam(model.engine.sparse_parameters(), lr=1e-2)), rows=model.predicted,
         hooks=[ProgressHook()] if rank == 0 else [], checkpoints=CheckpointManager(directory, save=EverySteps(50)),
     )  # fmt: skip
-    with ending_on_signals():
-        trainer.restore()
-        trainer.train()
+    trainer.restore()
+    trainer.train()
     model.eval()
     hits = hit_rate(model, [sessions(model, 10**6 + number, 64) for number in range(4)])
     rows = sum(len(table) for table in model.engine.sparse_parameters().values())

@@ -23,16 +23,18 @@ class StaticEngine(nn.Module):
     An id that the data do not have gives zeros, as an unknown one of an engine in eval does.
 
     Args:
-      engine: the one to replace. batches: of the data to train on, with its features.
+      engine: the one to replace. batches: of the data to train on, with its features. sparse: of the gradients.
     """
 
-    def __init__(self, engine: EmbeddingEngine, batches: Iterable[Mapping[str, Any]]) -> None:
+    exchange = None  # each rank looks ids up in whole tables
+
+    def __init__(self, engine: EmbeddingEngine, batches: Iterable[Mapping[str, Any]], *, sparse: bool = True) -> None:
         super().__init__()
         self.options = dict(engine.options)
         self.names = {feature: table_name(feature, option) for feature, option in self.options.items()}
         self.ids = ids = _distinct(batches, self.names)
         by_name = {self.names[feature]: option for feature, option in self.options.items()}
-        self.rows = nn.ModuleDict({_key(name): _embedding(name, by_name[name], ids[name]) for name in ids})
+        self.rows = nn.ModuleDict({_key(name): _embedding(name, by_name[name], ids[name], sparse) for name in ids})
 
     def forward(self, features: Mapping[str, Any]) -> dict[str, Any]:
         return dict(features) | {feature: self._embed(feature, features[feature]) for feature in self.options}
@@ -76,7 +78,7 @@ def _distinct(batches: Iterable[Mapping[str, Any]], names: Mapping[str, str]) ->
     return {name: torch.cat(parts).unique() for name, parts in found.items()}
 
 
-def _embedding(name: str, option: EmbeddingOption, ids: Tensor) -> nn.Embedding:
+def _embedding(name: str, option: EmbeddingOption, ids: Tensor, sparse: bool) -> nn.Embedding:
     table = HashTable([option.embedding_dim], initializer=option.init, name=name, seed=option.seed, unknown="initial")
     rows, _ = table.lookup(ids)
-    return nn.Embedding.from_pretrained(F.pad(rows, (0, 0, 0, 1)), freeze=False, sparse=True, padding_idx=len(ids))
+    return nn.Embedding.from_pretrained(F.pad(rows, (0, 0, 0, 1)), freeze=False, sparse=sparse, padding_idx=len(ids))

@@ -293,6 +293,8 @@ WRONG_MODELS = [
     (lambda: model_of().sequence(features(0), "shop"), KeyError, "parts name 'shop', which the batch lacks"),
     (lambda: model_of().score(batch(0), torch.ones(2, 2).long()), ValueError, "candidates must be [C]; got [2, 2]"),
     (lambda: model_of().score({**batch(0), **EMPTY_ROW}, torch.arange(3)), ValueError, "each row must have a token"),
+    (lambda: model_of().sequence({**features(0), "title": torch.ones(3).long()}, "user", "title"), ValueError, "'title' has 3"),
+    (lambda: model_of().sequence({**features(0), "title": torch.ones(4)}, "user", "title"), TypeError, "tokens of 'title'"),
 ]  # fmt: skip
 EMPTY_ROW = {
     "tokens": ragged([[1], []]), "item": ragged([[], []]), "user": ragged([[], []]), "context": ragged([[], []]),

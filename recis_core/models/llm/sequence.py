@@ -9,7 +9,7 @@ Sizes: B rows of a batch, T positions of the longest, V tokens of the vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,44 +137,3 @@ def _check_counts(name: str, placeholder: int, places: Tensor, ids: Tensor) -> N
             f"each row must have as many placeholders of {name!r}, token {placeholder}, as ids; row {row} has "
             f"{int(places[row])} placeholders and {int(ids[row])} ids."
         )
-
-
-def join_parts(batch: Mapping[str, Any], parts: Sequence[Any], vocabulary: Vocabulary) -> RaggedTensor:
-    """One row of tokens after another, of parts; see DecoderWithTables.sequence."""
-    rows = _rows_of(batch, parts)
-    pieces = [_piece(batch, part, rows, vocabulary) for part in parts]
-    lengths = torch.stack([piece.lengths() for piece in pieces])  # [parts, B]
-    ends = lengths.sum(0).cumsum(0)
-    offsets = torch.cat([ends.new_zeros(1), ends])
-    starts = offsets[:-1] + lengths.cumsum(0) - lengths  # of each piece, in the joined values
-    joined = torch.empty(int(offsets[-1]), dtype=torch.int64, device=offsets.device)
-    for piece, start in zip(pieces, starts, strict=True):
-        shift = (start - piece.offsets()[0][:-1]).repeat_interleave(piece.lengths())
-        joined[torch.arange(len(shift), device=shift.device) + shift] = piece.values().long()
-    return RaggedTensor(joined, offsets)
-
-
-def _rows_of(batch: Mapping[str, Any], parts: Sequence[Any]) -> int:
-    named = [part for part in parts if isinstance(part, str)]
-    if not named:
-        raise ValueError("parts must name a key of the batch at least once, which says how many rows there are.")
-    for name in named:
-        if name not in batch:
-            raise KeyError(f"parts name {name!r}, which the batch lacks; it has {list(batch)}.")
-    return len(batch[named[0]])
-
-
-def _piece(batch: Mapping[str, Any], part: Any, rows: int, vocabulary: Vocabulary) -> RaggedTensor:
-    """A part as ragged tokens of every row."""
-    if not isinstance(part, str):
-        fixed = torch.as_tensor(part, dtype=torch.int64).flatten()
-        return _ragged(fixed.repeat(rows), torch.full((rows,), len(fixed)))
-    lengths = lengths_of(batch[part], part)
-    if part in vocabulary.placeholders:
-        return _ragged(lengths.new_full((int(lengths.sum()),), vocabulary.placeholders[part]), lengths)
-    value = batch[part]
-    return _ragged(value.values() if isinstance(value, RaggedTensor) else value.flatten(), lengths)
-
-
-def _ragged(values: Tensor, lengths: Tensor) -> RaggedTensor:
-    return RaggedTensor(values, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recis_core.models.llm.candidates import candidates_among, next_item_losses
+from recis_core.models.llm.candidates import candidates_among
 from recis_core.models.llm.decoder import decoder_of
 from recis_core.models.llm.feature_options import CANDIDATES, unpooled
+from recis_core.models.llm.parts import join_parts
 from recis_core.models.llm.projection import Projection
-from recis_core.models.llm.sequence import Layout, Vocabulary, join_parts, read_layout, tokens_of
+from recis_core.models.llm.sequence import Layout, Vocabulary, read_layout, tokens_of
+from recis_core.models.losses import sampled_softmax
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.nn.id_input import as_ids
 from recis_core.ragged import RaggedTensor
@@ -102,7 +104,8 @@ class DecoderWithTables(nn.Module):
             batch, which holds tokens of each row, [B], [B, n] or ragged.
 
         Raises:
-          KeyError: the batch lacks a key. TypeError, ValueError: a key's value has other than [B], [B, n] or ragged form.
+          KeyError: the batch lacks a key. TypeError, ValueError: a key's value is not [B], [B, n] or ragged, has other rows than
+            the first one's, or holds no integers.
         """
         return join_parts(batch, parts, self.vocabulary)
 
@@ -137,7 +140,8 @@ class DecoderWithTables(nn.Module):
         rows = self._rows(batch, candidates)
         hidden = self._hidden(layout, rows).flatten(0, 1)
         vectors = self.outward(hidden[places - 1])
-        losses = next_item_losses(vectors, rows[self.item][own], targets, rows[CANDIDATES], candidates)
+        own_rows, others = rows[self.item][own].float(), rows[CANDIDATES].float()
+        losses = sampled_softmax(vectors.float(), own_rows, targets, others, candidates)
         sums, count = {"item": losses.sum()}, len(losses)
         if self.language:
             tokens = self._token_losses(layout, hidden)
