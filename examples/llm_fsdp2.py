@@ -31,14 +31,16 @@ PROMPT, THEN = [7, 3, 9], [4]  # of a tokenizer: "What does the user … take af
 
 
 def model_of(device: torch.device, lora: bool) -> DecoderWithTables:
-    from peft import LoraConfig
-
     config = Qwen3Config(
         vocab_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=64,
     )  # fmt: skip
     options = {name: EmbeddingOption(32, device=device) for name in ("user", "item")}
-    adapters = LoraConfig(r=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]) if lora else None
+    adapters = None
+    if lora:
+        from peft import LoraConfig
+
+        adapters = LoraConfig(r=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
     return DecoderWithTables(config, options, checkpointing=True, lora=adapters).to(device)
 
 

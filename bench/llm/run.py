@@ -54,9 +54,9 @@ class LlmConfig:
     """Items of each."""
     candidates: Annotated[int, Field(ge=1)] = 1024
     checkpointing: bool = False
-    steps: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1)] = 2
     """Of one turn."""
-    turns: Annotated[int, Field(ge=1)] = 8
+    turns: Annotated[int, Field(ge=1)] = 6
     seed: int = 0
     out: str | None = None
     """Append result rows to this JSON Lines file."""
