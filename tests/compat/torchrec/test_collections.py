@@ -215,6 +215,14 @@ def test_parameters_have_shapes_and_no_rows() -> None:
     assert ebc.to(torch.float32) is ebc
 
 
+def test_rows_of_bfloat16_come_out_as_floats() -> None:
+    ebc = EmbeddingBagCollection([EmbeddingBagConfig(10, 4, "t", data_type=DataType.BF16)])
+    ebc.load_state_dict({"embedding_bags.t.weight": torch.full((10, 4), 1 / 3)})
+    out = ebc(KeyedJaggedTensor.from_lengths_sync(["t"], torch.tensor([1]), torch.tensor([1]))).values()
+    assert (out.dtype, ebc.state_dict()["embedding_bags.t.weight"].dtype) == (torch.float32, torch.bfloat16)
+    assert out[0, 0].item() == torch.tensor(1 / 3, dtype=torch.bfloat16).item()
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

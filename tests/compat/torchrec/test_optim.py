@@ -117,6 +117,33 @@ def test_dense_parameters_and_tables_step_together() -> None:
     assert model().item() == pytest.approx(second.item(), abs=1e-7)  # the schedule has set lr to 0 on both sides
 
 
+def test_a_scaler_scales_both_sides_and_skips_both() -> None:
+    scaled, plain = Model(), Model()
+    plain.load_state_dict(scaled.state_dict())
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    steps = [
+        KeyedOptimizerWrapper(dict(m.named_parameters()), lambda params: torch.optim.Adagrad(params, lr=0.1))
+        for m in (scaled, plain)
+    ]
+    for _ in range(2):
+        scaler.scale(scaled()).backward()
+        scaler.step(steps[0])
+        scaler.update()
+        plain().backward()
+        for optimizer in steps:
+            if optimizer is steps[1]:
+                optimizer.step()
+            optimizer.zero_grad()
+    for name, value in scaled.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-5, atol=1e-7)
+    before = scaled.state_dict()
+    (scaler.scale(scaled()) * float("inf")).backward()
+    scaler.step(steps[0])
+    scaler.update()
+    assert scaler.get_scale() == 32.0
+    assert all(torch.equal(value, before[name]) for name, value in scaled.state_dict().items() if "ebc" in name)
+
+
 def test_plain_optimizers_are_refused_before_they_change_anything() -> None:
     model = Model()
     for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.Adagrad):

@@ -6,13 +6,14 @@ Sizes: F keys, B bags of a key, N values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recis_core.compat.torchrec.sparse.jagged import JaggedTensor
+from recis_core.compat.torchrec.sparse.keys import chosen, joined
 from recis_core.compat.torchrec.sparse.lengths import check_integers, edges, require_one, require_weights, to_offsets
 from recis_core.compat.torchrec.streamable import Pipelineable
 
@@ -135,7 +136,7 @@ class KeyedJaggedTensor(Pipelineable):
         Raises:
           ValueError: the list is empty, or weights, batch sizes or inverse indices are of some alone.
         """
-        return _concat(kjt_list)
+        return KeyedJaggedTensor(**joined(kjt_list))
 
     @staticmethod
     def empty(
@@ -257,27 +258,11 @@ class KeyedJaggedTensor(Pipelineable):
         if sum(segments) > len(self._keys):
             raise ValueError(f"segments must be of at most {len(self._keys)} keys; got {segments}.")
         ends = edges(segments)
-        return [self._chosen(list(range(a, b))) for a, b in pairwise(ends)]
+        return [KeyedJaggedTensor(**chosen(self, range(a, b))) for a, b in pairwise(ends)]
 
     def permute(self, indices: list[int], indices_tensor: Tensor | None = None) -> KeyedJaggedTensor:
         """The keys of these indices, in this order; a key may be left out or come again."""
-        return self._chosen(list(indices))
-
-    def _chosen(self, indices: list[int]) -> KeyedJaggedTensor:
-        values, weights, lengths = [], [], []
-        at, rows = self.offset_per_key(), self.lengths_offset_per_key()
-        for i in indices:
-            values.append(self._values[at[i] : at[i + 1]])
-            lengths.append(self.lengths()[rows[i] : rows[i + 1]])
-            if self._weights is not None:
-                weights.append(self._weights[at[i] : at[i + 1]])
-        return KeyedJaggedTensor(
-            [self._keys[i] for i in indices], _joined(values, self._values),
-            None if self._weights is None else _joined(weights, self._weights), _joined(lengths, self.lengths()),
-            stride_per_key_per_rank=None if self._per_rank is None else [self._per_rank[i] for i in indices],
-            stride_per_key=[self._stride_per_key[i] for i in indices],
-            length_per_key=[self.length_per_key()[i] for i in indices],
-        )  # fmt: skip
+        return KeyedJaggedTensor(**chosen(self, indices))
 
     def __getitem__(self, key: str) -> JaggedTensor:
         """Raises KeyError if there is no such key."""
@@ -335,31 +320,3 @@ class KeyedJaggedTensor(Pipelineable):
 
 def _as_lists(per_rank: Tensor | list[list[int]] | None) -> list[list[int]] | None:
     return per_rank.tolist() if isinstance(per_rank, Tensor) else per_rank
-
-
-def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(parts) if parts else like.new_empty(0)
-
-
-def _concat(parts: list[KeyedJaggedTensor]) -> KeyedJaggedTensor:
-    if not parts:
-        raise ValueError("kjt_list must hold at least one KeyedJaggedTensor; got none.")
-    weighted = [part.weights_or_none() is not None for part in parts]
-    inverse = [part.inverse_indices_or_none() for part in parts]
-    if len(set(weighted)) > 1 or len({found is None for found in inverse}) > 1:
-        raise ValueError("all of kjt_list must have weights and inverse indices, or none of them.")
-    varied = [part.variable_stride_per_key() for part in parts]
-    strides = {stride for part in parts for stride in part.stride_per_key()}
-    if not all(varied) and (any(varied) or len(strides) > 1):
-        raise ValueError(f"all of kjt_list must have batches of one size; got {sorted(strides)}.")
-    given = [found for found in inverse if found is not None]
-    return KeyedJaggedTensor(
-        list(chain(*[part.keys() for part in parts])), torch.cat([part.values() for part in parts]),
-        torch.cat([part.weights() for part in parts]) if weighted[0] else None,
-        torch.cat([part.lengths() for part in parts]),
-        stride_per_key=[stride for part in parts for stride in part.stride_per_key()],
-        stride_per_key_per_rank=[r for part in parts for r in part.stride_per_key_per_rank()] if varied[0] else None,
-        inverse_indices=([k for names, _ in given for k in names], torch.cat([i for _, i in given])) if given else None,
-    )  # fmt: skip
