@@ -70,26 +70,38 @@ def _walk(known: Mapping[str, Flag], argv: Sequence[str]) -> tuple[set[str], lis
     given, loose, rest = set(), list[str](), list(argv)
     while rest:
         word = rest.pop(0)
-        if not word.startswith("--"):
-            loose.append(word)
-            continue
-        name, equals, value = word[2:].partition("=")
-        one = _found(name.replace("-", "_"), known)
-        given.add(one.name)
-        if one.kind is bool:
-            if equals:
-                raise FlagError(
-                    f"{flag(one.name)} takes no value, and --no-{flag(one.name)[2:]} is its opposite; got {value!r}."
-                )
-        elif get_origin(one.kind) is tuple:
-            while rest and not rest[0].startswith("--"):
-                rest.pop(0)
+        if word.startswith("--"):
+            given.add(_taken(word, rest, known))
         else:
-            if not equals and (not rest or rest[0].startswith("--")):
-                came = f"the next flag {rest[0]}" if rest else "nothing"
-                raise FlagError(f"{flag(one.name)} must be followed by {_wanted(one)}; got {came}.")
-            _check_value(one, value if equals else rest.pop(0))
+            loose.append(word)
     return given, loose
+
+
+def _taken(word: str, rest: list[str], known: Mapping[str, Flag]) -> str:
+    """Take a flag's words from the rest and check them; returns its name."""
+    name, equals, value = word[2:].partition("=")
+    one = _found(name.replace("-", "_"), known)
+    if one.kind is bool:
+        _require_none(one, equals, value)
+    elif get_origin(one.kind) is tuple:
+        while rest and not rest[0].startswith("--"):
+            rest.pop(0)
+    else:
+        _check_value(one, value if equals else _next(one, rest))
+    return one.name
+
+
+def _require_none(one: Flag, equals: str, value: str) -> None:
+    if equals:
+        opposite = flag(f"no_{one.name}")
+        raise FlagError(f"{flag(one.name)} takes no value, and {opposite} is its opposite; got {value!r}.")
+
+
+def _next(one: Flag, rest: list[str]) -> str:
+    if not rest or rest[0].startswith("--"):
+        came = f"the next flag {rest[0]}" if rest else "nothing"
+        raise FlagError(f"{flag(one.name)} must be followed by {_wanted(one)}; got {came}.")
+    return rest.pop(0)
 
 
 def _found(name: str, known: Mapping[str, Flag]) -> Flag:
