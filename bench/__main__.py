@@ -10,6 +10,7 @@ USAGE = """usage: python -m bench COMMAND ...
   step    lookup + pool + backward + update of one batch, each backend beside torch's EmbeddingBag
   planning a forward of many features: reading, planning, and all of it, beside an EmbeddingBag a feature
   features each op of features, and a click log's columns, beside pandas, Arrow and plain torch
+  jax     a step of recis_core.jax beside flax's nn.Embed under optax.adam
   kernels each Pallas kernel beside the machine's bandwidth, XLA's form of it and torch's
   bridge  one crossing between torch and JAX, beside plain torch
   exchange bytes, AUC and step time of each codec between ranks, beside plain torch.distributed
@@ -44,6 +45,10 @@ def main(argv: list[str]) -> int:
         from recis_core.bench.features.run import run as run_features
 
         return run_features(rest)
+    if command == "jax":
+        from recis_core.bench.jax_step import run as run_jax
+
+        return run_jax(rest)
     if command == "kernels":
         from recis_core.bench.kernels import run as run_kernels
 
