@@ -108,20 +108,21 @@ class TwoTower(nn.Module):
 
     def users(self, batch: Mapping[str, Any]) -> Tensor:
         """{user field: ids} -> float32 [B, O], over temperature. Collective with several ranks, as each lookup."""
-        return self.vectors(batch, self._no_rows(self.item_fields))[0]
+        return self.vectors(batch, _no_rows(self.item_fields, batch[self.user_fields[0]]))[0]
 
     def items(self, batch: Mapping[str, Any]) -> Tensor:
         """{item field: ids} -> float32 [M, O]. Collective with several ranks."""
-        return self.vectors(self._no_rows(self.user_fields), batch)[1]
+        return self.vectors(_no_rows(self.user_fields, batch[self.item]), batch)[1]
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids} -> float32 [B], the score of each row's user and item."""
         user, item = self.vectors(batch, batch)
         return (user * item).sum(1)
 
-    def _no_rows(self, fields: Sequence[str]) -> dict[str, Tensor]:
-        device = self.embeddings.table(self.embeddings.options[self.item].shared_name or self.item).physical.device
-        return dict.fromkeys(fields, torch.zeros(0, dtype=torch.int64, device=device))
+
+def _no_rows(fields: Sequence[str], beside: Any) -> dict[str, Tensor]:
+    """No ids of these fields, on the device of another feature."""
+    return dict.fromkeys(fields, torch.zeros(0, dtype=torch.int64, device=beside.device))
 
 
 def _check(users: Sequence[str], items: Sequence[str], tables: Mapping[str, str], temperature: float) -> None:
