@@ -41,7 +41,11 @@ class StaticEngine(nn.Module):
 
     def _embed(self, feature: str, given: Any) -> Any:
         name, combiner = self.names[feature], self.options[feature].combiner
-        ragged = given if isinstance(given, RaggedTensor) else RaggedTensor.from_dense(given.reshape(len(given), -1))
+        ragged = (
+            given
+            if isinstance(given, RaggedTensor)
+            else RaggedTensor.from_dense(given if given.dim() > 1 else given[:, None])
+        )
         rows = self.rows[_key(name)](self._numbers(name, ragged.values()))
         if combiner == "none":
             return ragged.with_values(rows)

@@ -177,4 +177,6 @@ def _joined(rows: Any, more: Any) -> Any:
 
 
 def _ragged(given: Any) -> RaggedTensor:
-    return given if isinstance(given, RaggedTensor) else RaggedTensor.from_dense(given.reshape(len(given), -1))
+    if isinstance(given, RaggedTensor):
+        return given
+    return RaggedTensor.from_dense(given if given.dim() > 1 else given[:, None])
