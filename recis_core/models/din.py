@@ -116,7 +116,13 @@ class DIN(nn.Module):
         return {f: batch[f] for f in (*self.fields, *self.histories)}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
-        """{field: ids, history: ragged ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B]."""
+        """{field: ids, history: ragged ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B].
+
+        Raises:
+          ValueError: a history has more than one level, or another number of rows than its target.
+        """
+        for history, target in self.histories.items():
+            _check_rows(history, batch[history], target, batch[target])
         out: dict[str, Any] = self.embeddings(self.sparse_features(batch))
         interests = [
             attend(out[target], out[history])
@@ -134,3 +140,12 @@ def _check_histories(fields: Sequence[str], histories: Mapping[str, str]) -> Non
             raise ValueError(f"the target of history {history!r} must be one of the fields {fields}; got {target!r}.")
         if history in fields:
             raise ValueError(f"history {history!r} is named as a field, too; leave it out of fields.")
+
+
+def _check_rows(name: str, history: Any, target: str, items: Any) -> None:
+    levels = len(history.offsets()) if isinstance(history, RaggedTensor) else 1
+    if levels != 1 or len(history) != len(items):
+        raise ValueError(
+            f"history {name!r} must have one level, and a row for each of {target!r}, {len(items)}; got {levels} level(s) of "
+            f"{len(history)} rows."
+        )

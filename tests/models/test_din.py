@@ -100,6 +100,18 @@ def test_two_histories_of_two_targets():
     assert set(model.sparse_features({**batch, "label": 1})) == set(batch)
 
 
+@pytest.mark.parametrize(
+    "history",
+    [HISTORY.rows(0, 2), RaggedTensor(torch.tensor([4]), [torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1])])],
+    ids=["of two rows", "of two levels"],
+)
+def test_a_history_that_does_not_fit_its_target_is_refused(history):
+    model = din()
+    with pytest.raises(ValueError, match="history 'history' must have one level, and a row for each of 'item', 3; got"):
+        model(BATCH | {"history": history})
+    assert len(model.embeddings.table("item")) == 0
+
+
 def test_dice_is_its_formula():
     dice, s = Dice(2), torch.tensor([[1.0, 2.0], [3.0, -2.0], [-1.0, 0.5]])
     with torch.no_grad():
