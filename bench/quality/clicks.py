@@ -25,7 +25,7 @@ PRESET = Preset("ranking", (*FIELDS, TAGS), rows=ROWS, linear=0.8, pair=0.2)
 NAMES = [field.name for field in PRESET.fields]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def batches(seed: int) -> tuple[list[Batch], list[Batch]]:
     """To train on, and to test on. The dense input is a constant, whose product with a row is the row's linear part."""
     log = SyntheticClicks(PRESET, seed)
