@@ -68,7 +68,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         if file is None:
             file, test = Path(folder) / "clicks.parquet", Path(folder) / "test.parquet"
-            write_sample(file, 40_000, seed=0)
+            write_sample(file, 20_000, seed=0)
             write_sample(test, 4_000, seed=1)
         torch.manual_seed(0)
         model = Clicks()

@@ -14,8 +14,8 @@ from tests.examples.running import printed
 def test_own_parquet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = printed("own_parquet.py", monkeypatch, capsys, output=tmp_path / "saved", batch_size=256)
     found = re.search(
-        r"^157 steps, AUC (0\.\d{4}), rows \{'user': 200, 'item': 100, 'tags': 50\}, saved in", text, re.MULTILINE
+        r"^79 steps, AUC (0\.\d{4}), rows \{'user': 200, 'item': 100, 'tags': 50\}, saved in", text, re.MULTILINE
     )
     assert found is not None, text
-    assert float(found[1]) > 0.74
+    assert float(found[1]) > 0.72
     assert set(open_checkpoint(tmp_path / "saved").tables) == {"user", "item", "tags"}
