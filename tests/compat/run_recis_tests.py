@@ -102,7 +102,10 @@ def _name_of(case: ElementTree.Element, file: Path) -> str:
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS)
+    try:
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"it took more than {SECONDS} seconds")
 
 
 def main(argv: list[str]) -> int:
