@@ -37,6 +37,7 @@ DISK_WRITE, DISK_READ = "the disk, written in order", "the disk, read in order"
 SAVE, LOAD, STALL = "ours, save", "ours, load", "ours, in the background: the stall"
 STEP, LOST = "a step of training", "ours, in the background: the stall, and what the next step takes longer"
 DONE = "ours, in the background: until durable"
+REMOVED = "ours, after a save: until the files of the one before are removed"
 COPY = "the bytes, copied in memory"
 WRITE_HASHED, READ_HASHED = "the disk, written and hashed", "the disk, read into new memory and hashed"
 DCP_SAVE, DCP_LOAD = "torch dcp.save", "torch dcp.load"
@@ -121,6 +122,8 @@ class Case:
         for way, call in ways.items():
             drop_cache(self.folder)
             found[way] = _seconds(call)
+            if way == SAVE:
+                found[REMOVED] = _seconds(self.direct.wait)
         drop_cache(self.folder)
         found[STEP] = _seconds(self.train)
         start = time.perf_counter()
