@@ -12,7 +12,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ BLOCK = 1 << 23  # bytes hashed and written at a time, while they are in the pro
 SUFFIX = ".safetensors"
 
 Declared = tuple[str, tuple[int, ...]]  # a tensor's dtype, by name, and shape
+Memory = Callable[[int], np.ndarray]
 Place = Path | StorePath  # of a file or directory, on this machine or in a store
 
 
@@ -97,8 +98,10 @@ def write_part(path: Place, tensors: Mapping[str, Tensor]) -> FileHashes:
         return FileHashes(file.tell(), digest.hexdigest(), sections)
 
 
-def read_part(path: Place, names: Mapping[str, Declared], wanted: FileHashes) -> dict[str, Tensor]:
-    """The tensors of these names, dtypes and shapes.
+def read_part(
+    path: Place, names: Mapping[str, Declared], wanted: FileHashes, memory: Memory | None = None
+) -> dict[str, Tensor]:
+    """The tensors of these names, dtypes and shapes. memory: for large ones, at least as many bytes as it is asked for.
 
     Raises:
       CorruptCheckpoint: the file is missing, no regular file, or has another size or hash; names the damaged section.
@@ -112,7 +115,7 @@ def read_part(path: Place, names: Mapping[str, Declared], wanted: FileHashes) ->
             raise CorruptCheckpoint(f"{path} has {found} bytes; its manifest says {size}.{cut}")
         stored = file.read(len(header))
         digest.update(stored)
-        tensors = {name: _read(file, digest, *names[name]) for name in _in_file(names)}
+        tensors = {name: _read(file, digest, *names[name], memory or new_memory) for name in _in_file(names)}
         if digest.hexdigest() != wanted.xxh3_128:
             where = _damaged(stored != header, tensors, wanted.sections)
             raise CorruptCheckpoint(
@@ -212,16 +215,20 @@ def _write(file: BinaryIO, data: memoryview, *digests: Any, early: bool = False)
             start_write_back(file)
 
 
-def _room_for(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """New memory; a large tensor's on huge pages, for ordinary ones take as long to come as the bytes to be read."""
+def new_memory(size: int) -> np.ndarray:
+    """Bytes on huge pages, for ordinary ones take as long to come as the bytes to be read."""
+    return zeroed((size,), np.dtype(np.uint8))
+
+
+def _room_for(dtype: torch.dtype, shape: tuple[int, ...], memory: Memory) -> Tensor:
     size = math.prod(shape) * dtype.itemsize
     if size < HUGE:
         return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(zeroed((size,), np.dtype(np.uint8))).view(dtype).view(shape)
+    return torch.from_numpy(memory(size)[:size]).view(dtype).view(shape)
 
 
-def _read(file: BinaryIO, digest: Any, kind: str, shape: tuple[int, ...]) -> Tensor:
-    tensor = _room_for(DTYPES[kind], shape)
+def _read(file: BinaryIO, digest: Any, kind: str, shape: tuple[int, ...], memory: Memory) -> Tensor:
+    tensor = _room_for(DTYPES[kind], shape, memory)
     data = _memory(tensor)
     for begin in range(0, len(data), BLOCK):
         block = data[begin : begin + BLOCK]

@@ -26,7 +26,7 @@ from recis_core.serialize.manifest import (
     hash_of,
     read_manifest,
 )
-from recis_core.serialize.part_file import SUFFIX, Place, created, file_name, read_part
+from recis_core.serialize.part_file import SUFFIX, Memory, Place, created, file_name, read_part
 from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
 from recis_core.serialize.store_path import StorePath
@@ -164,10 +164,11 @@ class SavedState(Mapping[str, Any]):
         return len(self._manifest.parts)
 
 
-def value_of(directory: Place, manifest: Manifest, part: str) -> Any:
-    """A part's saved value. Raises KeyError, or CorruptCheckpoint if its file is missing or damaged."""
+def value_of(directory: Place, manifest: Manifest, part: str, memory: Memory | None = None) -> Any:
+    """A part's saved value; memory: see read_part. Raises KeyError, or CorruptCheckpoint if its file is missing or damaged."""
     saved, folder = manifest.parts[part], manifest.head.folder
-    tensors = read_part((directory / folder if folder else directory) / file_name(part), saved.tensors, saved.hashes)
+    path = (directory / folder if folder else directory) / file_name(part)
+    tensors = read_part(path, saved.tensors, saved.hashes, memory)
     return join_tensors(saved.tree, tensors)
 
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
 from recis_core.serialize.checkpoint.ahead import ahead
+from recis_core.serialize.checkpoint.reused import Reused
 from recis_core.serialize.checkpoint.table_files import NO_IDS, cut, side_by_side
 from recis_core.serialize.manifest import MANIFEST, Manifest, read_manifest
-from recis_core.serialize.part_file import DTYPES, Place, file_name
+from recis_core.serialize.part_file import DTYPES, Memory, Place, file_name, new_memory
 from recis_core.serialize.places import latest_of, place_of
 from recis_core.serialize.saved_state import value_of
 from recis_core.serialize.state_directory import state_name, step_of_name
@@ -110,7 +111,7 @@ class Checkpoint:
     def blocks(self, name: str, rows: int = BLOCK_ROWS) -> Iterator[TableBlock]:
         """A table's rows in blocks of at most `rows`, each id once; of a delta with those of its base.
 
-        Two files' rows are in memory at a time, and the ids of deltas.
+        Three files' rows are in memory at a time, and the ids of deltas.
 
         Raises:
           StateMismatch: there is no such table. CorruptCheckpoint: a file is missing or damaged.
@@ -133,7 +134,8 @@ class Checkpoint:
                 for begin in range(0, len(left.ids), rows):
                     yield cut(left, slice(begin, begin + rows))
                 if not last:
-                    seen += [block.ids, erased]
+                    seen += [block.ids.clone(), erased]
+                del block, left  # the next file may use their memory
             newer = torch.cat(seen).unique() if not last else newer
 
     def _marks(self, name: str) -> set[str]:
@@ -161,10 +163,11 @@ class Checkpoint:
 
         A thread reads the next file while one is in use.
         """
-        return ahead(partial(self._piece, group) for group in self.manifest.head.tables[name].files)
+        memory = Reused(new_memory)
+        return ahead(partial(self._piece, group, memory.take) for group in self.manifest.head.tables[name].files)
 
-    def _piece(self, group: list[str]) -> tuple[TableBlock, Tensor]:
-        trees = [value_of(self.path, self.manifest, part) for part in group]
+    def _piece(self, group: list[str], memory: Memory) -> tuple[TableBlock, Tensor]:
+        trees = [value_of(self.path, self.manifest, part, memory) for part in group]
         blocks = [TableBlock(tree["ids"], tree["rows"], tree["slots"], tree["marks"]) for tree in trees]
         if any(not torch.equal(block.ids, blocks[0].ids) for block in blocks[1:]):
             raise CorruptCheckpoint(f"{self.path}: blocks of columns {', '.join(group)} have other ids.")

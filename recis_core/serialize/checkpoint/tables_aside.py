@@ -70,6 +70,7 @@ class TablesAside:
             slots = {slot: values for slot, values in block.slots.items() if slot in kept}
             mine = TableBlock(block.ids, block.rows, slots, block.marks)
             new.add(snapshot_of(kept_here(table, mine), table.ordinal))
+            del block, slots, mine  # the next file may use their memory
 
     def _slots(self, table: HashTable, saved: Mapping[str, int], widths: Mapping[str, int]) -> set[str]:
         """Slots to read: those that the table's optimizer has; all, to wait for one, if the table has none."""
