@@ -43,7 +43,7 @@ def _line(figure: str, records: list[Record]) -> str:
     of = records[0]
     reached = [each["figures"][figure] for each in records]
     cells = (
-        of["model"], of["data"], figure, f"{mean(reached):.4f} ± {(max(reached) - min(reached)) / 2:.4f}",
+        of["model"], of["data"], figure, _spread(reached),
         _number(_mean(records, "best", figure)), of["peer"] or "", _number(_mean(records, "peer_figures", figure)),
         _goal(records, figure), _seconds(records, "seconds"), _seconds(records, "peer_seconds"),
         ", ".join(str(each["seed"]) for each in records),
@@ -67,6 +67,11 @@ def _bounds(records: list[Record], figure: str) -> list[float]:
 def _mean(records: list[Record], key: str, figure: str) -> Any:
     found = [each[key][figure] for each in records if figure in each[key]]
     return mean(found) if found else None
+
+
+def _spread(reached: list[float]) -> str:
+    half = f" ± {(max(reached) - min(reached)) / 2:.4f}" if len(reached) > 1 else ""
+    return f"{mean(reached):.4f}{half}"
 
 
 def _number(value: float | None) -> str:

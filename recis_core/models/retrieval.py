@@ -58,8 +58,7 @@ class Retrieval(nn.Module):
         """{field: ids, the item's of one id a row} -> the mean loss of the rows, 0-d."""
         ids = _one_a_row(batch[self.towers.item], self.towers.item)
         drawn, log_q = self._draw(ids)
-        items = {f: _joined(batch[f], more) for f, more in self._features_of(drawn).items()}
-        users, vectors = self.towers.vectors(batch, items)
+        users, vectors = self.towers.vectors(batch, self._with(batch, drawn))
         B, kept = len(ids), slice(0 if self.in_batch else len(ids), None)
         losses = sampled_softmax(
             users, vectors[:B], ids, vectors[kept], torch.cat([ids, drawn])[kept],
@@ -71,17 +70,21 @@ class Retrieval(nn.Module):
         """Ids drawn, int64 [n]; and log q of the rows' and of these, float32 [B + n]."""
         if self.sampler is None:
             return ids[:0], None
-        if self.training:
+        drawn = ids[:0]
+        if self.training:  # an evaluation changes no draw to come
             self.sampler.update(ids)
-        drawn = self.sampler.sample(self.negatives if self.training else 0).ids
+            drawn = self.sampler.sample(self.negatives).ids
         B, n = len(ids) if self.in_batch else 0, len(drawn)
         both = torch.cat([ids, drawn])
         q = B * self.sampler.log_share(both).exp() + (n * self.sampler.log_q(both).exp() if n else 0)
         return drawn, torch.log(q / max(B + n, 1)) if B + n else torch.zeros_like(q)
 
-    def _features_of(self, drawn: Tensor) -> dict[str, Any]:
-        others = self.item_features(drawn) if self.item_features is not None else {}
-        return {self.towers.item: drawn} | {f: others[f] for f in self.towers.item_fields[1:]}
+    def _with(self, batch: Features, drawn: Tensor) -> Features:
+        """The batch's item fields, and after them those of drawn ids."""
+        if not len(drawn):
+            return batch
+        others = {} if self.item_features is None else self.item_features(drawn)
+        return {f: _joined(batch[f], {**others, self.towers.item: drawn}[f]) for f in self.towers.item_fields}
 
 
 class ItemIndex:

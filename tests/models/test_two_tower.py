@@ -86,9 +86,11 @@ def test_the_first_step_has_no_rows_to_draw_and_eval_draws_none():
     task = Retrieval(model, sampler, negatives=4, in_batch=False)
     assert task(BATCH) == 0
     task.eval()
-    before = sampler.state_dict()["frequency"]["counts"].tolist()
+    before = sampler.state_dict()
     task(BATCH)
-    assert sampler.state_dict()["frequency"]["counts"].tolist() == before
+    after = sampler.state_dict()
+    assert after["draws"] == before["draws"] == 1
+    assert after["frequency"]["counts"].tolist() == before["frequency"]["counts"].tolist()
     nothing = {name: ids[:0] for name, ids in BATCH.items()}
     assert Retrieval(model)(nothing) == 0
 
@@ -102,6 +104,7 @@ def test_other_fields_of_drawn_items_come_from_the_user():
     for _ in range(3):
         assert task(batch) > 0
     assert model.embeddings.table("shop").ids().tolist() == [1, 2]
+    assert Retrieval(model)(batch) > 0  # none are drawn, so no function is needed
     index = ItemIndex.of(model, torch.tensor([7, 8]), item_features=shops)
     model.eval()
     torch.testing.assert_close(index.vectors, model.items({"item": index.ids, **shops(index.ids)}))
