@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from recis_core.backends import Snapshot
@@ -116,6 +117,6 @@ def kept_here(table: HashTable, block: TableBlock) -> TableBlock:
 
 def snapshot_of(block: TableBlock, ordinal: int) -> Snapshot:
     """The block's rows as those of a storage's logical table."""
-    ordinals = torch.full((len(block.ids),), ordinal, dtype=torch.int32)
+    ordinals = torch.from_numpy(np.full(len(block.ids), ordinal, np.int32))
     scores, stamps = block.marks.get("scores"), block.marks.get("stamps")
     return Snapshot(block.ids, ordinals, block.rows, dict(block.slots), scores=scores, stamps=stamps)
