@@ -102,10 +102,30 @@ class Kept(Clicks):
         self.engine = EmbeddingEngine({"user": option, "item": option})
 
 
-def data_of(rank: int, world: int) -> list[dict[str, Any]]:
-    """This rank's rows of global batches, of many ids."""
-    whole = [{n: v * (k + 1) if n != "label" else v for n, v in b.items()} for k, b in enumerate(batches(STEPS // 2))]
-    return [{name: values[share(rank, world, 8)] for name, values in batch.items()} for batch in whole]
+class Shares:
+    """This rank's rows of global batches, of many ids. Its position is that of all ranks, of any number."""
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self._share, self._at, self._goes_on = share(rank, world, 8), 0, False
+
+    def __iter__(self) -> Any:
+        if not self._goes_on and self._at == STEPS // 2:
+            self._at = 0
+        self._goes_on = False
+        whole = batches(STEPS // 2)
+        while self._at < len(whole):
+            self._at += 1
+            ids = {name: whole[self._at - 1][name] * self._at for name in ("user", "item")}
+            yield {name: v[self._share] for name, v in {**ids, "label": whole[self._at - 1]["label"]}.items()}
+
+    def go_on(self) -> None:
+        self._goes_on = True
+
+    def state_dict(self) -> dict[str, int]:
+        return {"at": self._at}
+
+    def load_state_dict(self, state: Any) -> None:
+        self._at = (state[0] if isinstance(state, list) else state)["at"]
 
 
 def finished(
@@ -116,7 +136,7 @@ def finished(
     manager = CheckpointManager(folder, EverySteps(1) if save else None, None)
     empty = {name: values[:0] for name, values in batches(1)[0].items()}
     more = {"checkpoints": manager, "empty": lambda: empty}
-    trainer = trainer_of(Kept(backend, cache), data_of(rank, world), more=more, train_epoch=2)
+    trainer = trainer_of(Kept(backend, cache), Shares(rank, world), more=more, train_epoch=2)
     if stop is not None:
         trainer.restore(stop)
     trainer.train()
@@ -187,9 +207,7 @@ def assert_same_rows(ranks: list[dict[str, torch.Tensor]], wanted: dict[str, tor
 def test_a_run_that_goes_on_otherwise_is_seen(alone: Any) -> None:
     """The comparisons can fail: the same checkpoint, and a step less."""
     whole, folder = alone
-    shorter = trainer_of(
-        Kept("numba", None), data_of(0, 1), more={"checkpoints": CheckpointManager(folder, None, None)}
-    )
+    shorter = trainer_of(Kept("numba", None), Shares(), more={"checkpoints": CheckpointManager(folder, None, None)})
     shorter.restore(STEPS - 1)
     with pytest.raises(AssertionError):
         assert_same_weights(shorter.model, whole.model, close=True)
