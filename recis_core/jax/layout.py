@@ -90,10 +90,11 @@ def _resharded(layout: Layout, tree: Any, spec: PartitionSpec) -> Any:
 
 def stacked(shards: list[Any], layout: Layout) -> Any:
     """One tree of a tree for each device, which must lie there."""
-    sharding = NamedSharding(layout.mesh, PartitionSpec(layout.axis))
-
     def join(*parts: jax.Array) -> jax.Array:
         shape = (len(parts), *parts[0].shape)
+        # In types a sharding names each axis, and jit takes the short form for another one.
+        others = [None] * parts[0].ndim if AxisType.Explicit in layout.mesh.axis_types else []
+        sharding = NamedSharding(layout.mesh, PartitionSpec(layout.axis, *others))
         return jax.make_array_from_single_device_arrays(shape, sharding, [x[None] for x in parts])
 
     return jax.tree.map(join, *shards)
