@@ -90,6 +90,7 @@ def _resharded(layout: Layout, tree: Any, spec: PartitionSpec) -> Any:
 
 def stacked(shards: list[Any], layout: Layout) -> Any:
     """One tree of a tree for each device, which must lie there."""
+
     def join(*parts: jax.Array) -> jax.Array:
         shape = (len(parts), *parts[0].shape)
         # In types a sharding names each axis, and jit takes the short form for another one.

@@ -18,7 +18,7 @@ from recis_core.backends.errors import NonFiniteGradient, RecisError, TableFull
 from recis_core.backends.jax_backend.grow import grown, more_rows
 from recis_core.backends.jax_backend.state import row_capacity
 from recis_core.jax.layout import on_shards
-from recis_core.jax.state import TableState
+from recis_core.jax.state import TableState, require_at_hand
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Counts:
 
 def counts(state: TableState) -> Counts:
     """Waits for the program that makes the state."""
+    require_at_hand(state)
     tally, used = jax.device_get((state.tally, state.index.used))
     shards = 1 if state.layout is None else state.layout.size
     ways = state.buckets * placement.WAYS * placement.MAX_LOAD[0] // placement.MAX_LOAD[1]

@@ -21,7 +21,7 @@ from recis_core.backends.jax_backend.programs import Programs
 from recis_core.backends.jax_backend.xla_loops import XLA_LOOPS
 from recis_core.exchange.owners import Owners
 from recis_core.jax.layout import unstacked
-from recis_core.jax.state import Progress, TableState, as_sharded, of_backend
+from recis_core.jax.state import Progress, TableState, as_sharded, of_backend, require_at_hand
 from recis_core.options.sharding import Sharding
 from recis_core.table.content import joined
 from recis_core.table.uid import uid
@@ -44,6 +44,7 @@ def snapshot_of(state: TableState) -> Snapshot:
 
 def shards_of(state: TableState) -> list[TableState]:
     """The state of each device, as one without a layout."""
+    require_at_hand(state)
     if state.layout is None:
         return [state]
     return [replace(shard, layout=None) for shard in unstacked(state, state.layout)]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from recis_core.backends.errors import RecisError
 from recis_core.backends.jax_backend import state as backend
 from recis_core.backends.jax_backend.state import Constants
 from recis_core.jax.config import TableConfig
@@ -131,6 +132,17 @@ def of_backend(made: backend.TableState, progress: Progress, config: TableConfig
     """The state of one device whose storage is jax_backend's. Both hold the same arrays: only one may donate them."""
     slots = tuple(made.slots[slot.name] for slot in config.slots)
     return TableState(made.index, made.weights, slots, *progress, config)
+
+
+def require_at_hand(state: TableState) -> None:
+    """Raises TypeError inside a jitted function, and RecisError where a step was given the state's arrays to write into."""
+    if isinstance(state.weights, jax.core.Tracer):
+        raise TypeError("this call reads the state on the host; call it between steps, outside of jitted functions.")
+    if state.weights.is_deleted():
+        raise RecisError(
+            f"the arrays of tables {', '.join(state.config.names)} were donated to a step, or went with one that broke off. "
+            "Go on with the state that the step returned, or load the rows again."
+        )
 
 
 def constants_of(state: TableState) -> Constants:

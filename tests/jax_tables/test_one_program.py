@@ -146,6 +146,16 @@ def test_find_inserts_nothing(program):
     np.testing.assert_array_equal(anew, run(program, rj.create(CONFIG), [10**6, *range(N - 1)])[1][0])
 
 
+def test_a_state_that_was_given_away_is_named(program):
+    state = rj.create(CONFIG)
+    run(program, state, range(N))
+    for call in (rj.check, lambda state: rj.reserve(state, 1), lambda state: next(rj.blocks_of(state, "item"))):
+        with pytest.raises(RecisError, match="donated to a step.*the state that the step returned"):
+            call(state)
+    with pytest.raises(TypeError, match="between steps, outside of jitted functions"):
+        jax.jit(rj.check)(rj.create(CONFIG))
+
+
 def test_bad_calls_are_named():
     state = rj.create(CONFIG)
     for call, error, told in (
