@@ -42,7 +42,7 @@ class Lookup:
         return f"{self.feature}@{self.config.name}"
 
 
-def lookups_of(tables: Sequence[Any]) -> list[Lookup]:
+def lookups_of(tables: Sequence[BaseEmbeddingConfig]) -> list[Lookup]:
     """The lookups of tables, table after table. Empty feature_names become the table's name.
 
     Raises:
@@ -68,7 +68,7 @@ class TableCollection(TableModule):
 
     def __init__(
         self,
-        tables: Sequence[Any],
+        tables: Sequence[BaseEmbeddingConfig],
         kind: type[BaseEmbeddingConfig],
         weighted: bool,
         device: str | torch.device | None,
@@ -170,7 +170,7 @@ class TableCollection(TableModule):
         return found
 
 
-def _options(tables: Sequence[Any], given: Options) -> dict[str, dict[str, Any]]:
+def _options(tables: Sequence[BaseEmbeddingConfig], given: Options) -> dict[str, dict[str, Any]]:
     """EmbeddingOption's further arguments by table: those of "*", then the table's own."""
     names = [config.name for config in tables]
     unknown = set(given) - {*names, "*"}

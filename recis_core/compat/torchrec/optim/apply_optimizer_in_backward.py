@@ -44,10 +44,10 @@ def apply_optimizer_in_backward(
         _mark(table, optimizer, optimizer_kwargs)
 
 
-def _mark(table: Any, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]) -> None:
+def _mark(parameter: Any, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]) -> None:
     """Name the optimizer on the parameter, as torch does, by which collections and filters know."""
-    if not hasattr(table, "_in_backward_optimizers"):
-        table._in_backward_optimizers, table._optimizer_classes, table._optimizer_kwargs = [], [], []
-    table._in_backward_optimizers.append(optimizer)
-    table._optimizer_classes.append(type(optimizer))
-    table._optimizer_kwargs.append(numbers)
+    if not hasattr(parameter, "_in_backward_optimizers"):
+        parameter._in_backward_optimizers, parameter._optimizer_classes, parameter._optimizer_kwargs = [], [], []
+    parameter._in_backward_optimizers.append(optimizer)
+    parameter._optimizer_classes.append(type(optimizer))
+    parameter._optimizer_kwargs.append(numbers)
