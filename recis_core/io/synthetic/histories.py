@@ -22,8 +22,8 @@ CALIBRATION = 1 << 13  # samples from which the bias is solved
 class SyntheticHistories(SyntheticLog):
     """An endless log in which a click depends on whether the item is of a kind that the user's history has.
 
-    p = sigmoid(b + popularity_item + strength · (1 − 2^−m)), with m the events of the item's kind in the history: what
-    attention of the item over the history sees, and a mean of the history does not. Items and events follow one power law.
+    p = sigmoid(b + popularity_item + strength · (1 − 2^−m)), with m the events of the item's kind in the history, which
+    attention of the item over the history can count. Items and events follow one power law.
     Sample i is a function of the arguments and i alone. No model can be expected to beat `bayes_auc(p)`.
 
     Args:
