@@ -188,20 +188,20 @@ def test_on_two_ranks_and_back(alone: Any, tmp_path: Path) -> None:
     for number in range(len(ELSEWHERE)):
         assert_same_rows([rank["others"][number] for rank in found], wanted)
     for step in ELSEWHERE:
-        assert_same_weights(finished(tmp_path, step).model, whole.model, close=True)
+        assert_same_rows([weights_of(finished(tmp_path, step).model)], wanted)
 
 
 def assert_same_rows(ranks: list[dict[str, torch.Tensor]], wanted: dict[str, torch.Tensor]) -> None:
-    """Ranks hold equal dense parameters, and together each row once."""
+    """Ranks hold equal dense parameters, and together each row once, within 1e-5: ranks sum gradients in another order."""
     for name in ("user", "item"):
         ids = torch.cat([rank[f"{name} ids"] for rank in ranks])
         assert torch.equal(ids.sort().values, wanted[f"{name} ids"])
         for part in ("rows", "m", "v"):
             rows = torch.cat([rank[f"{name} {part}"] for rank in ranks])[ids.argsort()]
-            torch.testing.assert_close(rows, wanted[f"{name} {part}"], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(rows, wanted[f"{name} {part}"], rtol=0, atol=1e-5)
     for name in (name for name in wanted if name.startswith("tower")):
         for rank in ranks:
-            torch.testing.assert_close(rank[name], wanted[name], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(rank[name], wanted[name], rtol=0, atol=1e-5)
 
 
 def test_a_run_that_goes_on_otherwise_is_seen(alone: Any) -> None:
