@@ -71,14 +71,14 @@ class Bases:
 
     def of(self, step: int) -> Base:
         """Raises RecisError if the save of that step failed, or its checkpoint has gone since."""
-        wanted = self._hashes.get(step)
+        wanted, fault = self._hashes.get(step), None
         try:
             found = None if wanted is None else manifest_of(self._directory, step).xxh3_128
-        except CorruptCheckpoint:
-            found = None
+        except CorruptCheckpoint as error:
+            found, fault = None, error
         if wanted is None or found != wanted:
             raise RecisError(
                 f"a delta holds what changed since step {step}, whose checkpoint {self._directory} does not have (its save "
-                "failed, or it was removed). The next save is a full one."
-            )
+                "failed, or it was removed, or cannot be read). The next save is a full one."
+            ) from fault
         return Base(step, wanted)
