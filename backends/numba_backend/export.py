@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recis_core.backends.memory import copied, zeroed
 from recis_core.backends.numba_backend.compiled import compiled
 from recis_core.backends.numba_backend.find import find
 from recis_core.backends.numba_backend.hashing import bucket_words
 from recis_core.backends.numba_backend.key_order import key_order
 from recis_core.backends.numba_backend.lookup import find_or_insert
-from recis_core.backends.numba_backend.memory import copied, zeroed
 from recis_core.backends.numba_backend.state import (
     Index,
     TableState,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recis_core.backends import placement
 from recis_core.backends.errors import BackendUnavailable
-from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.memory import zeroed
 from recis_core.backends.row_checks import new_slots
 from recis_core.backends.rows_now import RowsNow
 from recis_core.backends.spec import Counters, SlotSpec, TableSpec

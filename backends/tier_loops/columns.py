@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recis_core.backends.memory import zeroed
 from recis_core.backends.numba_backend.compiled import compiled
-from recis_core.backends.numba_backend.memory import zeroed
 
 
 def new_column(rows: int, dtype: np.dtype, value: float) -> np.ndarray:

@@ -24,7 +24,7 @@ import xxhash
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, NotAFile
-from recis_core.backends.numba_backend.memory import HUGE, zeroed
+from recis_core.backends.memory import HUGE, zeroed
 from recis_core.durable import open_regular
 from recis_core.serialize.store_path import StorePath
 from recis_core.serialize.write_back import start_write_back

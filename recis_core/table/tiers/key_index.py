@@ -12,10 +12,10 @@ import numpy as np
 
 from recis_core.backends import TableSpec
 from recis_core.backends.errors import CorruptStorage
+from recis_core.backends.memory import zeroed
 from recis_core.backends.numba_backend.export import erase
 from recis_core.backends.numba_backend.find import find
 from recis_core.backends.numba_backend.lookup import insert
-from recis_core.backends.numba_backend.memory import zeroed
 from recis_core.backends.numba_backend.scratch import empty
 from recis_core.backends.numba_backend.state import create_state
 from recis_core.backends.tier_loops.columns import fill, new_column, put

@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from recis_core.backends.numba_backend.memory import zeroed
+from recis_core.backends.memory import zeroed
 from recis_core.backends.numba_backend.scratch import LINE, empty
 from recis_core.backends.tier_loops.host_rows import read_parts, write_parts
 from recis_core.table.tiers.row_format import Parts
