@@ -21,6 +21,7 @@ from tests.metrics.streams import MAKERS, clicks, fed, taken, together
 NEVER_SEEN = (
     "Bucket",
     "Gather",
+    "Measure",
     "Metric",
     "TorchMetric",
     "auc",
