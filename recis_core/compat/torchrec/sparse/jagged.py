@@ -6,16 +6,14 @@ Sizes: B bags, N values, L the longest bag.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from recis_core.compat.torchrec.sparse.lengths import check_integers, require_one, require_weights, to_offsets
-from recis_core.compat.torchrec.streamable import Pipelineable
+from recis_core.compat.torchrec.sparse.bags import Bags
 
 
-class JaggedTensor(Pipelineable):
+class JaggedTensor(Bags):
     """Values of B bags, one bag after another; lengths or offsets say where each begins.
 
         values   a b | | c d e        lengths 2 0 3, offsets 0 2 2 5
@@ -38,10 +36,7 @@ class JaggedTensor(Pipelineable):
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
     ) -> None:
-        require_one(lengths, offsets)
-        check_integers("lengths", lengths)
-        check_integers("offsets", offsets)
-        self._values, self._weights, self._lengths, self._offsets = values, weights, lengths, offsets
+        super().__init__(values, weights, lengths, offsets)
 
     @staticmethod
     def empty(
@@ -68,35 +63,6 @@ class JaggedTensor(Pipelineable):
         """The first lengths[b] values of each row of a rectangle [B, L]."""
         inside = _inside(lengths, values.shape[1])
         return JaggedTensor(values[inside], None if weights is None else weights[inside], lengths)
-
-    def values(self) -> Tensor:
-        return self._values
-
-    def weights(self) -> Tensor:
-        """Raises ValueError if there are none."""
-        return require_weights(self._weights)
-
-    def weights_or_none(self) -> Tensor | None:
-        return self._weights
-
-    def lengths(self) -> Tensor:
-        if self._lengths is None:
-            self._lengths = self.offsets().diff()
-        return self._lengths
-
-    def lengths_or_none(self) -> Tensor | None:
-        return self._lengths
-
-    def offsets(self) -> Tensor:
-        if self._offsets is None:
-            self._offsets = to_offsets(self.lengths())
-        return self._offsets
-
-    def offsets_or_none(self) -> Tensor | None:
-        return self._offsets
-
-    def device(self) -> torch.device:
-        return self._values.device
 
     def to_dense(self) -> list[Tensor]:
         """The bags, as views; waits for the device."""
@@ -130,11 +96,6 @@ class JaggedTensor(Pipelineable):
 
     def pin_memory(self) -> JaggedTensor:
         return self._by(lambda tensor: tensor.pin_memory())
-
-    def record_stream(self, stream: Any) -> None:
-        for tensor in (self._values, self._weights, self._lengths, self._offsets):
-            if tensor is not None:
-                tensor.record_stream(stream)
 
     def _by(self, change: Callable[[Tensor], Tensor]) -> JaggedTensor:
         rest = (self._weights, self._lengths, self._offsets)

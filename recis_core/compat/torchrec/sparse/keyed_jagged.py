@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from recis_core.compat.torchrec.sparse.bags import Bags
 from recis_core.compat.torchrec.sparse.jagged import JaggedTensor
 from recis_core.compat.torchrec.sparse.keys import chosen, joined
-from recis_core.compat.torchrec.sparse.lengths import check_integers, edges, require_one, require_weights, to_offsets
-from recis_core.compat.torchrec.streamable import Pipelineable
+from recis_core.compat.torchrec.sparse.lengths import edges
 
 
-class KeyedJaggedTensor(Pipelineable):
+class KeyedJaggedTensor(Bags):
     """Values of F features, feature after feature, and bag after bag within each.
 
                row 0   row 1   row 2
@@ -57,11 +56,8 @@ class KeyedJaggedTensor(Pipelineable):
         *,
         inverse_indices: tuple[list[str], Tensor] | None = None,
     ) -> None:
-        require_one(lengths, offsets)
-        check_integers("lengths", lengths)
-        check_integers("offsets", offsets)
-        self._keys, self._values, self._weights = keys, values, weights
-        self._lengths, self._offsets = lengths, offsets
+        super().__init__(values, weights, lengths, offsets)
+        self._keys = keys
         self._per_rank = _as_lists(stride_per_key_per_rank)
         self._inverse_indices = inverse_indices
         self._stride_per_key = self._strides(stride, stride_per_key)
@@ -172,35 +168,6 @@ class KeyedJaggedTensor(Pipelineable):
     def keys(self) -> list[str]:
         return self._keys
 
-    def values(self) -> Tensor:
-        return self._values
-
-    def weights(self) -> Tensor:
-        """Raises ValueError if there are none."""
-        return require_weights(self._weights)
-
-    def weights_or_none(self) -> Tensor | None:
-        return self._weights
-
-    def lengths(self) -> Tensor:
-        if self._lengths is None:
-            self._lengths = self.offsets().diff()
-        return self._lengths
-
-    def lengths_or_none(self) -> Tensor | None:
-        return self._lengths
-
-    def offsets(self) -> Tensor:
-        if self._offsets is None:
-            self._offsets = to_offsets(self.lengths())
-        return self._offsets
-
-    def offsets_or_none(self) -> Tensor | None:
-        return self._offsets
-
-    def device(self) -> torch.device:
-        return self._values.device
-
     def stride(self) -> int:
         """Rows of the batch: B, or what inverse indices expand the keys to; the largest B where keys differ."""
         if self._inverse_indices is not None and self._inverse_indices[1].numel():
@@ -294,11 +261,6 @@ class KeyedJaggedTensor(Pipelineable):
 
     def pin_memory(self) -> KeyedJaggedTensor:
         return self._by(lambda tensor: tensor.pin_memory())
-
-    def record_stream(self, stream: Any) -> None:
-        for tensor in (self._values, self._weights, self._lengths, self._offsets):
-            if tensor is not None:
-                tensor.record_stream(stream)
 
     def _by(self, change: Callable[[Tensor], Tensor], lengths: Tensor | None = None) -> KeyedJaggedTensor:
         def changed(part: Tensor | None) -> Tensor | None:
