@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.exchange import Precision
+from recis_core.models.inputs import dense_of, taken
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import (
@@ -65,7 +66,7 @@ class DeepFM(nn.Module):
         cache: CacheConfig | None = None,
     ) -> None:
         super().__init__()
-        self.fields = list(fields)
+        self.fields, self.dense = list(fields), dense
 
         def option(dim: int, initializer: Initializer, *names: str) -> EmbeddingOption:
             return EmbeddingOption(
@@ -86,16 +87,18 @@ class DeepFM(nn.Module):
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {f: batch[f] for f in self.fields} | {f"{f}:linear": batch[f] for f in self.fields}
+        given = taken(batch, self.fields)
+        return given | {f"{f}:linear": ids for f, ids in given.items()}
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B]."""
+        dense = dense_of(batch, self.dense) if self.dense else None
         out = self.embeddings(self.sparse_features(batch))
         v = torch.stack([out[f] for f in self.fields], dim=1)  # [B, F, D]
         linear = torch.stack([out[f"{f}:linear"] for f in self.fields], dim=1).sum(dim=(1, 2))
         pairs = 0.5 * (v.sum(1).square() - v.square().sum(1)).sum(1)
         deep = v.flatten(1)
-        if self.dense_linear is not None:
-            linear = linear + self.dense_linear(batch["dense"]).squeeze(1)
-            deep = torch.cat([deep, batch["dense"]], dim=1)
+        if dense is not None and self.dense_linear is not None:
+            linear = linear + self.dense_linear(dense).squeeze(1)
+            deep = torch.cat([deep, dense], dim=1)
         return self.bias + linear + pairs + self.tower(deep).squeeze(1)

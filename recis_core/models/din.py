@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recis_core.exchange import Precision
 from recis_core.models.activations import activation_of
+from recis_core.models.inputs import dense_of, taken
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, FilterHook
@@ -108,12 +109,12 @@ class DIN(nn.Module):
         )
         self.attention = nn.ModuleList(TargetAttention(embedding_dim, attention, activation) for _ in self.histories)
         width = (len(self.fields) + len(self.histories)) * embedding_dim + dense
-        self.has_dense = bool(dense)
+        self.dense = dense
         self.tower = mlp([width, *hidden, 1], activation=activation_of(activation))
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {f: batch[f] for f in (*self.fields, *self.histories)}
+        return taken(batch, (*self.fields, *self.histories))
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids, history: ragged ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B].
@@ -121,14 +122,15 @@ class DIN(nn.Module):
         Raises:
           ValueError: a history has more than one level, or another number of rows than its target.
         """
+        given = self.sparse_features(batch)
         for history, target in self.histories.items():
-            _check_rows(history, batch[history], target, batch[target])
-        out: dict[str, Any] = self.embeddings(self.sparse_features(batch))
+            _check_rows(history, given[history], target, given[target])
+        dense = [dense_of(batch, self.dense)] if self.dense else []
+        out: dict[str, Any] = self.embeddings(given)
         interests = [
             attend(out[target], out[history])
             for attend, (history, target) in zip(self.attention, self.histories.items(), strict=True)
         ]
-        dense = [batch["dense"]] if self.has_dense else []
         return self.tower(torch.cat([*(out[f] for f in self.fields), *interests, *dense], dim=1)).sum(1)
 
 

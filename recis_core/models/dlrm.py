@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.exchange import Precision
+from recis_core.models.inputs import dense_of, taken
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, FilterHook
@@ -86,7 +87,7 @@ class DLRM(nn.Module):
         super().__init__()
         if interaction not in ("dot", "dcn"):
             raise ValueError(f"interaction must be 'dot' or 'dcn'; got {interaction!r}.")
-        self.fields = list(fields)
+        self.fields, self.dense = list(fields), dense
         check_names(sharding, self.fields)
         self.embeddings = EmbeddingEngine(
             {
@@ -117,14 +118,15 @@ class DLRM(nn.Module):
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {f: batch[f] for f in self.fields}
+        return taken(batch, self.fields)
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids, and "dense": float32 [B, X] if the model has dense columns} -> logits float32 [B]."""
+        dense = dense_of(batch, self.dense) if self.dense else None
         out = self.embeddings(self.sparse_features(batch))
         vectors = [out[f] for f in self.fields]
-        if self.bottom is not None:
-            vectors = [self.bottom(batch["dense"]), *vectors]
+        if dense is not None and self.bottom is not None:
+            vectors = [self.bottom(dense), *vectors]
         crossed = self.interaction(torch.stack(vectors, dim=1))
         if self.keeps_bottom:
             crossed = torch.cat([vectors[0], crossed], dim=1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recis_core.exchange import Precision
+from recis_core.models.inputs import taken
 from recis_core.models.jagged_attention import jagged_attention
 from recis_core.models.jagged_blocks import JaggedBlocks
 from recis_core.models.next_item import ITEM, NextItemModel, check_sizes, item_option
@@ -120,9 +121,13 @@ class HSTU(NextItemModel):
         )  # fmt: skip
         self.dropout, self.last = nn.Dropout(dropout), nn.LayerNorm(embedding_dim)
 
+    def check(self, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> None:
+        if self.times:
+            _check_timestamps(taken(batch, ["timestamps"])["timestamps"], blocks.rows)
+
     def encode(self, items: Tensor, offsets: Tensor, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> Tensor:
         """[T, D] -> [T, D]."""
-        timestamps = _timestamps(batch["timestamps"], len(items)) if self.times else None
+        timestamps = batch["timestamps"].values() if self.times else None
         x = self.dropout(items * items.shape[1] ** 0.5)
         for layer in self.layers:
             x = layer(x, blocks, timestamps)
@@ -130,11 +135,10 @@ class HSTU(NextItemModel):
         return states
 
 
-def _timestamps(given: Any, rows: int) -> Tensor:
-    """int64 [T] of a RaggedTensor."""
+def _check_timestamps(given: Any, rows: int) -> None:
+    """Raises ValueError unless they are int64 [T] of a RaggedTensor."""
     if not isinstance(given, RaggedTensor) or given.dtype != torch.int64 or given.values().shape != (rows,):
         found = (
             f"{given.dtype} {list(given.values().shape)}" if isinstance(given, RaggedTensor) else type(given).__name__
         )
         raise ValueError(f'"timestamps" must be a RaggedTensor of int64 [{rows}], one for each id; got {found}.')
-    return given.values()

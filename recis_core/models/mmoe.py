@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recis_core.exchange import Precision
+from recis_core.models.inputs import dense_of, taken
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, FilterHook
@@ -79,19 +80,20 @@ class MMoE(nn.Module):
             },
             cache=cache,
         )  # fmt: skip
-        width, self.has_dense = len(self.fields) * embedding_dim + dense, bool(dense)
+        width, self.dense = len(self.fields) * embedding_dim + dense, dense
         self.experts = nn.ModuleList(mlp([width, *expert], last_relu=True) for _ in range(experts))
         self.gates = nn.ModuleList(nn.Linear(width, experts, bias=False) for _ in self.tasks)
         self.towers = nn.ModuleList(mlp([expert[-1], *tower, 1]) for _ in self.tasks)
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {f: batch[f] for f in self.fields}
+        return taken(batch, self.fields)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """{field: ids, and "dense": float32 [B, X] if the model has dense columns} -> {task: logits float32 [B]}."""
+        dense = [dense_of(batch, self.dense)] if self.dense else []
         out = self.embeddings(self.sparse_features(batch))
-        x = torch.cat([*(out[f] for f in self.fields), *([batch["dense"]] if self.has_dense else [])], dim=1)
+        x = torch.cat([*(out[f] for f in self.fields), *dense], dim=1)
         seen = torch.stack([expert(x) for expert in self.experts], dim=1)  # [B, E, H]
         return {
             task: tower((gate(x).softmax(1).unsqueeze(2) * seen).sum(1)).sum(1)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from recis_core.models.inputs import taken
 from recis_core.models.jagged_blocks import JaggedBlocks
 from recis_core.nn import EmbeddingEngine, EmbeddingOption
 from recis_core.options.cache_config import CacheConfig
@@ -34,9 +35,12 @@ class NextItemModel(nn.Module):
     def encode(self, items: Tensor, offsets: Tensor, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> Tensor:
         """Vectors of all histories' items, [T, D] -> states [T, D], each of an item and those before it."""
 
+    def check(self, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> None:
+        """Raises what forward raises for histories of these blocks, and for inputs beside them, before it looks ids up."""
+
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {name: batch[name] for name in ("history", "candidates")}
+        return taken(batch, ("history", "candidates"))
 
     def forward(
         self, batch: Mapping[str, Any], *, last: bool = False, vectors: bool = False
@@ -57,12 +61,15 @@ class NextItemModel(nn.Module):
         Raises:
           KeyError: an input is missing. TypeError, ValueError: an input has another kind or size than said above.
         """
-        _check(batch, last)
-        rows = self.embeddings(self.sparse_features(batch))
+        given = self.sparse_features(batch)
+        _check(given, last)
+        offsets = given["history"].offsets()[-1]
+        blocks = JaggedBlocks.of(offsets)
+        self.check(blocks, batch)
+        rows = self.embeddings(given)
         history, candidates = (cast(RaggedTensor, rows[f]).values() for f in ("history", "candidates"))
-        candidates = candidates.view(*batch["candidates"].shape, candidates.shape[1])
-        offsets = batch["history"].offsets()[-1]
-        states = self.encode(history, offsets, JaggedBlocks.of(offsets), batch)
+        candidates = candidates.view(*given["candidates"].shape, candidates.shape[1])
+        states = self.encode(history, offsets, blocks, batch)
         if last:
             states = _last_of_each(states, offsets)
         if vectors:

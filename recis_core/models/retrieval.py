@@ -56,7 +56,7 @@ class Retrieval(nn.Module):
 
     def forward(self, batch: Features) -> Tensor:
         """{field: ids, the item's of one id a row} -> the mean loss of the rows, 0-d."""
-        ids = _one_a_row(batch[self.towers.item], self.towers.item)
+        ids = _one_a_row(self.sparse_features(batch)[self.towers.item], self.towers.item)
         drawn, log_q = self._draw(ids)
         users, vectors = self.towers.vectors(batch, self._with(batch, drawn))
         B, kept = len(ids), slice(0 if self.in_batch else len(ids), None)

@@ -91,13 +91,15 @@ class SASRec(NextItemModel):
 
     def encode(self, items: Tensor, offsets: Tensor, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> Tensor:
         """[T, D] -> [T, D]."""
-        if blocks.longest > self.position.num_embeddings:
-            raise ValueError(
-                f"a history has {blocks.longest} ids, and this model has positions for max_length = "
-                f'{self.position.num_embeddings}. Cut histories: cut_off_2d(history, max_length, drop_sides="left").'
-            )
         x = self.dropout(items * items.shape[1] ** 0.5 + self.position(places_of(offsets, len(items))))
         for layer in self.layers:
             x = layer(x, blocks)
         states: Tensor = self.last(x)
         return states
+
+    def check(self, blocks: JaggedBlocks, batch: Mapping[str, Any]) -> None:
+        if blocks.longest > self.position.num_embeddings:
+            raise ValueError(
+                f"a history has {blocks.longest} ids, and this model has positions for max_length = "
+                f'{self.position.num_embeddings}. Cut histories: cut_off_2d(history, max_length, drop_sides="left").'
+            )

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recis_core.exchange import Precision
+from recis_core.models.inputs import taken
 from recis_core.models.mlp import mlp
 from recis_core.models.shardings import Shardings, check_names, sharding_of
 from recis_core.nn import AdmitHook, CacheConfig, EmbeddingEngine, EmbeddingOption, FilterHook
@@ -91,15 +92,14 @@ class TwoTower(nn.Module):
 
     def sparse_features(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The features that forward passes to `embeddings`; for a Prefetcher."""
-        return {f: batch[f] for f in (*self.user_fields, *self.item_fields)}
+        return taken(batch, (*self.user_fields, *self.item_fields))
 
     def vectors(self, users: Mapping[str, Any], items: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """({user field: ids of B rows}, {item field: ids of M rows}) -> float32 ([B, O], over temperature; [M, O]).
 
         One lookup for both sides. A side may have no row: then its ids are int64 [0].
         """
-        asked = {f: users[f] for f in self.user_fields} | {f: items[f] for f in self.item_fields}
-        out = self.embeddings(asked)
+        out = self.embeddings(taken(users, self.user_fields) | taken(items, self.item_fields))
         user = self.user_tower(torch.cat([out[f] for f in self.user_fields], dim=1))
         item = self.item_tower(torch.cat([out[f] for f in self.item_fields], dim=1))
         if self.normalize:
@@ -108,11 +108,13 @@ class TwoTower(nn.Module):
 
     def users(self, batch: Mapping[str, Any]) -> Tensor:
         """{user field: ids} -> float32 [B, O], over temperature. Collective with several ranks, as each lookup."""
-        return self.vectors(batch, _no_rows(self.item_fields, batch[self.user_fields[0]]))[0]
+        given = taken(batch, self.user_fields)
+        return self.vectors(given, _no_rows(self.item_fields, given[self.user_fields[0]]))[0]
 
     def items(self, batch: Mapping[str, Any]) -> Tensor:
         """{item field: ids} -> float32 [M, O]. Collective with several ranks."""
-        return self.vectors(_no_rows(self.user_fields, batch[self.item]), batch)[1]
+        given = taken(batch, self.item_fields)
+        return self.vectors(_no_rows(self.user_fields, given[self.item]), given)[1]
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """{field: ids} -> float32 [B], the score of each row's user and item."""
