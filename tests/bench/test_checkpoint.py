@@ -6,13 +6,17 @@ import pytest
 
 from recis_core.bench import checkpoint, checkpoint_memory, checkpoint_turns
 
+WAYS = "DISK_WRITE DISK_READ SAVE LOAD STALL STEP LOST DONE REMOVED COPY WRITE_HASHED READ_HASHED DCP_SAVE DCP_LOAD"
+
 
 def test_rows_of_a_small_run(tmp_path):
     ways = checkpoint_turns.turns(tmp_path, 2000, 8, 1, 0)
-    assert len(ways) == 8
-    assert all(way["mb"] == pytest.approx(2000 * (8 + 3 * 32) / 1e6) and way["mb_per_s"] > 0 for way in ways)
-    stall, save, load = [*checkpoint.stall(ways), *checkpoint.speeds(ways)]
+    named = {value for name, value in vars(checkpoint_turns).items() if name in WAYS.split()}
+    assert {way["way"] for way in ways} == named
+    assert all(way["mb"] == pytest.approx(2000 * (8 + 3 * 32) / 1e6) and way["mb_per_s"] != 0 for way in ways)
+    stall, lost, save, load = [*checkpoint.stall(ways), *checkpoint.speeds(ways)]
     assert stall["value"] > 0
+    assert lost["detail"] == checkpoint_turns.LOST
     assert (save["goal"], load["met"]) == (0.7, load["value"] >= 0.7)
 
 
