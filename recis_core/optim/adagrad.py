@@ -13,7 +13,7 @@ from typing import Any
 from recis_core.backends import SlotSpec
 from recis_core.backends.rule_numbers import adagrad_numbers
 from recis_core.nn.hash_table import HashTable
-from recis_core.optim.hyperparameters import as_float, check_numbers
+from recis_core.optim.hyperparameters import as_float, as_floats, check_numbers
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
@@ -44,8 +44,8 @@ class SparseAdagrad(SparseOptimizer):
         return dim
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        lr, decay = as_float(group["lr"]), as_float(group["lr_decay"])
-        return adagrad_numbers(lr, decay, as_float(group["weight_decay"]), as_float(group["eps"]), t)
+        lr, lr_decay, weight_decay, eps = as_floats(*(group[n] for n in ("lr", "lr_decay", "weight_decay", "eps")))
+        return adagrad_numbers(lr, lr_decay, weight_decay, eps, t)
 
 
 class SparseRowWiseAdagrad(SparseAdagrad):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from recis_core.backends import SlotSpec
 from recis_core.backends.rule_numbers import adam_numbers
 from recis_core.nn.hash_table import HashTable
-from recis_core.optim.hyperparameters import as_float, both_betas
+from recis_core.optim.hyperparameters import as_float, as_floats, both_betas
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
@@ -52,8 +52,7 @@ class SparseAdam(SparseOptimizer):
         return 1.0
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        beta1, beta2 = map(as_float, group["betas"])
-        lr, eps = as_float(group["lr"]), as_float(group["eps"])
+        lr, eps, beta1, beta2 = as_floats(group["lr"], group["eps"], *group["betas"])
         return adam_numbers(lr, beta1, beta2, eps, self.decay(group), t, math.sqrt)
 
 

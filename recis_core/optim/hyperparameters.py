@@ -59,6 +59,11 @@ def check_numbers(numbers: Mapping[str, Any], where: str = "") -> None:
 ORDINARY = 1e18  # float32 holds the product of two numbers below it
 
 
+def as_floats(*values: Any) -> tuple[float, ...]:
+    """as_float of each."""
+    return tuple(map(as_float, values))
+
+
 def plainly_fine(group: Mapping[str, Any], names: Iterable[str], flags: Iterable[str]) -> bool:
     """A quick check: floats are in range, flags are off. If False, check_numbers decides."""
     for name in names:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from recis_core.backends import SlotSpec
 from recis_core.nn.hash_table import HashTable
-from recis_core.optim.hyperparameters import as_float
+from recis_core.optim.hyperparameters import as_floats
 from recis_core.optim.sparse_optimizer import Group, SparseOptimizer
 
 
@@ -49,4 +49,4 @@ class SparseSGD(SparseOptimizer):
             raise
 
     def numbers(self, group: Group, t: int) -> tuple[float, ...]:
-        return as_float(group["lr"]), as_float(group["weight_decay"]), as_float(group["momentum"])
+        return as_floats(group["lr"], group["weight_decay"], group["momentum"])
