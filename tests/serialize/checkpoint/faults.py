@@ -15,11 +15,14 @@ from recis_core.serialize import part_file, state_directory
 
 
 class Faults:
-    """The `at`-th operation in `folder` raises OSError(code), once; `operations` lists those up to there."""
+    """The `at`-th operation in `folder` raises OSError(code), once; with `only`, the `at`-th of that name.
 
-    def __init__(self, patch: pytest.MonkeyPatch, folder: Path, at: int, code: int) -> None:
-        self._folder, self._at, self._code = str(folder), at, code
-        self.operations: list[str] = []
+    hit: the operation that raised, "" if none did. Threads work in any order: the `at`-th of all is now one, now another.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path, at: int, code: int, only: str = "") -> None:
+        self._folder, self._at, self._code, self._only = str(folder), at, code, only
+        self._met, self.hit = 0, ""
         self._lock, self._handles = threading.Lock(), set[int]()
         for name in ("mkdir", "rename"):
             patch.setattr(os, name, self._of_path(name, getattr(os, name)))
@@ -31,13 +34,10 @@ class Faults:
 
     def meets(self, operation: str, path: str) -> None:
         with self._lock:
-            self.operations.append(operation)
-            if len(self.operations) == self._at:
+            self._met += self._only in ("", operation)
+            if self._met == self._at and not self.hit:
+                self.hit = operation
                 raise OSError(self._code, os.strerror(self._code), path)
-
-    @property
-    def hit(self) -> bool:
-        return len(self.operations) >= self._at
 
     def _of_path(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def met(path: Any, *args: Any, **how: Any) -> Any:
