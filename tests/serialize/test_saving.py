@@ -219,12 +219,12 @@ def test_a_full_disk_leaves_the_state_before(there: Path, monkeypatch: pytest.Mo
     left = at
 
     def failing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **how: Any) -> Any:
             nonlocal left
             left -= 1
             if left <= 0:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*args)
+            return real(*args, **how)
 
         return call
 
