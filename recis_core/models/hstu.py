@@ -81,7 +81,7 @@ class HSTU(NextItemModel):
 
     Raises:
       ValueError: a size is below 1, embedding_dim is no multiple of heads, or `sharding` names another table. In forward:
-        timestamps do not fit the history. KeyError: they are missing.
+        timestamps do not fit the history. TypeError: they are no RaggedTensor of int64. KeyError: they are missing.
 
     Zhai et al. 2024, arXiv:2402.17152. Here sums of weights are divided by max_length, so that no sequence's output depends
     on the others of a batch; a row's time is its own, and that of the item to come is not known.
@@ -136,9 +136,9 @@ class HSTU(NextItemModel):
 
 
 def _check_timestamps(given: Any, rows: int) -> None:
-    """Raises ValueError unless they are int64 [T] of a RaggedTensor."""
-    if not isinstance(given, RaggedTensor) or given.dtype != torch.int64 or given.values().shape != (rows,):
-        found = (
-            f"{given.dtype} {list(given.values().shape)}" if isinstance(given, RaggedTensor) else type(given).__name__
-        )
-        raise ValueError(f'"timestamps" must be a RaggedTensor of int64 [{rows}], one for each id; got {found}.')
+    """Raises TypeError or ValueError unless they are int64 [T] of a RaggedTensor."""
+    wanted = f'"timestamps" must be a RaggedTensor of int64 [{rows}], one for each id; got'
+    if not isinstance(given, RaggedTensor) or given.dtype != torch.int64:
+        raise TypeError(f"{wanted} {given.dtype if isinstance(given, RaggedTensor) else type(given).__name__}.")
+    if given.values().shape != (rows,):
+        raise ValueError(f"{wanted} {list(given.values().shape)}.")

@@ -113,7 +113,7 @@ def test_refusals() -> None:
         HSTU(16, sharding={"items": "column"})
     with pytest.raises(KeyError, match="timestamps"):
         model({"history": batch["history"], "candidates": batch["candidates"]})
-    with pytest.raises(ValueError, match=r"RaggedTensor of int64 \[84\], one for each id; got Tensor"):
+    with pytest.raises(TypeError, match=r"RaggedTensor of int64 \[84\], one for each id; got Tensor"):
         model({**batch, "timestamps": batch["timestamps"].values()})
-    with pytest.raises(ValueError, match=r"got torch\.float32 \[84\]"):
+    with pytest.raises(TypeError, match=r"got torch\.float32"):
         model({**batch, "timestamps": batch["timestamps"].to(torch.float32)})

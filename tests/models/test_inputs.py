@@ -75,6 +75,11 @@ def test_histories_that_do_not_fit_make_no_row() -> None:
     short, timed = SASRec(4, layers=1, max_length=1), HSTU(4, layers=1, times=True)
     with pytest.raises(ValueError, match="a history has 2 ids"):
         short(NEXT)
-    with pytest.raises(ValueError, match="timestamps"):
-        timed(NEXT | {"timestamps": torch.arange(4)})
+    for wrong, error, words in (
+        (torch.arange(4), TypeError, "got Tensor"),
+        (NEXT["history"].with_values(torch.zeros(4)), TypeError, "got torch.float32"),
+        (NEXT["history"].with_values(torch.zeros(4, 1, dtype=torch.int64)), ValueError, r"got \[4, 1\]"),
+    ):
+        with pytest.raises(error, match=f'"timestamps" must be .* {words}'):
+            timed(NEXT | {"timestamps": wrong})
     assert rows(short) == rows(timed) == 0
