@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import checkpoints_at, say
 from recis_core.cli.ckpt_rewriting import as_ours, check_out, write_tables
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.errors import RecisError
 from recis_core.serialize import Checkpoint, new_checkpoint, open_checkpoint
 from recis_core.serialize.imports.state import source_of

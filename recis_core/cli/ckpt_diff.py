@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recis_core.cli.ckpt_listing import say, show
 from recis_core.cli.ckpt_sources import source_at
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.cli.screen import rows_shown
 from recis_core.planning.quantity import parse_bytes
 from recis_core.serialize import TableSource

@@ -13,7 +13,8 @@ from recis_core.cli.aside import beside, put
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_sources import source_at
 from recis_core.cli.data_convert import check_absent
-from recis_core.cli.flags import FlagError, plain_errors, read_flags
+from recis_core.cli.flags import FlagError, plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.cli.screen import rows_shown
 from recis_core.serialize import StoredTable, TableSource
 from recis_core.serialize.table_export import ENDINGS, export_table

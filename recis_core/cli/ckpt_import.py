@@ -15,7 +15,8 @@ from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_rewriting import as_ours, check_out, without_slots, write_tables
 from recis_core.cli.ckpt_sources import Kind, kind_of, parquet_at, renames, source_at
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.serialize import CheckpointWriter, TableSource, new_checkpoint, recis_source, torchrec_source
 from recis_core.serialize.imports.optimizer_part import SlotWidths, require_t, sparse_state
 from recis_core.serialize.imports.selection import named

@@ -9,7 +9,8 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli.ckpt_listing import checkpoints_at, counted, facts_of, show, sized
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.errors import RecisError
 from recis_core.serialize import Checkpoint
 

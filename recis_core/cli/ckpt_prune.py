@@ -12,7 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli.ckpt_listing import say
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.serialize import KeepBest, KeepEvery, KeepLast
 from recis_core.serialize.checkpoint.policies import KeepPolicy
 from recis_core.serialize.checkpoint.pruning import prune, unkept

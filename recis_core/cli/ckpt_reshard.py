@@ -16,7 +16,8 @@ from recis_core.cli import stopping
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_rewriting import Rows, as_ours, check_out, write_tables
 from recis_core.cli.ckpt_sources import renames
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.options.sharding import Sharding
 from recis_core.planning.quantity import parse_bytes
 from recis_core.serialize import RankLayout, new_checkpoint, open_checkpoint

@@ -8,7 +8,8 @@ import tyro
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli.ckpt_listing import counted, facts_of, say, show, sized
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.serialize import open_checkpoint
 
 

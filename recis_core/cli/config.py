@@ -13,7 +13,8 @@ import tyro
 from recis_core.cli import torchrun
 from recis_core.cli.config_file import Given, Way, read_config_file
 from recis_core.cli.config_text import config_text
-from recis_core.cli.flags import FlagError, groups, keywords, read_flags
+from recis_core.cli.flags import FlagError, groups, keywords
+from recis_core.cli.read_flags import read_flags
 
 T = TypeVar("T")
 PRINT = "--print-config"

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from recis_core.cli.aside import beside
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.cli.subcommand import subcommand
 
 COMMANDS = ("inspect", "convert", "synth")

@@ -17,8 +17,9 @@ from pydantic.dataclasses import dataclass
 
 from recis_core.cli import stopping
 from recis_core.cli.aside import beside, put
-from recis_core.cli.flags import flag, plain_errors, read_flags
+from recis_core.cli.flags import flag, plain_errors
 from recis_core.cli.outset import check_writable
+from recis_core.cli.read_flags import read_flags
 from recis_core.io.file_systems import ThisMachine, is_url
 from recis_core.io.formats import SUFFIXES
 from recis_core.io.remote_output import check_url_is_free, put_at_url

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from recis_core.cli import stopping
 from recis_core.cli.aside import beside, put
-from recis_core.cli.flags import flag, plain_errors, read_flags
+from recis_core.cli.flags import flag, plain_errors
+from recis_core.cli.read_flags import read_flags
 
 if TYPE_CHECKING:
     from recis_core.io.profile import Profile

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from recis_core.cli.flags import read_flags
+from recis_core.cli.read_flags import read_flags
 
 PACKAGES = ("recis-core", "torch", "jax", "jaxlib", "numba", "numpy", "torch2jax", "pyarrow", "msgpack")
 

@@ -1,4 +1,4 @@
-"""Flags of a command as a dataclass, which `read_flags` makes of argv. Errors name the flag, what it takes, what came.
+"""Flags of a command as a dataclass, which read_flags.py makes of argv. Errors name the flag, what it takes, what came.
 
 Fields may be groups: dataclasses, each beside the part that it configures. On the command line their flags have flat
 names: `CheckpointFlags.every`, declared as `named("save_every")`, is --save-every.
@@ -7,17 +7,13 @@ names: `CheckpointFlags.every`, declared as `named("save_every")`, is --save-eve
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
-from io import StringIO
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
 from pydantic import ValidationError
-
-from recis_core.cli import torchrun
 
 T = TypeVar("T")
 
@@ -120,49 +116,3 @@ def naming_flag(keyword: str, value: object, argument: str = "") -> Iterator[Non
             raise kind(flag(keyword) + said.removeprefix(argument)) from error
         before = "" if said.startswith(str(value)) else f"{value}: "
         raise kind(f"{flag(keyword)} {before}{said}") from error
-
-
-def read_flags(
-    kind: type[T],
-    argv: Sequence[str],
-    command: str,
-    default: T | Any = tyro.MISSING_NONPROP,
-    place: Callable[[str], str] = lambda said: "",
-) -> T:
-    """The config that flags say. Of ranks that torchrun started, one shows help or what is wrong.
-
-    default: what holds where no flag says other; it may be one that `kind` itself would refuse. place: from an error's words
-      to what stands before them.
-
-    Raises:
-      SystemExit: 2 where flags are wrong, 0 after help.
-    """
-
-    def read() -> T:
-        return tyro.cli(kind, args=argv, prog=command, config=(tyro.conf.OmitArgPrefixes,), default=default)
-
-    from recis_core.cli.flag_words import check_words  # which reads names by what is above
-
-    try:
-        check_words(kind, argv, default)
-    except FlagError as error:
-        if torchrun.first_to_say(f"{command} {argv}"):
-            print(f"{command}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            return read()
-    except SystemExit as stop:
-        if torchrun.first_to_say(f"{command} {argv}"):
-            _show(stop, read, command, place)
-        raise
-
-
-def _show(stop: SystemExit, read: Callable[[], Any], command: str, place: Callable[[str], str]) -> None:
-    """Our own errors in one line; help, and what tyro finds, as tyro shows it."""
-    error: BaseException | None = stop
-    while error is not None and not isinstance(error, FlagError):
-        error = error.__context__
-    if error is None:
-        read()
-    print(f"{command}: {place(str(error))}{error}", file=sys.stderr)

@@ -9,7 +9,8 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from recis_core.cli.flags import plain_errors, read_flags
+from recis_core.cli.flags import plain_errors
+from recis_core.cli.read_flags import read_flags
 from recis_core.options.plan_file import write_plan
 from recis_core.planning import Plan, make_plan, read_model
 from recis_core.planning.quantity import parse_bytes
