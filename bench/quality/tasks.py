@@ -13,7 +13,7 @@ from recis_core.bench.quality.training import Batch, fit
 from recis_core.io import SyntheticTasks, bayes_auc, expected_auc
 from recis_core.models import MMoE, task_losses
 
-ROWS, TEST, BATCH, LR = 500_000, 32_768, 128, 5e-3
+ROWS, TEST, BATCH, LR = 1_000_000, 32_768, 128, 5e-3
 
 
 def trained(seed: int, *, static: bool = False) -> Trained:
