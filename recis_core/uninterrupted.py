@@ -29,6 +29,9 @@ from typing import Any, ParamSpec, TypeVar
 Handler = Callable[[int, FrameType | None], Any]
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+STEP = 0.1  # seconds of a wait, and so how long a signal waits at most
 
 _CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _replaced: dict[int, Handler] = {}  # the user's handlers, by signal number, that `_keep` replaces
@@ -82,6 +85,19 @@ def as_one(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return whole
+
+
+def in_steps(wait: Callable[[float], T | None]) -> T:
+    """The first true result of wait(seconds), a wait for another thread of at most so long; signals come between waits.
+
+    Inside a wait of threading.Condition, on which Event, Queue and Future rest, an exception may come while the lock is taken
+    again: Python then raises RuntimeError("release unlocked lock") in place of KeyboardInterrupt.
+    """
+    while True:
+        with uninterrupted():
+            found = wait(STEP)
+        if found:
+            return found
 
 
 def _replace_handlers() -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from recis_core.uninterrupted import as_one, uninterrupted
+from recis_core.uninterrupted import as_one, in_steps, uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +155,53 @@ def test_a_function_as_one_section():
     with pytest.raises(KeyboardInterrupt):
         work(7)
     assert done == [7]
+
+
+def test_a_wait_in_steps_gives_the_first_true_result_and_lets_signals_between():
+    results, waited = [None, 0, "ready"], []
+
+    def wait(seconds):
+        waited.append(seconds)
+        return results[len(waited) - 1]
+
+    assert in_steps(wait) == "ready"
+    assert len(waited) == 3
+
+    def interrupted(seconds):
+        signal.raise_signal(signal.SIGINT)
+        waited.append(seconds)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_steps(interrupted)
+    assert len(waited) == 4  # that step came to its end
+
+
+@pytest.mark.parametrize("instants", [500])
+def test_interrupts_of_waits_for_a_thread_come_as_they_are(instants):
+    """Of Condition.wait_for alone some come as RuntimeError, where the lock is taken again."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, stop)
+    changed, seed, over = threading.Condition(), random.Random(5), threading.Event()
+
+    def waking():
+        while not over.is_set():
+            with changed:
+                changed.notify_all()
+
+    def some(seconds):
+        with changed:
+            changed.wait(seconds)
+
+    thread = threading.Thread(target=waking)
+    thread.start()
+    try:
+        for _ in range(instants):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012, the timer may end before the wait begins
+                signal.setitimer(signal.ITIMER_REAL, seed.uniform(1e-5, 2e-4))
+                in_steps(some)
+    finally:
+        over.set()
+        thread.join()

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
+from recis_core.uninterrupted import in_steps, uninterrupted
+
 T = TypeVar("T")
 POLL = 0.1  # seconds between checks of `stopped` while the queue is full
 
@@ -25,9 +27,10 @@ def prefetched(source: Iterator[T], depth: int) -> Generator[T, None, None]:
     items: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stopped = threading.Event()
     thread = threading.Thread(target=_fill, args=(source, items, stopped), name="recis-prefetch", daemon=True)
-    thread.start()
+    with uninterrupted():
+        thread.start()
     try:
-        while (event := items.get())[0] == "item":
+        while (event := in_steps(lambda seconds: _got(items, seconds)))[0] == "item":
             yield event[1]
         if event[0] == "error":
             raise event[1]
@@ -35,6 +38,13 @@ def prefetched(source: Iterator[T], depth: int) -> Generator[T, None, None]:
         stopped.set()
         if thread is not threading.current_thread():  # a dropped generator may be collected on any thread
             thread.join()
+
+
+def _got(items: queue.Queue[tuple[str, Any]], seconds: float) -> tuple[str, Any] | None:
+    try:
+        return items.get(timeout=seconds)
+    except queue.Empty:
+        return None
 
 
 def _fill(source: Iterator[T], items: queue.Queue[tuple[str, Any]], stopped: threading.Event) -> None:

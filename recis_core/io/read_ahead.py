@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
+
+from recis_core.uninterrupted import in_steps, uninterrupted
 
 T = TypeVar("T")
 
@@ -21,11 +23,18 @@ def read_ahead(
         ahead: deque[Future[T]] = deque()
         try:
             for call in calls:
-                ahead.append(pool.submit(call))
+                with uninterrupted():
+                    ahead.append(pool.submit(call))
                 if len(ahead) > threads:
-                    yield ahead.popleft().result()
+                    yield result_of(ahead.popleft())
             while ahead:
-                yield ahead.popleft().result()
+                yield result_of(ahead.popleft())
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def result_of(future: Future[T]) -> T:
+    """Its result, once it is there; raises its error."""
+    in_steps(lambda seconds: wait([future], seconds).done)
+    return future.result()

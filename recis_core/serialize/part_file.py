@@ -83,8 +83,8 @@ class FileHashes:
     sections: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_part(path: Place, tensors: Mapping[str, Tensor]) -> FileHashes:
-    """Write a new file, and sync."""
+def write_part(path: Place, tensors: Mapping[str, Tensor], given_up: Callable[[], bool] = lambda: False) -> FileHashes:
+    """Write a new file, and sync. Once it is given up, it ends at the next block: raises InterruptedError."""
     names = {name: declared(tensor) for name, tensor in tensors.items()}
     digest, sections = xxhash.xxh3_128(), {}
     with created(path) as file:
@@ -93,7 +93,7 @@ def write_part(path: Place, tensors: Mapping[str, Tensor]) -> FileHashes:
             section = xxhash.xxh3_64()
             # One tensor at a time in host memory.
             data = _memory(tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous())
-            _write(file, data, digest, section, early=isinstance(path, Path))
+            _write(file, data, digest, section, early=isinstance(path, Path), given_up=given_up)
             sections[name] = section.hexdigest()
         return FileHashes(file.tell(), digest.hexdigest(), sections)
 
@@ -205,8 +205,12 @@ def _memory(tensor: Tensor) -> memoryview:
     return memoryview(tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy())
 
 
-def _write(file: BinaryIO, data: memoryview, *digests: Any, early: bool = False) -> None:
+def _write(
+    file: BinaryIO, data: memoryview, *digests: Any, early: bool = False, given_up: Callable[[], bool] = lambda: False
+) -> None:
     for begin in range(0, len(data), BLOCK):
+        if given_up():
+            raise InterruptedError("the save was given up")
         block = data[begin : begin + BLOCK]
         for digest in digests:
             digest.update(block)

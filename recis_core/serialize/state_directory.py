@@ -69,13 +69,13 @@ def states_in(directory: Path) -> list[Path]:
 
 @contextmanager
 def saving(final: Path) -> Iterator[Path]:
-    """An empty directory beside `final` to write the state in; removed at the end. Holds the lock.
+    """An empty directory beside `final` to write the state in; removed at the end. Holds the lock. Signals come where parts
+    are written (part_writers.py) or ranks wait for each other, and at the end.
 
     Raises:
       StorageInUse: another process or thread is saving there. OSError: the directory cannot be made.
     """
-    make_directory(final.parent)
-    with _locked(final.parent):
+    with uninterrupted(), _made_and_locked(final.parent):
         _remove_left(final.parent)
         if final.is_symlink() or (final.exists() and not final.is_dir()):
             raise NotADirectoryError(
@@ -86,10 +86,14 @@ def saving(final: Path) -> Iterator[Path]:
             make_directory(aside, exist_ok=False)
             yield aside
         finally:
-            try:
-                _remove(aside)
-            finally:
-                _remove(aside)  # again, in case an interrupt ended the first
+            _remove(aside)
+
+
+@contextmanager
+def _made_and_locked(directory: Path) -> Iterator[None]:
+    make_directory(directory)
+    with _locked(directory):
+        yield
 
 
 def place(aside: Path, final: Path) -> None:

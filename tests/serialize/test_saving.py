@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -211,6 +212,31 @@ def test_interrupts_at_random_instants(there: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert interrupted > 10
+
+
+def test_no_thread_writes_on_after_an_interrupt(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would write into the directory of the next save."""
+    real = part_file._write
+
+    def slow(file: Any, *args: Any, **how: Any) -> None:
+        if threading.current_thread() is not threading.main_thread() and not interrupted.is_set():
+            interrupted.set()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+        real(file, *args, **how)
+
+    before = set(threading.enumerate())
+    for _ in range(3):
+        interrupted = threading.Event()
+        monkeypatch.setattr(part_file, "_write", slow)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(there, STEP, content(2))
+        assert set(threading.enumerate()) <= before
+        assert names(there) == [f"step-{STEP:08d}"]
+        assert mark_of(there) == 1
+    monkeypatch.setattr(part_file, "_write", real)
+    save_state(there, STEP, content(2))
+    assert mark_of(there) == 2
 
 
 @pytest.mark.parametrize("at", range(1, 12))

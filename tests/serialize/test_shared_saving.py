@@ -16,6 +16,7 @@ from recis_core.serialize import (
     latest_shared_state,
     latest_state,
     load_state,
+    places,
     save_shared_state,
     saved_state,
     shared_state,
@@ -30,10 +31,10 @@ SHORT = {"RECIS_EXCHANGE_TIMEOUT": "20"}
 WHERE = {  # (module, name) of what a rank does, and whether it comes to an end
     "before its files": (shared_state, "write_parts", False),
     "after its files": (shared_state, "write_parts", True),
-    "before the manifest": (shared_state, "commit", False),
+    "before the manifest": (places, "commit", False),
     "before the swap": (saved_state, "place", False),
     "after the swap": (state_directory, "swap_names", True),
-    "after all": (shared_state, "commit", True),
+    "after all": (places, "commit", True),
 }
 CASES = [(rank, where) for where in WHERE for rank in (0, 1) if rank == 0 or "its files" in where]
 FEW = {(0, "before the swap"), (0, "after the swap")}

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from recis_core.process import generation, refuse_in_child
+from recis_core.uninterrupted import in_steps, uninterrupted
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ class Background:
         """Waits while there are too many."""
         if self._made != generation():
             refuse_in_child("this CheckpointManager", self._made)
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._jobs) < self._most)
+        self._until(lambda: len(self._jobs) < self._most)
+        with uninterrupted(), self._changed:
             self._jobs.append(job)
             if not self._works:
                 threading.Thread(target=self._work, name="recis-checkpoints", daemon=False).start()
@@ -58,8 +59,14 @@ class Background:
 
     def wait(self) -> None:
         """Until no job is left; an interrupt ends the wait, and the jobs go on."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._jobs)
+        self._until(lambda: not self._jobs)
+
+    def _until(self, ready: Callable[[], bool]) -> None:
+        def some(seconds: float) -> bool:
+            with self._changed:
+                return self._changed.wait_for(ready, seconds)
+
+        in_steps(some)
 
     @property
     def failed(self) -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recis_core.backends.errors import CorruptCheckpoint, StateMismatch
-from recis_core.serialize.checkpoint.ahead import ahead
+from recis_core.io.read_ahead import read_ahead
 from recis_core.serialize.checkpoint.reused import Reused
 from recis_core.serialize.checkpoint.table_files import NO_IDS, cut, side_by_side
 from recis_core.serialize.manifest import MANIFEST, Manifest, read_manifest
@@ -164,7 +164,7 @@ class Checkpoint:
         A thread reads the next file while one is in use.
         """
         memory = Reused(new_memory)
-        return ahead(partial(self._piece, group, memory.take) for group in self.manifest.head.tables[name].files)
+        return read_ahead((partial(self._piece, g, memory.take) for g in self.manifest.head.tables[name].files), 1)
 
     def _piece(self, group: list[str], memory: Memory) -> tuple[TableBlock, Tensor]:
         trees = [value_of(self.path, self.manifest, part, memory) for part in group]
