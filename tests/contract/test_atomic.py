@@ -84,13 +84,16 @@ def test_what_is_not_taken_back_is_so_by_the_next_stage(name: str, monkeypatch: 
         done = twin(state)
         STAGES[stage](backend, done)()
         after[stage] = content(backend, done)
-    for k in range(5, 80, 1 if FULL else 15):
-        for stage in after:
+    for stage in after:
+        for k in range(5, 80, 1 if FULL else 15):
             tried = twin(state)
             _twice(monkeypatch, Undo)
-            assert fails_at("line", k, STAGES[stage](backend, tried))
+            failed = fails_at("line", k, STAGES[stage](backend, tried))
             monkeypatch.undo()
             assert content(backend, tried) in (before, after[stage]), f"{stage}, line {k}"
+            if not failed:  # the stage has fewer lines
+                assert k > 5
+                break
 
 
 def _twice(monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
