@@ -16,6 +16,7 @@ EVERY = 3
 # The only tests of a stage; what they compile runs on both, for tests/contract/test_every_stage.py counts.
 ON_BOTH = (
     "test_export.py::test_programs",
+    "test_export_later.py::test_parts_are_the_whole_without_placement",
     "test_gradient.py::test_without_some_keys",
     "test_partition.py::test_partition",
     "test_rows.py::test_a_gradient_goes_where_its_rows_are_now",

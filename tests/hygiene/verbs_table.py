@@ -16,4 +16,10 @@ def decided(title: str) -> dict[str, str]:
 def members_of(kind: type) -> set[str]:
     """What torch gives a class beyond what every Python object has."""
     own = set(dir(kind)) - set(dir(type("Plain", (), {}))) - {"__annotations__"}
-    return {name for name in own if not name.startswith("___")}  # what torch.compile leaves on the class
+    own = {name for name in own if not name.startswith("___")}  # what torch.compile leaves on the class
+    return {name for name in own if not _of_transformers(getattr(kind, name, None))}
+
+
+def _of_transformers(member: object) -> bool:
+    """Making a model of theirs puts smart_apply on nn.Module."""
+    return (getattr(member, "__module__", None) or "").startswith("transformers.")
