@@ -26,6 +26,8 @@ from recis_core.serialize.state_directory import saving, state_path
 from tests.serialize.states import FULL, STEP, content, mark_of, names
 
 HERE = str(Path(state_directory.__file__).parent)
+# What tidies up, and whose `with` ends threads.
+TIDIES = ("saving", "write_parts", "__exit__", "_locked", "_lock_of", "_locks", "_remove", "_take_over")
 # Children only save. Python warns of threads, and JAX of its own where another test has loaded it.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 
@@ -164,8 +166,8 @@ def raising_at(line: int, error: BaseException | None) -> Callable[[FrameType], 
         left -= 1
         if not left:
             sys.settrace(None)
-            if frame.f_code.co_name in ("saving", "_locked", "_lock_of", "_locks", "_remove", "_take_over"):
-                return  # what tidies up; a signal comes between two of its calls, not before a line
+            if frame.f_code.co_name in TIDIES:
+                return  # a signal comes between two of its calls, not before a line
             if error is None:
                 signal.raise_signal(signal.SIGINT)
             else:
