@@ -62,9 +62,6 @@ class PartWriters:
         try:
             while kind is None and self._coming:
                 self._take_first()
-        except BaseException as failed:
-            kind, error, trace = type(failed), failed, failed.__traceback__
-            raise
         finally:
             self._given_up.set()
             self._threads.shutdown(wait=True, cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import linecache
 import multiprocessing
 import os
 import random
@@ -26,8 +27,8 @@ from recis_core.serialize.state_directory import saving, state_path
 from tests.serialize.states import FULL, STEP, content, mark_of, names
 
 HERE = str(Path(state_directory.__file__).parent)
-# What tidies up, and whose `with` ends threads.
-TIDIES = ("saving", "write_parts", "__exit__", "_locked", "_lock_of", "_locks", "_remove", "_take_over")
+# What tidies up.
+TIDIES = ("saving", "__exit__", "_locked", "_lock_of", "_locks", "_remove", "_take_over")
 # Children only save. Python warns of threads, and JAX of its own where another test has loaded it.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 
@@ -70,6 +71,10 @@ def traced(at_line: Callable[[FrameType], Any], work: Callable[[], Any]) -> None
         work()
     finally:
         sys.settrace(None)
+
+
+def line_of(frame: FrameType) -> str:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
 
 
 def chosen(lines: int) -> list[int]:
@@ -166,8 +171,8 @@ def raising_at(line: int, error: BaseException | None) -> Callable[[FrameType], 
         left -= 1
         if not left:
             sys.settrace(None)
-            if frame.f_code.co_name in TIDIES:
-                return  # a signal comes between two of its calls, not before a line
+            if frame.f_code.co_name in TIDIES or line_of(frame).startswith("with "):
+                return  # a signal comes between two of its calls, not before a line, nor between a `with` and its end
             if error is None:
                 signal.raise_signal(signal.SIGINT)
             else:
