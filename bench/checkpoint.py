@@ -2,8 +2,9 @@
 
 Every way takes its turn in each round: the bytes copied in memory; this disk written and read one byte after the other, with
 hashes and without; our saves, ours in the background, torch's dcp.save and dcp.load of the same arrays. What was loaded is
-compared before anything is timed; files that are read were dropped from the page cache. Then a delta after training on few
-rows, and a table in tiers of many times the memory it may take, in a process of its own.
+compared before anything is timed; files that are read were dropped from the page cache, and free memory was made ready, see
+checkpoint_turns.touch_free_memory; loads are timed without that, too. Then a delta after training on few rows, and a table in
+tiers of many times the memory it may take, in a process of its own.
 """
 
 from __future__ import annotations
