@@ -36,7 +36,8 @@ MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 FULL_JOBS ?= 2
 EQUIVALENCE := tests/tiers/test_equivalence.py
 MACHINE := tests/tiers/test_table_in_tiers_machine.py
-BY_NAME := full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
+EXCHANGE := tests/exchange tests/packets tests/serving tests/cli
+BY_NAME := full-contract full-serialize full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
 FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec full-ray
 
 .PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec test-ray machine-code check format bench setup clean
@@ -72,8 +73,10 @@ full-pallas: TESTS = $(EQUIVALENCE) -k pallas
 full-numba: TESTS = $(EQUIVALENCE) -k "not (jax or pallas)"
 full-machine: TESTS = $(MACHINE)
 full-tiers: TESTS = tests/tiers --ignore=$(EQUIVALENCE) --ignore=$(MACHINE)
-full-exchange: TESTS = tests/exchange tests/packets tests/serving tests/cli
-full-rest: TESTS = --ignore=tests/tiers $(patsubst %,--ignore=%,tests/exchange tests/packets tests/serving tests/cli)
+full-contract: TESTS = tests/contract
+full-serialize: TESTS = tests/serialize
+full-exchange: TESTS = $(EXCHANGE)
+full-rest: TESTS = $(patsubst %,--ignore=%,tests/tiers tests/contract tests/serialize $(EXCHANGE))
 full-numba full-jax full-pallas full-machine: export OMP_NUM_THREADS = 1
 
 $(BY_NAME): $(READY)
