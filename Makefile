@@ -25,11 +25,12 @@ TORCHREC_TESTS := tests/compat/torchrec -W ignore
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
 KERNEL_MARK ?= not full
-# Without the heavy counts; the slowest are told, for these two streams must end in time.
+# Without the heavy counts; the slowest are told, for these streams must end in time.
 QUICK := -m "not full" --durations=30 --durations-min=5
-# One of two streams of tests of about equal length; the rest is the other. Kernels come first: they need no loops of numba, which
-# the other stream compiles meanwhile, once for both.
-BESIDE := tests/kernels tests/hygiene tests/packets tests/exchange tests/serving tests/cli tests/tiers
+# Three streams of about equal length, for tests that wait leave a core to others; the third is what the two are not. Kernels come
+# first: they need no loops of numba, which another stream compiles meanwhile, once for all.
+FIRST := tests/kernels tests/hygiene tests/tiers
+SECOND := tests/packets tests/exchange tests/serving tests/cli tests/serialize tests/resources
 MACHINE_CODE_TESTS := tests/kernels/test_aot.py tests/kernels/test_aot_step.py
 
 # The parts of make test-full: FULL_JOBS at a time, the longest first, each a target of its own.
@@ -46,10 +47,11 @@ demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
 
 test: $(READY)
-	@log=$$(mktemp); status=0; \
-	$(BIN)/python -m pytest $(QUICK) $(BESIDE) >$$log 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest $(QUICK) $(BESIDE:%=--ignore=%) || status=$$?; \
-	wait $$others || status=$$?; cat $$log; rm $$log; exit $$status
+	@logs=$$(mktemp -d); status=0; \
+	$(BIN)/python -m pytest $(QUICK) $(FIRST) >$$logs/1 2>&1 & first=$$!; \
+	$(BIN)/python -m pytest $(QUICK) $(SECOND) >$$logs/2 2>&1 & second=$$!; \
+	$(BIN)/python -m pytest $(QUICK) $(patsubst %,--ignore=%,$(FIRST) $(SECOND)) || status=$$?; \
+	wait $$first || status=$$?; wait $$second || status=$$?; cat $$logs/1 $$logs/2; rm -r $$logs; exit $$status
 
 # tests/quick.txt: every stage on every backend, a few tests of every room.
 test-quick: $(READY)

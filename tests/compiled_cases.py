@@ -1,6 +1,6 @@
 """What a plain run compiles: a case on jax or on pallas, which run the same programs but for their loops; full runs take all.
 
-Of a test that takes `backend` every third case compiles, in turn on one and on the other; its cases on torch and numba stay.
+Of a test that takes `backend` every fourth case compiles, in turn on one and on the other; its cases on torch and numba stay.
 Cases that are marked `full` already are passed over, and a test that takes `eager_backend` compiles nothing. Where a test begins
 depends on its name alone, so that each run has the same cases.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from zlib import crc32
 
 COMPILED = ("jax", "pallas")
-EVERY = 3
+EVERY = 4
 # The only tests of a stage; what they compile runs on both, for tests/contract/test_every_stage.py counts.
 ON_BOTH = (
     "test_export.py::test_programs",

@@ -24,6 +24,8 @@ from tests.compiled_cases import left_to_full_runs
 from tests.garbage import pytest_collection_finish  # noqa: F401
 from tests.left_to_full import gone, left_to_full
 
+KEPT_MAPPINGS = 15_000  # of memory, with which compiled programs go on to the next file of tests
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in left_to_full(items):
@@ -50,5 +52,14 @@ def eager_backend(request):
 def release_compiled_programs() -> Iterator[None]:
     """A compiled CPU program holds tens of memory mappings; past vm.max_map_count (65,530) XLA crashes compiling."""
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and mappings() > KEPT_MAPPINGS:
         sys.modules["jax"].clear_caches()
+
+
+def mappings() -> int:
+    """Memory mappings of this process; where the system does not tell, more than may be kept."""
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return KEPT_MAPPINGS + 1

@@ -6,7 +6,8 @@ import pytest
 
 from recis_core.bench import checkpoint, checkpoint_memory, checkpoint_turns
 
-WAYS = "DISK_WRITE DISK_READ SAVE LOAD STALL STEP LOST DONE REMOVED COPY WRITE_HASHED READ_HASHED DCP_SAVE DCP_LOAD"
+WAYS = """DISK_WRITE DISK_READ SAVE LOAD STALL STEP LOST DONE REMOVED COPY WRITE_HASHED READ_HASHED DCP_SAVE DCP_LOAD
+  FETCHED DCP_FETCHED"""
 
 
 def test_rows_of_a_small_run(tmp_path):
