@@ -21,6 +21,9 @@ RAY := $(VENV)-ray
 # TorchRec itself, which its users' names are compared with. Its torchmetrics is older than ours.
 TORCHREC := $(VENV)-torchrec
 TORCHREC_PINS := tests/compat/torchrec/beside/constraints.txt
+# S3, by s3fs beside moto's server. Their botocore wants an older dateutil than ours.
+S3 := $(VENV)-s3
+S3_PINS := s3fs==2026.9.0 moto[server]==5.2.5
 TORCHREC_TESTS := tests/compat/torchrec -W ignore
 KERNEL_TESTS ?= tests/kernels
 NEXT_JAX_FULL ?= 0.11.2 0.12.0.1
@@ -39,9 +42,9 @@ EQUIVALENCE := tests/tiers/test_equivalence.py
 MACHINE := tests/tiers/test_table_in_tiers_machine.py
 EXCHANGE := tests/exchange tests/packets tests/serving tests/cli
 BY_NAME := full-contract full-serialize full-rest full-numba full-tiers full-jax full-pallas full-machine full-exchange
-FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec full-ray
+FULL := $(BY_NAME) full-kernels full-later-jax full-torchrec full-ray full-s3
 
-.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec test-ray machine-code check format bench setup clean
+.PHONY: demo test test-quick gpu slowest test-full $(FULL) test-machine-code test-kernels-next test-torchrec test-ray test-s3 machine-code check format bench setup clean
 
 demo: $(READY)
 	$(BIN)/recis train --model deepfm --preset $(PRESET) --lr 3e-3
@@ -103,6 +106,9 @@ test-machine-code: $(AOT)/.ready
 test-ray full-ray: $(RAY)/.ready
 	$(RAY)/bin/python -m pytest tests/examples/test_ray.py -rs
 
+test-s3 full-s3: $(S3)/.ready
+	$(S3)/bin/python -m pytest tests/serialize/checkpoint/test_s3.py -rs
+
 test-kernels-next:
 	VENV=$(VENV)-next PIP_FLAGS="$(PIP_FLAGS)" TESTS="$(KERNEL_TESTS)" MARK="$(KERNEL_MARK)" tests/kernels/next.sh $(NEXT_JAX)
 
@@ -159,5 +165,13 @@ $(RAY)/.ready: $(READY)
 	$(RAY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) 'ray[train]'
 	@touch $@
 
+# S3's client and a server; everything else from $(VENV).
+$(S3)/.ready: $(READY)
+	$(PYTHON) -m venv $(S3)
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$($(S3)/bin/python -c 'import site; print(site.getsitepackages()[0])')/recis-core.pth"
+	$(S3)/bin/python -m pip install --quiet '$(firstword $(S3_PINS))' '$(lastword $(S3_PINS))'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-aot $(VENV)-ray $(TORCHREC) $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-aot $(VENV)-ray $(S3) $(TORCHREC) $(VENV)-next-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

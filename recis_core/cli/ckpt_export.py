@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import tyro
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli import stopping
-from recis_core.cli.aside import beside, put
+from recis_core.cli.aside import beside, local_of, put_out
 from recis_core.cli.ckpt_listing import say
 from recis_core.cli.ckpt_sources import source_at
 from recis_core.cli.data_convert import check_absent
@@ -28,7 +27,7 @@ class ExportConfig:
     path: tyro.conf.Positional[str]
     """A checkpoint, or a directory of them, of which the latest is read; or a URL, or a checkpoint of RecIS or TorchRec."""
     out: tyro.conf.Positional[str]
-    """The file to write: .parquet, .npz or .safetensors."""
+    """The file to write, a path or a URL: .parquet, .npz or .safetensors."""
     table: str | None = None
     """Which table, where there are several."""
     slots: bool = False
@@ -48,9 +47,9 @@ def run(argv: list[str]) -> int:
     source = source_at(config.path)
     table = _table(source, config.table)
     slots = table.slots if config.slots else ()
-    with beside(config.out) as aside, rows_shown("exporting", not config.json) as show_rows:
+    with beside(local_of(config.out)) as aside, rows_shown("exporting", not config.json) as show_rows:
         rows = export_table(table, aside, slots, show_rows)
-        put(aside, Path(config.out))
+        put_out(aside, config.out)
     if config.json:
         print(
             json.dumps({"out": config.out, "table": table.name, "rows": rows, "dim": table.dim, "slots": list(slots)})

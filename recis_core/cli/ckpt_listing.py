@@ -15,7 +15,8 @@ from recis_core.backends.errors import RecisError
 from recis_core.planning.units import in_bytes, in_counts
 from recis_core.serialize import Checkpoint, StoredTable
 from recis_core.serialize.imports.state import source_of
-from recis_core.serialize.places import place_of, place_of_step, steps_in
+from recis_core.serialize.places import place_of_step, steps_in
+from recis_core.serialize.store_path import place_of
 
 PIPED = 160  # letters of a line where no terminal says how many it shows
 

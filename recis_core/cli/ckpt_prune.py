@@ -17,7 +17,8 @@ from recis_core.cli.read_flags import read_flags
 from recis_core.serialize import KeepBest, KeepEvery, KeepLast
 from recis_core.serialize.checkpoint.policies import KeepPolicy
 from recis_core.serialize.checkpoint.pruning import prune, unkept
-from recis_core.serialize.places import place_of, steps_in
+from recis_core.serialize.places import steps_in
+from recis_core.serialize.store_path import place_of
 
 
 @plain_errors

@@ -10,7 +10,8 @@ import torch
 from recis_core.cli.screen import rows_shown
 from recis_core.serialize import CheckpointWriter, RankLayout, TableBlock, TableSource
 from recis_core.serialize.imports.source import NonFinite, Piece
-from recis_core.serialize.places import place_of, steps_in
+from recis_core.serialize.places import steps_in
+from recis_core.serialize.store_path import place_of
 
 KEPT = (torch.float32, torch.bfloat16)  # dtypes that tables have
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from recis_core.io.file_systems import is_url
 from recis_core.serialize import (
     TableSource,
     parquet_source,
@@ -17,6 +16,7 @@ from recis_core.serialize import (
 from recis_core.serialize.imports.dcp_metadata import METADATA
 from recis_core.serialize.imports.parquet_rows import SUFFIXES
 from recis_core.serialize.imports.recis_checkpoint import INDEX, NEWEST
+from recis_core.urls import is_url
 
 Kind = Literal["auto", "state", "recis", "torchrec", "parquet"]
 TORCH = (".pt", ".pth", ".bin", ".ckpt")

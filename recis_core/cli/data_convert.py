@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import posixpath
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +15,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from recis_core.cli import stopping
-from recis_core.cli.aside import beside, put
+from recis_core.cli.aside import beside, local_of, put_out
 from recis_core.cli.flags import flag, plain_errors
 from recis_core.cli.outset import check_writable
 from recis_core.cli.read_flags import read_flags
-from recis_core.io.file_systems import ThisMachine, is_url
+from recis_core.io.file_systems import ThisMachine
 from recis_core.io.formats import SUFFIXES
-from recis_core.io.remote_output import check_url_is_free, put_at_url
+from recis_core.io.remote_output import check_url_is_free
 from recis_core.planning.quantity import parse_bytes
+from recis_core.urls import is_url
 
 ENDINGS = tuple(end.removeprefix(".") for end in SUFFIXES)
 
@@ -85,9 +85,7 @@ class ConvertConfig:
 
     @property
     def local(self) -> str:
-        """The path beside which all is written first: of a URL one in the folder of temporary files, TMPDIR."""
-        out = self.out.rstrip("/")
-        return os.path.join(tempfile.gettempdir(), posixpath.basename(out)) if is_url(out) else out
+        return local_of(self.out.rstrip("/"))
 
     @property
     def is_folder(self) -> bool:
@@ -139,10 +137,7 @@ def convert(config: ConvertConfig) -> dict[str, object]:
         scratch.mkdir()
         names = folder_names(str(aside), copy.ending) if config.is_folder else lambda number: str(aside)
         files = copy.write(source, names, str(scratch), show_rows)
-        if is_url(config.out):
-            put_at_url(aside, config.out)
-        else:
-            put(aside, Path(config.out))
+        put_out(aside, config.out)
     return {"rows": source.files.all_rows, "files": len(files), "out": config.out, "columns": len(source.schema)}
 
 

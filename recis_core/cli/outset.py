@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import tempfile
-from pathlib import Path
 
 from recis_core.cli.data_files import files_of
 from recis_core.cli.flags import flag
 from recis_core.serialize import latest_state
+from recis_core.serialize.store_path import Place, StorePath
+from recis_core.urls import local_path
 
 
 def choose_backend(name: str | None) -> None:
@@ -28,7 +30,7 @@ def check_files(name: str, data: str) -> None:
         ) from error
 
 
-def find_state(name: str, directory: str) -> Path:
+def find_state(name: str, directory: str) -> Place:
     """The latest state. Raises FileNotFoundError, naming the flag, where there is none."""
     try:
         return latest_state(directory)
@@ -36,13 +38,28 @@ def find_state(name: str, directory: str) -> Path:
         raise FileNotFoundError(f"{flag(name)} {error}") from error
 
 
+def check_store(name: str, url: str) -> None:
+    """Try it by an empty file, which is removed.
+
+    Raises:
+      OSError: the store's, with the flag's name. ValueError, ImportError: fsspec opens no such URL.
+    """
+    probe = StorePath.of(url) / f".probe-{secrets.token_hex(8)}"
+    try:
+        probe.put(b"")
+        probe.remove()
+    except OSError as error:
+        raise OSError(f"{flag(name)} {url} cannot be written to: {error}") from error
+
+
 def check_writable(name: str, directory: str) -> None:
     """Try it by a file without a name, in the directory or the first folder above it that exists.
 
     Raises:
-      OSError: the system's, with the flag's name.
+      OSError: the system's, with the flag's name. ValueError: it is a URL.
     """
-    path = Path(directory)
+    path = local_path(directory, f"{flag(name)}")
+    start = path
     while not os.path.lexists(path) and path != path.parent:
         path = path.parent
     try:
@@ -51,7 +68,7 @@ def check_writable(name: str, directory: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        where = "" if path == Path(directory) else f" ({path} is what there is)"
+        where = "" if path == start else f" ({path} is what there is)"
         raise OSError(
             f"{flag(name)} {directory} cannot be written to{where}: {error.strerror}. Name another directory."
         ) from error

@@ -29,7 +29,7 @@ class PredictConfig(SavedRunFlags):
     """Score the rows of files by a saved run: a Parquet file of one score a row, in their order. No label is needed."""
 
     out: str
-    """The .parquet file to write, whole or not at all."""
+    """The .parquet file to write, a path or a URL; whole or not at all."""
     keep_columns: tuple[str, ...] = ()
     """Columns of the files to write beside the scores, as they are."""
     score_column: str = "score"

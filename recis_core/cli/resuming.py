@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -19,6 +18,7 @@ from recis_core.framework.saved_loops import load_learned, resume_trainer
 from recis_core.nn.hash_table import exchange_of
 from recis_core.serialize import SavedState, latest_shared_state, latest_state
 from recis_core.serialize.shared_state import failing_together
+from recis_core.serialize.store_path import Place
 
 
 @plain_errors
@@ -27,12 +27,12 @@ class StartFlags:
     """Where the run begins; by default with nothing."""
 
     resume: str | None = None
-    """A directory given to --save: go on from its latest state, of any number of processes."""
+    """A directory or URL given to --save: go on from its latest state, of any number of processes."""
     resume_if_any: bool = False
     """With --resume: begin anew where the directory holds no state yet, so that one command serves the first
     start and every restart (torchrun --max-restarts)."""
     init_from: str | None = None
-    """A directory given to --save: begin a new run, on these rows or others, with the tables, dense weights and
+    """A directory or URL given to --save: begin a new run, on these rows or others, with the tables, dense weights and
     optimizer of its latest state."""
     fresh_optimizer: bool = False
     """With --init-from: begin with tables and dense weights alone."""
@@ -121,7 +121,7 @@ def _way_out(start: StartFlags) -> str:
     )
 
 
-def _latest(directory: str, trainer: Trainer, may_lack: bool) -> Path | None:
+def _latest(directory: str, trainer: Trainer, may_lack: bool) -> Place | None:
     exchange = exchange_of(trainer.model)
     try:
         return latest_state(directory) if exchange is None else latest_shared_state(directory, exchange)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -33,6 +32,7 @@ from recis_core.io.file_set import FileSet
 from recis_core.io.synthetic.write import WEIGHT_SUFFIX
 from recis_core.serialize import SavedState, load_model
 from recis_core.serialize.parts import naming
+from recis_core.serialize.store_path import Place
 
 # The run's flags that decide how its model is built and how its files are read.
 BUILDING = (
@@ -49,7 +49,7 @@ class SavedRunFlags:
     """What every command of a saved run takes."""
 
     state: str
-    """A directory given to --save, whose latest state is taken, or one state."""
+    """A directory or URL given to --save, whose latest state is taken, or one state."""
     data: str
     """Path, folder or glob of files, read as the run read its files; columns that the run did not read are ignored."""
     backend: Literal["auto", "torch", "numba", "jax", "pallas"] | None = None
@@ -91,7 +91,7 @@ class SavedRun:
             self._engine, self._widths = run["features"].get("engine"), run["features"].get("widths", {})
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         return self.state.path
 
     def model(self, device: str, cache_disk: str | None = None) -> nn.Module:
@@ -102,7 +102,7 @@ class SavedRun:
         torch.manual_seed(config.seed)
         model = build_model(config, self).to(device)
         with named_by_flags():
-            load_model(self.path, model)
+            load_model(str(self.path), model)
         return model.eval()
 
     def columns(self, files: FileSet, label: str | None, truth: str | None) -> Columns:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from recis_core.backends.errors import CorruptCheckpoint
@@ -14,8 +13,9 @@ from recis_core.hooks import Hook
 from recis_core.nn.hash_table import exchange_of
 from recis_core.serialize import CheckpointManager, SavedState
 from recis_core.serialize.checkpoint.policies import KeepPolicy, Metrics
+from recis_core.serialize.places import place_of_step, remove_checkpoint, steps_in
 from recis_core.serialize.shared_state import failing_together
-from recis_core.serialize.state_directory import remove_state, state_path, states_in, step_of
+from recis_core.serialize.store_path import Place, place_of
 
 
 class OwnSteps(KeepPolicy):
@@ -53,15 +53,16 @@ class SavedStates(Hook):
         if self._flags.directory is not None:
             with failing_together(exchange_of(run.model)):
                 if run.rank == 0:
-                    self._others |= self._of_others(Path(self._flags.directory), run.step, run_id, resumed)
+                    self._others |= self._of_others(place_of(self._flags.directory), run.step, run_id, resumed)
 
-    def _of_others(self, directory: Path, step: int, run_id: str, resumed: bool) -> set[int]:
-        states = states_in(directory) if directory.is_dir() else []
-        later = [state for state in states if (step_of(state) or 0) > step]
-        others = [state for state in states if state in later or _run_id(state) != run_id]
+    def _of_others(self, directory: Place, step: int, run_id: str, resumed: bool) -> set[int]:
+        states = {each: place_of_step(directory, each) for each in steps_in(directory)}
+        later = [each for each in states if each > step]
+        others = [each for each, state in states.items() if each in later or _run_id(state) != run_id]
         if others and not self._flags.overwrite:
-            raise ValueError(_refusal(directory, others, later == others and resumed))
-        return {step_of(state) or 0 for state in others}
+            names = [states[each].name for each in others]
+            raise ValueError(_refusal(directory, names, later == others and resumed))
+        return set(others)
 
     def before_save(self, run: Any) -> None:
         if self._flags.best is not None and run.measured_at != run.step:
@@ -73,11 +74,11 @@ class SavedStates(Hook):
         self._others.discard(run.step)  # this one has replaced it
         if first and self._flags.overwrite and self.manager is not None:
             self.manager.wait()
-            self._remove_others(Path(str(self._flags.directory)))
+            self._remove_others(place_of(str(self._flags.directory)))
 
-    def _remove_others(self, directory: Path) -> None:
+    def _remove_others(self, directory: Place) -> None:
         for step in sorted(self._others):
-            remove_state(state_path(directory, step))
+            remove_checkpoint(directory, step)
         self._others.clear()
 
     def saved(self) -> int | None:
@@ -96,7 +97,7 @@ class SavedStates(Hook):
         return f"{after}saved at step {saved}: --resume {self._flags.directory} goes on from there"
 
 
-def _run_id(state: Path) -> str | None:
+def _run_id(state: Place) -> str | None:
     """None where the state cannot be read, "" where the state has none."""
     try:
         found = part_of_run(SavedState(state), "run")
@@ -105,10 +106,9 @@ def _run_id(state: Path) -> str | None:
         return None
 
 
-def _refusal(directory: Path, others: Iterable[Path], later: bool) -> str:
+def _refusal(directory: Place, known: Sequence[str], later: bool) -> str:
     what = "of later steps than the one that is resumed" if later else "of another run"
-    known = list(others)
-    names = ", ".join(state.name for state in known[:3]) + ", …" * (len(known) > 3)
+    names = ", ".join(known[:3]) + ", …" * (len(known) > 3)
     on = "" if later else f"go on with that run by --resume {directory}, "
     return (
         f"--save {directory} holds states {what} ({names}); they would be mixed with this run's. "

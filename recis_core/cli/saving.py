@@ -20,9 +20,10 @@ from pydantic.dataclasses import dataclass
 
 from recis_core.cli.ckpt_prune import best_of
 from recis_core.cli.flags import flag, named, plain_errors
-from recis_core.cli.outset import check_writable
+from recis_core.cli.outset import check_store, check_writable
 from recis_core.serialize import DeltaPolicy, EveryMinutes, EverySteps, KeepBest, KeepEvery, KeepLast
 from recis_core.serialize.checkpoint.policies import KeepPolicy, SavePolicy
+from recis_core.urls import is_url
 
 Run = dict[str, Any]
 
@@ -49,7 +50,7 @@ class CheckpointFlags:
     """Saved states."""
 
     directory: Annotated[str | None, named("save")] = None
-    """Directory for saved states, each whole and committed by a rename; one at the end, and more by the next two."""
+    """Directory for saved states, or a URL (s3://…), each whole or not there; one at the end, and more by the next two."""
     every: Annotated[int | None, Field(ge=1), named("save_every")] = None
     """With --save: steps between states."""
     minutes: Annotated[float | None, Field(gt=0, allow_inf_nan=False), named("save_minutes")] = None
@@ -81,7 +82,7 @@ class CheckpointFlags:
 
     def check_here(self) -> None:
         if self.directory is not None:
-            check_writable("save", self.directory)
+            (check_store if is_url(self.directory) else check_writable)("save", self.directory)
 
     @property
     def best(self) -> KeepBest | None:

@@ -6,6 +6,7 @@ Sizes: n rows of a piece of a file.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,21 +15,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from recis_core.cli.aside import beside, put
+from recis_core.cli.aside import beside, local_of, put
 from recis_core.cli.outset import check_writable
 from recis_core.durable import file_mode, sync_directory
 from recis_core.io.file_format import reading
 from recis_core.io.file_set import FileSet
 from recis_core.io.pieces import read_piece
+from recis_core.io.remote_output import check_url_is_free, put_at_url
+from recis_core.urls import is_url
 
 ROWS = 1 << 16  # of a row group, where no columns are kept
 
 
 def check_out(out: str, overwrite: bool) -> None:
     """Raises ValueError, FileExistsError or OSError where the file cannot be written."""
-    path = Path(out)
-    if path.suffix not in (".parquet", ".pq"):
+    if not out.endswith((".parquet", ".pq")):
         raise ValueError(f"--out must end in .parquet; got {out}.")
+    if is_url(out):
+        if overwrite:
+            raise ValueError(f"--overwrite replaces a file of this machine; remove {out}, or name another.")
+        check_url_is_free(out)
+        check_writable("out", tempfile.gettempdir())
+        return
+    path = Path(out)
     if os.path.lexists(path):
         if path.is_dir():
             raise ValueError(f"--out {out} is a directory; name a file.")
@@ -50,15 +59,17 @@ def written(out: str, schema: pa.Schema, overwrite: bool) -> Iterator[pyarrow.pa
     Raises:
       ValueError: another process made `out` meanwhile.
     """
-    path = Path(out)
-    with beside(path) as aside:
+    with beside(local_of(out)) as aside:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode()), "wb") as file:
             with pyarrow.parquet.ParquetWriter(file, schema) as writer:
                 yield writer
             file.flush()
             os.fsync(file.fileno())
-        _put(aside, path, overwrite)
-        sync_directory(path.parent)
+        if is_url(out):
+            put_at_url(aside, out)
+        else:
+            _put(aside, Path(out), overwrite)
+            sync_directory(Path(out).parent)
 
 
 def _put(aside: Path, path: Path, overwrite: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from recis_core.durable import make_directory
@@ -13,6 +12,7 @@ from recis_core.hooks.ranks import failing_together
 from recis_core.hooks.run import Run, StepResult
 from recis_core.hooks.step_log import StepLog
 from recis_core.hooks.step_sums import LoggedSteps
+from recis_core.urls import local_path
 
 PARTIAL = "partial"  # marks the line of fewer steps than `every` at the end of training
 
@@ -37,7 +37,7 @@ class JsonLinesHook(StepLog):
 
     def __init__(self, path: str | os.PathLike[str], every: int = 10, *, overwrite: bool = False) -> None:
         super().__init__(every)
-        self._path, self._overwrite = Path(path), overwrite
+        self._path, self._overwrite = local_path(path, "JsonLinesHook's file"), overwrite
         self._file: LineFile | None = None
         self._at: tuple[int, int] | None = None  # step of the last line, and how many lines are of that step
 

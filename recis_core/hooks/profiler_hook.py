@@ -16,6 +16,7 @@ from recis_core.hooks.ranks import failing_together
 from recis_core.hooks.run import Batch, Run, StepResult
 from recis_core.hooks.torch_trace import TorchTrace
 from recis_core.nn import filter_out_sparse_param
+from recis_core.urls import local_path
 
 LOG = logging.getLogger(__name__)
 JAX_BACKENDS = ("jax", "pallas")
@@ -45,7 +46,7 @@ class ProfilerHook(Hook):
     """
 
     def __init__(self, directory: str | os.PathLike[str], steps: Iterable[int] = range(10, 13)) -> None:
-        self._directory, self._steps = Path(directory), frozenset(steps)
+        self._directory, self._steps = local_path(directory, "ProfilerHook's directory"), frozenset(steps)
         if not self._steps:
             raise ValueError("steps must name at least one step, as range(10, 13); there is none.")
         for step in self._steps:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from recis_core.io.file_systems import arrow_file, is_url
+from recis_core.io.file_systems import arrow_file
+from recis_core.urls import is_url
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 VALUE = re.compile(r"Row #(\d+): .* invalid value ('.*')", re.DOTALL)

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet
 
-from recis_core.io.file_systems import arrow_file, is_url, naming
+from recis_core.io.file_systems import arrow_file, naming
+from recis_core.urls import is_url
 
 
 class FileFormat(Protocol):

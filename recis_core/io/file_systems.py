@@ -7,7 +7,6 @@ import glob
 import io
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,8 +16,8 @@ from typing import Any, BinaryIO, Protocol, cast
 import pyarrow as pa
 import pyarrow.fs
 
-URL = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*)[A-Za-z][A-Za-z0-9+.-]*://")
-LOCAL = re.compile(r"^(file|local)://")  # read as paths: their folders are listed whole or not at all
+from recis_core.urls import LOCAL, URL, is_url
+
 NOTHING = "a link to nothing"
 KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 CODES = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
@@ -109,10 +108,11 @@ class Remote:
         return self.chain + str(self.fs.unstrip_protocol(inner))
 
     def what(self, name: str) -> str | None:
-        inner = self._inner(name)
-        if self.fs.isfile(inner):
-            return "file"
-        return "folder" if self.fs.isdir(inner) else None
+        try:
+            kind = self.fs.info(self._inner(name))["type"]
+        except FileNotFoundError:
+            return None
+        return "folder" if kind == "directory" else str(kind)
 
     def entries(self, folder: str) -> list[tuple[str, str]]:
         inner = self._inner(folder).rstrip("/")
@@ -142,26 +142,27 @@ class Remote:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.fs)).open_input_file(self._inner(name))
 
 
-def is_url(name: str) -> bool:
-    return URL.match(name) is not None and LOCAL.match(name) is None
-
-
 def file_system_of(name: str) -> FileSystem:
     """Raises ValueError where fsspec knows no such protocol, ImportError where it lacks a package for it."""
     return _remote(name) if is_url(name) else ThisMachine()
 
 
 def _remote(url: str) -> Remote:
+    found = URL.match(url)
+    return Remote(fs_of(url)[0], "" if found is None else found[1])
+
+
+def fs_of(url: str) -> tuple[Any, str]:
+    """fsspec's file system, and the name there. Raises ValueError, ImportError."""
     import fsspec.core
 
-    found = URL.match(url)
-    chain = "" if found is None else found[1]
     try:
-        return Remote(fsspec.core.url_to_fs(url)[0], chain)
+        fs, inner = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise ImportError(f"{url} cannot be opened: {error}.") from error
     except ValueError as error:
         raise ValueError(f"{url} cannot be opened: {error}. Give a path, or a URL that fsspec opens.") from error
+    return fs, str(inner)
 
 
 def size_of(name: str) -> int:

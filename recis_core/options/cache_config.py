@@ -6,9 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 
 from recis_core.options.cache_policy import Policy, policy_of
+from recis_core.urls import local_path
 
 PRECISIONS = ("same", "bf16", "fp16", "fp8", "int8", "int4")  # of rows below the device
 SHARE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
@@ -127,7 +127,7 @@ def _path(disk: object) -> str:
         raise TypeError(f"disk must be the path of a directory; got {disk!r}.")
     if not os.fspath(disk):
         raise ValueError("disk must be the path of a directory; got ''. None is no disk.")
-    return str(Path(disk))
+    return str(local_path(disk, "disk"))
 
 
 def _one_bound(tier: str, size: int | None, rows: int | str | None, *, least: int) -> None:

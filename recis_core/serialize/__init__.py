@@ -37,8 +37,9 @@ from recis_core.serialize.imports import (
     torchrec_source,
     write_recis_checkpoint,
 )
-from recis_core.serialize.saved_state import SavedState, latest_state, load_state, save_state
+from recis_core.serialize.saved_state import SavedState, latest_state, load_state
 from recis_core.serialize.shared_state import latest_shared_state, save_shared_state
+from recis_core.serialize.state_saving import save_state
 from recis_core.serialize.table_block import TableBlock
 
 __all__ = [

@@ -31,6 +31,7 @@ from recis_core.serialize.saved_model import is_saved_state, load_saved_model, l
 from recis_core.table.replacement import Replacement
 from recis_core.table.table import Table
 from recis_core.uninterrupted import as_one, uninterrupted
+from recis_core.urls import is_url
 
 KEY = re.compile(r"(.*)\.(slices\.\d+-\d+\.(?:columns\.\d+-\d+\.)?(?:ids|rows|slot\..+))")
 
@@ -175,7 +176,7 @@ def _together(tables: Iterable[HashTable], kind: str = "load") -> Iterator[None]
 
 
 def _metadata(path: str | os.PathLike[str]) -> Any:
-    if not (Path(path) / METADATA).exists():
+    if is_url(os.fspath(path)) or not (Path(path) / METADATA).exists():
         raise FileNotFoundError(
             f"{path} holds no checkpoint of torch.distributed.checkpoint (it has no .metadata) and no state that --save "
             "wrote (step-*/manifest.json)."

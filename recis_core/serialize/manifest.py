@@ -20,7 +20,8 @@ import xxhash
 
 from recis_core.backends import placement
 from recis_core.backends.errors import CorruptCheckpoint
-from recis_core.serialize.part_file import Declared, FileHashes, Place, bytes_of, file_name, opened
+from recis_core.serialize.part_file import Declared, FileHashes, bytes_of, file_name, opened
+from recis_core.serialize.store_path import Place
 from recis_core.serialize.table_entry import TableEntry, read_entry
 from recis_core.serialize.tree import declared_tensors
 

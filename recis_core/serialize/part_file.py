@@ -26,7 +26,7 @@ from torch import Tensor
 from recis_core.backends.errors import CorruptCheckpoint, NotAFile
 from recis_core.backends.memory import HUGE, zeroed
 from recis_core.durable import open_regular
-from recis_core.serialize.store_path import StorePath
+from recis_core.serialize.store_path import Place, StorePath
 from recis_core.serialize.write_back import start_write_back
 
 DTYPES = {
@@ -53,7 +53,6 @@ SUFFIX = ".safetensors"
 
 Declared = tuple[str, tuple[int, ...]]  # a tensor's dtype, by name, and shape
 Memory = Callable[[int], np.ndarray]
-Place = Path | StorePath  # of a file or directory, on this machine or in a store
 
 
 def file_name(part: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from recis_core.serialize.manifest import Written
-from recis_core.serialize.part_file import FileHashes, Place, file_name, write_part
+from recis_core.serialize.part_file import FileHashes, file_name, write_part
+from recis_core.serialize.store_path import Place
 from recis_core.uninterrupted import STEP, deliver_waiting, uninterrupted
 
 AT_ONCE = 3  # parts that wait or are written: most of their time threads wait for the disk

@@ -6,7 +6,6 @@ URL/step-00000100/manifest.json, 1f…/<part>.safetensors in a store; the manife
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,29 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from recis_core.backends.errors import CorruptCheckpoint
-from recis_core.io.file_systems import LOCAL, is_url
 from recis_core.serialize.manifest import MANIFEST, Head, Manifest, Written, read_manifest
-from recis_core.serialize.part_file import Place
-from recis_core.serialize.saved_state import commit, latest_state, write_manifest
+from recis_core.serialize.saved_state import commit, write_manifest
 from recis_core.serialize.state_directory import aside_of, remove_state, saving, state_name, states_in, step_of_name
-from recis_core.serialize.store_path import StorePath
-
-
-def place_of(path: str | os.PathLike[str] | Place) -> Place:
-    """Raises TypeError, ValueError."""
-    if isinstance(path, Path | StorePath):
-        return path
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise TypeError(f"a directory of checkpoints is a path or URL; got {name!r:.200}.")
-    return StorePath.of(name) if is_url(name) else Path(LOCAL.sub("", name))
+from recis_core.serialize.store_path import Place, StorePath
+from recis_core.serialize.store_states import steps_in_store
 
 
 def steps_in(directory: Place) -> list[int]:
     """Steps of the checkpoints in a directory, ascending; empty where there is none."""
     if isinstance(directory, StorePath):
-        names = [name for name in directory.names() if step_of_name(name) is not None]
-        return sorted({step_of_name(n) or 0 for n in names if (directory / n / MANIFEST).exists()})
+        return steps_in_store(directory)
     if not directory.is_dir():
         return []
     return sorted({step_of_name(path.name) or 0 for path in states_in(directory)})
@@ -50,17 +37,6 @@ def place_of_step(directory: Place, step: int) -> Place:
         path for path in (states_in(directory) if directory.is_dir() else []) if step_of_name(path.name) == step
     ]
     return stranded[-1] if stranded else directory / state_name(step)
-
-
-def latest_of(place: Place) -> Place:
-    """The latest checkpoint in a directory; the place itself, if that is one. Raises FileNotFoundError, CorruptCheckpoint."""
-    if isinstance(place, Path):
-        return latest_state(place)
-    if (place / MANIFEST).exists():
-        return place
-    if steps := steps_in(place):
-        return place / state_name(steps[-1])
-    raise FileNotFoundError(f"{place} holds no checkpoint; wanted step-*/{MANIFEST}.")
 
 
 class Aside:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import nn
 
@@ -21,6 +20,8 @@ from recis_core.serialize.parts import naming, part_of_state
 from recis_core.serialize.saved_state import SavedState, latest_state
 from recis_core.serialize.shared_state import failing_together
 from recis_core.serialize.state_directory import states_in, step_of
+from recis_core.serialize.store_path import Place, StorePath, place_of
+from recis_core.serialize.store_states import steps_in_store
 from recis_core.serialize.tables import read_tables
 from recis_core.table.exchange_interface import Exchange
 from recis_core.uninterrupted import uninterrupted
@@ -28,7 +29,9 @@ from recis_core.uninterrupted import uninterrupted
 
 def is_saved_state(path: str | os.PathLike[str]) -> bool:
     """Whether path is a state or a directory of states, and no checkpoint of another kind."""
-    directory = Path(path)
+    directory = place_of(path)
+    if isinstance(directory, StorePath):
+        return (directory / MANIFEST).exists() or bool(steps_in_store(directory))
     if not directory.is_dir() or os.path.lexists(directory / ".metadata"):
         return False
     return os.path.lexists(directory / MANIFEST) or step_of(directory) is not None or bool(states_in(directory))
@@ -46,13 +49,13 @@ def load_saved_tables(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 def _load(path: str | os.PathLike[str], model: nn.Module, what: tuple[str, ...]) -> None:
     with failing_together(_exchange(model)):
-        state = SavedState(latest_state(Path(path)))
+        state = SavedState(latest_state(path))
         commit = _of_checkpoint(state.path, model, what) if state.has_tables else _of_state(state, model, what)
     with uninterrupted():
         commit()
 
 
-def _of_checkpoint(path: Path, model: nn.Module, what: tuple[str, ...]) -> Callable[[], None]:
+def _of_checkpoint(path: Place, model: nn.Module, what: tuple[str, ...]) -> Callable[[], None]:
     """What a CheckpointManager saved, read aside; returns what puts it in place."""
     contents = Contents(model)
     names = [name for name in contents.names() if name.startswith(tuple(f"{each}/" for each in what))]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor
 
@@ -21,39 +21,18 @@ from recis_core.serialize.manifest import (
     Head,
     Manifest,
     Written,
-    checked_step,
     encode_manifest,
     hash_of,
     read_manifest,
 )
-from recis_core.serialize.part_file import SUFFIX, Memory, Place, created, file_name, read_part
+from recis_core.serialize.part_file import SUFFIX, Memory, created, file_name, read_part
 from recis_core.serialize.part_writers import PartWriters
-from recis_core.serialize.state_directory import STATE, old_of, place, saving, state_path, states_in, step_of
-from recis_core.serialize.store_path import StorePath
+from recis_core.serialize.state_directory import STATE, old_of, place, states_in, step_of, step_of_name
+from recis_core.serialize.store_path import Place, StorePath, place_of
+from recis_core.serialize.store_states import latest_in_store
 from recis_core.serialize.tree import join_tensors, split_tensors
 
 Split = dict[str, tuple[Any, dict[str, Tensor]]]  # part: (its tree without tensors, its tensors)
-
-
-def save_state(directory: str | Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write `state`, {part: nested dicts, lists, scalars and tensors}; whole or not at all.
-
-    At every instant the directory holds the new state or the former state of this step. Only the user can read the files
-    (mode 0600), unless RECIS_FILE_MODE sets another mode.
-
-    Returns:
-      the state's directory, DIR/step-…; an existing one is replaced.
-
-    Raises:
-      TypeError, ValueError: something in `state` has no safe form, or a part's name cannot name a file; nothing was written.
-      StorageInUse: another process is saving there.
-      OSError: the system's error; the former state is unchanged.
-    """
-    final = state_path(directory, checked_step(step))
-    parts = split_parts(state)
-    with saving(final) as aside:
-        commit(aside, final, step, write_parts(aside, parts))
-    return final
 
 
 def split_parts(state: Mapping[str, Any]) -> Split:
@@ -95,14 +74,22 @@ def write_manifest(directory: Place, step: int, written: Written, head: Head | N
     return hash_of(data)
 
 
-def latest_state(directory: str | Path) -> Path:
-    """The state of the highest step in DIR; DIR itself, if DIR is a state.
+@overload
+def latest_state(directory: Path) -> Path: ...
+@overload
+def latest_state(directory: str | os.PathLike[str] | Place) -> Place: ...
+def latest_state(directory: str | os.PathLike[str] | Place) -> Place:
+    """The state of the highest step in DIR; DIR itself, if DIR is a state. Of a URL a place in its store.
 
     Raises:
       FileNotFoundError: there is no state.
       CorruptCheckpoint: the newest state's manifest is missing or damaged; an older state is not used instead.
     """
-    directory = Path(directory)
+    directory = place_of(directory)
+    return latest_in_store(directory) if isinstance(directory, StorePath) else _latest_here(directory)
+
+
+def _latest_here(directory: Path) -> Path:
     if STATE.fullmatch(directory.name) and not os.path.lexists(directory) and old_of(directory).is_dir():
         directory = old_of(directory)
     if not directory.is_dir():
@@ -131,17 +118,17 @@ def _is_state(directory: Path, states: list[Path]) -> bool:
 
 
 class SavedState(Mapping[str, Any]):
-    """{part: saved value} of a state's directory. Reading a part reads its file and checks the hash.
+    """{part: saved value} of a state's directory, or of one at a URL. Reading a part reads its file and checks the hash.
 
     Raises:
       CorruptCheckpoint: a file is missing or damaged, or has another format.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | Place) -> None:
+        self.path = place_of(path)
         self._manifest = read_manifest(self.path)
         self.step = self._manifest.step
-        if step_of(self.path) not in (None, self.step):
+        if step_of_name(self.path.name) not in (None, self.step):
             raise CorruptCheckpoint(
                 f"{self.path / MANIFEST} is of step {self.step}, which its directory's name is not."
             )
@@ -151,8 +138,8 @@ class SavedState(Mapping[str, Any]):
         """Whether rows of tables have files of their own, as in checkpoints; else they are in parts of storages."""
         return bool(self._manifest.head.tables)
 
-    def file_of(self, part: str) -> Path:
-        return self.path / self._manifest.head.folder / file_name(part)
+    def file_of(self, part: str) -> Place:
+        return file_in(self.path, self._manifest, part)
 
     def __getitem__(self, part: str) -> Any:
         return value_of(self.path, self._manifest, part)
@@ -166,13 +153,17 @@ class SavedState(Mapping[str, Any]):
 
 def value_of(directory: Place, manifest: Manifest, part: str, memory: Memory | None = None) -> Any:
     """A part's saved value; memory: see read_part. Raises KeyError, or CorruptCheckpoint if its file is missing or damaged."""
-    saved, folder = manifest.parts[part], manifest.head.folder
-    path = (directory / folder if folder else directory) / file_name(part)
-    tensors = read_part(path, saved.tensors, saved.hashes, memory)
+    saved = manifest.parts[part]
+    tensors = read_part(file_in(directory, manifest, part), saved.tensors, saved.hashes, memory)
     return join_tensors(saved.tree, tensors)
 
 
-def load_state(path: str | Path) -> dict[str, Any]:
+def file_in(directory: Place, manifest: Manifest, part: str) -> Place:
+    folder = manifest.head.folder
+    return (directory / folder if folder else directory) / file_name(part)
+
+
+def load_state(path: str | os.PathLike[str] | Place) -> dict[str, Any]:
     """All parts of a saved state, {part: saved value}.
 
     Raises:

@@ -6,6 +6,7 @@ rank fails, all ranks raise, and no state is left.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,17 +19,21 @@ from recis_core.channel.channel import Channel
 from recis_core.durable import sync_directory
 from recis_core.exchange.gathering import gathered_json
 from recis_core.serialize.manifest import Head, Written, checked_step
-from recis_core.serialize.part_file import Place
 from recis_core.serialize.places import files_of, written_aside
 from recis_core.serialize.saved_state import latest_state, split_parts, write_parts
-from recis_core.serialize.state_directory import state_path
+from recis_core.serialize.state_directory import state_name
+from recis_core.serialize.store_path import Place, place_of
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.table.exchange_interface import Exchange
 
 
 def save_shared_state(
-    directory: str | Path, step: int, shared: Mapping[str, Any], own: Mapping[str, Any], exchange: Exchange
-) -> Path:
+    directory: str | os.PathLike[str] | Place,
+    step: int,
+    shared: Mapping[str, Any],
+    own: Mapping[str, Any],
+    exchange: Exchange,
+) -> Place:
     """save_state by all ranks of an exchange, into a directory that all of them see. Collective.
 
     Args:
@@ -47,8 +52,9 @@ def save_shared_state(
     def write(place: Place) -> RanksPart:
         return RanksPart(write_parts(place, parts))
 
-    commit_together(Path(directory), checked_step(step), write, lambda ranks: Head(), exchange.channel)
-    return state_path(directory, step)
+    into = place_of(directory)
+    commit_together(into, checked_step(step), write, lambda ranks: Head(), exchange.channel)
+    return into / state_name(step)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def _written(files: Place, write: Callable[[Place], RanksPart]) -> RanksPart:
     return mine
 
 
-def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
+def latest_shared_state(directory: str | os.PathLike[str] | Place, exchange: Exchange) -> Place:
     """latest_state of the first rank, on all ranks. Collective.
 
     Raises:
@@ -125,7 +131,7 @@ def latest_shared_state(directory: str | Path, exchange: Exchange) -> Path:
     kind, text = gathered_json(exchange.channel, found, kind="latest")[0]
     if kind:
         raise {"FileNotFoundError": FileNotFoundError, "CorruptCheckpoint": CorruptCheckpoint}.get(kind, OSError)(text)
-    return Path(text)
+    return place_of(text)
 
 
 @contextmanager

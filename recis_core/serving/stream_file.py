@@ -21,6 +21,7 @@ from recis_core.serving.authentication import Seal
 from recis_core.serving.delta_writer import Position
 from recis_core.serving.frame_file import FRAME_LIMIT, FrameFile
 from recis_core.uninterrupted import uninterrupted
+from recis_core.urls import local_path
 
 NAP = 0.01
 _log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ class FileSink:
     """
 
     def __init__(self, path: str | Path, *, key: bytes | None = None, follow: bool = False) -> None:
-        self._path, seal = Path(path), Seal(key)  # which checks the key before there is a file
+        self._path, seal = (
+            local_path(path, "the stream's file"),
+            Seal(key),
+        )  # which checks the key before there is a file
         is_new = not self._path.exists()
         self._file = io.FileIO(open_regular(self._path, os.O_RDWR | os.O_CREAT, follow=follow), "r+")
         self._holds: Position = (b"", 0)
@@ -168,7 +172,8 @@ class FileSource:
     def __init__(
         self, path: str | Path, *, key: bytes | None = None, follow: bool = False, max_frame_bytes: int = FRAME_LIMIT
     ) -> None:
-        self._path, self._key, self._follow, self._max_frame = Path(path), key, follow, max_frame_bytes
+        self._path, self._key = local_path(path, "the stream's file"), key
+        self._follow, self._max_frame = follow, max_frame_bytes
         Seal(key)
         self._at = self._version_end = 0
         self._nonce: bytes | None = None

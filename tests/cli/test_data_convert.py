@@ -298,10 +298,10 @@ def test_nothing_is_replaced_and_nothing_half_is_left(tmp_path, capsys, monkeypa
         (tmp_path / "late.orc").write_text("another's")
         return put(aside, path)
 
-    from recis_core.cli import data_convert
+    from recis_core.cli import aside as places
 
-    put = data_convert.put
-    monkeypatch.setattr(data_convert, "put", taken)
+    put = places.put
+    monkeypatch.setattr(places, "put", taken)
     assert "late.orc: File exists" in refused(capsys, tmp_path / "x.parquet", tmp_path / "late.orc")
     assert (tmp_path / "late.orc").read_text() == "another's"
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from recis_core.backends.errors import CorruptCheckpoint, RecisError
 from recis_core.serialize.checkpoint.policies import DeltaPolicy
 from recis_core.serialize.manifest import Base
-from recis_core.serialize.part_file import Place
 from recis_core.serialize.places import manifest_of
+from recis_core.serialize.store_path import Place
 from recis_core.table.changed_ids import ChangedIds
 from recis_core.table.table import Table
 

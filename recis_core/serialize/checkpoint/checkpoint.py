@@ -20,10 +20,10 @@ from recis_core.io.read_ahead import read_ahead
 from recis_core.serialize.checkpoint.reused import Reused
 from recis_core.serialize.checkpoint.table_files import NO_IDS, cut, side_by_side
 from recis_core.serialize.manifest import MANIFEST, Manifest, read_manifest
-from recis_core.serialize.part_file import DTYPES, Memory, Place, file_name, new_memory
-from recis_core.serialize.places import latest_of, place_of
-from recis_core.serialize.saved_state import value_of
+from recis_core.serialize.part_file import DTYPES, Memory, file_name, new_memory
+from recis_core.serialize.saved_state import latest_state, value_of
 from recis_core.serialize.state_directory import state_name, step_of_name
+from recis_core.serialize.store_path import Place, place_of
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import forms_of
 from recis_core.serialize.tree import join_tensors
@@ -56,7 +56,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
       CorruptCheckpoint: a manifest is missing, damaged or of another format, or a delta's base is not the one it was
         made upon.
     """
-    return Checkpoint(latest_of(place_of(path)))
+    return Checkpoint(latest_state(place_of(path)))
 
 
 class Checkpoint:

@@ -33,9 +33,9 @@ from recis_core.serialize.checkpoint.shot import Shot, take_shot
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES
 from recis_core.serialize.checkpoint.table_shot import cut_by_columns, merged
 from recis_core.serialize.manifest import Head, checked_step
-from recis_core.serialize.part_file import Place
-from recis_core.serialize.places import manifest_of, place_of, place_of_step, steps_in
+from recis_core.serialize.places import manifest_of, place_of_step, steps_in
 from recis_core.serialize.shared_state import commit_together
+from recis_core.serialize.store_path import Place, place_of
 from recis_core.serialize.table_entry import TableEntry
 
 Later = Callable[[Callable[[], None]], None]

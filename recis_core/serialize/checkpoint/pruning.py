@@ -9,8 +9,8 @@ from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize.checkpoint.checkpoint import Checkpoint
 from recis_core.serialize.checkpoint.policies import KeepPolicy
 from recis_core.serialize.manifest import Manifest
-from recis_core.serialize.part_file import Place
 from recis_core.serialize.places import manifest_of, place_of_step, remove_checkpoint, steps_in
+from recis_core.serialize.store_path import Place
 
 log = logging.getLogger(__name__)
 METRICS = "metrics"

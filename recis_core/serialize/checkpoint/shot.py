@@ -15,10 +15,10 @@ from recis_core.serialize.checkpoint.sharded import SHARDS, without_shards
 from recis_core.serialize.checkpoint.table_files import FILE_BYTES
 from recis_core.serialize.checkpoint.table_shot import StorageShot, delta_shot, full_shot
 from recis_core.serialize.checkpoint.tables_aside import BESIDE
-from recis_core.serialize.part_file import Place
 from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.saved_state import Split, split_parts
 from recis_core.serialize.shared_state import RanksPart, part_of
+from recis_core.serialize.store_path import Place
 from recis_core.serialize.table_entry import TableEntry
 from recis_core.serialize.tables import beside_rows, late_gradients
 from recis_core.table.table import Table

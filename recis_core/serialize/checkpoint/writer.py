@@ -15,8 +15,9 @@ from recis_core.serialize.checkpoint.table_files import FILE_BYTES, TableFiles, 
 from recis_core.serialize.manifest import Head, checked_step
 from recis_core.serialize.part_file import NAMES
 from recis_core.serialize.part_writers import PartWriters
-from recis_core.serialize.places import place_of, written_aside
+from recis_core.serialize.places import written_aside
 from recis_core.serialize.saved_state import split_parts
+from recis_core.serialize.store_path import place_of
 from recis_core.serialize.table_block import TableBlock
 from recis_core.serialize.table_entry import TableEntry
 

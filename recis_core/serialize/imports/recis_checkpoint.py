@@ -21,6 +21,7 @@ from torch import Tensor
 from recis_core.backends.errors import CorruptCheckpoint
 from recis_core.serialize.imports.recis_keys import PLAIN, BlockKey, block_key
 from recis_core.serialize.part_file import DTYPES, opened
+from recis_core.urls import local_path
 
 INDEX, NEWEST = "index", "checkpoint"
 FILE = re.compile(r"model-\d{6}-of-\d{6}\.safetensors")
@@ -39,7 +40,7 @@ class RecisCheckpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _checkpoint_of(Path(path))
+        self.path = _checkpoint_of(local_path(path, "a checkpoint of RecIS's form"))
         self._files = _read_index(self.path)
         self._blocks: dict[str, list[BlockKey]] = {}
         for key in map(block_key, self._files):

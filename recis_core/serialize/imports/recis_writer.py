@@ -24,6 +24,7 @@ from recis_core.serialize.imports.recis_checkpoint import INDEX
 from recis_core.serialize.imports.recis_content import Tables, check_content
 from recis_core.serialize.imports.recis_keys import ID, PLAIN, ROWS, SLICES, BlockKey, block_key, slices_of
 from recis_core.serialize.part_file import DTYPES, NAMES, write_part
+from recis_core.urls import local_path
 
 TENSOR_KEYS = "tensorkey.json"
 DESCRIBED = "torch_rank_weights_embs_table_multi_shard.json"
@@ -62,7 +63,7 @@ def write_recis_checkpoint(
     Raises:
       FileExistsError: path is there. ValueError, TypeError: a name or tensor has no place in the format; nothing was written.
     """
-    final = Path(path)
+    final = local_path(path, "a checkpoint of RecIS's form")
     if os.path.lexists(final):
         raise FileExistsError(
             errno.EEXIST, "a checkpoint is written to a new directory, and this one is there", str(final)

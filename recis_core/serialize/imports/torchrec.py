@@ -18,6 +18,7 @@ from recis_core.serialize.imports.dcp_metadata import METADATA
 from recis_core.serialize.imports.pickles import read_plain
 from recis_core.serialize.imports.source import StoredTable, TableSource
 from recis_core.serialize.imports.torchrec_keys import TableKeys, dense_names, our_slots, tables_in
+from recis_core.urls import local_path
 
 
 def torchrec_source(
@@ -46,7 +47,7 @@ def torchrec_source(
         raise ValueError(f'momentum1 must be "sum" or "momentum"; got {momentum1!r}.')
     if isinstance(state, Mapping):
         return _of_dict(state, "the state_dict", prefix, momentum1, t)
-    path = Path(state)
+    path = local_path(state, "a checkpoint of TorchRec")
     if path.is_dir():
         return _of_dcp(path, prefix, momentum1, t)
     if not path.is_file():

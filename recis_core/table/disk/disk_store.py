@@ -25,6 +25,7 @@ from recis_core.table.disk.mapping import MappedMemory
 from recis_core.table.disk.rows_view import RowReader
 from recis_core.table.disk.segment import Segment, bytes_of, keys_of
 from recis_core.table.tier_store import Chunk
+from recis_core.urls import local_path
 
 READ_THREADS = 8  # more than cores: some wait for a page
 INDEX_BYTES = 3 << 30
@@ -70,7 +71,7 @@ class DiskStore:
                 "row_bytes and threads must be at least 1, index_bytes at least 0, compact_below in [0, 1); "
                 f"got {row_bytes}, {threads}, {index_bytes} and {compact_below}."
             )
-        self.path, self.row_bytes, self.keep = Path(path), row_bytes, keep
+        self.path, self.row_bytes, self.keep = local_path(path, "a store of rows"), row_bytes, keep
         self._sync, self._mapped_bytes, self._process = sync and keep, mapped_bytes, os.getpid()
         self._lock, self._flushing = threading.RLock(), threading.Lock()
         self._broken: OSError | None = None

@@ -17,6 +17,7 @@ import numpy as np
 
 from recis_core.backends.errors import BackendUnavailable, CorruptStorage
 from recis_core.table.tier_store import Chunk
+from recis_core.urls import local_path
 
 KEY = np.dtype([("table", ">i4"), ("id", "<i8")])
 ABOUT = b"\xff about"  # behind all keys, whose tables are not negative: number of writes, tag
@@ -28,7 +29,8 @@ class RocksStore:
 
     def __init__(self, path: str | Path, row_bytes: int, *, tag: str, sync: bool = True) -> None:
         rocks = _rocksdict()
-        self.path, self.row_bytes, self._sync, self._batch = Path(path), row_bytes, sync, rocks.WriteBatch
+        self.path = local_path(path, "a store of rows")
+        self.row_bytes, self._sync, self._batch = row_bytes, sync, rocks.WriteBatch
         self.path.mkdir(parents=True, exist_ok=True)
         self._db = rocks.Rdict(str(self.path), rocks.Options(raw_mode=True))
         self._lock = threading.RLock()

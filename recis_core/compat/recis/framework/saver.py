@@ -25,6 +25,7 @@ from recis_core.compat.recis.serialize.shards import on_all_ranks, require_ranks
 from recis_core.compat.recis.utils.logger import Logger
 from recis_core.durable import make_directory, sync_directory
 from recis_core.serialize.imports.pickles import read_plain
+from recis_core.urls import local_path
 
 logger = Logger(__name__)
 
@@ -49,7 +50,7 @@ class Saver(WithoutStages):
         self._model, self._sparse_optim = model, sparse_optim
         self._sparse, self._dense = split_sparse_dense_state_dict(dict(model.state_dict()))
         self._sparse_optim_state: dict[str, Any] = {} if sparse_optim is None else sparse_optim.state_dict()
-        self._names, self._concurrency = CheckpointNames(Path(output_dir), max_keep), concurrency
+        self._names, self._concurrency = CheckpointNames(local_path(output_dir, "output_dir"), max_keep), concurrency
         self._extra: dict[str, Any] = {}
         self._io_state: dict[str, Any] = {}
 
@@ -133,9 +134,9 @@ class Saver(WithoutStages):
           load_conf: {"load": ["*", "sparse", "dense", "extra", "sparse_opt", "io_state"], "exclude": […], "strict": bool}.
         """
         if direct_path:
-            found = None if not ckpt_path else Path(ckpt_path)
+            found = None if not ckpt_path else local_path(ckpt_path, "ckpt_path")
         else:
-            names = self._names if ckpt_path is None else CheckpointNames(Path(ckpt_path), 1)
+            names = self._names if ckpt_path is None else CheckpointNames(local_path(ckpt_path, "ckpt_path"), 1)
             name = ckpt_id or names.newest()
             found = None if name is None else names.path(name)
         if found is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from recis_core.compat.recis.hooks.hook import Hook
 from recis_core.compat.recis.utils.logger import Logger
+from recis_core.urls import local_path
 
 
 class ProfilerHook(Hook):
@@ -35,7 +35,7 @@ class ProfilerHook(Hook):
         """Writes a trace into output_dir, which it makes."""
 
         def write(prof: profile) -> None:
-            folder = Path(self.output_dir)
+            folder = local_path(self.output_dir, "output_dir")
             folder.mkdir(parents=True, exist_ok=True)
             file = folder / f"{os.environ.get('APP_ID', 'local')}-timeline-{prof.step_num}.json"
             prof.export_chrome_trace(str(file))

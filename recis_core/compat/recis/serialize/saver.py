@@ -15,6 +15,7 @@ from recis_core.compat.recis.serialize.shards import dealt, on_all_ranks, requir
 from recis_core.durable import make_directory, sync_directory
 from recis_core.serialize.imports import RecisShard, finish_recis_checkpoint, write_recis_shard
 from recis_core.serialize.imports.recis_checkpoint import FILE, INDEX
+from recis_core.urls import local_path
 
 
 class Saver:
@@ -45,7 +46,7 @@ class Saver:
     ) -> None:
         require_ranks(shard_num)
         self._shard_index, self._shard_num, self._parallel = shard_index, shard_num, parallel
-        self._path, self._filter_func = Path(path), filter_func
+        self._path, self._filter_func = local_path(path, "path"), filter_func
         self._hashtables, self._tensors = hashtables or {}, tensors or {}
 
     def save(self) -> None:
