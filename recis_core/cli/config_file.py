@@ -39,12 +39,22 @@ def read_config_file(path: str, kind: type) -> dict[Way, Given]:
     try:
         root = read_nodes(path)
     except OSError as error:
-        raise FlagError(f"{path} cannot be read: {error.strerror or 'there is no such file'}.") from None
+        reason = error.strerror or "there is no such file"
+        raise FlagError(f"{path} cannot be read: {reason}.{_other_ways(path, kind)}") from None
     except ValueError as error:
-        raise FlagError(_one_line(path, error)) from None
+        raise FlagError(_one_line(path, error) + _other_ways(path, kind)) from None
     if root is None:
         raise FlagError(f"{path} is empty; {_wanted(kind)}.")
     return _File(path, kind).read(root)
+
+
+def _other_ways(path: str, kind: type) -> str:
+    """What else may have been meant by a word before the flags."""
+    if path.endswith((".yaml", ".yml")):
+        return ""
+    known = keywords(kind).values()
+    saved = ", a saved run by --state" if "state" in known else ""
+    return f" A config file in YAML may stand before the flags; files of rows are given by --data{saved}."
 
 
 def _wanted(kind: type) -> str:

@@ -149,6 +149,10 @@ def test_files_that_are_none(capsys: Any, tmp_path: Path) -> None:
     assert "conf.yaml, line 2: the file must be UTF-8; byte 0xe9 is not." in latin
     assert "none.yaml cannot be read: there is no such file." in refused(capsys, "train", str(tmp_path / "none.yaml"))
     assert "cannot be read: Is a directory." in refused(capsys, "train", str(tmp_path))
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1\xcc")
+    for command, said in (("train", "by --data."), ("eval", "by --data, a saved run by --state.")):
+        for word in (tmp_path / "rows.parquet", tmp_path):
+            assert f"files of rows are given {said}" in refused(capsys, command, str(word))
     deep = refused(capsys, "train", written(tmp_path, "a: " + "[" * 2000))
     assert "conf.yaml" in deep
     two = refused(capsys, "train", "a.yaml", "b.yaml")
