@@ -14,7 +14,15 @@ from recis_core.compat.recis.framework.checkpoint_manager import Saver
 from recis_core.hooks import JsonLinesHook, ProfilerHook
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
-from recis_core.serialize import recis_source, torchrec_source, write_recis_checkpoint
+from recis_core.serialize import (
+    CheckpointManager,
+    latest_state,
+    open_checkpoint,
+    recis_source,
+    save_state,
+    torchrec_source,
+    write_recis_checkpoint,
+)
 from recis_core.serving import FileSink, FileSource
 from recis_core.table.disk import DiskStore
 from recis_core.urls import is_url, local_path
@@ -44,6 +52,22 @@ def test_a_url_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="must be a path of this machine; got the URL s3://bucket/x"):
         DOORS[name]("s3://bucket/x")
+    assert os.listdir() == []
+
+
+PLACES: dict[str, Callable[[Path], Any]] = DOORS | {  # type: ignore[assignment]
+    "CheckpointManager": CheckpointManager,
+    "latest_state": latest_state,
+    "open_checkpoint": open_checkpoint,
+    "save_state": lambda path: save_state(path, 1, {"x": 1}),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_so_is_a_path_made_of_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="s3:/bucket/x was made of a URL, which a Path cannot hold"):
+        PLACES[name](Path("s3://bucket/x"))
     assert os.listdir() == []
 
 

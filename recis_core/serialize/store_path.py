@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from recis_core.io.file_systems import fs_of
-from recis_core.urls import LOCAL, is_url
+from recis_core.urls import LOCAL, is_url, no_url
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ Place = Path | StorePath  # of a file or directory, on this machine or in a stor
 
 def place_of(path: str | os.PathLike[str] | Place) -> Place:
     """Raises TypeError, ValueError."""
-    if isinstance(path, Path | StorePath):
+    if isinstance(path, StorePath):
         return path
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"a directory of checkpoints is a path or URL; got {name!r:.200}.")
-    return StorePath.of(name) if is_url(name) else Path(LOCAL.sub("", name))
+    return StorePath.of(name) if is_url(name) else no_url(Path(LOCAL.sub("", name)))
