@@ -12,6 +12,8 @@ import torch
 
 from recis_core.compat.recis.framework.checkpoint_manager import Saver
 from recis_core.hooks import JsonLinesHook, ProfilerHook
+from recis_core.io import dataset_of
+from recis_core.io.file_set import FileSet
 from recis_core.nn import CacheConfig, EmbeddingEngine, EmbeddingOption
 from recis_core.optim import SparseAdam
 from recis_core.serialize import (
@@ -57,6 +59,7 @@ def test_a_url_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 PLACES: dict[str, Callable[[Path], Any]] = DOORS | {  # type: ignore[assignment]
     "CheckpointManager": CheckpointManager,
+    "dataset_of": lambda path: FileSet().added(path, dataset_of(path).form),
     "latest_state": latest_state,
     "open_checkpoint": open_checkpoint,
     "save_state": lambda path: save_state(path, 1, {"x": 1}),

@@ -7,9 +7,11 @@ import logging
 import os
 import posixpath
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import unquote
 
-from recis_core.io.file_systems import NOTHING, URL, FileSystem, file_system_of, relative
+from recis_core.io.file_systems import NOTHING, FileSystem, file_system_of, relative
+from recis_core.urls import URL, no_url
 
 LOG = logging.getLogger("recis_core.io")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -26,11 +28,11 @@ def expand(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> dict[str,
     fsspec's file systems by the same rules.
 
     Raises:
-      FileNotFoundError: there is no such file. ValueError: what it names is a pipe, a device, a link to nothing, or fsspec
-        knows no such URL.
+      FileNotFoundError: there is no such file. ValueError: what it names is a pipe, a device, a link to nothing, fsspec
+        knows no such URL, or the path was made of one.
       ImportError: fsspec lacks a package for it. PermissionError: a folder cannot be listed.
     """
-    given = os.fspath(path)
+    given = os.fspath(path if isinstance(path, str) else no_url(Path(path)))
     files = file_system_of(given)
     name = files.named(given)
     what = files.what(name)
