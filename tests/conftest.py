@@ -24,7 +24,8 @@ from tests.compiled_cases import left_to_full_runs
 from tests.garbage import pytest_collection_finish  # noqa: F401
 from tests.left_to_full import gone, left_to_full
 
-KEPT_MAPPINGS = 15_000  # of memory, with which compiled programs go on to the next file of tests
+# Of memory, with which compiled programs go on to the next file of tests. One file of a full run may need nearly all there are.
+KEPT_MAPPINGS = 0 if os.environ.get("RECIS_TEST_FULL") == "1" else 15_000
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
