@@ -32,10 +32,6 @@ LEFT = re.compile(r"\.(step-[0-9]+)\.(writing|gone|old)")
 NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
-def state_path(directory: str | Path, step: int) -> Path:
-    return Path(directory) / state_name(step)
-
-
 def state_name(step: int) -> str:
     return f"step-{step:08d}"
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from recis_core.serialize.checkpoint.table_files import TableFiles
 from recis_core.serialize.manifest import Base, Head
 from recis_core.serialize.part_writers import PartWriters
 from recis_core.serialize.saved_state import commit
-from recis_core.serialize.state_directory import saving, state_path
+from recis_core.serialize.state_directory import saving, state_name
 from recis_core.serialize.tables import snapshot_tables
 from tests.serialize.imports import recis_files
 
@@ -74,7 +75,7 @@ def write(directory, step=5, seed=0, ids=None, dense=1.0):
 
 def write_delta(directory, step, base, new, erased):
     """What a manager writes of rows that changed since the base, made by hand of the same files."""
-    final = state_path(directory, step)
+    final = Path(directory) / state_name(step)
     with saving(final) as aside:
         with PartWriters(aside) as files:
             table = TableFiles(files, "item", D, torch.float32)
@@ -83,7 +84,7 @@ def write_delta(directory, step, base, new, erased):
             user = TableFiles(files, "user", 2, torch.bfloat16)
             user.end(torch.tensor([99]))
         tables = {"item": table.entry(whole=False), "user": user.entry(whole=False)}
-        head = Head(Base(base, open_checkpoint(state_path(directory, base)).manifest.xxh3_128), tables=tables)
+        head = Head(Base(base, open_checkpoint(Path(directory) / state_name(base)).manifest.xxh3_128), tables=tables)
         commit(aside, final, step, files.written, head)
 
 

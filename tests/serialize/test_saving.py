@@ -23,7 +23,7 @@ import pytest
 
 from recis_core.backends.errors import StorageInUse
 from recis_core.serialize import latest_state, part_file, save_state, state_directory, swap_names
-from recis_core.serialize.state_directory import saving, state_path
+from recis_core.serialize.state_directory import saving, state_name
 from tests.dropped import later_if_dropped
 from tests.serialize.states import FULL, STEP, content, mark_of, names
 
@@ -286,7 +286,7 @@ def test_a_disk_that_is_full_in_earnest(there: Path) -> None:
 
 def test_a_state_that_was_set_aside_is_found_and_put_back(there: Path) -> None:
     """After a kill between two renames."""
-    final = state_path(there, STEP)
+    final = Path(there) / state_name(STEP)
     save_state(there, 3, content(3))
     final.rename(there / f".{final.name}.old")
     assert latest_state(there).name == f".{final.name}.old"
@@ -340,7 +340,7 @@ def _save_elsewhere(directory: Path, answers: Any) -> None:
 def test_two_that_save_at_once_are_told_and_harm_nothing(there: Path) -> None:
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
-    with saving(state_path(there, 11)) as aside:
+    with saving(Path(there) / state_name(11)) as aside:
         (aside / "mine").touch()
         with pytest.raises(StorageInUse, match="another process is saving a state into"):
             save_state(there, 10, {})

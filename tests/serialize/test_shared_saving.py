@@ -22,7 +22,7 @@ from recis_core.serialize import (
     shared_state,
     state_directory,
 )
-from recis_core.serialize.state_directory import saving, state_path
+from recis_core.serialize.state_directory import saving, state_name
 from tests.exchange.models import Model
 from tests.exchange.ranks import Failure, run_ranks, try_ranks
 
@@ -102,7 +102,7 @@ def told(rank: int, world: int, folder: str) -> list[str]:
     """What each rank raises where another run saves, and where the newest state is damaged or none is there."""
     exchange, said = exchange_of(Model()), []
     run = [lambda: latest_shared_state(folder, exchange), lambda: save(exchange, folder, 1)]
-    with saving(state_path(folder, 9)) if rank == 0 else open(os.devnull):
+    with saving(Path(folder) / state_name(9)) if rank == 0 else open(os.devnull):
         said += [_raised(each) for each in run]
     path = save(exchange, folder, 1)
     exchange.channel.meet("save")

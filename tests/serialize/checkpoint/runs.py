@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from recis_core.optim import clip_grad_norm_
-from recis_core.serialize import CheckpointManager, tables_sha256
+from recis_core.serialize import CheckpointManager, DeltaPolicy, KeepLast, tables_sha256
 from tests.exchange.models import Model, batch, optimizer_of, share
 
 
@@ -86,3 +86,16 @@ class Run:
         rates = [group["lr"] for group in self.optimizer.param_groups]
         t = self.optimizer.sparse.state_dict()["t"]
         return self.sha(), dense, rates, t, self.data.seen, self.metric.seen, torch.get_rng_state().tolist()
+
+
+def deltas_go_round(directory: str) -> None:
+    """Four checkpoints, of which a full one and its delta are kept; they are restored."""
+    run, again = Run(), Run(seed=6)
+    manager = run.manager(directory, delta=DeltaPolicy(2), keep=KeepLast(1))
+    for step in range(1, 5):
+        run.step([step])
+        manager.save(step)
+    manager.close()
+    assert manager.steps() == [3, 4]
+    again.manager(directory).restore()
+    assert again.state() == run.state()

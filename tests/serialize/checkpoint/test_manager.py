@@ -15,7 +15,7 @@ import torch
 from recis_core.errors import RecisError, StateMismatch, StorageInUse
 from recis_core.serialize import AtEnd, CheckpointManager, EverySteps, KeepLast, open_checkpoint
 from recis_core.serialize.checkpoint import shot
-from recis_core.serialize.state_directory import saving, state_path
+from recis_core.serialize.state_directory import saving, state_name
 from tests.serialize.checkpoint.runs import Run
 
 
@@ -123,7 +123,7 @@ def test_a_directory_that_vanishes(tmp_path: Path) -> None:
 def test_another_process_that_saves_there(tmp_path: Path) -> None:
     run = Run()
     manager = run.manager(tmp_path)
-    with saving(state_path(tmp_path, 9)):
+    with saving(Path(tmp_path) / state_name(9)):
         manager.save(1)
         with pytest.raises(StorageInUse):
             manager.wait()

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from recis_core.errors import CorruptCheckpoint
-from recis_core.serialize import DeltaPolicy, KeepLast, TableBlock, latest_state, new_checkpoint, open_checkpoint
-from tests.serialize.checkpoint.runs import Run
+from recis_core.serialize import TableBlock, latest_state, new_checkpoint, open_checkpoint
+from tests.serialize.checkpoint.runs import Run, deltas_go_round
 
 moto = pytest.importorskip("moto.server", reason="moto is not installed here; make test-s3 runs this where it is")
 pytest.importorskip("s3fs", reason="s3fs is not installed here; make test-s3 runs this where it is")
@@ -48,15 +48,7 @@ def url(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_deltas_are_saved_pruned_and_restored(url: str) -> None:
     with pytest.raises(FileNotFoundError, match="holds no saved state"):
         latest_state(url)
-    run, again = Run(), Run(seed=6)
-    manager = run.manager(url, delta=DeltaPolicy(2), keep=KeepLast(1))
-    for step in range(1, 5):
-        run.step([step])
-        manager.save(step)
-    manager.close()
-    assert manager.steps() == [3, 4]
-    again.manager(url).restore()
-    assert again.state() == run.state()
+    deltas_go_round(url)
 
 
 def test_a_file_of_many_parts(url: str) -> None:
